@@ -1,0 +1,22 @@
+/* Every maximum of the program, in one place. Bytes unless the name says otherwise. */
+#ifndef TIDEMILL_BASE_LIMITS_H
+#define TIDEMILL_BASE_LIMITS_H
+
+#define KIB ((size_t)1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+/* HTTP */
+#define HTTP_HEAD_BYTES_MAX (64 * KIB)   /* request line and headers together */
+#define HTTP_HEADERS_MAX 100             /* header fields of one message */
+#define HTTP_TARGET_BYTES_MAX (16 * KIB) /* the request target */
+#define HTTP_OUTPUT_BYTES_MAX (4 * MIB)  /* bytes queued for one connection before it counts as too slow */
+
+/* Documents */
+#define API_BODY_BYTES_MAX (3 * MIB)   /* a Kubernetes request body, as upstream */
+#define JSON_DEPTH_MAX 512             /* nesting of JSON and YAML */
+#define TREE_BYTES_MAX (64 * MIB)      /* memory of one parsed document */
+#define YAML_ALIASES_EXPANDED_MAX 10000 /* nodes copied by aliases in one document: against billion laughs */
+#define OBJECT_ARENA_BYTES_MAX (64 * MIB) /* one decoded object */
+
+#endif
