@@ -1,0 +1,14 @@
+/* Pure formats: no I/O, no clock. One include for all. */
+#ifndef TIDEMILL_CODEC_H
+#define TIDEMILL_CODEC_H
+
+#include "codec/http1.h"
+#include "codec/json.h"
+#include "codec/quantity.h"
+#include "codec/text.h"
+#include "codec/timestamp.h"
+#include "codec/tree.h"
+#include "codec/websocket.h"
+#include "codec/yaml.h"
+
+#endif

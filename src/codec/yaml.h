@@ -1,0 +1,16 @@
+/* YAML through libyaml, as Kubernetes and GitLab read it: YAML 1.1 scalars resolved the way sigs.k8s.io/yaml does (yes/no/on/off stay strings is NOT so:
+ * they are booleans in YAML 1.1 and go-yaml v2; here, as in sigs.k8s.io/yaml's fork, true/false/True/TRUE… and yes/no/on/off are booleans), anchors, aliases and merge keys (<<). */
+#ifndef TIDEMILL_CODEC_YAML_H
+#define TIDEMILL_CODEC_YAML_H
+
+#include "codec/tree.h"
+
+/* All documents of a stream; empty ones are left out. *ret is an array in the arena. 0; -EINVAL with diag (line, column); -ENOMEM at the arena's limit
+ * or beyond YAML_ALIASES_EXPANDED_MAX. Duplicate keys are errors. Custom tags (GitLab's !reference) become a map {"!tag": value}. */
+int yaml_parse(struct arena *arena, struct slice text, struct tree ***ret, size_t *ret_count, struct diag *diag);
+/* Exactly one document: -EINVAL when there are more; an empty stream gives TREE_NULL. */
+int yaml_parse_one(struct arena *arena, struct slice text, struct tree **ret, struct diag *diag);
+/* Appends block-style YAML as kubectl prints it: keys in the tree's order, list dashes not indented, strings quoted only where needed. */
+int yaml_format(struct buffer *out, const struct tree *node);
+
+#endif

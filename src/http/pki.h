@@ -1,0 +1,35 @@
+/* The platform's own certificate authority: ECDSA P-256, made at first start, certificates renewed online. */
+#ifndef TIDEMILL_HTTP_PKI_H
+#define TIDEMILL_HTTP_PKI_H
+
+#include "base/base.h"
+
+/* Texts in PEM, owned by the caller (free). */
+struct pki_pair {
+    char *certificate_pem;
+    struct secret *key_pem;
+};
+void pki_pair_deinit(struct pki_pair *pair);
+
+struct pki_subject {
+    const char *common_name;
+    const char *organization;         /* NULL: none */
+    const char *const *dns_names;     /* ends with NULL; NULL: none */
+    const char *const *ip_addresses;  /* ends with NULL; NULL: none */
+    bool server, client;              /* extended key usage */
+    int64_t now_s, days;              /* validity: from an hour before now_s */
+};
+int pki_authority_new(const char *common_name, int64_t now_s, int64_t days, struct pki_pair *ret);
+int pki_issue(const struct pki_pair *authority, const struct pki_subject *subject, struct pki_pair *ret);
+/* Seconds since 1970 of notAfter. */
+int pki_expiry(const char *certificate_pem, int64_t *ret_s);
+/* SHA-256 as 64 lower-case hex characters and NUL. */
+void digest_sha256_hex(struct slice bytes, char ret[65]);
+/* Streaming. */
+struct digest;
+struct digest *digest_new(void);
+void digest_update(struct digest *digest, struct slice bytes);
+void digest_finish_hex(struct digest *digest, char ret[65]);
+void digest_free(struct digest *digest);
+
+#endif

@@ -1,0 +1,204 @@
+/* The object model: one table per kind drives everything. schema/*.idl describes each type once; the schema compiler turns it into plain structs (generated
+ * "kube_types.h") and descriptor tables, and the generic functions here walk those tables. See README.md and schema/README.md.
+ *
+ * How a type reads in C (the compiler's naming rules):
+ *   type Deployment of apps/v1           struct kube_deployment           table  kube_deployment_type, kind  kube_kind_deployment
+ *   type PodSpec                         struct kube_pod_spec             (names are unique across groups: events.k8s.io's Event is kube_events_event, autoscaling/v2's HPA types get a v2_)
+ *   field terminationGracePeriodSeconds  termination_grace_period_seconds; C keywords get a trailing underscore (default_, template is fine); hostIP → host_ip,
+ *                                        podIPs → pod_ips, clusterIP → cluster_ip, externalIPs → external_ips, hostPID → host_pid, TTL… → ttl_…
+ *   string, named string types           const char *      NULL when absent or empty
+ *   *string                              const char *      NULL when absent ("" is present and empty)
+ *   bool int32 int64 float64             bool int32_t int64_t double
+ *   *bool *int32 *int64                  bool * int32_t * int64_t *        NULL when absent
+ *   T, *T (structs)                      struct kube_t inline, struct kube_t *
+ *   []T                                  struct { T *items; size_t count; }; of strings: struct kube_string_list
+ *   map[string]string                    struct kube_string_map (sorted by key)
+ *   map[string]Quantity (ResourceList)   struct kube_quantity_map;  Quantity: struct kube_quantity {const char *text; int64_t milli;}; *Quantity: pointer to it
+ *   map[string][]byte                    struct kube_bytes_map (decoded from base64);  []byte: struct slice
+ *   IntOrString                          struct kube_int_or_string {bool is_string; int32_t number; const char *text;}; pointer when optional
+ *   Time, MicroTime                      struct kube_time {int64_t ns; bool set;} (UTC); *Time: the same, set tells
+ *   RawExtension, FieldsV1, JSON         struct tree * (generic), NULL when absent
+ *   inlined types (json:",inline")       their fields stand in the outer struct (struct kube_volume has name, host_path, empty_dir, … side by side)
+ * Every kind's struct starts with `struct kube_object_meta metadata` (TypeMeta is not stored); lists of a kind have no struct.
+ */
+#ifndef TIDEMILL_KUBE_H
+#define TIDEMILL_KUBE_H
+
+#include "base/base.h"
+#include "codec/codec.h"
+
+struct kube_string_list {
+    const char **items;
+    size_t count;
+};
+struct kube_string_map {
+    struct kube_string_pair {
+        const char *key;
+        const char *value;
+    } *items;
+    size_t count;
+};
+struct kube_quantity {
+    const char *text; /* canonical; NULL: absent */
+    int64_t milli;
+};
+struct kube_quantity_map {
+    struct kube_quantity_pair {
+        const char *key;
+        struct kube_quantity value;
+    } *items;
+    size_t count;
+};
+struct kube_bytes_map {
+    struct kube_bytes_pair {
+        const char *key;
+        struct slice value;
+    } *items;
+    size_t count;
+};
+struct kube_int_or_string {
+    bool is_string;
+    int32_t number;
+    const char *text;
+};
+struct kube_time {
+    int64_t ns; /* since 1970, UTC */
+    bool set;
+};
+
+#include "kube_types.h" /* generated */
+
+/* A kind that the API serves. */
+struct kube_type;
+struct kube_column;
+struct kube_kind {
+    const char *group;     /* "" for core */
+    const char *version;
+    const char *kind;      /* "Deployment" */
+    const char *plural;    /* "deployments": also the store's kind together with the group, see kube_kind_key */
+    const char *singular;
+    const char *const *short_names; /* ends with NULL */
+    const char *const *categories;  /* "all"; ends with NULL */
+    bool namespaced;
+    bool has_status;       /* a /status subresource; spec changes bump metadata.generation */
+    bool has_scale;
+    const struct kube_type *type;
+    const struct kube_column *columns; /* what a Table shows, see kube_table_row */
+    size_t columns_count;
+};
+/* All kinds, in discovery order; ends with NULL. */
+extern const struct kube_kind *const kube_kinds[];
+/* NULL when unknown. */
+const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind);
+const struct kube_kind *kube_kind_by_plural(struct slice group, struct slice version, struct slice plural);
+/* "deployments.apps", "pods": the kind's name in the store and in messages. */
+const char *kube_kind_key(const struct kube_kind *kind);
+/* "apps/v1", "v1". */
+const char *kube_kind_api_version(const struct kube_kind *kind);
+
+/* A decoded object: immutable once published, reference counted (single-threaded). The struct and all it points to live in its arena. */
+struct kube_object {
+    unsigned references;
+    const struct kube_kind *kind;
+    struct arena *arena;
+    union {
+        void *data;
+        struct kube_object_meta *metadata; /* each kind's first member */
+        struct kube_pod *pod;
+        struct kube_deployment *deployment;
+        struct kube_replica_set *replica_set;
+        struct kube_job *job;
+        struct kube_service *service;
+        struct kube_endpoints *endpoints;
+        struct kube_endpoint_slice *endpoint_slice;
+        struct kube_namespace *namespace_;
+        struct kube_node *node;
+        struct kube_config_map *config_map;
+        struct kube_secret *secret;
+        struct kube_service_account *service_account;
+        struct kube_event *event;
+        struct kube_ingress *ingress;
+        struct kube_lease *lease;
+    };
+};
+/* An empty object of the kind, one reference; NULL without memory. */
+struct kube_object *kube_object_new(const struct kube_kind *kind);
+struct kube_object *kube_object_ref(struct kube_object *object);
+void kube_object_unref(struct kube_object *object); /* NULL is fine */
+DEFINE_CLEANUP(struct kube_object, kube_object_unref)
+/* A deep, changeable copy. */
+struct kube_object *kube_object_copy(const struct kube_object *object);
+
+enum kube_strictness {
+    KUBE_LENIENT, /* unknown fields are dropped, as upstream's "Ignore" */
+    KUBE_WARN,    /* … and reported through diag causes, decoding succeeds */
+    KUBE_STRICT,  /* … and are errors */
+};
+/* Tree → object. -EINVAL with diag in upstream's words ("strict decoding error: unknown field \"spec.foo\""; "json: cannot unmarshal string into Go struct field …"). */
+int kube_decode_tree(const struct kube_kind *kind, const struct tree *tree, enum kube_strictness strictness, struct kube_object **ret, struct diag *diag);
+/* JSON → object, of a known kind (apiVersion and kind are checked when present) or, kind NULL, of the kind it names. */
+int kube_decode_json(const struct kube_kind *kind, struct slice json, enum kube_strictness strictness, struct kube_object **ret, struct diag *diag);
+/* Kubernetes protobuf ("k8s\0" envelope) → object. */
+int kube_decode_protobuf(const struct kube_kind *kind, struct slice bytes, struct kube_object **ret, struct diag *diag);
+/* As above to a tree of any described type (DeleteOptions, Eviction, …) by name. */
+int kube_protobuf_to_tree(struct arena *arena, struct slice bytes, struct tree **ret, struct diag *diag);
+
+/* Appends the object as JSON with apiVersion and kind first, as upstream's encoder orders fields; empty optional fields are left out. */
+int kube_encode_json(const struct kube_object *object, struct buffer *out);
+/* NULL at the arena's limit. */
+struct tree *kube_encode_tree(const struct kube_object *object, struct arena *arena);
+/* Any described struct by its type table, without apiVersion/kind. */
+int kube_encode_part(const struct kube_type *type, const void *data, struct buffer *out);
+int kube_decode_part(const struct kube_type *type, const struct tree *tree, struct arena *arena, void *data, struct diag *diag);
+/* Deep equality and copy of any described struct (both in place; the copy's memory comes from the arena). */
+bool kube_equal(const struct kube_type *type, const void *a, const void *b);
+int kube_copy(const struct kube_type *type, struct arena *arena, const void *from, void *to);
+
+/* Fills upstream's defaults in place. -ENOMEM. */
+int kube_default(struct kube_object *object);
+/* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value, …`. `old` is NULL on create
+ * (then immutability is not checked). */
+int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag);
+
+/* Strategic merge patch by the kind's merge keys, all directives ($patch, $retainKeys, $setElementOrder, $deleteFromPrimitiveList). */
+int kube_strategic_merge(const struct kube_kind *kind, struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret, struct diag *diag);
+
+/* Tables: the columns of `kubectl get`. Cells are strings, numbers or booleans; now_ns for ages. */
+struct kube_column {
+    const char *name, *type, *format, *description;
+    int priority; /* 0: always, 1: -o wide */
+    const void *source; /* private: how the cell is computed */
+};
+/* The cells of one object as a TREE_LIST; NULL at the arena's limit. */
+struct tree *kube_table_row(const struct kube_object *object, struct arena *arena, int64_t now_ns);
+
+/* OpenAPI v3 document of a group version ("apps", "v1") with one PATCH per kind that lists fieldValidation: enough for kubectl's validation. Appends. */
+int kube_openapi_v3(struct slice group, struct slice version, struct buffer *out);
+
+/* Selectors. NULL selector matches nothing; an empty one everything (LabelSelectorAsSelector). */
+bool kube_selector_matches(const struct kube_label_selector *selector, const struct kube_string_map *labels);
+/* "a=b,c!=d,e in (x,y),!f" → parsed in the arena; -EINVAL with diag. */
+struct kube_selector;
+int kube_selector_parse(struct arena *arena, struct slice text, struct kube_selector **ret, struct diag *diag);
+bool kube_selector_match(const struct kube_selector *selector, const struct kube_string_map *labels);
+/* Field selectors ("metadata.name=x,spec.nodeName!=y"): compared with the string form of the field, absent is "". */
+int kube_field_selector_parse(const struct kube_kind *kind, struct arena *arena, struct slice text, struct kube_selector **ret, struct diag *diag);
+bool kube_field_selector_match(const struct kube_selector *selector, const struct kube_object *object);
+
+/* Small helpers everybody needs. */
+const char *kube_map_find(const struct kube_string_map *map, const char *key); /* NULL when absent */
+/* Sets or replaces, keeping the order by key; copies into the arena. */
+int kube_map_set(struct kube_string_map *map, struct arena *arena, const char *key, const char *value);
+void kube_map_unset(struct kube_string_map *map, const char *key);
+int64_t kube_quantity_milli(const struct kube_quantity_map *map, const char *key, int64_t fallback);
+/* The owner reference with controller=true, or NULL. */
+const struct kube_owner_reference *kube_controller_of(const struct kube_object_meta *metadata);
+bool kube_is_controlled_by(const struct kube_object_meta *metadata, const char *uid);
+/* A pod's condition "Ready" is "True". */
+bool kube_pod_is_ready(const struct kube_pod *pod);
+/* Scaled value of maxSurge/maxUnavailable: a number, or a percentage of total rounded up or down; -EINVAL. */
+int kube_int_or_percent(const struct kube_int_or_string *value, int total, bool round_up, int *ret);
+/* "safe encoded" 32-bit FNV hash of a pod template as upstream names it (pod-template-hash): any stable hash will do. */
+void kube_template_hash(const struct kube_pod_template_spec *template_, int collision, char ret[12]);
+
+#endif

@@ -1,0 +1,103 @@
+/* The event loop of every role: epoll, timers, signals, children, worker threads. One loop per process, single-threaded; only work functions run elsewhere.
+ * Callbacks never nest: what a callback causes runs in a later step. Freeing a source inside any callback is safe: its own callback will not run again.
+ * The loop makes no system call but epoll_wait when nothing happens, and sleeps without a timeout when no timer is set: idle costs nothing. */
+#ifndef TIDEMILL_LOOP_H
+#define TIDEMILL_LOOP_H
+
+#include <sys/types.h>
+
+#include "base/base.h"
+
+struct loop;
+
+/* 0, or negative errno. */
+int loop_new(struct loop **ret);
+/* All sources must be freed before; worker threads are joined. NULL is fine. */
+void loop_free(struct loop *loop);
+/* Runs until loop_stop(); 0, or negative errno when epoll itself fails. */
+int loop_run(struct loop *loop);
+/* One turn: waits at most timeout_ms (-1: until something happens). For tests. */
+int loop_turn(struct loop *loop, int timeout_ms);
+void loop_stop(struct loop *loop);
+/* CLOCK_MONOTONIC and CLOCK_REALTIME in nanoseconds, read once per turn. */
+int64_t loop_now_ns(const struct loop *loop);
+int64_t loop_wall_ns(const struct loop *loop);
+
+/* File descriptors. Events are EPOLLIN | EPOLLOUT (level-triggered) or with EPOLLET. The descriptor stays the caller's and must outlive the source. */
+struct loop_io;
+typedef void loop_io_fn(void *userdata, uint32_t events);
+int loop_io_new(struct loop *loop, int fd, uint32_t events, loop_io_fn *on_ready, void *userdata, struct loop_io **ret);
+int loop_io_set(struct loop_io *io, uint32_t events);
+void loop_io_free(struct loop_io *io);
+
+/* Timers, embedded in the caller's struct. One-shot; setting again moves it. Precision: a millisecond. */
+struct loop_timer {
+    struct heap_node node;
+    struct loop *loop;
+    void (*on_expire)(void *userdata);
+    void *userdata;
+};
+void loop_timer_init(struct loop_timer *timer, struct loop *loop, void (*on_expire)(void *userdata), void *userdata);
+/* After `delay_ms` from now; -ENOMEM. */
+int loop_timer_set(struct loop_timer *timer, int64_t delay_ms);
+/* Cancels; harmless when not set. Call before the storage goes away. */
+void loop_timer_cancel(struct loop_timer *timer);
+bool loop_timer_is_set(const struct loop_timer *timer);
+
+/* Runs `fn` once, at the end of this turn of the loop, embedded in the caller's struct. */
+struct loop_defer {
+    struct list node;
+    struct loop *loop;
+    void (*fn)(void *userdata);
+    void *userdata;
+};
+void loop_defer_init(struct loop_defer *defer, struct loop *loop, void (*fn)(void *userdata), void *userdata);
+/* Harmless when already scheduled. */
+void loop_defer_schedule(struct loop_defer *defer);
+void loop_defer_cancel(struct loop_defer *defer);
+
+/* Signals (by signalfd, blocked in all threads): SIGTERM, SIGINT, SIGHUP, … `signals` ends with 0. SIGPIPE is ignored by loop_new. */
+struct loop_signal;
+int loop_signal_new(struct loop *loop, const int *signals, void (*on_signal)(void *userdata, int signal), void *userdata, struct loop_signal **ret);
+void loop_signal_free(struct loop_signal *source);
+
+/* A process that ends: own children (reaped; status as of waitpid) or, when it is not a child, any process (status -1). By pidfd. */
+struct loop_child;
+int loop_child_new(struct loop *loop, pid_t pid, void (*on_exit)(void *userdata, pid_t pid, int status), void *userdata, struct loop_child **ret);
+/* Stops watching; does not kill. */
+void loop_child_free(struct loop_child *child);
+
+/* Starting programs: no shell, argument vectors only; vfork-like cost whatever the size of the heap. */
+struct loop_spawn_options {
+    const char *const *argv;     /* argv[0] is looked up in PATH when it has no slash; NULL-terminated */
+    const char *const *envp;     /* NULL: the parent's */
+    const char *cwd;             /* NULL: the parent's */
+    int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null for stdin, the parent's for the others */
+    const int *pass_fds;         /* descriptors that keep their numbers in the child, ends with -1; NULL: none */
+    uid_t uid;                   /* with drop_privileges: change to uid/gid, no supplementary groups, no capabilities */
+    gid_t gid;
+    bool drop_privileges;
+    bool new_session;            /* setsid: survives its parent's terminal */
+    bool die_with_parent;        /* PR_SET_PDEATHSIG SIGKILL */
+};
+/* 0 and the pid; negative errno (of the exec too). Without a loop: for setup code and tests. */
+int loop_spawn(const struct loop_spawn_options *options, pid_t *ret_pid);
+/* Runs a program to its end and collects at most output_max bytes of its standard output and error, for short commands. on_done gets the wait status, or a
+ * negative errno when it could not start or was killed for exceeding timeout_ms. `input` is copied. */
+struct loop_command_options {
+    struct loop_spawn_options spawn;
+    struct slice input;
+    size_t output_max;
+    int64_t timeout_ms; /* 0: none */
+};
+struct loop_command;
+typedef void loop_command_fn(void *userdata, int status, struct slice out, struct slice err);
+int loop_command_run(struct loop *loop, const struct loop_command_options *options, loop_command_fn *on_done, void *userdata, struct loop_command **ret);
+/* Kills it; on_done does not run. */
+void loop_command_cancel(struct loop_command *command);
+
+/* Worker threads: started on first use, at most LOOP_THREADS. `work` runs on one, then `done` on the loop. Nothing else may touch what work touches meanwhile. */
+#define LOOP_THREADS 4
+int loop_work(struct loop *loop, void (*work)(void *userdata), void (*done)(void *userdata), void *userdata);
+
+#endif

@@ -1,0 +1,60 @@
+/* The door to the operating system for everything that is no event: clock, random bytes, files, sockets. Negative errno on failure, as everywhere. */
+#ifndef TIDEMILL_SYS_H
+#define TIDEMILL_SYS_H
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+
+int64_t sys_monotonic_ns(void);
+int64_t sys_wall_ns(void);
+/* Cryptographic; never fails (getrandom). */
+void sys_random(void *bytes, size_t len);
+/* A random version 4 UUID, 36 characters and NUL. */
+void sys_uuid(char ret[37]);
+/* `len` random characters of [a-z0-9] without look-alikes (Kubernetes' bcdfghjklmnpqrstvwxz2456789), plus NUL. */
+void sys_random_name(char *ret, size_t len);
+
+/* The whole file, at most bytes_max (-EFBIG); appended to `out`. dir_fd AT_FDCWD or a folder. */
+int sys_read_file(int dir_fd, const char *path, size_t bytes_max, struct buffer *out);
+/* Replaces the file atomically and durably: temporary file beside it, fsync, rename, fsync of the folder. */
+int sys_write_file(int dir_fd, const char *path, struct slice bytes, mode_t mode);
+/* As above without the fsyncs: for files that are rebuilt after a crash. */
+int sys_write_file_fast(int dir_fd, const char *path, struct slice bytes, mode_t mode);
+/* Writes to an existing file such as one of /proc or a cgroup. */
+int sys_write_existing(int dir_fd, const char *path, struct slice bytes);
+/* mkdir -p; existing folders are fine. */
+int sys_mkdirs(const char *path, mode_t mode);
+/* rm -rf beneath dir_fd without following links or crossing into mounts; absent is fine. */
+int sys_remove_tree(int dir_fd, const char *path);
+/* openat2 with RESOLVE_BENEATH: never leaves dir_fd. Returns a descriptor. */
+int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
+/* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: absolute links and ".." are resolved inside dir_fd as in a chroot. */
+int sys_open_in_root(int dir_fd, const char *path, int flags, mode_t mode);
+/* An exclusive lock file that dies with the process; returns the descriptor, -EBUSY when another process holds it. */
+int sys_lock_file(const char *path);
+int sys_write_all(int fd, struct slice bytes);
+int sys_set_nonblocking(int fd, bool on);
+
+/* "127.0.0.1:8080", "[::1]:80", ":80" (any address), "unix:/path". */
+struct sys_address {
+    struct sockaddr_storage storage;
+    socklen_t len;
+};
+int sys_address_parse(const char *text, struct sys_address *ret);
+/* Into text; returns text. */
+char *sys_address_format(const struct sys_address *address, char *text, size_t size);
+/* A listening, non-blocking, CLOEXEC socket: SO_REUSEADDR, IP_FREEBIND (so that a bridge's address may come later); a stale unix path is replaced. mode: of a unix socket. */
+int sys_listen(const struct sys_address *address, int backlog, mode_t mode);
+/* A non-blocking socket whose connect is under way (-EINPROGRESS is no error). */
+int sys_connect(const struct sys_address *address);
+/* The uid, gid and pid of the other end of a unix socket. */
+int sys_peer_credentials(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
+/* TCP_NODELAY and keep-alive; ignored for unix sockets. */
+void sys_tune_tcp(int fd);
+
+/* Fault injection for tests: the next `after`-th call of a sys function that can fail returns -error; 0 switches it off. */
+void sys_fault_set(int after, int error);
+
+#endif
