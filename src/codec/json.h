@@ -11,7 +11,7 @@ struct json_options {
 /* 0 and *ret in the arena; -EINVAL with diag (line, column, what was found and expected); -ENOMEM at the arena's limit. options may be NULL. */
 int json_parse(struct arena *arena, struct slice text, const struct json_options *options, struct tree **ret, struct diag *diag);
 
-/* Appends compact JSON; integral floats print without fraction, control characters are escaped, and so are <, > and & only when `html` (Go's default). */
+/* Appends compact JSON; integral floats print without fraction, control characters are escaped. */
 int json_format(struct buffer *out, const struct tree *node);
 /* With two blanks of indentation and a final newline. */
 int json_format_pretty(struct buffer *out, const struct tree *node);

@@ -1,5 +1,5 @@
-/* YAML through libyaml, as Kubernetes and GitLab read it: YAML 1.1 scalars resolved the way sigs.k8s.io/yaml does (yes/no/on/off stay strings is NOT so:
- * they are booleans in YAML 1.1 and go-yaml v2; here, as in sigs.k8s.io/yaml's fork, true/false/True/TRUE… and yes/no/on/off are booleans), anchors, aliases and merge keys (<<). */
+/* YAML through libyaml, as Kubernetes and GitLab read it: plain scalars are resolved as sigs.k8s.io/yaml does (true/false/yes/no/on/off are booleans, 0644 is octal), anchors, aliases
+ * and merge keys (<<). */
 #ifndef TIDEMILL_CODEC_YAML_H
 #define TIDEMILL_CODEC_YAML_H
 

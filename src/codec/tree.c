@@ -1,0 +1,243 @@
+/* Trees live in arenas: nothing is freed alone, removing a key only unlinks it. Children arrays grow by doubling inside the arena, which wastes at most as much again. */
+#include "codec/tree.h"
+
+static struct tree *make(struct arena *arena, enum tree_type type) {
+    struct tree *node = ARENA_NEW(arena, struct tree);
+    if (node)
+        node->type = type;
+    return node;
+}
+
+struct tree *tree_null(struct arena *arena) {
+    return make(arena, TREE_NULL);
+}
+
+struct tree *tree_bool(struct arena *arena, bool value) {
+    struct tree *node = make(arena, TREE_BOOL);
+    if (node)
+        node->boolean = value;
+    return node;
+}
+
+struct tree *tree_int(struct arena *arena, int64_t value) {
+    struct tree *node = make(arena, TREE_INT);
+    if (node)
+        node->integer = value;
+    return node;
+}
+
+struct tree *tree_float(struct arena *arena, double value) {
+    struct tree *node = make(arena, TREE_FLOAT);
+    if (node)
+        node->real = value;
+    return node;
+}
+
+struct tree *tree_string(struct arena *arena, struct slice value) {
+    struct tree *node = make(arena, TREE_STRING);
+    char *copy = node ? arena_dup(arena, value) : NULL;
+    if (!copy)
+        return NULL;
+    node->string = (struct slice){copy, value.len};
+    return node;
+}
+
+struct tree *tree_text(struct arena *arena, const char *value) {
+    return value ? tree_string(arena, slice_of(value)) : tree_null(arena);
+}
+
+static struct tree *make_parent(struct arena *arena, enum tree_type type) {
+    struct tree *node = make(arena, type);
+    if (!node)
+        return NULL;
+    node->children = ARENA_NEW(arena, struct tree_children);
+    return node->children ? node : NULL;
+}
+
+struct tree *tree_list(struct arena *arena) {
+    return make_parent(arena, TREE_LIST);
+}
+
+struct tree *tree_map(struct arena *arena) {
+    return make_parent(arena, TREE_MAP);
+}
+
+static struct tree_entry *append(struct arena *arena, struct tree_children *children) {
+    if (children->count == children->capacity) {
+        size_t capacity = children->capacity ? children->capacity * 2 : 4;
+        struct tree_entry *items = ARENA_ARRAY(arena, struct tree_entry, capacity);
+        if (!items)
+            return NULL;
+        if (children->count)
+            memcpy(items, children->items, children->count * sizeof *items);
+        children->items = items;
+        children->capacity = capacity;
+    }
+    return &children->items[children->count++];
+}
+
+int tree_push(struct arena *arena, struct tree *list, struct tree *value) {
+    if (!list || !value)
+        return -ENOMEM;
+    ASSERT(list->type == TREE_LIST);
+    struct tree_entry *entry = append(arena, list->children);
+    if (!entry)
+        return -ENOMEM;
+    *entry = (struct tree_entry){.value = value};
+    return 0;
+}
+
+struct tree_entry *tree_find_entry(const struct tree *map, struct slice key) {
+    if (!map || map->type != TREE_MAP)
+        return NULL;
+    for (size_t i = 0; i < map->children->count; i++)
+        if (slice_equal(map->children->items[i].key, key))
+            return &map->children->items[i];
+    return NULL;
+}
+
+int tree_set(struct arena *arena, struct tree *map, struct slice key, struct tree *value) {
+    if (!map || !value)
+        return -ENOMEM;
+    ASSERT(map->type == TREE_MAP);
+    struct tree_entry *entry = tree_find_entry(map, key);
+    if (entry) {
+        entry->value = value;
+        return 0;
+    }
+    char *copy = arena_dup(arena, key);
+    entry = copy ? append(arena, map->children) : NULL;
+    if (!entry)
+        return -ENOMEM;
+    *entry = (struct tree_entry){.key = {copy, key.len}, .value = value};
+    return 0;
+}
+
+int tree_set_text(struct arena *arena, struct tree *map, const char *key, const char *value) {
+    return tree_set(arena, map, slice_of(key), tree_text(arena, value));
+}
+
+void tree_list_remove(struct tree *list, size_t index) {
+    struct tree_children *children = list->children;
+    ASSERT(index < children->count);
+    memmove(&children->items[index], &children->items[index + 1], (children->count - index - 1) * sizeof *children->items);
+    children->count--;
+}
+
+bool tree_unset(struct tree *map, struct slice key) {
+    struct tree_entry *entry = tree_find_entry(map, key);
+    if (entry)
+        tree_list_remove(map, (size_t)(entry - map->children->items));
+    return entry != NULL;
+}
+
+struct tree *tree_find(const struct tree *map, const char *key) {
+    struct tree_entry *entry = tree_find_entry(map, slice_of(key));
+    return entry ? entry->value : NULL;
+}
+
+struct tree *tree_path(const struct tree *root, const char *path) {
+    struct slice rest = slice_of(path);
+    struct tree *node = NULL;
+    while (rest.data) {
+        struct tree_entry *entry = tree_find_entry(node ? node : root, slice_cut(&rest, '.'));
+        if (!entry)
+            return NULL;
+        node = entry->value;
+    }
+    return node;
+}
+
+const char *tree_text_or(const struct tree *node, const char *fallback) {
+    return node && node->type == TREE_STRING ? node->string.data : fallback;
+}
+
+int64_t tree_int_or(const struct tree *node, int64_t fallback) {
+    return node && node->type == TREE_INT ? node->integer : fallback;
+}
+
+bool tree_bool_or(const struct tree *node, bool fallback) {
+    return node && node->type == TREE_BOOL ? node->boolean : fallback;
+}
+
+size_t tree_count(const struct tree *node) {
+    return node && (node->type == TREE_LIST || node->type == TREE_MAP) ? node->children->count : 0;
+}
+
+struct tree *tree_at(const struct tree *list, size_t index) {
+    return list && list->type == TREE_LIST && index < list->children->count ? list->children->items[index].value : NULL;
+}
+
+static bool children_equal(const struct tree *a, const struct tree *b) {
+    if (a->children->count != b->children->count)
+        return false;
+    for (size_t i = 0; i < a->children->count; i++) {
+        const struct tree_entry *entry = &a->children->items[i];
+        const struct tree *other;
+        if (a->type == TREE_LIST) {
+            other = b->children->items[i].value;
+        } else {
+            const struct tree_entry *found = tree_find_entry(b, entry->key);
+            other = found ? found->value : NULL;
+        }
+        if (!other || !tree_equal(entry->value, other))
+            return false;
+    }
+    return true;
+}
+
+static bool is_number(const struct tree *node) {
+    return node->type == TREE_INT || node->type == TREE_FLOAT;
+}
+
+bool tree_equal(const struct tree *a, const struct tree *b) {
+    if (is_number(a) && is_number(b) && a->type != b->type)
+        return (a->type == TREE_INT ? (double)a->integer : a->real) == (b->type == TREE_INT ? (double)b->integer : b->real);
+    if (a->type != b->type)
+        return false;
+    switch (a->type) {
+    case TREE_NULL: return true;
+    case TREE_BOOL: return a->boolean == b->boolean;
+    case TREE_INT: return a->integer == b->integer;
+    case TREE_FLOAT: return a->real == b->real;
+    case TREE_STRING: return slice_equal(a->string, b->string);
+    case TREE_LIST:
+    case TREE_MAP: return children_equal(a, b);
+    }
+    UNREACHABLE();
+}
+
+struct tree *tree_copy(struct arena *arena, const struct tree *node) {
+    if (node->type == TREE_STRING) {
+        struct tree *copy = tree_string(arena, node->string);
+        if (copy)
+            copy->line = node->line, copy->column = node->column;
+        return copy;
+    }
+    struct tree *copy = ARENA_NEW(arena, struct tree);
+    if (!copy)
+        return NULL;
+    *copy = *node;
+    if (node->type != TREE_LIST && node->type != TREE_MAP)
+        return copy;
+    copy->children = ARENA_NEW(arena, struct tree_children);
+    for (size_t i = 0; copy->children && i < node->children->count; i++) {
+        const struct tree_entry *from = &node->children->items[i];
+        struct tree_entry *to = append(arena, copy->children);
+        char *key = to && from->key.data ? arena_dup(arena, from->key) : NULL;
+        if (!to || (from->key.data && !key))
+            return NULL;
+        *to = *from;
+        to->key.data = key;
+        to->value = tree_copy(arena, from->value);
+        if (!to->value)
+            return NULL;
+    }
+    return copy->children ? copy : NULL;
+}
+
+const char *tree_type_name(const struct tree *node) {
+    static const char *const names[] = {[TREE_NULL] = "null",     [TREE_BOOL] = "boolean", [TREE_INT] = "number", [TREE_FLOAT] = "number",
+                                        [TREE_STRING] = "string", [TREE_LIST] = "array",   [TREE_MAP] = "object"};
+    return names[node->type];
+}
