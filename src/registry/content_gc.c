@@ -1,0 +1,212 @@
+/* Garbage collection: mark from what is wanted, sweep the rest.
+ *
+ * Wanted are: what tags point to, the caller's roots, manifests and blobs younger than the grace period, whatever those manifests name (config, layers, an index's manifests), and
+ * manifests whose subject is wanted (signatures, attestations). A manifest that cannot be read or parsed is kept and reaches nothing.
+ *
+ * Safe beside pushes: a blob's age counts from when it was last written, mounted, asked for with HEAD, or named by an arriving manifest (content_touch_blob), and age check and removal
+ * happen under the same lock as the touch. A tag set after marking points to a manifest that is young by the same rule. Runs on a worker thread. */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "registry/content_priv.h"
+
+struct collector {
+    struct content *content;
+    struct arena *arena; /* lists of names */
+    struct map *marked;  /* hex → anything */
+    VECTOR(struct oci_digest) pending;
+    char **repositories;
+    size_t repositories_count;
+    const char *repository; /* the one being walked */
+    int64_t oldest_s; /* younger than this is kept */
+    bool grown;
+    struct content_gc_result result;
+};
+
+static int mark(struct collector *collector, const struct oci_digest *digest, bool is_manifest) {
+    struct slice key = slice_make(digest->hex, 64);
+    if (map_find(collector->marked, key))
+        return 0;
+    int r = map_put(collector->marked, key, collector, NULL);
+    if (r == 0 && is_manifest)
+        r = VECTOR_PUSH(&collector->pending, *digest);
+    return r;
+}
+
+static bool digest_from_file(const char *file, struct oci_digest *ret) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(256);
+    buffer_printf(&text, "sha256:%s", file);
+    return !buffer_error(&text) && oci_digest_parse(buffer_slice(&text), ret) == 0;
+}
+
+static int64_t age_limit_of(struct collector *collector, const char *path) {
+    struct stat status;
+    return fstatat(collector->content->root_fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0 ? INT64_MAX : status.st_mtim.tv_sec;
+}
+
+/* --- marking --- */
+
+static int mark_reached(struct collector *collector, const struct oci_digest *digest) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX);
+    struct oci_manifest manifest;
+    if (!arena)
+        return -ENOMEM;
+    if (content_read_blob(collector->content, digest, OCI_MANIFEST_BYTES_MAX, &text) < 0 ||
+        oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL) < 0)
+        return 0;
+    int r = manifest.has_config ? mark(collector, &manifest.config.digest, false) : 0;
+    for (size_t i = 0; r == 0 && i < manifest.count; i++)
+        r = mark(collector, &manifest.items[i].digest, manifest.is_index);
+    return r;
+}
+
+static int mark_pending(struct collector *collector) {
+    int r = 0;
+    while (r == 0 && collector->pending.count) {
+        struct oci_digest digest = collector->pending.items[--collector->pending.count];
+        r = mark_reached(collector, &digest);
+    }
+    return r;
+}
+
+static int mark_young_manifest(void *userdata, const char *file) {
+    struct collector *collector = userdata;
+    struct oci_digest digest;
+    if (!digest_from_file(file, &digest))
+        return 0;
+    bool young = age_limit_of(collector, content_path("repositories/%s/_manifests/%s", collector->repository, file).text) >= collector->oldest_s;
+    return young ? mark(collector, &digest, true) : 0;
+}
+
+static int mark_repository(struct collector *collector) {
+    char **tags = NULL;
+    size_t count = 0;
+    int r = content_list_tags(collector->content, collector->arena, collector->repository, &tags, &count);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        struct oci_digest digest;
+        if (content_get_tag(collector->content, collector->repository, tags[i], &digest) == 0)
+            r = mark(collector, &digest, true);
+    }
+    if (r == 0)
+        r = content_each_name(collector->content, content_path("repositories/%s/_manifests", collector->repository).text, mark_young_manifest, collector);
+    return r;
+}
+
+static int mark_referrer(void *userdata, const char *file) {
+    struct collector *collector = userdata;
+    struct oci_digest digest;
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)))
+        return 0;
+    collector->grown = true;
+    return mark(collector, &digest, true);
+}
+
+static int visit_subject(void *userdata, const char *file) {
+    struct collector *collector = userdata;
+    if (!map_find(collector->marked, slice_of(file)))
+        return 0;
+    return content_each_name(collector->content, content_path("repositories/%s/_referrers/%s", collector->repository, file).text, mark_referrer, collector);
+}
+
+/* A referrer may have referrers: until nothing is added. */
+static int mark_referrers(struct collector *collector) {
+    int r = 0;
+    do {
+        collector->grown = false;
+        for (size_t i = 0; r == 0 && i < collector->repositories_count; i++) {
+            collector->repository = collector->repositories[i];
+            r = content_each_name(collector->content, content_path("repositories/%s/_referrers", collector->repository).text, visit_subject, collector);
+        }
+        r = r ? r : mark_pending(collector);
+    } while (r == 0 && collector->grown);
+    return r;
+}
+
+/* --- sweeping --- */
+
+static int sweep_manifest(void *userdata, const char *file) {
+    struct collector *collector = userdata;
+    struct oci_digest digest;
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)))
+        return 0;
+    int r = content_delete_manifest(collector->content, collector->repository, &digest);
+    collector->result.manifests_removed += r == 0;
+    return r == -ENOENT ? 0 : r;
+}
+
+static int sweep_blob_link(void *userdata, const char *file) {
+    struct collector *collector = userdata;
+    struct oci_digest digest;
+    struct content_path path = content_path("repositories/%s/_blobs/%s", collector->repository, file);
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) || age_limit_of(collector, path.text) >= collector->oldest_s)
+        return 0;
+    return unlinkat(collector->content->root_fd, path.text, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int sweep_blob(void *userdata, const char *file) {
+    struct collector *collector = userdata;
+    struct content *content = collector->content;
+    struct stat status;
+    if (map_find(collector->marked, slice_of(file))) {
+        collector->result.blobs_kept++;
+        return 0;
+    }
+    pthread_mutex_lock(&content->lock);
+    int r = fstatat(content->blobs_fd, file, &status, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    bool young = r == 0 && status.st_mtim.tv_sec >= collector->oldest_s;
+    if (r == 0 && !young && unlinkat(content->blobs_fd, file, 0) < 0)
+        r = -errno;
+    pthread_mutex_unlock(&content->lock);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    if (young) {
+        collector->result.blobs_kept++;
+    } else {
+        collector->result.blobs_removed++;
+        collector->result.bytes_removed += (uint64_t)status.st_size;
+    }
+    return 0;
+}
+
+static int mark_all(struct collector *collector, const struct content_gc_options *options) {
+    int r = content_list_repositories(collector->content, collector->arena, &collector->repositories, &collector->repositories_count);
+    for (size_t i = 0; r == 0 && i < options->roots_count; i++)
+        r = mark(collector, &options->roots[i], true);
+    for (size_t i = 0; r == 0 && i < collector->repositories_count; i++) {
+        collector->repository = collector->repositories[i];
+        r = mark_repository(collector);
+    }
+    r = r ? r : mark_pending(collector);
+    return r ? r : mark_referrers(collector);
+}
+
+static int sweep_all(struct collector *collector) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < collector->repositories_count; i++) {
+        collector->repository = collector->repositories[i];
+        r = content_each_name(collector->content, content_path("repositories/%s/_manifests", collector->repository).text, sweep_manifest, collector);
+        if (r == 0)
+            r = content_each_name(collector->content, content_path("repositories/%s/_blobs", collector->repository).text, sweep_blob_link, collector);
+    }
+    return r ? r : content_each_name(collector->content, "blobs/sha256", sweep_blob, collector);
+}
+
+int content_collect_garbage(struct content *content, const struct content_gc_options *options, struct content_gc_result *ret) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    CLEANUP(map_freep) struct map *marked = map_new();
+    if (!arena || !marked)
+        return -ENOMEM;
+    struct collector collector = {.content = content, .arena = arena, .marked = marked, .oldest_s = (int64_t)time(NULL) - options->grace_s};
+    int r = mark_all(&collector, options);
+    if (r == 0)
+        r = sweep_all(&collector);
+    VECTOR_DEINIT(&collector.pending);
+    if (r == 0)
+        *ret = collector.result;
+    return r;
+}

@@ -1,0 +1,32 @@
+/* What the files of the content store share. */
+#ifndef TIDEMILL_REGISTRY_CONTENT_PRIV_H
+#define TIDEMILL_REGISTRY_CONTENT_PRIV_H
+
+#include <pthread.h>
+
+#include "registry/content.h"
+
+#define CONTENT_PATH_MAX 640 /* the longest path beneath the root: two names of 255, two digests and the fixed words */
+
+struct content {
+    int root_fd;
+    int blobs_fd;
+    int lock_fd;
+    uint64_t bytes_free_min;
+    pthread_mutex_t lock; /* touching against sweeping: a blob that a push has just seen is not removed */
+};
+
+struct content_path {
+    char text[CONTENT_PATH_MAX];
+};
+struct content_path content_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* mkdir -p beneath the root of everything before the last slash. */
+int content_make_parents(struct content *content, const char *path);
+/* A new, small file that appears whole and durable, with its parent folders. */
+int content_write_file(struct content *content, const char *path, struct slice bytes);
+
+/* Calls `each` for every name in a folder beneath the root but those that start with '.'; stops at its first non-zero result and returns it. An absent folder is empty. */
+int content_each_name(struct content *content, const char *path, int (*each)(void *userdata, const char *name), void *userdata);
+
+#endif
