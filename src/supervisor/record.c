@@ -1,0 +1,113 @@
+/* The state file, one line a fact:
+ *     role NAME PID START_TICKS
+ *     socket NAME PID FD
+ * Written whole after each start of a role, without fsync: after a reboot it means nothing (start ticks differ). Adoption trusts a line only when the process with
+ * that pid has that start time; the file lies in a folder only root may write. */
+#include "supervisor/supervisor_priv.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sys/sys.h"
+
+#define RECORD_BYTES_MAX (64 * KIB)
+
+int process_start_ticks(pid_t pid, uint64_t *ret) {
+    char path[64];
+    CLEANUP(buffer_deinit) struct buffer stat = BUFFER_INIT(4096);
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int r = sys_read_file(AT_FDCWD, path, 4096, &stat);
+    if (r < 0)
+        return -ESRCH;
+    /* The name in parentheses may hold blanks: count fields from the last ')'. Field 22 is the start time, the first one after ')' is field 3. */
+    struct slice rest = buffer_slice(&stat);
+    for (ptrdiff_t close; (close = slice_index(rest, ')')) >= 0;)
+        rest = slice_from(rest, (size_t)close + 1);
+    rest = slice_trim(rest);
+    bool zombie = rest.len && (rest.data[0] == 'Z' || rest.data[0] == 'X');
+    for (int field = 3; field < 22; field++)
+        slice_cut(&rest, ' ');
+    if (zombie)
+        return -ESRCH;
+    return slice_parse_u64(slice_cut(&rest, ' '), UINT64_MAX, ret);
+}
+
+static void format_path(const struct supervisor *supervisor, char *path, size_t size) {
+    snprintf(path, size, "%s/supervisor.state", supervisor->options->run_dir);
+}
+
+static bool has_socket(const struct supervisor_role *role, const char *name) {
+    for (const char *const *socket_name = role->socket_names; *socket_name; socket_name++)
+        if (strcmp(*socket_name, name) == 0)
+            return true;
+    return false;
+}
+
+int record_write(const struct supervisor *supervisor) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(RECORD_BYTES_MAX);
+    for (size_t i = 0; i < supervisor->options->roles_count; i++) {
+        const struct running *running = &supervisor->running[i];
+        if (!running->pid)
+            continue;
+        buffer_printf(&out, "role %s %d %" PRIu64 "\n", running->role->name, (int)running->pid, running->start_ticks);
+        for (size_t s = 0; s < supervisor->options->sockets_count; s++)
+            if (has_socket(running->role, supervisor->options->sockets[s].name))
+                buffer_printf(&out, "socket %s %d %d\n", supervisor->options->sockets[s].name, (int)running->pid, supervisor->fds[s]);
+    }
+    char path[PATH_MAX];
+    format_path(supervisor, path, sizeof path);
+    return sys_write_file_fast(AT_FDCWD, path, buffer_slice(&out), 0600);
+}
+
+static void adopt_role(struct supervisor *supervisor, struct slice name, pid_t pid, uint64_t ticks) {
+    uint64_t now_ticks;
+    if (process_start_ticks(pid, &now_ticks) < 0 || now_ticks != ticks)
+        return;
+    for (size_t i = 0; i < supervisor->options->roles_count; i++) {
+        struct running *running = &supervisor->running[i];
+        if (!slice_is(name, running->role->name))
+            continue;
+        running->pid = pid;
+        running->start_ticks = ticks;
+    }
+}
+
+/* Copies a descriptor out of a living role. */
+static void adopt_socket(struct supervisor *supervisor, struct slice name, pid_t pid, int fd) {
+    bool alive = false;
+    for (size_t i = 0; i < supervisor->options->roles_count; i++)
+        alive = alive || supervisor->running[i].pid == pid;
+    for (size_t s = 0; alive && s < supervisor->options->sockets_count; s++) {
+        if (!slice_is(name, supervisor->options->sockets[s].name) || supervisor->fds[s] >= 0)
+            continue;
+        CLEANUP(fd_closep) int pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        if (pid_fd < 0)
+            return;
+        int copy = (int)syscall(SYS_pidfd_getfd, pid_fd, fd, 0);
+        if (copy >= 0)
+            supervisor->fds[s] = copy;
+    }
+}
+
+void record_adopt(struct supervisor *supervisor) {
+    char path[PATH_MAX];
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RECORD_BYTES_MAX);
+    format_path(supervisor, path, sizeof path);
+    if (sys_read_file(AT_FDCWD, path, RECORD_BYTES_MAX, &text) < 0)
+        return;
+    struct slice rest = buffer_slice(&text);
+    while (rest.data) {
+        struct slice line = slice_cut(&rest, '\n');
+        struct slice word = slice_cut(&line, ' '), name = slice_cut(&line, ' ');
+        uint64_t pid, number;
+        if (slice_parse_u64(slice_cut(&line, ' '), INT32_MAX, &pid) < 0 || slice_parse_u64(line, UINT64_MAX, &number) < 0 || pid == 0)
+            continue;
+        if (slice_is(word, "role"))
+            adopt_role(supervisor, name, (pid_t)pid, number);
+        else if (slice_is(word, "socket") && number <= INT32_MAX)
+            adopt_socket(supervisor, name, (pid_t)pid, (int)number);
+    }
+}

@@ -1,0 +1,281 @@
+/* States of a role: down → (start) → up → (ends) → waiting for its back-off → up …; once stopping, an ended role stays down, and when all are down the loop stops.
+ * Invariants:
+ *   1. A listening socket, once open, stays open as long as the supervisor or its role lives.
+ *   2. A role that dies is started again at once, then after 100 ms doubling to 10 s while it keeps dying within HEALTHY_MS; never given up.
+ *   3. The state file names every role that runs: it is written right after each start. A role that we started and died before recording lives on unknown; the next
+ *      supervisor starts a second one, which waits for the locks of the first (store, node) and so does no harm. */
+#include "supervisor/supervisor_priv.h"
+
+#include <limits.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sys/sys.h"
+
+#define BACKOFF_MS_MIN 100
+#define BACKOFF_MS_MAX 10000
+#define HEALTHY_MS 10000
+#define STOP_MS 15000
+#define LISTEN_BACKLOG 4096
+
+static void start(struct running *running);
+
+static const char environment_name[] = "TIDEMILL_SOCKETS";
+
+/* "name=fd,name=fd" */
+static int describe_sockets(const struct supervisor *supervisor, const struct supervisor_role *role, struct buffer *out, int *pass_fds) {
+    size_t count = 0;
+    buffer_printf(out, "%s=", environment_name);
+    for (const char *const *name = role->socket_names; *name; name++)
+        for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
+            if (strcmp(*name, supervisor->options->sockets[s].name) != 0)
+                continue;
+            buffer_printf(out, "%s%s=%d", count ? "," : "", *name, supervisor->fds[s]);
+            pass_fds[count++] = supervisor->fds[s];
+        }
+    pass_fds[count] = -1;
+    return buffer_error(out);
+}
+
+int supervisor_socket_inherited(const char *name) {
+    const char *text = getenv(environment_name);
+    struct slice rest = slice_of(text ? text : "");
+    while (rest.len) {
+        struct slice value = slice_cut(&rest, ',');
+        struct slice key = slice_cut(&value, '=');
+        uint64_t fd;
+        if (slice_is(key, name) && slice_parse_u64(value, INT_MAX, &fd) == 0) {
+            fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+            return (int)fd;
+        }
+    }
+    return -1;
+}
+
+static bool all_down(const struct supervisor *supervisor) {
+    for (size_t i = 0; i < supervisor->options->roles_count; i++)
+        if (supervisor->running[i].pid)
+            return false;
+    return true;
+}
+
+static void on_restart(void *userdata) {
+    start(userdata);
+}
+
+static const char *describe_status(int status, char *text, size_t size) {
+    if (status == -1)
+        snprintf(text, size, "ended");
+    else if (WIFSIGNALED(status))
+        snprintf(text, size, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        snprintf(text, size, "exited with status %d", WEXITSTATUS(status));
+    return text;
+}
+
+static void on_exit_of_role(void *userdata, pid_t pid, int status) {
+    struct running *running = userdata;
+    struct supervisor *supervisor = running->supervisor;
+    char text[100];
+    loop_child_free(TAKE(running->child));
+    running->pid = 0;
+    describe_status(status, text, sizeof text);
+    if (supervisor->stopping) {
+        log_info("%s (pid %d) %s", running->role->name, (int)pid, text);
+        if (all_down(supervisor))
+            loop_stop(supervisor->loop);
+        return;
+    }
+    int64_t lived_ms = (loop_now_ns(supervisor->loop) - running->started_ns) / 1000000;
+    int64_t delay_ms = lived_ms >= HEALTHY_MS ? 0 : running->backoff_ms;
+    running->backoff_ms = lived_ms >= HEALTHY_MS ? 0 : MIN(MAX(running->backoff_ms * 2, (int64_t)BACKOFF_MS_MIN), (int64_t)BACKOFF_MS_MAX);
+    log_warning("%s (pid %d) %s after %" PRId64 " ms, starting it again in %" PRId64 " ms", running->role->name, (int)pid, text, lived_ms, delay_ms);
+    loop_timer_set(&running->restart, delay_ms);
+}
+
+static void watch(struct running *running) {
+    int r = loop_child_new(running->supervisor->loop, running->pid, on_exit_of_role, running, &running->child);
+    if (r < 0)
+        log_error("cannot watch %s (pid %d): %s", running->role->name, (int)running->pid, strerror(-r));
+}
+
+static int spawn(struct running *running) {
+    const struct supervisor_role *role = running->role;
+    CLEANUP(buffer_deinit) struct buffer sockets = BUFFER_INIT(4096);
+    int pass_fds[SUPERVISOR_SOCKETS_MAX + 1];
+    int r = describe_sockets(running->supervisor, role, &sockets, pass_fds);
+    if (r < 0)
+        return r;
+    const char *path = getenv("PATH");
+    CLEANUP(buffer_deinit) struct buffer path_variable = BUFFER_INIT(8192);
+    buffer_printf(&path_variable, "PATH=%s", path && path[0] ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    const char *const environment[] = {path_variable.data, sockets.data, "LANG=C.UTF-8", "HOME=/", NULL};
+    const struct loop_spawn_options options = {.argv = role->argv,
+                                               .envp = environment,
+                                               .stdin_fd = -1,
+                                               .stdout_fd = -1,
+                                               .stderr_fd = -1,
+                                               .pass_fds = pass_fds,
+                                               .uid = role->uid,
+                                               .gid = role->gid,
+                                               .drop_privileges = role->drop_privileges,
+                                               .new_session = true};
+    return loop_spawn(&options, &running->pid);
+}
+
+static void start(struct running *running) {
+    struct supervisor *supervisor = running->supervisor;
+    if (supervisor->stopping)
+        return;
+    int r = spawn(running);
+    if (r < 0) {
+        running->pid = 0;
+        running->backoff_ms = MIN(MAX(running->backoff_ms * 2, (int64_t)BACKOFF_MS_MIN), (int64_t)BACKOFF_MS_MAX);
+        log_error("cannot start %s: %s, trying again in %" PRId64 " ms", running->role->name, strerror(-r), running->backoff_ms);
+        loop_timer_set(&running->restart, running->backoff_ms);
+        return;
+    }
+    running->started_ns = loop_now_ns(supervisor->loop);
+    process_start_ticks(running->pid, &running->start_ticks);
+    watch(running);
+    r = record_write(supervisor);
+    if (r < 0)
+        log_warning("cannot write the state file: %s; a supervisor started after our death will not find %s", strerror(-r), running->role->name);
+}
+
+static void on_kill(void *userdata) {
+    struct supervisor *supervisor = userdata;
+    supervisor->killed = true;
+    for (size_t i = 0; i < supervisor->options->roles_count; i++)
+        if (supervisor->running[i].pid) {
+            log_warning("%s did not stop within %d s, killing it", supervisor->running[i].role->name, STOP_MS / 1000);
+            kill(supervisor->running[i].pid, SIGKILL);
+        }
+}
+
+static void on_signal(void *userdata, int signal) {
+    struct supervisor *supervisor = userdata;
+    if (supervisor->stopping) {
+        if (signal == SIGINT && !supervisor->killed)
+            on_kill(supervisor);
+        return;
+    }
+    log_info("stopping on %s", strsignal(signal));
+    supervisor->stopping = true;
+    for (size_t i = supervisor->options->roles_count; i > 0; i--) {
+        loop_timer_cancel(&supervisor->running[i - 1].restart);
+        if (supervisor->running[i - 1].pid)
+            kill(supervisor->running[i - 1].pid, SIGTERM);
+    }
+    loop_timer_set(&supervisor->kill_timer, STOP_MS);
+    if (all_down(supervisor))
+        loop_stop(supervisor->loop);
+}
+
+static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
+    for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
+        const struct supervisor_socket *wanted = &supervisor->options->sockets[s];
+        struct sys_address address;
+        if (supervisor->fds[s] >= 0)
+            continue;
+        int r = sys_address_parse(wanted->address, &address);
+        if (r < 0)
+            return diag_set(diag, r, "the address \"%s\" of %s cannot be read: expected HOST:PORT or unix:PATH", wanted->address, wanted->name);
+        r = sys_listen(&address, LISTEN_BACKLOG, wanted->mode);
+        if (r < 0) {
+            diag_set(diag, r, "cannot listen on %s for %s: %s", wanted->address, wanted->name, strerror(-r));
+            return r == -EADDRINUSE ? diag_hint(diag, r, "another program uses that port: stop it, or choose another with --%s-listen", wanted->name) : r;
+        }
+        supervisor->fds[s] = r;
+        if (strncmp(wanted->address, "unix:", 5) == 0 && chown(wanted->address + 5, wanted->owner, wanted->group) < 0)
+            return diag_set(diag, -errno, "cannot change the owner of %s: %s", wanted->address + 5, strerror(errno));
+    }
+    return 0;
+}
+
+static int take_lock(const struct supervisor_options *options, struct diag *diag) {
+    int lock = sys_lock_file(options->lock_path);
+    if (lock == -EBUSY) {
+        diag_set(diag, lock, "another tidemill holds %s", options->lock_path);
+        return diag_hint(diag, lock, "stop it with `tidemill down`, or give this instance a state folder of its own with --state");
+    }
+    if (lock < 0)
+        return diag_set(diag, lock, "cannot lock %s: %s", options->lock_path, strerror(-lock));
+    return lock;
+}
+
+static int write_pid(const struct supervisor_options *options) {
+    char path[PATH_MAX], text[32];
+    snprintf(path, sizeof path, "%s/supervisor.pid", options->run_dir);
+    snprintf(text, sizeof text, "%d\n", (int)getpid());
+    return sys_write_file_fast(AT_FDCWD, path, slice_of(text), 0644);
+}
+
+static void start_all(struct supervisor *supervisor) {
+    for (size_t i = 0; i < supervisor->options->roles_count; i++) {
+        struct running *running = &supervisor->running[i];
+        if (running->pid) {
+            log_info("%s (pid %d) still runs, adopted", running->role->name, (int)running->pid);
+            running->started_ns = loop_now_ns(supervisor->loop);
+            watch(running);
+        } else {
+            start(running);
+        }
+    }
+    record_write(supervisor);
+    if (supervisor->options->on_started)
+        supervisor->options->on_started(supervisor->options->userdata);
+}
+
+static void forget(struct supervisor *supervisor) {
+    char path[PATH_MAX];
+    static const char *const files[] = {"supervisor.state", "supervisor.pid"};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", supervisor->options->run_dir, files[i]);
+        unlink(path);
+    }
+    for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
+        if (supervisor->fds[s] >= 0)
+            close(supervisor->fds[s]);
+        if (strncmp(supervisor->options->sockets[s].address, "unix:", 5) == 0)
+            unlink(supervisor->options->sockets[s].address + 5);
+    }
+}
+
+int supervisor_run(const struct supervisor_options *options, struct diag *diag) {
+    ASSERT(options->roles_count <= SUPERVISOR_ROLES_MAX && options->sockets_count <= SUPERVISOR_SOCKETS_MAX);
+    struct supervisor supervisor = {.options = options};
+    CLEANUP(fd_closep) int lock = take_lock(options, diag);
+    if (lock < 0)
+        return lock;
+    for (size_t s = 0; s < SUPERVISOR_SOCKETS_MAX; s++)
+        supervisor.fds[s] = -1;
+    for (size_t i = 0; i < options->roles_count; i++)
+        supervisor.running[i] = (struct running){.supervisor = &supervisor, .role = &options->roles[i]};
+    record_adopt(&supervisor);
+    int r = open_sockets(&supervisor, diag);
+    if (r < 0)
+        return r;
+    r = loop_new(&supervisor.loop);
+    if (r < 0)
+        return diag_set(diag, r, "cannot start the event loop: %s", strerror(-r));
+    for (size_t i = 0; i < options->roles_count; i++)
+        loop_timer_init(&supervisor.running[i].restart, supervisor.loop, on_restart, &supervisor.running[i]);
+    loop_timer_init(&supervisor.kill_timer, supervisor.loop, on_kill, &supervisor);
+    struct loop_signal *signals = NULL;
+    r = loop_signal_new(supervisor.loop, (const int[]){SIGTERM, SIGINT, 0}, on_signal, &supervisor, &signals);
+    if (r == 0)
+        r = write_pid(options);
+    if (r == 0) {
+        start_all(&supervisor);
+        r = loop_run(supervisor.loop);
+        forget(&supervisor);
+    }
+    loop_timer_cancel(&supervisor.kill_timer);
+    loop_signal_free(signals);
+    loop_free(supervisor.loop);
+    return r < 0 ? diag_set(diag, r, "the supervisor failed: %s", strerror(-r)) : 0;
+}

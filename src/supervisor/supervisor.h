@@ -1,0 +1,48 @@
+/* The root process: listening sockets, roles, restarts. See README.md. */
+#ifndef TIDEMILL_SUPERVISOR_H
+#define TIDEMILL_SUPERVISOR_H
+
+#include <sys/types.h>
+
+#include "base/base.h"
+
+#define SUPERVISOR_ROLES_MAX 8
+#define SUPERVISOR_SOCKETS_MAX 16
+
+struct supervisor_socket {
+    const char *name;    /* [a-z-]+, how the role asks for it */
+    const char *address; /* as sys_address_parse */
+    mode_t mode;         /* of a unix socket */
+    uid_t owner;         /* of a unix socket */
+    gid_t group;
+};
+
+struct supervisor_role {
+    const char *name;                /* "core" */
+    const char *const *argv;         /* the whole command line, ends with NULL */
+    const char *const *socket_names; /* which sockets it gets, ends with NULL */
+    uid_t uid;
+    gid_t gid;
+    bool drop_privileges;            /* otherwise it stays root */
+};
+
+struct supervisor_options {
+    const char *run_dir;   /* holds supervisor.state and supervisor.pid */
+    const char *lock_path; /* held as long as we live: one instance per state folder */
+    const struct supervisor_socket *sockets;
+    size_t sockets_count;
+    const struct supervisor_role *roles; /* in the order of their start; stopped in reverse */
+    size_t roles_count;
+    /* Called once, when every role has been started or adopted. May be NULL. */
+    void (*on_started)(void *userdata);
+    void *userdata;
+};
+
+/* Runs until SIGTERM or SIGINT and until every role has ended (killed after 15 s). 0; -EBUSY with diag when another instance runs; negative errno with diag when a
+ * socket cannot be opened. */
+int supervisor_run(const struct supervisor_options *options, struct diag *diag);
+
+/* In a role: the descriptor of a socket that was handed down in the environment, or -1. */
+int supervisor_socket_inherited(const char *name);
+
+#endif
