@@ -1,4 +1,4 @@
-/* The object model: one table per kind drives everything. schema/*.idl describes each type once; the schema compiler turns it into plain structs (generated
+/* The object model: one table per kind drives everything. schema/ describes each type once (.idl); the schema compiler turns it into plain structs (generated
  * "kube_types.h") and descriptor tables, and the generic functions here walk those tables. See README.md and schema/README.md.
  *
  * How a type reads in C (the compiler's naming rules):
@@ -11,12 +11,13 @@
  *   bool int32 int64 float64             bool int32_t int64_t double
  *   *bool *int32 *int64                  bool * int32_t * int64_t *        NULL when absent
  *   T, *T (structs)                      struct kube_t inline, struct kube_t *
- *   []T                                  struct { T *items; size_t count; }; of strings: struct kube_string_list
+ *   []T                                  struct kube_t_array { struct kube_t *items; size_t count; }; of strings: struct kube_string_list; of int32: kube_int32_list
  *   map[string]string                    struct kube_string_map (sorted by key)
  *   map[string]Quantity (ResourceList)   struct kube_quantity_map;  Quantity: struct kube_quantity {const char *text; int64_t milli;}; *Quantity: pointer to it
  *   map[string][]byte                    struct kube_bytes_map (decoded from base64);  []byte: struct slice
  *   IntOrString                          struct kube_int_or_string {bool is_string; int32_t number; const char *text;}; pointer when optional
  *   Time, MicroTime                      struct kube_time {int64_t ns; bool set;} (UTC); *Time: the same, set tells
+ *   named twice in upstream's groups     discovery's EndpointPort is kube_discovery_endpoint_port, core's Preconditions kube_core_preconditions
  *   RawExtension, FieldsV1, JSON         struct tree * (generic), NULL when absent
  *   inlined types (json:",inline")       their fields stand in the outer struct (struct kube_volume has name, host_path, empty_dir, … side by side)
  * Every kind's struct starts with `struct kube_object_meta metadata` (TypeMeta is not stored); lists of a kind have no struct.
@@ -56,6 +57,25 @@ struct kube_bytes_map {
     } *items;
     size_t count;
 };
+struct kube_strings_map { /* map[string][]string */
+    struct kube_strings_pair {
+        const char *key;
+        struct kube_string_list value;
+    } *items;
+    size_t count;
+};
+struct kube_int32_list {
+    int32_t *items;
+    size_t count;
+};
+struct kube_int64_list {
+    int64_t *items;
+    size_t count;
+};
+struct kube_tree_list {
+    struct tree **items;
+    size_t count;
+};
 struct kube_int_or_string {
     bool is_string;
     int32_t number;
@@ -64,6 +84,13 @@ struct kube_int_or_string {
 struct kube_time {
     int64_t ns; /* since 1970, UTC */
     bool set;
+};
+struct kube_time_map {
+    struct kube_time_pair {
+        const char *key;
+        struct kube_time value;
+    } *items;
+    size_t count;
 };
 
 #include "kube_types.h" /* generated */

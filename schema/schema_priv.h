@@ -1,0 +1,92 @@
+/* The schema compiler's own model: what the .idl files say, read by read.c, completed by resolve.c, written by header.c and tables.c. See README.md. */
+#ifndef TIDEMILL_SCHEMA_PRIV_H
+#define TIDEMILL_SCHEMA_PRIV_H
+
+#include "base/base.h"
+
+#define SCHEMA_BYTES_MAX (64 * MIB)
+#define SCHEMA_WORDS_MAX 256 /* words of one statement */
+
+/* How a value is stored; the runtime has the same list under the names KUBE_FORM_*. */
+struct schema_form {
+    const char *name;    /* in the IDL */
+    const char *runtime; /* KUBE_FORM_… */
+    const char *value;   /* C type of a field, NULL: cannot stand alone */
+    const char *pointer; /* of an optional one */
+    const char *list;
+    const char *map;
+};
+
+enum schema_shape { SHAPE_VALUE, SHAPE_POINTER, SHAPE_LIST, SHAPE_MAP };
+
+struct schema_values {
+    const char *name;
+    const char **items;
+    size_t count;
+    bool closed; /* enum: other values are refused; otherwise known names only */
+    bool used;   /* a field refers to it */
+};
+
+struct schema_type;
+struct schema_field {
+    const char *file;
+    int line;
+    const char *name;   /* NULL: inline */
+    const char *c_name;
+    const char *text;   /* the type as written */
+    int number, inline_number;
+    bool always, required, immutable, atomic;
+    const char *list, *keys, *patch, *merge_key, *default_, *format;
+    bool has_min, has_max;
+    int64_t min, max;
+    /* resolved */
+    enum schema_shape shape;
+    const struct schema_form *form;  /* NULL: a struct */
+    struct schema_type *type;        /* of a struct */
+    struct schema_values *values;
+};
+
+struct schema_type {
+    const char *file;
+    int line;
+    const char *name, *c_name;
+    VECTOR(struct schema_field *) fields;
+    bool flat, written, listed;
+};
+
+struct schema_column {
+    const char *name, *type, *format, *source, *description;
+    int priority;
+};
+
+struct schema_kind {
+    const char *file;
+    int line;
+    const char *group, *version, *name, *c_name, *type_name;
+    struct schema_type *type;
+    const char *plural, *singular;
+    VECTOR(const char *) short_names;
+    VECTOR(const char *) categories;
+    VECTOR(struct schema_column *) columns;
+    bool namespaced, status, scale, served;
+};
+
+struct schema {
+    struct arena *arena;
+    struct map *types_by_name, *values_by_name;
+    VECTOR(struct schema_type *) types;
+    VECTOR(struct schema_values *) values;
+    VECTOR(struct schema_kind *) kinds;
+};
+
+/* Adds the statements of one file. 0, -EINVAL with diag (file, line), -ENOMEM. */
+int schema_read(struct schema *schema, const char *file, struct slice text, struct diag *diag);
+/* Resolves names, flattens inlined types, checks the whole. */
+int schema_resolve(struct schema *schema, struct diag *diag);
+const struct schema_form *schema_form_find(const char *name);
+/* "podIPs" → "pod_ips", C keywords get an underscore; in the arena. */
+const char *schema_c_name(struct arena *arena, const char *name);
+int schema_write_header(struct schema *schema, struct buffer *out);
+int schema_write_tables(struct schema *schema, struct buffer *out);
+
+#endif
