@@ -1,0 +1,68 @@
+# A thin front for CMake, Ninja, CTest and pytest. `make help` lists the targets.
+PRESET ?= release
+BUILD := build/$(PRESET)
+DESTDIR ?=
+PREFIX ?= /usr
+
+.PHONY: all help deps demo test unit e2e check bench fuzz install deb format clean
+
+all: deps
+	@test -f $(BUILD)/build.ninja || cmake --preset $(PRESET) >/dev/null
+	@ninja -C $(BUILD) --quiet tidemill tidemill-job 2>/dev/null || ninja -C $(BUILD) tidemill tidemill-job
+
+help:
+	@echo "make          build the program into build/release/tidemill"
+	@echo "make demo     install what is needed, build, start the platform and show its main job (as root)"
+	@echo "make test     install what is needed, build and run all tests (as root)"
+	@echo "make unit     unit tests only, with address and undefined-behaviour sanitizers"
+	@echo "make e2e      end-to-end tests only"
+	@echo "make bench    measure, beside a peer where there is one"
+	@echo "make fuzz     run every fuzz target for FUZZ_SECONDS (default 10) each"
+	@echo "make install  install program, unit file, completion beneath DESTDIR/PREFIX"
+	@echo "make deb      build a Debian package in build/"
+	@echo "make format   clang-format the tree"
+	@echo "PRESET=debug|clang|tsan chooses another build"
+
+deps:
+	@scripts/install-dependencies
+
+demo: all
+	@scripts/demo
+
+unit: deps
+	@test -f build/debug/build.ninja || cmake --preset debug >/dev/null
+	@ninja -C build/debug
+	@ctest --test-dir build/debug --output-on-failure -j2
+
+e2e: all
+	@scripts/install-dependencies --test
+	@python3 -m pytest -q tests/e2e
+
+check:
+	@python3 -m pytest -q tests/tree
+
+test: unit all check
+	@scripts/install-dependencies --test
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
+	@python3 -m pytest -q tests/e2e
+
+bench: all
+	@scripts/install-dependencies --bench
+	@python3 bench/run.py
+
+FUZZ_SECONDS ?= 10
+fuzz: deps
+	@test -f build/fuzz/build.ninja || cmake --preset fuzz >/dev/null
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+install: all
+	@scripts/install $(BUILD) $(DESTDIR) $(PREFIX)
+
+deb: all
+	@packaging/build-deb $(BUILD)
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	@rm -rf build

@@ -1,0 +1,235 @@
+#include "cli/settings_priv.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "codec/codec.h"
+#include "sys/sys.h"
+
+#define SETTINGS_FILE_BYTES_MAX (64 * KIB)
+
+const struct flag settings_flags[] = {
+    {"config", 'c', FLAG_TEXT, "FILE", SETTINGS_FILE, "settings file"},
+    {"instance", 0, FLAG_TEXT, "NAME", "tidemill", "name of this instance, in bridges, firewall tables and cgroups"},
+    {"state", 0, FLAG_TEXT, "DIR", "/var/lib/tidemill", "where everything that must last is kept"},
+    {"run", 0, FLAG_TEXT, "DIR", "/run/tidemill", "where sockets and run-time files are kept"},
+    {"api-listen", 0, FLAG_TEXT, "ADDR", "127.0.0.1:6443", "Kubernetes API over TLS"},
+    {"http-listen", 0, FLAG_TEXT, "ADDR", "0.0.0.0:80", "applications over HTTP"},
+    {"registry-listen", 0, FLAG_TEXT, "ADDR", "127.0.0.1:5000", "container image registry"},
+    {"git-listen", 0, FLAG_TEXT, "ADDR", "127.0.0.1:3000", "git over HTTP"},
+    {"monitor-listen", 0, FLAG_TEXT, "ADDR", "127.0.0.1:9090", "metrics queries"},
+    {"pod-cidr", 0, FLAG_TEXT, "CIDR", "10.88.0.0/16", "addresses of pods; the first one is the bridge's"},
+    {"service-cidr", 0, FLAG_TEXT, "CIDR", "10.96.0.0/16", "addresses of services"},
+    {"domain", 0, FLAG_TEXT, "NAME", "localhost", "applications without an Ingress are served at APP.NAME"},
+    {"user", 0, FLAG_TEXT, "USER", "tidemill", "user that core and monitor run as"},
+    {"gateway-user", 0, FLAG_TEXT, "USER", "tidemill-gateway", "user that the gateway runs as"},
+    {"node-name", 0, FLAG_TEXT, "NAME", NULL, "name of this node (default the host's name)"},
+    {"log-level", 0, FLAG_TEXT, "LEVEL", "info", "debug, info, warning or error"},
+    {.name = NULL},
+};
+
+static const struct {
+    const char *flag, *key;
+    size_t offset;
+} places[] = {
+    {"config", NULL, offsetof(struct settings, config)},
+    {"instance", "instance", offsetof(struct settings, instance)},
+    {"state", "state", offsetof(struct settings, state)},
+    {"run", "run", offsetof(struct settings, run)},
+    {"api-listen", "apiListen", offsetof(struct settings, api_listen)},
+    {"http-listen", "httpListen", offsetof(struct settings, http_listen)},
+    {"registry-listen", "registryListen", offsetof(struct settings, registry_listen)},
+    {"git-listen", "gitListen", offsetof(struct settings, git_listen)},
+    {"monitor-listen", "monitorListen", offsetof(struct settings, monitor_listen)},
+    {"pod-cidr", "podCIDR", offsetof(struct settings, pod_cidr)},
+    {"service-cidr", "serviceCIDR", offsetof(struct settings, service_cidr)},
+    {"domain", "domain", offsetof(struct settings, domain)},
+    {"user", "user", offsetof(struct settings, user)},
+    {"gateway-user", "gatewayUser", offsetof(struct settings, gateway_user)},
+    {"node-name", "nodeName", offsetof(struct settings, node_name)},
+    {"log-level", "logLevel", offsetof(struct settings, log_level)},
+};
+
+static const char **slot(const struct settings *settings, size_t index) {
+    return (const char **)(void *)((char *)(uintptr_t)settings + places[index].offset);
+}
+
+static int unknown_key(const struct tree_entry *entry, const char *file, struct diag *diag) {
+    diag_at(diag, file, (int)entry->line, (int)entry->column);
+    diag_set(diag, -EINVAL, "unknown setting \"%.*s\"", SLICE_ARG(entry->key));
+    struct buffer known = BUFFER_INIT(DIAG_TEXT_MAX);
+    for (size_t i = 1; i < ARRAY_LEN(places); i++)
+        buffer_printf(&known, "%s%s", i > 1 ? ", " : "known are: ", places[i].key);
+    diag_hint(diag, 0, "%s", known.data ? known.data : "");
+    buffer_deinit(&known);
+    return -EINVAL;
+}
+
+static int apply_file(struct settings *settings, const struct tree *root, struct diag *diag) {
+    if (root->type == TREE_NULL)
+        return 0;
+    if (root->type != TREE_MAP) {
+        diag_at(diag, settings->config, (int)root->line, (int)root->column);
+        return diag_set(diag, -EINVAL, "expected a mapping of settings, found %s", tree_type_name(root));
+    }
+    for (size_t i = 0; i < root->children->count; i++) {
+        const struct tree_entry *entry = &root->children->items[i];
+        size_t at = 1;
+        while (at < ARRAY_LEN(places) && !slice_is(entry->key, places[at].key))
+            at++;
+        if (at == ARRAY_LEN(places))
+            return unknown_key(entry, settings->config, diag);
+        if (entry->value->type != TREE_STRING) {
+            diag_at(diag, settings->config, (int)entry->value->line, (int)entry->value->column);
+            return diag_set(diag, -EINVAL, "%s must be text, found %s", places[at].key, tree_type_name(entry->value));
+        }
+        *slot(settings, at) = entry->value->string.data;
+    }
+    return 0;
+}
+
+static int read_file(struct settings *settings, bool required, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(SETTINGS_FILE_BYTES_MAX);
+    int r = sys_read_file(AT_FDCWD, settings->config, SETTINGS_FILE_BYTES_MAX, &text);
+    if (r == -ENOENT && !required)
+        return 0;
+    if (r < 0)
+        return diag_set(diag, r, "cannot read %s: %s", settings->config, strerror(-r));
+    struct tree *root;
+    diag_at(diag, settings->config, 0, 0);
+    r = yaml_parse_one(settings->arena, buffer_slice(&text), &root, diag);
+    if (r == 0)
+        r = apply_file(settings, root, diag);
+    if (r == 0 && diag)
+        diag->file[0] = '\0';
+    return r;
+}
+
+static bool is_instance_name(const char *name) {
+    size_t len = strlen(name);
+    for (size_t i = 0; i < len; i++)
+        if (!((name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9')))
+            return false;
+    return len > 0 && len <= 10;
+}
+
+static int check_cidr(const char *flag, const char *text, struct diag *diag) {
+    char address[64];
+    struct slice rest = slice_of(text), host = slice_cut(&rest, '/');
+    struct in_addr parsed;
+    uint64_t bits;
+    if (host.len < sizeof address && rest.data && slice_parse_u64(rest, 24, &bits) == 0 && bits >= 8) {
+        snprintf(address, sizeof address, "%.*s", SLICE_ARG(host));
+        if (inet_pton(AF_INET, address, &parsed) == 1 && (ntohl(parsed.s_addr) & (UINT32_MAX >> bits)) == 0)
+            return 0;
+    }
+    return diag_set(diag, -EINVAL, "--%s: \"%s\" is no IPv4 network of 8 to 24 bits, such as 10.88.0.0/16", flag, text);
+}
+
+static int check(const struct settings *settings, struct diag *diag) {
+    struct sys_address address;
+    if (!is_instance_name(settings->instance))
+        return diag_set(diag, -EINVAL, "--instance: \"%s\" must be 1 to 10 characters of a-z and 0-9", settings->instance);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        const char *value = *slot(settings, i);
+        if (slice_ends(slice_of(places[i].flag), SLICE("-listen")) && sys_address_parse(value, &address) < 0)
+            return diag_set(diag, -EINVAL, "--%s: \"%s\" is no address: expected HOST:PORT, such as 127.0.0.1:8080", places[i].flag, value);
+    }
+    if (settings->state[0] != '/' || settings->run[0] != '/')
+        return diag_set(diag, -EINVAL, "--state and --run must be absolute paths");
+    if (strlen(settings->run) > 60)
+        return diag_set(diag, -EINVAL, "--run: a path of at most 60 characters is needed, for its sockets");
+    if (!name_is_dns_subdomain(slice_of(settings->node_name)))
+        return diag_set(diag, -EINVAL, "--node-name: \"%s\" must be a lower-case DNS name", settings->node_name);
+    if (!name_is_dns_subdomain(slice_of(settings->domain)))
+        return diag_set(diag, -EINVAL, "--domain: \"%s\" must be a lower-case DNS name", settings->domain);
+    static const char *const levels[] = {"debug", "info", "warning", "error"};
+    bool level_known = false;
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        level_known = level_known || strcmp(levels[i], settings->log_level) == 0;
+    if (!level_known)
+        return diag_set(diag, -EINVAL, "--log-level: \"%s\" must be debug, info, warning or error", settings->log_level);
+    int r = check_cidr("pod-cidr", settings->pod_cidr, diag);
+    return r < 0 ? r : check_cidr("service-cidr", settings->service_cidr, diag);
+}
+
+static const char *absolute(struct arena *arena, const char *path) {
+    char here[PATH_MAX];
+    if (path[0] == '/' || !getcwd(here, sizeof here))
+        return path;
+    return arena_printf(arena, "%s/%s", here, path);
+}
+
+static const char *host_name(struct arena *arena) {
+    char name[254] = "";
+    if (gethostname(name, sizeof name - 1) < 0 || !name[0])
+        return "node";
+    for (char *at = name; *at; at++)
+        if (*at >= 'A' && *at <= 'Z')
+            *at = (char)(*at + 32);
+    return name_is_dns_subdomain(slice_of(name)) ? arena_strdup(arena, name) : "node";
+}
+
+int settings_read(const struct invocation *invocation, struct settings *ret, struct diag *diag) {
+    struct settings settings = {.arena = arena_new(MIB)};
+    if (!settings.arena)
+        return diag_set(diag, -ENOMEM, "out of memory");
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        *slot(&settings, i) = settings_flags[i].fallback;
+    settings.config = invocation_text(invocation, "config");
+    settings.node_name = host_name(settings.arena);
+    int r = read_file(&settings, invocation_given(invocation, "config"), diag);
+    for (size_t i = 0; i < ARRAY_LEN(places) && r == 0; i++)
+        if (invocation_given(invocation, places[i].flag))
+            *slot(&settings, i) = invocation_text(invocation, places[i].flag);
+    settings.state = absolute(settings.arena, settings.state);
+    settings.run = absolute(settings.arena, settings.run);
+    if (r == 0)
+        r = check(&settings, diag);
+    if (r < 0)
+        arena_free(settings.arena);
+    else
+        *ret = settings;
+    return r;
+}
+
+void settings_deinit(struct settings *settings) {
+    arena_free(settings->arena);
+    settings->arena = NULL;
+}
+
+const char *const *settings_argv(const struct settings *settings, const char *executable, const char *role) {
+    const char **argv = ARENA_ARRAY(settings->arena, const char *, 3 + 2 * ARRAY_LEN(places));
+    if (!argv)
+        return NULL;
+    size_t count = 0;
+    argv[count++] = executable;
+    argv[count++] = role;
+    for (size_t i = 1; i < ARRAY_LEN(places); i++) { /* all but the file: its values are in here */
+        argv[count++] = arena_printf(settings->arena, "--%s", places[i].flag);
+        argv[count++] = *slot(settings, i);
+    }
+    return argv;
+}
+
+const char *settings_path(const struct settings *settings, const char *base, const char *name) {
+    return arena_printf(settings->arena, "%s/%s", base, name);
+}
+
+const char *settings_bridge_address(const struct settings *settings) {
+    struct slice rest = slice_of(settings->pod_cidr), host = slice_cut(&rest, '/');
+    char text[INET_ADDRSTRLEN];
+    struct in_addr address;
+    snprintf(text, sizeof text, "%.*s", SLICE_ARG(slice_head(host, sizeof text - 1)));
+    if (inet_pton(AF_INET, text, &address) != 1)
+        return NULL;
+    address.s_addr = htonl(ntohl(address.s_addr) + 1);
+    return arena_strdup(settings->arena, inet_ntop(AF_INET, &address, text, sizeof text));
+}
+
+const char *settings_port(const char *address) {
+    const char *colon = strrchr(address, ':');
+    return colon ? colon + 1 : "";
+}

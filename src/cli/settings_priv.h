@@ -1,0 +1,41 @@
+/* Everything that can be configured: one table gives each setting its flag, its key in the configuration file and its default. Flags beat the file, the file beats defaults. */
+#ifndef TIDEMILL_CLI_SETTINGS_PRIV_H
+#define TIDEMILL_CLI_SETTINGS_PRIV_H
+
+#include <limits.h>
+#include <sys/types.h>
+
+#include "cli/command_priv.h"
+
+#define SETTINGS_FILE "/etc/tidemill/config.yaml"
+
+/* Texts live in the settings' own arena. */
+struct settings {
+    struct arena *arena;
+    const char *config;
+    const char *instance;         /* at most 10 of [a-z0-9]: bridges, tables, cgroups carry it */
+    const char *state, *run;
+    const char *api_listen, *http_listen, *registry_listen, *git_listen, *monitor_listen;
+    const char *pod_cidr, *service_cidr;
+    const char *domain;           /* applications are served at NAME.DOMAIN */
+    const char *user, *gateway_user;
+    const char *node_name;
+    const char *log_level;
+};
+
+/* The flags of the table, ends with name NULL. */
+extern const struct flag settings_flags[];
+
+/* Reads flags and the file (a missing default file is fine), checks every value. -EINVAL with diag. Free with settings_deinit. */
+int settings_read(const struct invocation *invocation, struct settings *ret, struct diag *diag);
+void settings_deinit(struct settings *settings);
+/* The command line that gives another process of ours the same settings: [executable, role, --flag, value, …, NULL] in the settings' arena; NULL without memory. */
+const char *const *settings_argv(const struct settings *settings, const char *executable, const char *role);
+/* Path beneath state or run, in the settings' arena. */
+const char *settings_path(const struct settings *settings, const char *base, const char *name);
+/* The first host address of the pod range ("10.88.0.1"), in the arena; NULL when the range is malformed. */
+const char *settings_bridge_address(const struct settings *settings);
+/* The port of a HOST:PORT text, "" when there is none. */
+const char *settings_port(const char *address);
+
+#endif
