@@ -1,0 +1,70 @@
+/* What the files of the distribution server share. */
+#ifndef TIDEMILL_REGISTRY_REGISTRY_PRIV_H
+#define TIDEMILL_REGISTRY_REGISTRY_PRIV_H
+
+#include "registry/registry.h"
+
+struct upload;
+
+struct registry {
+    struct loop *loop;
+    struct content *content;
+    struct registry_options options;
+    struct map *uploads; /* id → struct upload */
+    struct collection *collection; /* garbage collection under way */
+};
+
+/* A request after routing: in the exchange's arena. */
+struct registry_request {
+    struct registry *registry;
+    struct http_exchange *exchange;
+    struct query query;
+    char *name;       /* repository, checked; NULL for the registry as a whole */
+    const char *rest; /* digest, tag, upload id: unchecked; "" when absent */
+    bool is_head;
+};
+
+/* {"errors":[{"code":…,"message":…}]} of the specification. */
+void registry_error(struct http_exchange *exchange, int status, const char *code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* The same for a failure of the disk: 507 when it is full, 413 when something is too large, 500 otherwise. */
+void registry_storage_error(struct http_exchange *exchange, int error);
+
+/* Disk work of a request on a worker thread. The exchange may end meanwhile: then there is no answer, but `run` has happened. Embed as the first member. */
+struct registry_operation {
+    struct registry_request *request; /* valid only while exchange is not NULL */
+    struct http_exchange *exchange;   /* NULL once it has ended */
+    struct registry *registry;
+    void (*run)(struct registry_operation *operation);     /* on the worker thread */
+    void (*finish)(struct registry_operation *operation);  /* on the loop; answers when exchange is not NULL */
+    void (*release)(struct registry_operation *operation); /* frees what the operation holds, and itself */
+    bool working;
+    int error;
+};
+/* Takes the operation over. */
+void registry_operation_start(struct registry_operation *operation, struct registry_request *request);
+
+/* Handlers: one per route. */
+void registry_on_ping(struct registry_request *request);
+void registry_on_catalog(struct registry_request *request);
+void registry_on_blob_get(struct registry_request *request);
+void registry_on_blob_delete(struct registry_request *request);
+void registry_on_upload_start(struct registry_request *request);
+void registry_on_upload_status(struct registry_request *request);
+void registry_on_upload_patch(struct registry_request *request);
+void registry_on_upload_put(struct registry_request *request);
+void registry_on_upload_cancel(struct registry_request *request);
+void registry_on_manifest_get(struct registry_request *request);
+void registry_on_manifest_put(struct registry_request *request);
+void registry_on_manifest_delete(struct registry_request *request);
+void registry_on_tags(struct registry_request *request);
+void registry_on_referrers(struct registry_request *request);
+
+enum registry_verdict registry_check(struct registry_request *request, const char *repository, bool write);
+void registry_uploads_free(struct registry *registry);
+
+/* A strong entity tag and the digest's headers, in the arena: {Docker-Content-Digest, ETag, …}. */
+const char *registry_etag(struct arena *arena, const struct oci_digest *digest);
+/* True (and answered with 304) when the client has it already. */
+bool registry_not_modified(struct registry_request *request, const struct oci_digest *digest);
+
+#endif
