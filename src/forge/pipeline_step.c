@@ -147,7 +147,7 @@ static void process(struct pipeline_state *state, int64_t now_ms, struct pipelin
     }
 }
 
-/* Jobs that were skipped because of this one get another chance. */
+/* Jobs that were skipped because of this one, or cancelled before they started, get another chance. */
 static void reset_skipped(struct pipeline_state *state, size_t job) {
     bool affected[PIPELINE_JOBS_MAX] = {false};
     affected[job] = true;
@@ -159,7 +159,7 @@ static void reset_skipped(struct pipeline_state *state, size_t job) {
             hit |= affected[plan_job->needs[k]];
         if (hit && at != job) {
             affected[at] = true;
-            if (state->jobs[at].status == JOB_SKIPPED)
+            if (state->jobs[at].status == JOB_SKIPPED || (state->jobs[at].status == JOB_CANCELED && !state->jobs[at].started_ms))
                 state->jobs[at] = (struct job_state){.status = JOB_CREATED};
         }
     }
