@@ -139,7 +139,8 @@ static void write_kind(const struct schema_kind *kind, struct buffer *out) {
                   kind->type->c_name);
     if (kind->columns.count > 0)
         buffer_printf(out, "    .columns = kube_%s_columns, .columns_count = %zu,\n", kind->c_name, kind->columns.count);
-    buffer_append_text(out, "};\n\n");
+    buffer_printf(out, "    .key = \"%s%s%s\", .api_version = \"%s%s%s\",\n};\n\n", kind->plural, kind->group[0] ? "." : "", kind->group, kind->group,
+                  kind->group[0] ? "/" : "", kind->version);
 }
 
 static void write_lists(const struct schema *schema, struct buffer *out) {

@@ -112,6 +112,7 @@ struct kube_kind {
     const struct kube_type *type;
     const struct kube_column *columns; /* what a Table shows, see kube_table_row */
     size_t columns_count;
+    const char *key, *api_version; /* see kube_kind_key, kube_kind_api_version */
 };
 /* All kinds, in discovery order; ends with NULL. */
 extern const struct kube_kind *const kube_kinds[];

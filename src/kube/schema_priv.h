@@ -97,9 +97,16 @@ static inline const struct kube_rules *kube_rules_of(const struct kube_field *fi
 /* Bytes of one value of the field: of an item of a list, of what a pointer points to; of a key-value pair of a map. */
 size_t kube_value_size(const struct kube_field *field);
 size_t kube_pair_size(const struct kube_field *field);
+/* A form whose optional version is stored like the plain one: absence is NULL, or a time that is not set. */
+bool kube_form_is_own_pointer(const struct kube_field *field);
 /* NULL when the type has no such field. */
 const struct kube_field *kube_field_find(const struct kube_type *type, struct slice name);
 /* Absent or zero, as Go's omitempty sees it; inline structs never are. */
 bool kube_field_is_empty(const struct kube_field *field, const void *at);
+bool kube_field_equal(const struct kube_field *field, const void *a, const void *b);
+/* The field's value; NULL at the arena's limit. */
+struct tree *kube_field_tree(const struct kube_field *field, const void *at, struct arena *arena);
+/* A struct with kind and apiVersion before its fields; NULL at the arena's limit. */
+struct tree *kube_tree_of(const char *api_version, const char *kind, const struct kube_type *type, const void *data, struct arena *arena);
 
 #endif

@@ -1,0 +1,63 @@
+/* Objects and kinds. An object is one arena: the object itself, its struct and all that hangs on it, freed at once with the last reference. Published objects
+ * are never changed; who wants a changed one copies it. */
+#include "kube/schema_priv.h"
+
+const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind) {
+    for (size_t i = 0; kube_kinds[i]; i++)
+        if (slice_is(kind, kube_kinds[i]->kind) && slice_is(group, kube_kinds[i]->group) && slice_is(version, kube_kinds[i]->version))
+            return kube_kinds[i];
+    return NULL;
+}
+
+const struct kube_kind *kube_kind_by_plural(struct slice group, struct slice version, struct slice plural) {
+    for (size_t i = 0; kube_kinds[i]; i++)
+        if (slice_is(plural, kube_kinds[i]->plural) && slice_is(group, kube_kinds[i]->group) && slice_is(version, kube_kinds[i]->version))
+            return kube_kinds[i];
+    return NULL;
+}
+
+const char *kube_kind_key(const struct kube_kind *kind) {
+    return kind->key;
+}
+
+const char *kube_kind_api_version(const struct kube_kind *kind) {
+    return kind->api_version;
+}
+
+struct kube_object *kube_object_new(const struct kube_kind *kind) {
+    struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
+    struct kube_object *object = arena ? ARENA_NEW(arena, struct kube_object) : NULL;
+    void *data = object ? arena_alloc(arena, kind->type->size) : NULL;
+    if (!data) {
+        arena_free(arena);
+        return NULL;
+    }
+    object->references = 1;
+    object->kind = kind;
+    object->arena = arena;
+    object->data = data;
+    return object;
+}
+
+struct kube_object *kube_object_ref(struct kube_object *object) {
+    ASSERT(object->references > 0);
+    object->references++;
+    return object;
+}
+
+void kube_object_unref(struct kube_object *object) {
+    if (!object)
+        return;
+    ASSERT(object->references > 0);
+    if (--object->references == 0)
+        arena_free(object->arena);
+}
+
+struct kube_object *kube_object_copy(const struct kube_object *object) {
+    struct kube_object *copy = kube_object_new(object->kind);
+    if (copy && kube_copy(object->kind->type, copy->arena, object->data, copy->data) != 0) {
+        kube_object_unref(copy);
+        return NULL;
+    }
+    return copy;
+}
