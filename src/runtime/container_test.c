@@ -1,0 +1,339 @@
+/* Real containers: needs root, crun, conmon, overlayfs. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "codec/codec.h"
+#include "runtime/runtime.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+#define CGROUP "/tidemillct"
+
+struct fixture {
+    struct loop *loop;
+    struct cgroups cgroups;
+    struct containers *containers;
+    char dir[256], run[300], layer[300];
+    char *seccomp;
+};
+
+struct seen {
+    bool created, started, exited, deleted;
+    int error;
+    char message[512];
+    struct container_exit exit;
+    char output[8192];
+    int exec_code;
+    bool exec_done;
+};
+
+static struct fixture fixture;
+
+static void copy_file(const char *from, const char *to) {
+    struct buffer bytes = BUFFER_INIT(64 * MIB);
+    assert_int_equal(sys_read_file(AT_FDCWD, from, 32 * MIB, &bytes), 0);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, to, buffer_slice(&bytes), 0755), 0);
+    assert_int_equal(chmod(to, 0755), 0);
+    buffer_deinit(&bytes);
+}
+
+static int setup(void **state) {
+    (void)state;
+    struct diag diag = DIAG_INIT;
+    char path[400];
+    if (geteuid() != 0)
+        fail_msg("these tests start containers: run them as root");
+    snprintf(fixture.dir, sizeof fixture.dir, "/tmp/tmct-XXXXXX");
+    assert_non_null(mkdtemp(fixture.dir));
+    snprintf(fixture.run, sizeof fixture.run, "%s/run", fixture.dir);
+    snprintf(fixture.layer, sizeof fixture.layer, "%s/layer", fixture.dir);
+    assert_int_equal(sys_mkdirs(fixture.run, 0755), 0);
+    snprintf(path, sizeof path, "%s/bin", fixture.layer);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+    snprintf(path, sizeof path, "%s/bin/program", fixture.layer);
+    copy_file(TEST_PROGRAM, path);
+    assert_int_equal(mounts_share(fixture.run), 0);
+    assert_int_equal(mounts_share(fixture.run), 0); /* idempotent */
+    assert_true(mounts_is_mounted(fixture.run));
+    assert_int_equal(cgroups_detect("/sys/fs/cgroup", &fixture.cgroups, &diag), 0);
+    if (fixture.cgroups.is_hybrid)
+        assert_int_equal(mounts_hide_unified_cgroup(), 0);
+    assert_int_equal(loop_new(&fixture.loop), 0);
+    const struct containers_options options = {.dir = fixture.run, .cgroups = &fixture.cgroups, .conmon_cgroup = CGROUP "/conmon"};
+    if (containers_new(fixture.loop, &options, &fixture.containers, &diag) < 0)
+        fail_msg("%s", diag.message);
+    struct buffer seccomp = BUFFER_INIT(MIB);
+    assert_int_equal(seccomp_program(BUNDLE_CAPABILITIES_DEFAULT, &seccomp), 0);
+    fixture.seccomp = buffer_take(&seccomp);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    containers_free(fixture.containers);
+    loop_free(fixture.loop);
+    free(fixture.seccomp);
+    mounts_unshare(fixture.run);
+    for (int i = 0; i < 100 && cgroup_remove(&fixture.cgroups, CGROUP) < 0; i++)
+        usleep(10000); /* a conmon that has reported may still be on its way out */
+    sys_remove_tree(AT_FDCWD, fixture.dir);
+    return 0;
+}
+
+static void on_created(void *userdata, int error, const char *message) {
+    struct seen *seen = userdata;
+    seen->created = true;
+    seen->error = error;
+    snprintf(seen->message, sizeof seen->message, "%s", message);
+}
+static void on_started(void *userdata, int error, const char *message) {
+    struct seen *seen = userdata;
+    seen->started = true;
+    seen->error = error;
+    snprintf(seen->message, sizeof seen->message, "%s", message);
+}
+static void on_exit_seen(void *userdata, const struct container_exit *exit) {
+    struct seen *seen = userdata;
+    seen->exited = true;
+    seen->exit = *exit;
+}
+static void on_deleted(void *userdata, int error, const char *message) {
+    struct seen *seen = userdata;
+    seen->deleted = true;
+    seen->error = error;
+    snprintf(seen->message, sizeof seen->message, "%s", message);
+}
+
+static void turn_until(const bool *flag) {
+    while (!*flag)
+        assert_int_equal(loop_turn(fixture.loop, 30000), 0);
+}
+
+struct started {
+    struct container *container;
+    char id[CONTAINER_ID_LEN + 1], log[400], cgroup[200], upper[400], work[400];
+};
+
+static void container_options_of(struct started *started, struct seen *seen, struct container_options *ret) {
+    *ret = (struct container_options){.id = started->id, .name = "test", .upper = started->upper, .work = started->work, .log_path = started->log, .cgroup_path = started->cgroup,
+                                      .on_created = on_created, .on_exit = on_exit_seen, .userdata = seen};
+}
+
+static void create(const char *const *args, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
+    const char *const env[] = {"PATH=/bin", "GREETING=hello", NULL};
+    const char *const lower[] = {fixture.layer};
+    struct buffer json = BUFFER_INIT(BUNDLE_BYTES_MAX);
+    struct container_options options;
+    container_new_id(ret->id);
+    snprintf(ret->log, sizeof ret->log, "%s/%s.log", fixture.dir, ret->id);
+    snprintf(ret->cgroup, sizeof ret->cgroup, CGROUP "/%s", ret->id);
+    snprintf(ret->upper, sizeof ret->upper, "%s/%s/upper", fixture.dir, ret->id);
+    snprintf(ret->work, sizeof ret->work, "%s/%s/work", fixture.dir, ret->id);
+    assert_int_equal(sys_mkdirs(ret->upper, 0755), 0);
+    assert_int_equal(sys_mkdirs(ret->work, 0755), 0);
+    const struct bundle bundle = {.process = {.args = args, .env = env, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true}, .rootfs = "rootfs",
+                                  .cgroup_path = ret->cgroup, .limits = {.memory_bytes = memory}, .seccomp_program = fixture.seccomp};
+    assert_int_equal(bundle_format(&bundle, &json), 0);
+    container_options_of(ret, seen, &options);
+    options.config_json = buffer_slice(&json);
+    options.lower = lower;
+    options.lower_count = 1;
+    options.open_stdin = open_stdin;
+    assert_int_equal(container_create(fixture.containers, &options, &ret->container), 0);
+    buffer_deinit(&json);
+    turn_until(&seen->created);
+    if (seen->error)
+        fail_msg("create: %s", seen->message);
+}
+
+static void start(struct started *started, struct seen *seen) {
+    assert_int_equal(container_start(started->container, on_started), 0);
+    turn_until(&seen->started);
+    if (seen->error)
+        fail_msg("start: %s", seen->message);
+}
+
+static void finish(struct started *started, struct seen *seen) {
+    assert_int_equal(container_delete(started->container, on_deleted, seen), 0);
+    turn_until(&seen->deleted);
+    if (seen->error)
+        fail_msg("delete: %s", seen->message);
+}
+
+static void run(const char *const *args, int64_t memory, struct seen *seen, struct buffer *log) {
+    struct started started;
+    create(args, false, memory, seen, &started);
+    start(&started, seen);
+    turn_until(&seen->exited);
+    assert_int_equal(sys_read_file(AT_FDCWD, started.log, MIB, log), 0);
+    finish(&started, seen);
+}
+
+UNIT_TEST(runs_and_tells_the_exit_code) {
+    struct seen seen = {0};
+    struct buffer log = BUFFER_INIT(MIB + 1);
+    run((const char *const[]){"/bin/program", "exit", "3", NULL}, 0, &seen, &log);
+    assert_true(seen.exit.is_known);
+    assert_int_equal(seen.exit.code, 3);
+    assert_false(seen.exit.oom_killed);
+    buffer_deinit(&log);
+}
+
+UNIT_TEST(writes_the_log_in_cri_format) {
+    struct seen seen = {0};
+    struct buffer log = BUFFER_INIT(MIB + 1);
+    run((const char *const[]){"/bin/program", "env", "GREETING", NULL}, 0, &seen, &log);
+    assert_int_equal(seen.exit.code, 0);
+    assert_non_null(strstr(log.data, " stdout F hello\n"));
+    buffer_deinit(&log);
+}
+
+UNIT_TEST(cannot_reach_the_host) {
+    struct seen seen = {0};
+    struct buffer log = BUFFER_INIT(MIB + 1);
+    run((const char *const[]){"/bin/program", "escape", NULL}, 0, &seen, &log);
+    assert_non_null(strstr(log.data, "escapes 0"));
+    buffer_deinit(&log);
+}
+
+UNIT_TEST(tells_an_out_of_memory_kill) {
+    struct seen seen = {0};
+    struct buffer log = BUFFER_INIT(MIB + 1);
+    run((const char *const[]){"/bin/program", "oom", NULL}, 16 * (int64_t)MIB, &seen, &log);
+    assert_int_equal(seen.exit.code, 137);
+    assert_true(seen.exit.oom_killed);
+    buffer_deinit(&log);
+}
+
+UNIT_TEST(a_missing_program_is_a_clear_error) {
+    struct seen seen = {0};
+    struct started started;
+    const char *const args[] = {"/bin/nothing", NULL};
+    struct buffer json = BUFFER_INIT(BUNDLE_BYTES_MAX);
+    (void)json;
+    const char *const lower[] = {fixture.layer};
+    struct container_options options;
+    container_new_id(started.id);
+    snprintf(started.log, sizeof started.log, "%s/%s.log", fixture.dir, started.id);
+    snprintf(started.cgroup, sizeof started.cgroup, CGROUP "/%s", started.id);
+    snprintf(started.upper, sizeof started.upper, "%s/%s/upper", fixture.dir, started.id);
+    snprintf(started.work, sizeof started.work, "%s/%s/work", fixture.dir, started.id);
+    assert_int_equal(sys_mkdirs(started.upper, 0755), 0);
+    assert_int_equal(sys_mkdirs(started.work, 0755), 0);
+    const struct bundle bundle = {.process = {.args = args, .env = (const char *const[]){NULL}}, .rootfs = "rootfs", .cgroup_path = started.cgroup};
+    assert_int_equal(bundle_format(&bundle, &json), 0);
+    container_options_of(&started, &seen, &options);
+    options.config_json = buffer_slice(&json);
+    options.lower = lower;
+    options.lower_count = 1;
+    assert_int_equal(container_create(fixture.containers, &options, &started.container), 0);
+    turn_until(&seen.created);
+    assert_int_not_equal(seen.error, 0);
+    assert_non_null(strstr(seen.message, "No such file"));
+    buffer_deinit(&json);
+    finish(&started, &seen);
+}
+
+UNIT_TEST(stops_on_a_signal_and_is_adopted) {
+    struct seen seen = {0};
+    struct started started;
+    struct container_options options;
+    create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
+    container_free(started.container); /* as if this process had died between create and start */
+    container_options_of(&started, &seen, &options);
+    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);
+    assert_false(container_is_started(started.container));
+    start(&started, &seen);
+    container_free(started.container);
+    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);
+    assert_true(container_is_started(started.container));
+    for (bool ready = false; !ready;) { /* it has set its handler when it says so */
+        struct buffer log = BUFFER_INIT(MIB + 1);
+        ready = sys_read_file(AT_FDCWD, started.log, MIB, &log) == 0 && log.data && strstr(log.data, "waiting");
+        buffer_deinit(&log);
+    }
+    assert_int_equal(container_signal(started.container, SIGTERM), 0);
+    turn_until(&seen.exited);
+    assert_int_equal(seen.exit.code, 7);
+    container_free(started.container); /* the exit code is still there for a third process */
+    seen.exited = false;
+    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);
+    turn_until(&seen.exited);
+    assert_int_equal(seen.exit.code, 7);
+    finish(&started, &seen);
+    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), -ENOENT);
+}
+
+static void on_output(void *userdata, int stream, struct slice data) {
+    struct seen *seen = userdata;
+    size_t len = strlen(seen->output);
+    snprintf(seen->output + len, sizeof seen->output - len, "%d:%.*s", stream, SLICE_ARG(data));
+}
+static void on_exec_exit(void *userdata, int code, int error, const char *message) {
+    struct seen *seen = userdata;
+    (void)message;
+    assert_int_equal(error, 0);
+    seen->exec_code = code;
+    seen->exec_done = true;
+}
+
+static struct exec *exec(const struct started *started, const char *const *args, bool terminal, bool input, struct seen *seen) {
+    const struct bundle_process process = {.args = args, .env = (const char *const[]){"GREETING=exec", NULL}, .terminal = terminal, .capabilities = BUNDLE_CAPABILITIES_DEFAULT};
+    const struct exec_options options = {.container_id = started->id, .process = &process, .open_stdin = input};
+    const struct exec_callbacks callbacks = {.on_output = on_output, .on_exit = on_exec_exit, .userdata = seen};
+    struct exec *session = NULL;
+    seen->output[0] = 0;
+    seen->exec_done = false;
+    assert_int_equal(exec_start(fixture.containers, &options, &callbacks, &session), 0);
+    return session;
+}
+
+UNIT_TEST(executes_commands_inside) {
+    struct seen seen = {0};
+    struct started started;
+    create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
+    start(&started, &seen);
+    struct exec *session = exec(&started, (const char *const[]){"/bin/program", "env", "GREETING", NULL}, false, false, &seen);
+    turn_until(&seen.exec_done);
+    exec_free(session);
+    assert_string_equal(seen.output, "1:exec\n");
+    session = exec(&started, (const char *const[]){"/bin/program", "exit", "9", NULL}, false, false, &seen);
+    turn_until(&seen.exec_done);
+    exec_free(session);
+    assert_int_equal(seen.exec_code, 9);
+    session = exec(&started, (const char *const[]){"/bin/program", "cat", NULL}, false, true, &seen);
+    assert_int_equal(exec_write(session, SLICE("through")), 0);
+    exec_close_input(session);
+    turn_until(&seen.exec_done);
+    exec_free(session);
+    assert_string_equal(seen.output, "1:through");
+    session = exec(&started, (const char *const[]){"/bin/program", "tty", NULL}, true, true, &seen);
+    exec_resize(session, 100, 40);
+    turn_until(&seen.exec_done);
+    exec_free(session);
+    assert_string_equal(seen.output, "1:tty 1\r\n");
+    finish(&started, &seen);
+}
+
+UNIT_TEST(attaches_to_a_container) {
+    struct seen seen = {0};
+    struct started started;
+    struct exec *session = NULL;
+    const struct exec_callbacks callbacks = {.on_output = on_output, .on_exit = on_exec_exit, .userdata = &seen};
+    create((const char *const[]){"/bin/program", "cat", NULL}, true, 0, &seen, &started);
+    start(&started, &seen);
+    assert_int_equal(exec_attach(fixture.containers, started.id, &callbacks, &session), 0);
+    assert_int_equal(exec_write(session, SLICE("attached\n")), 0);
+    while (!strstr(seen.output, "attached"))
+        assert_int_equal(loop_turn(fixture.loop, 30000), 0);
+    exec_free(session);
+    finish(&started, &seen);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {UNIT(runs_and_tells_the_exit_code), UNIT(writes_the_log_in_cri_format), UNIT(cannot_reach_the_host), UNIT(tells_an_out_of_memory_kill),
+                                       UNIT(a_missing_program_is_a_clear_error), UNIT(stops_on_a_signal_and_is_adopted), UNIT(executes_commands_inside), UNIT(attaches_to_a_container)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

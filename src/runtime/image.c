@@ -1,0 +1,393 @@
+/* Manifests, configurations, and the way from a reference to unpacked layers.
+ *
+ * Invariants
+ *  1. Nothing is used before its digest was compared: index and manifest against the name they were asked by, the configuration against the manifest, each layer's blob and
+ *     its uncompressed stream (diff_id) against manifest and configuration. A digest's syntax is checked before it becomes a file name (CVE-2024-3727).
+ *  2. <layers>/<chain id> exists only complete: unpacked aside, synced to disk, renamed. Two unpackers of one layer both work, the second rename loses and is thrown away.
+ *  3. Whatever is wrong with an image is a diag for the pod's event, never a crash. */
+#include "runtime/image.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "codec/codec.h"
+#include "http/http.h"
+#include "runtime/layer.h"
+#include "sys/sys.h"
+
+#define IMAGE_ARENA_BYTES_MAX (16 * MIB)
+#define INDEX_DEPTH_MAX 3
+
+struct image *image_new(void) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(IMAGE_ARENA_BYTES_MAX);
+    struct image *image = arena ? ARENA_NEW(arena, struct image) : NULL;
+    if (!image)
+        return NULL;
+    image->references = 1;
+    image->arena = TAKE(arena);
+    image->working_dir = image->user = image->stop_signal = "";
+    return image;
+}
+
+struct image *image_ref(struct image *image) {
+    image->references++;
+    return image;
+}
+
+void image_unref(struct image *image) {
+    if (!image)
+        return;
+    ASSERT(image->references > 0);
+    if (--image->references == 0)
+        arena_free(image->arena); /* the image itself lives in it */
+}
+
+/* --- parsing --- */
+
+static const char *valid_digest(const struct tree *node) {
+    const char *text = tree_text_or(node, "");
+    return image_digest_is_valid(slice_of(text)) ? text : NULL;
+}
+
+static int parse_index(const struct tree *manifests, const char **ret_next, struct diag *diag) {
+    const char *found = NULL;
+    for (size_t i = 0; i < tree_count(manifests) && !found; i++) {
+        const struct tree *entry = tree_at(manifests, i);
+        const char *os = tree_text_or(tree_path(entry, "platform.os"), "linux");
+        const char *architecture = tree_text_or(tree_path(entry, "platform.architecture"), "amd64");
+        if (strcmp(os, "linux") == 0 && strcmp(architecture, "amd64") == 0)
+            found = valid_digest(tree_find(entry, "digest"));
+    }
+    if (!found)
+        return diag_set(diag, -ENOENT, "no match for platform linux/amd64 in the image index");
+    *ret_next = found;
+    return 0;
+}
+
+static int parse_layers(struct image *image, const struct tree *layers, struct diag *diag) {
+    image->layers_count = tree_count(layers);
+    if (image->layers_count > IMAGE_LAYERS_MAX)
+        return diag_set(diag, -EINVAL, "the image has %zu layers, more than %d", image->layers_count, IMAGE_LAYERS_MAX);
+    image->layers = ARENA_ARRAY(image->arena, struct image_layer, image->layers_count);
+    if (!image->layers)
+        return -ENOMEM;
+    for (size_t i = 0; i < image->layers_count; i++) {
+        const struct tree *layer = tree_at(layers, i);
+        image->layers[i].digest = valid_digest(tree_find(layer, "digest"));
+        image->layers[i].size = tree_int_or(tree_find(layer, "size"), -1);
+        if (!image->layers[i].digest)
+            return diag_set(diag, -EINVAL, "layer %zu of the image manifest has no valid sha256 digest", i);
+    }
+    return 0;
+}
+
+int image_parse_manifest(struct image *image, struct slice json, const char **ret_next, struct diag *diag) {
+    struct tree *root = NULL;
+    *ret_next = NULL;
+    int r = json_parse(image->arena, json, &(struct json_options){.allow_duplicates = false}, &root, diag);
+    if (r < 0)
+        return r;
+    if (tree_find(root, "manifests"))
+        return parse_index(tree_find(root, "manifests"), ret_next, diag);
+    if (tree_int_or(tree_find(root, "schemaVersion"), 0) != 2)
+        return diag_set(diag, -EINVAL, "unsupported image manifest: schemaVersion is not 2");
+    image->config_digest = valid_digest(tree_path(root, "config.digest"));
+    if (!image->config_digest)
+        return diag_set(diag, -EINVAL, "the image manifest names no configuration with a valid sha256 digest");
+    return parse_layers(image, tree_find(root, "layers"), diag);
+}
+
+static int copy_strings(struct arena *arena, const struct tree *list, struct image_strings *ret) {
+    ret->count = 0;
+    ret->items = ARENA_ARRAY(arena, const char *, tree_count(list) + 1);
+    if (!ret->items)
+        return -ENOMEM;
+    for (size_t i = 0; i < tree_count(list); i++) {
+        const struct tree *item = tree_at(list, i);
+        const char *text = tree_text_or(item, NULL);
+        if (text && strlen(text) == item->string.len) /* a NUL inside can be no argument */
+            ret->items[ret->count++] = text;
+    }
+    return 0;
+}
+
+/* chain(0) = diff(0); chain(n) = sha256(chain(n-1) " " diff(n)). */
+static int set_chain_ids(struct image *image, const struct tree *diff_ids, struct diag *diag) {
+    if (tree_count(diff_ids) != image->layers_count)
+        return diag_set(diag, -EINVAL, "the image configuration lists %zu layers, its manifest %zu", tree_count(diff_ids), image->layers_count);
+    for (size_t i = 0; i < image->layers_count; i++) {
+        struct image_layer *layer = &image->layers[i];
+        layer->diff_id = valid_digest(tree_at(diff_ids, i));
+        if (!layer->diff_id)
+            return diag_set(diag, -EINVAL, "diff_id %zu of the image configuration is no valid sha256 digest", i);
+        if (i == 0) {
+            layer->chain_id = layer->diff_id;
+            continue;
+        }
+        char hex[65], text[160];
+        snprintf(text, sizeof text, "%s %s", image->layers[i - 1].chain_id, layer->diff_id);
+        digest_sha256_hex(slice_of(text), hex);
+        layer->chain_id = arena_printf(image->arena, "sha256:%s", hex);
+        if (!layer->chain_id)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int image_parse_config(struct image *image, struct slice json, struct diag *diag) {
+    struct tree *root = NULL;
+    int r = json_parse(image->arena, json, &(struct json_options){.allow_duplicates = true}, &root, diag);
+    if (r < 0)
+        return r;
+    const struct tree *config = tree_find(root, "config");
+    image->working_dir = tree_text_or(tree_find(config, "WorkingDir"), "");
+    image->user = tree_text_or(tree_find(config, "User"), "");
+    image->stop_signal = tree_text_or(tree_find(config, "StopSignal"), "");
+    r = copy_strings(image->arena, tree_find(config, "Env"), &image->env);
+    if (r == 0)
+        r = copy_strings(image->arena, tree_find(config, "Entrypoint"), &image->entrypoint);
+    if (r == 0)
+        r = copy_strings(image->arena, tree_find(config, "Cmd"), &image->command);
+    return r < 0 ? r : set_chain_ids(image, tree_path(root, "rootfs.diff_ids"), diag);
+}
+
+/* --- the store --- */
+
+static int read_blob(const char *store, const char *digest, struct buffer *out, struct diag *diag) {
+    CLEANUP(freep) char *path = NULL;
+    char hex[65];
+    if (asprintf(&path, "%s/blobs/sha256/%s", store, digest + 7) < 0)
+        return -ENOMEM;
+    int r = sys_read_file(AT_FDCWD, path, IMAGE_MANIFEST_BYTES_MAX, out);
+    if (r == -ENOENT)
+        return diag_set(diag, r, "blob %s is not in the content store", digest);
+    if (r < 0)
+        return diag_set(diag, r, "cannot read blob %s: %s", digest, strerror(-r));
+    digest_sha256_hex(buffer_slice(out), hex);
+    if (strcmp(hex, digest + 7) != 0)
+        return diag_set(diag, -EBADMSG, "blob %s is damaged: its content has the digest sha256:%s", digest, hex);
+    return 0;
+}
+
+static int read_tag(const char *store, const struct image_reference *reference, char ret_digest[72], struct diag *diag) {
+    CLEANUP(freep) char *path = NULL;
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(256);
+    if (asprintf(&path, "%s/repositories/%s/tags/%s", store, reference->repository, reference->tag) < 0)
+        return -ENOMEM;
+    int r = sys_read_file(AT_FDCWD, path, 255, &text);
+    if (r == -ENOENT || r == -ENOTDIR || r == -ENAMETOOLONG)
+        return diag_set(diag, -ENOENT, "image \"%s:%s\" not found: the registry has no such tag", reference->repository, reference->tag);
+    if (r < 0)
+        return diag_set(diag, r, "cannot read tag %s:%s: %s", reference->repository, reference->tag, strerror(-r));
+    struct slice digest = slice_trim(buffer_slice(&text));
+    if (!image_digest_is_valid(digest))
+        return diag_set(diag, -EBADMSG, "tag %s:%s does not hold a digest", reference->repository, reference->tag);
+    memcpy(ret_digest, digest.data, digest.len);
+    ret_digest[digest.len] = 0;
+    return 0;
+}
+
+static int resolve_manifest(const char *store, const char *digest, struct image *image, struct diag *diag) {
+    for (int depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
+        CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
+        const char *next = NULL;
+        int r = read_blob(store, digest, &json, diag);
+        if (r == 0)
+            r = image_parse_manifest(image, buffer_slice(&json), &next, diag);
+        if (r < 0)
+            return r;
+        if (!next) {
+            image->digest = arena_strdup(image->arena, digest);
+            return image->digest ? 0 : -ENOMEM;
+        }
+        digest = next;
+    }
+    return diag_set(diag, -EINVAL, "image indexes are nested deeper than %d", INDEX_DEPTH_MAX);
+}
+
+int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag) {
+    CLEANUP(image_unrefp) struct image *image = image_new();
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
+    char digest[72];
+    if (!image)
+        return -ENOMEM;
+    if (reference->digest)
+        snprintf(digest, sizeof digest, "%s", reference->digest);
+    int r = reference->digest ? 0 : read_tag(store, reference, digest, diag);
+    if (r == 0)
+        r = resolve_manifest(store, digest, image, diag);
+    if (r == 0)
+        r = read_blob(store, image->config_digest, &json, diag);
+    if (r == 0)
+        r = image_parse_config(image, buffer_slice(&json), diag);
+    if (r < 0)
+        return r;
+    *ret = TAKE(image);
+    return 0;
+}
+
+/* --- unpacking --- */
+
+static char *layer_path(const char *layers, const struct image_layer *layer) {
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", layers, layer->chain_id + 7) < 0 ? NULL : path;
+}
+
+static bool layer_exists(const char *layers, const struct image_layer *layer) {
+    CLEANUP(freep) char *path = layer_path(layers, layer);
+    struct stat st;
+    return path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool image_is_unpacked(const struct image *image, const char *layers) {
+    for (size_t i = 0; i < image->layers_count; i++)
+        if (!layer_exists(layers, &image->layers[i]))
+            return false;
+    return true;
+}
+
+struct lowers {
+    int fds[IMAGE_LAYERS_MAX];
+    size_t count;
+};
+static void lowers_close(struct lowers *lowers) {
+    for (size_t i = 0; i < lowers->count; i++)
+        close(lowers->fds[i]);
+}
+
+static int fill_layer(const struct image *image, size_t index, const char *store, const char *layers, const char *folder, struct diag *diag) {
+    const struct image_layer *layer = &image->layers[index];
+    CLEANUP(freep) char *blob = NULL;
+    CLEANUP(fd_closep) int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(lowers_close) struct lowers lowers = {.count = 0};
+    if (root < 0)
+        return -errno;
+    for (size_t i = index; i-- > 0;) { /* the nearest first */
+        CLEANUP(freep) char *path = layer_path(layers, &image->layers[i]);
+        int fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+        if (fd < 0)
+            return diag_set(diag, -EIO, "layer %s vanished from %s", image->layers[i].chain_id, layers);
+        lowers.fds[lowers.count++] = fd;
+    }
+    if (asprintf(&blob, "%s/blobs/sha256/%s", store, layer->digest + 7) < 0)
+        return -ENOMEM;
+    CLEANUP(fd_closep) int fd = open(blob, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return diag_set(diag, -errno, "layer %s is not in the content store", layer->digest);
+    const struct layer_options options = {.root_fd = root, .lower_fds = lowers.fds, .lower_count = lowers.count, .keep_owner = geteuid() == 0};
+    int r = layer_apply_blob(fd, layer->digest, layer->diff_id, &options, diag);
+    if (r == 0 && syncfs(root) < 0)
+        r = diag_set(diag, -errno, "cannot sync %s: %s", layers, strerror(errno));
+    return r;
+}
+
+static int unpack_layer(const struct image *image, size_t index, const char *store, const char *layers, struct diag *diag) {
+    CLEANUP(freep) char *path = layer_path(layers, &image->layers[index]);
+    CLEANUP(freep) char *folder = NULL;
+    char name[17];
+    sys_random_name(name, 16);
+    if (!path || asprintf(&folder, "%s/tmp-%s", layers, name) < 0)
+        return -ENOMEM;
+    if (mkdir(folder, 0755) < 0)
+        return diag_set(diag, -errno, "cannot create %s: %s", folder, strerror(errno));
+    int r = fill_layer(image, index, store, layers, folder, diag);
+    if (r == 0 && rename(folder, path) < 0 && errno != EEXIST && errno != ENOTEMPTY)
+        r = diag_set(diag, -errno, "cannot rename %s: %s", folder, strerror(errno));
+    if (access(folder, F_OK) == 0)
+        sys_remove_tree(AT_FDCWD, folder);
+    return r;
+}
+
+int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag) {
+    int r = sys_mkdirs(layers, 0700);
+    if (r < 0)
+        return diag_set(diag, r, "cannot create %s: %s", layers, strerror(-r));
+    for (size_t i = 0; i < image->layers_count; i++) {
+        if (layer_exists(layers, &image->layers[i]))
+            continue;
+        r = unpack_layer(image, i, store, layers, diag);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+void image_clean_temporary(const char *layers) {
+    DIR *dir = opendir(layers);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (strncmp(entry->d_name, "tmp-", 4) == 0)
+            sys_remove_tree(dirfd(dir), entry->d_name);
+    if (dir)
+        closedir(dir);
+}
+
+/* --- without blocking --- */
+
+struct image_request {
+    char *store, *layers;
+    struct arena *arena;
+    struct image_reference reference;
+    image_ready_fn *on_done;
+    void *userdata;
+    struct image *image;
+    struct diag diag;
+    int error;
+};
+
+static void request_free(struct image_request *request) {
+    if (!request)
+        return;
+    free(request->store);
+    free(request->layers);
+    arena_free(request->arena);
+    image_unref(request->image);
+    free(request);
+}
+DEFINE_CLEANUP(struct image_request, request_free)
+
+static void request_work(void *userdata) {
+    struct image_request *request = userdata;
+    request->error = image_resolve(request->store, &request->reference, &request->image, &request->diag);
+    if (request->error == 0)
+        request->error = image_unpack(request->image, request->store, request->layers, &request->diag);
+}
+
+static void request_done(void *userdata) {
+    struct image_request *request = userdata;
+    if (request->error < 0 && !request->diag.message[0])
+        diag_set(&request->diag, request->error, "%s", strerror(-request->error));
+    if (request->on_done)
+        request->on_done(request->userdata, request->error == 0 ? request->image : NULL, &request->diag);
+    request_free(request);
+}
+
+int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done, void *userdata,
+                 struct image_request **ret) {
+    CLEANUP(request_freep) struct image_request *request = calloc(1, sizeof *request);
+    if (!request)
+        return -ENOMEM;
+    request->store = strdup(store);
+    request->layers = strdup(layers);
+    request->arena = arena_new(4 * KIB);
+    request->on_done = on_done;
+    request->userdata = userdata;
+    if (!request->store || !request->layers || !request->arena)
+        return -ENOMEM;
+    request->reference.repository = arena_strdup(request->arena, reference->repository);
+    request->reference.tag = reference->tag ? arena_strdup(request->arena, reference->tag) : NULL;
+    request->reference.digest = reference->digest ? arena_strdup(request->arena, reference->digest) : NULL;
+    if (!request->reference.repository || (reference->tag && !request->reference.tag) || (reference->digest && !request->reference.digest))
+        return -ENOMEM;
+    int r = loop_work(loop, request_work, request_done, request);
+    if (r < 0)
+        return r;
+    *ret = TAKE(request);
+    return 0;
+}
+
+void image_request_cancel(struct image_request *request) {
+    if (request)
+        request->on_done = NULL;
+}

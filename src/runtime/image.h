@@ -1,0 +1,73 @@
+/* Images: references, manifests and configurations (OCI image spec 1.1, docker schema 2), and their layers unpacked once per chain ID.
+ *
+ * The content store is the registry's: <store>/blobs/sha256/<hex> (immutable), <store>/repositories/<name>/tags/<tag> holding "sha256:<hex>".
+ * Unpacked layers: <layers>/<chain id hex>/ is an overlayfs lower folder; a folder that exists is complete (made aside, synced, renamed). */
+#ifndef TIDEMILL_RUNTIME_IMAGE_H
+#define TIDEMILL_RUNTIME_IMAGE_H
+
+#include "base/base.h"
+#include "loop/loop.h"
+
+#define IMAGE_MANIFEST_BYTES_MAX (4 * MIB)
+#define IMAGE_LAYERS_MAX 200
+
+struct image_reference {
+    const char *repository; /* "debian", "team/app", "quay.io/x/y": own and docker.io prefixes are gone */
+    const char *tag;        /* NULL when only a digest was given; "latest" when neither */
+    const char *digest;     /* "sha256:…" or NULL */
+};
+/* own_hosts: "127.0.0.1:5000", "10.88.0.1:5000", … ends with NULL; may be NULL. -EINVAL with diag ("invalid reference format"). */
+int image_reference_parse(struct arena *arena, struct slice text, const char *const *own_hosts, struct image_reference *ret, struct diag *diag);
+/* "sha256:" and 64 lower-case hex digits. */
+bool image_digest_is_valid(struct slice digest);
+
+struct image_strings {
+    const char **items;
+    size_t count;
+};
+struct image_layer {
+    const char *digest;   /* of the blob as stored */
+    int64_t size;
+    const char *diff_id;  /* of the uncompressed tar */
+    const char *chain_id; /* of this layer on all those below it */
+};
+/* Reference counted and immutable, so that a pod may keep it. */
+struct image {
+    unsigned references;
+    struct arena *arena;
+    const char *digest;    /* of the manifest */
+    const char *config_digest; /* the image ID */
+    struct image_layer *layers; /* lowest first */
+    size_t layers_count;
+    struct image_strings env, entrypoint, command;
+    const char *working_dir; /* "" when unset, as the next */
+    const char *user;
+    const char *stop_signal;
+};
+struct image *image_ref(struct image *image);
+void image_unref(struct image *image);
+DEFINE_CLEANUP(struct image, image_unref)
+
+/* Pure parsers, for the fuzzer too. A manifest either names config and layers, or is an index: then *ret_next is the digest of linux/amd64's manifest. */
+int image_parse_manifest(struct image *image, struct slice json, const char **ret_next, struct diag *diag);
+int image_parse_config(struct image *image, struct slice json, struct diag *diag);
+struct image *image_new(void);
+
+/* Reads and verifies manifest and configuration. -ENOENT with diag when the reference is unknown or a blob is missing; -EBADMSG when a digest does not fit. Blocks on small reads. */
+int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag);
+/* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. */
+int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
+bool image_is_unpacked(const struct image *image, const char *layers);
+/* Removes folders that an interrupted unpack left. At start, before the first unpack. */
+
+void image_clean_temporary(const char *layers);
+
+/* Resolve and unpack without blocking the loop. on_done runs later, once: image (borrowed; take a reference) or NULL with the diag. */
+typedef void image_ready_fn(void *userdata, struct image *image, const struct diag *diag);
+struct image_request;
+int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done, void *userdata,
+                 struct image_request **ret);
+/* on_done does not run; the work may go on to its end. NULL is fine. */
+void image_request_cancel(struct image_request *request);
+
+#endif

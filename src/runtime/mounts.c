@@ -1,0 +1,212 @@
+/* Mounts.
+ *
+ * Where mounts live: <run>/node is made a shared mount point in the host's mount namespace before anything else. On hybrid hosts the node then enters a mount namespace of its own to hide
+ * cgroup2 from crun; since <run>/node stays shared with the host's, overlay, tmpfs and namespace mounts made beneath it are the host's too: they survive the node, the next node sees
+ * them, and nothing has to be mounted again. (Rejected: mounts private to the node, held only by the containers: a pod whose last container died meanwhile would lose its network
+ * namespace and memory volumes.)
+ *
+ * Overlay layers are given as /proc/self/fd/N: mount(2) takes one page of options, which long paths exhaust after some 20 layers; "lowerdir+" needs Linux 6.8. "volatile" because a
+ * container's writable layer is thrown away with it: without, each unmount syncs the whole file system. */
+#include "runtime/mounts.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "sys/sys.h"
+
+#define MOUNTINFO_BYTES_MAX (32 * MIB)
+#define LOWER_MAX 200
+
+/* Reads \ooo escapes in place. */
+static void unescape(char *text) {
+    char *out = text;
+    for (char *at = text; *at; at++, out++) {
+        if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] && at[3]) {
+            *out = (char)((at[1] - '0') * 64 + (at[2] - '0') * 8 + (at[3] - '0'));
+            at += 3;
+        } else
+            *out = *at;
+    }
+    *out = 0;
+}
+
+struct mountinfo_line {
+    char target[PATH_MAX];
+    bool shared;
+};
+
+/* Calls fn for each line of /proc/self/mountinfo. */
+static int read_mountinfo(void (*fn)(void *userdata, const struct mountinfo_line *line), void *userdata) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MOUNTINFO_BYTES_MAX + 1);
+    struct mountinfo_line line;
+    int r = sys_read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_BYTES_MAX, &text);
+    if (r < 0)
+        return r;
+    for (struct slice rest = buffer_slice(&text); rest.data;) {
+        struct slice fields = slice_cut(&rest, '\n'), target = {0};
+        for (int i = 0; i < 5; i++)
+            target = slice_cut(&fields, ' ');
+        if (target.len == 0 || target.len >= PATH_MAX)
+            continue;
+        snprintf(line.target, sizeof line.target, "%.*s", SLICE_ARG(target));
+        unescape(line.target);
+        ptrdiff_t dash = slice_find(fields, SLICE(" - "));
+        line.shared = slice_find(slice_head(fields, dash < 0 ? 0 : (size_t)dash), SLICE("shared:")) >= 0;
+        fn(userdata, &line);
+    }
+    return 0;
+}
+
+struct find {
+    const char *target;
+    bool found, shared;
+};
+static void on_find(void *userdata, const struct mountinfo_line *line) {
+    struct find *find = userdata;
+    if (strcmp(line->target, find->target) == 0) {
+        find->found = true;
+        find->shared = line->shared;
+    }
+}
+
+bool mounts_is_mounted(const char *target) {
+    char real[PATH_MAX];
+    struct find find = {.target = realpath(target, real) ? real : target};
+    return read_mountinfo(on_find, &find) == 0 && find.found;
+}
+
+int mounts_share(const char *path) {
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return -errno;
+    struct find find = {.target = real};
+    int r = read_mountinfo(on_find, &find);
+    if (r < 0 || find.shared)
+        return r;
+    if (!find.found && mount(real, real, NULL, MS_BIND, NULL) < 0)
+        return -errno;
+    if (mount(NULL, real, NULL, MS_PRIVATE, NULL) < 0 || mount(NULL, real, NULL, MS_SHARED, NULL) < 0)
+        return -errno;
+    return 0;
+}
+
+struct beneath {
+    const char *path;
+    VECTOR(char *) targets;
+    int error;
+};
+static void on_beneath(void *userdata, const struct mountinfo_line *line) {
+    struct beneath *beneath = userdata;
+    size_t len = strlen(beneath->path);
+    if (strncmp(line->target, beneath->path, len) != 0 || line->target[len] != '/')
+        return;
+    char *copy = strdup(line->target);
+    if (!copy || VECTOR_PUSH(&beneath->targets, copy) < 0) {
+        free(copy);
+        beneath->error = -ENOMEM;
+    }
+}
+
+int mounts_beneath(const char *path, void (*fn)(void *userdata, const char *target), void *userdata) {
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return errno == ENOENT ? 0 : -errno;
+    struct beneath beneath = {.path = real};
+    int r = read_mountinfo(on_beneath, &beneath);
+    for (size_t i = beneath.targets.count; i-- > 0;) {
+        fn(userdata, beneath.targets.items[i]);
+        free(beneath.targets.items[i]);
+    }
+    VECTOR_DEINIT(&beneath.targets);
+    return r < 0 ? r : beneath.error;
+}
+
+int mounts_remove(const char *target) {
+    if (umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
+        return -errno;
+    return 0;
+}
+
+static void on_unmount(__attribute__((unused)) void *userdata, const char *target) {
+    mounts_remove(target);
+}
+
+int mounts_unshare(const char *path) {
+    int r = mounts_beneath(path, on_unmount, NULL);
+    return r < 0 ? r : mounts_remove(path);
+}
+
+int mounts_hide_unified_cgroup(void) {
+    if (unshare(CLONE_NEWNS) < 0)
+        return -errno;
+    if (mount(NULL, "/sys/fs/cgroup", NULL, MS_PRIVATE | MS_REC, NULL) < 0)
+        return -errno;
+    return umount2("/sys/fs/cgroup/unified", MNT_DETACH) < 0 ? -errno : 0;
+}
+
+static bool is_listed(const char *file_system) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
+    if (sys_read_file(AT_FDCWD, "/proc/filesystems", 64 * KIB - 1, &text) < 0)
+        return false;
+    for (struct slice rest = buffer_slice(&text); rest.data;) {
+        struct slice line = slice_cut(&rest, '\n');
+        slice_cut(&line, '\t');
+        if (slice_is(slice_trim(line), file_system))
+            return true;
+    }
+    return false;
+}
+
+bool mounts_kernel_has(const char *file_system) {
+    if (is_listed(file_system))
+        return true;
+    mount("none", "/proc/self/fd/-1", file_system, 0, NULL); /* makes the kernel load the module; the mount itself cannot work */
+    return is_listed(file_system);
+}
+
+static int open_folder(const char *path) {
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target) {
+    CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
+    int fds[LOWER_MAX + 2];
+    size_t count = 0;
+    int r = 0;
+    if (lower_count > LOWER_MAX)
+        return -ENAMETOOLONG;
+    buffer_append_text(&options, "lowerdir=");
+    for (size_t i = 0; r >= 0 && i < lower_count + 2; i++) {
+        r = open_folder(i < lower_count ? lower[i] : i == lower_count ? upper : work);
+        if (r < 0)
+            break;
+        fds[count++] = r;
+        const char *lead = i == 0 ? "" : i < lower_count ? ":" : i == lower_count ? ",upperdir=" : ",workdir=";
+        buffer_printf(&options, "%s/proc/self/fd/%d", lead, r);
+    }
+    buffer_append_text(&options, ",index=off,metacopy=off,volatile");
+    if (r >= 0)
+        r = buffer_error(&options) ? -ENAMETOOLONG : 0;
+    if (r == 0 && mount("overlay", target, "overlay", 0, options.data) < 0)
+        r = -errno;
+    for (size_t i = 0; i < count; i++)
+        close(fds[i]);
+    return r;
+}
+
+int mounts_tmpfs(const char *target, int64_t size_bytes, mode_t mode) {
+    char options[80];
+    int n = snprintf(options, sizeof options, "mode=%o", (unsigned)mode);
+    if (size_bytes > 0)
+        snprintf(options + n, sizeof options - (size_t)n, ",size=%" PRId64, size_bytes);
+    return mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
+}
+
+int mounts_bind(const char *source, const char *target) {
+    return mount(source, target, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+}

@@ -1,0 +1,26 @@
+/* Mounts that the node makes: root file systems, memory volumes, pinned namespaces. */
+#ifndef TIDEMILL_RUNTIME_MOUNTS_H
+#define TIDEMILL_RUNTIME_MOUNTS_H
+
+#include "base/base.h"
+
+/* Makes `path` a mount point of its own with shared propagation, so that what is mounted beneath outlives this process' mount namespace and is seen by the next one. Idempotent. */
+int mounts_share(const char *path);
+/* Undoes it: unmounts everything beneath `path` and the path itself. */
+int mounts_unshare(const char *path);
+/* A mount namespace of our own in which /sys/fs/cgroup/unified is hidden: crun refuses hybrid hosts otherwise. Before any thread starts. */
+int mounts_hide_unified_cgroup(void);
+/* The kernel knows the file system ("overlay"), now or after loading its module by a trial. */
+bool mounts_kernel_has(const char *file_system);
+
+/* lower: folders, highest first; their number is limited by what fits into a page (200). -ENAMETOOLONG beyond. */
+int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target);
+int mounts_tmpfs(const char *target, int64_t size_bytes /* 0: half of the memory */, mode_t mode);
+int mounts_bind(const char *source, const char *target);
+/* Detached at once, freed when its last user is gone; absent or no mount point is fine. */
+int mounts_remove(const char *target);
+bool mounts_is_mounted(const char *target);
+/* Calls fn for each mount point strictly beneath `path`, the latest first. */
+int mounts_beneath(const char *path, void (*fn)(void *userdata, const char *target), void *userdata);
+
+#endif
