@@ -1,0 +1,78 @@
+/* The one table of commands. Order: as `tidemill --help` lists them. */
+#include "cli/command_priv.h"
+#include "cli/functions_priv.h"
+#include "cli/session_priv.h"
+#include "cli/settings_priv.h"
+
+static const struct flag up_flags[] = {
+    {"detach", 'd', FLAG_BOOL, NULL, NULL, "return when the platform is ready; it runs on in the background"},
+    {.name = NULL},
+};
+static const struct flag down_flags[] = {
+    {"all", 0, FLAG_BOOL, NULL, NULL, "end the containers too, and remove the networks made for them"},
+    {.name = NULL},
+};
+static const struct flag apply_flags[] = {
+    {"filename", 'f', FLAG_LIST, "FILE", NULL, "manifest file, folder of manifests, or - for standard input; may be repeated"},
+    {"namespace", 'n', FLAG_TEXT, "NAME", "default", "namespace of objects that name none"},
+    {.name = NULL},
+};
+static const struct flag logs_flags[] = {
+    {"follow", 'f', FLAG_BOOL, NULL, NULL, "go on as new lines come"},
+    {"tail", 0, FLAG_NUMBER, "LINES", NULL, "only the last so many lines of each container"},
+    {"previous", 'p', FLAG_BOOL, NULL, NULL, "of the container's run before the last restart"},
+    {"container", 'c', FLAG_TEXT, "NAME", NULL, "only this container"},
+    {.name = NULL},
+};
+static const struct flag pipeline_logs_flags[] = {
+    {"follow", 'f', FLAG_BOOL, NULL, NULL, "go on until the pipeline ends"},
+    {"job", 'j', FLAG_TEXT, "NAME", NULL, "only this job"},
+    {.name = NULL},
+};
+static const struct flag bootstrap_flags[] = {
+    {"include", 0, FLAG_LIST, "PACKAGES", NULL, "further packages, comma-separated; may be repeated"},
+    {"suite", 0, FLAG_TEXT, "NAME", NULL, "release to take packages from (default: the one this machine runs)"},
+    {"force", 0, FLAG_BOOL, NULL, NULL, "build it even when the same image was built lately"},
+    {.name = NULL},
+};
+
+const struct command commands[] = {
+    {"up", "", 0, 0, "Start the platform on this machine",
+     "Starts the platform and stays in the foreground (a systemd unit does the same).\n"
+     "Containers that still run from before are found again.",
+     "tidemill up\ntidemill up --detach --http-listen 127.0.0.1:8080", up_flags, settings_flags, run_up, false},
+    {"down", "", 0, 0, "Stop the platform; containers keep running",
+     "Lets running requests finish, then stops every role. Containers go on, and the next `tidemill up`\nadopts them; --all ends them as well.",
+     "tidemill down\ntidemill down --all", down_flags, settings_flags, run_down, false},
+    {"status", "", 0, 0, "Show what runs and what it uses", NULL, "tidemill status\ntidemill status -o json", NULL, session_output_flags, run_status, false},
+    {"app create", "NAME", 1, 1, "Make an application: a repository to push to, and a namespace",
+     "Prints the URL to push to. A push runs the repository's pipeline (.gitlab-ci.yml); a repository\nwith only a Dockerfile is built and deployed by a default one.",
+     "tidemill app create hello\ngit remote add tidemill \"$(tidemill app create hello -o json | jq -r .remote)\"\ngit push tidemill main", NULL, session_output_flags,
+     run_app_create, false},
+    {"app list", "", 0, 0, "List the applications", NULL, NULL, NULL, session_output_flags, run_app_list, false},
+    {"app show", "NAME", 1, 1, "Show one application: its URLs and last pipelines", NULL, NULL, NULL, session_output_flags, run_app_show, false},
+    {"app delete", "NAME", 1, 1, "Delete an application, its repository and all that it runs", NULL, NULL, NULL, session_output_flags, run_app_delete, false},
+    {"pipeline list", "APP", 1, 1, "List an application's pipelines, the newest first", NULL, NULL, NULL, session_output_flags, run_pipeline_list, false},
+    {"pipeline show", "APP [NUMBER]", 1, 2, "Show a pipeline's jobs (default: the last pipeline)", NULL, NULL, NULL, session_output_flags, run_pipeline_show, false},
+    {"pipeline logs", "APP [NUMBER]", 1, 2, "Print what a pipeline's jobs printed (default: the last pipeline)", NULL,
+     "tidemill pipeline logs hello -f\ntidemill pipeline logs hello 7 --job test", pipeline_logs_flags, session_flags, run_pipeline_logs, false},
+    {"pipeline play", "APP NUMBER JOB", 3, 3, "Start a job that waits for a person (when: manual)", NULL, NULL, NULL, session_flags, run_pipeline_play, false},
+    {"apply", "-f FILE", 0, 0, "Create or change objects from manifests",
+     "Sends every document of the files to the Kubernetes API as a server-side apply. All files are read\nbefore anything is sent.",
+     "tidemill apply -f deploy/\ncat app.yaml | tidemill apply -f -", apply_flags, session_flags, run_apply, false},
+    {"logs", "APP|NAMESPACE/POD", 1, 1, "Print the logs of an application's pods", NULL, "tidemill logs hello -f\ntidemill logs hello --tail 20", logs_flags,
+     session_flags, run_logs, false},
+    {"image list", "", 0, 0, "List the images in the registry", NULL, NULL, NULL, session_output_flags, run_image_list, false},
+    {"image bootstrap", "NAME:TAG", 1, 1, "Build a base image from this machine's own package sources",
+     "Builds a root file system with mmdebstrap and puts it into the registry, where a Dockerfile's\nFROM NAME:TAG finds it. No container registry is needed.",
+     "tidemill image bootstrap debian:12\ntidemill image bootstrap debian:12 --include python3-flask,python3-waitress", bootstrap_flags, session_flags,
+     run_image_bootstrap, false},
+    {"kubeconfig", "", 0, 0, "Print the administrator's kubeconfig", NULL, "tidemill kubeconfig > ~/.kube/config", NULL, settings_flags, run_kubeconfig, false},
+    {"completion", "", 0, 0, "Print the bash completion", NULL, "source <(tidemill completion)", NULL, NULL, run_completion, false},
+    {"version", "", 0, 0, "Print the version", NULL, NULL, NULL, session_output_flags, run_version, false},
+    {"core", "", 0, 0, "The role that keeps objects and serves the API", NULL, NULL, NULL, settings_flags, run_core, true},
+    {"node", "", 0, 0, "The role that runs pods", NULL, NULL, NULL, settings_flags, run_node, true},
+    {"gateway", "", 0, 0, "The role that serves applications", NULL, NULL, NULL, settings_flags, run_gateway, true},
+    {"monitor", "", 0, 0, "The role that measures", NULL, NULL, NULL, settings_flags, run_monitor, true},
+    {.name = NULL},
+};

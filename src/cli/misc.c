@@ -1,0 +1,84 @@
+/* The commands that need no file of their own: version, kubeconfig, completion. */
+#include "cli/functions_priv.h"
+#include "cli/session_priv.h"
+#include "cli/settings_priv.h"
+#include "cli/terminal_priv.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "sys/sys.h"
+
+int run_version(const struct invocation *invocation) {
+    if (session_wants_json(invocation))
+        printf("{\"version\":\"%s\"}\n", TIDEMILL_VERSION);
+    else
+        printf("tidemill %s\n", TIDEMILL_VERSION);
+    return 0;
+}
+
+int run_kubeconfig(const struct invocation *invocation) {
+    struct settings settings;
+    struct diag diag = DIAG_INIT;
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    if (settings_read(invocation, &settings, &diag) < 0)
+        return terminal_error(&diag);
+    const char *path = settings_path(&settings, settings.state, "kubeconfig");
+    int r = sys_read_file(AT_FDCWD, path, MIB, &text), result = 0;
+    if (r == 0) {
+        fwrite(text.data, 1, text.len, stdout);
+    } else {
+        diag_set(&diag, r, "cannot read %s: %s", path, strerror(-r));
+        diag_hint(&diag, r, r == -ENOENT ? "it is written when the platform starts: `tidemill up`" : "run this as root");
+        result = terminal_error(&diag);
+    }
+    settings_deinit(&settings);
+    return result;
+}
+
+static void print_flag_words(const struct flag *flags) {
+    for (; flags && flags->name; flags++)
+        printf(" --%s", flags->name);
+}
+
+/* A bash function from the table: the words of commands by position, then the flags of the command that matches. */
+int run_completion(__attribute__((unused)) const struct invocation *invocation) {
+    printf("# bash completion for tidemill; `source <(tidemill completion)` or install as /usr/share/bash-completion/completions/tidemill\n"
+           "_tidemill() {\n    local current=\"${COMP_WORDS[COMP_CWORD]}\" words flags=\"\"\n    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
+    for (const struct command *command = commands; command->name; command++) {
+        if (!strchr(command->name, ' '))
+            continue;
+        printf("    \"%s\") flags=\"--help", command->name);
+        print_flag_words(command->flags);
+        print_flag_words(command->more_flags);
+        printf("\" ;;\n");
+    }
+    for (const struct command *command = commands; command->name; command++) {
+        if (strchr(command->name, ' '))
+            continue;
+        printf("    \"%s \"*) flags=\"--help", command->name);
+        print_flag_words(command->flags);
+        print_flag_words(command->more_flags);
+        printf("\" ;;\n");
+    }
+    printf("    esac\n    case $COMP_CWORD in\n    1) words=\"");
+    const char *last = "";
+    for (const struct command *command = commands; command->name; command++) {
+        size_t len = strcspn(command->name, " ");
+        if (command->hidden || (strncmp(last, command->name, len) == 0 && (last[len] == ' ' || !last[len])))
+            continue;
+        last = command->name;
+        printf("%.*s ", (int)len, command->name);
+    }
+    printf("\" ;;\n    2) case \"${COMP_WORDS[1]}\" in\n");
+    for (const struct command *command = commands; command->name; command++) {
+        const char *blank = strchr(command->name, ' ');
+        if (blank)
+            printf("        %.*s) words=\"$words %s\" ;;&\n", (int)(blank - command->name), command->name, blank + 1);
+    }
+    printf("        esac ;;\n    esac\n"
+           "    case \"$current\" in\n    -*) COMPREPLY=($(compgen -W \"$flags\" -- \"$current\")) ;;\n"
+           "    *) COMPREPLY=($(compgen -W \"$words\" -- \"$current\")); [ ${#COMPREPLY[@]} -gt 0 ] || compopt -o default ;;\n    esac\n}\n"
+           "complete -F _tidemill tidemill\n");
+    return 0;
+}

@@ -1,0 +1,284 @@
+/* `tidemill up`: checks what the machine offers, prepares folders, and becomes the supervisor. A second process, forked before anything starts, waits until the API is ready
+ * and tells the person where things are; with --detach the two change places, so that the command returns when the platform is up. */
+#include "cli/functions_priv.h"
+#include "cli/session_priv.h"
+#include "cli/settings_priv.h"
+#include "cli/terminal_priv.h"
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "supervisor/supervisor.h"
+#include "sys/sys.h"
+
+#define READY_TIMEOUT_MS 60000
+
+struct account {
+    uid_t uid;
+    gid_t gid;
+};
+
+/* What `up` works out before it starts anything. */
+struct plan {
+    const struct settings *settings;
+    struct account core, gateway;
+    const char *executable;
+    struct supervisor_socket sockets[SUPERVISOR_SOCKETS_MAX];
+    size_t sockets_count;
+    struct supervisor_role roles[SUPERVISOR_ROLES_MAX];
+    size_t roles_count;
+};
+
+static int find_account(const char *flag, const char *name, struct account *ret, struct diag *diag) {
+    const struct passwd *entry = getpwnam(name);
+    if (!entry) {
+        diag_set(diag, -ENOENT, "the user \"%s\" does not exist", name);
+        return diag_hint(diag, -ENOENT, "create it with `useradd --system --shell /usr/sbin/nologin %s`, or name another with --%s", name, flag);
+    }
+    *ret = (struct account){entry->pw_uid, entry->pw_gid};
+    return 0;
+}
+
+static bool is_program(const char *name) {
+    const char *path = getenv("PATH");
+    struct slice rest = slice_of(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
+    while (rest.data) {
+        char candidate[PATH_MAX];
+        snprintf(candidate, sizeof candidate, "%.*s/%s", SLICE_ARG(slice_cut(&rest, ':')), name);
+        if (access(candidate, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int check_overlayfs(struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
+    int r = sys_read_file(AT_FDCWD, "/proc/filesystems", 64 * KIB, &text);
+    if (r < 0 || slice_find(buffer_slice(&text), SLICE("\toverlay\n")) >= 0)
+        return 0;
+    diag_set(diag, -ENODEV, "this kernel has no overlayfs, which containers need");
+    return diag_hint(diag, -ENODEV, "load it with `modprobe overlay`, or use a kernel with CONFIG_OVERLAY_FS");
+}
+
+static int check_machine(struct diag *diag) {
+    static const struct {
+        const char *program, *package;
+    } needed[] = {{"crun", "crun"}, {"conmon", "conmon"}, {"git", "git"}, {"buildah", "buildah"}};
+    if (geteuid() != 0) {
+        diag_set(diag, -EPERM, "`tidemill up` must run as root: it makes containers, networks and control groups");
+        return diag_hint(diag, -EPERM, "try `sudo tidemill up`");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+        if (!is_program(needed[i].program)) {
+            diag_set(diag, -ENOENT, "the program %s is missing", needed[i].program);
+            return diag_hint(diag, -ENOENT, "install it with `apt-get install %s`", needed[i].package);
+        }
+    return check_overlayfs(diag);
+}
+
+static int make_folder(const char *path, mode_t mode, const struct account *owner, struct diag *diag) {
+    int r = sys_mkdirs(path, 0755);
+    if (r == 0 && (chmod(path, mode) < 0 || chown(path, owner->uid, owner->gid) < 0))
+        r = -errno;
+    return r < 0 ? diag_set(diag, r, "cannot prepare %s: %s", path, strerror(-r)) : 0;
+}
+
+static int make_folders(const struct plan *plan, struct diag *diag) {
+    static const struct account root = {0, 0};
+    const struct settings *settings = plan->settings;
+    const struct {
+        const char *base, *name;
+        mode_t mode;
+        const struct account *owner;
+    } folders[] = {
+        {settings->state, ".", 0755, &root},          {settings->state, "core", 0700, &plan->core},      {settings->state, "pki", 0700, &plan->core},
+        {settings->state, "registry", 0755, &plan->core}, {settings->state, "forge", 0700, &plan->core}, {settings->run, ".", 0755, &root},
+        {settings->run, "job", 0755, &root},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        int r = make_folder(settings_path(settings, folders[i].base, folders[i].name), folders[i].mode, folders[i].owner, diag);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void add_socket(struct plan *plan, const char *name, const char *address, mode_t mode, const struct account *owner) {
+    ASSERT(plan->sockets_count < SUPERVISOR_SOCKETS_MAX);
+    plan->sockets[plan->sockets_count++] = (struct supervisor_socket){name, address, mode, owner->uid, owner->gid};
+}
+
+static const char *unix_address(const struct settings *settings, const char *name) {
+    return arena_printf(settings->arena, "unix:%s/%s", settings->run, name);
+}
+
+static void plan_sockets(struct plan *plan) {
+    static const struct account root = {0, 0};
+    const struct settings *settings = plan->settings;
+    add_socket(plan, "api", settings->api_listen, 0, &root);
+    add_socket(plan, "api-unix", unix_address(settings, "api.sock"), 0666, &root); /* who one is follows from the peer's uid */
+    add_socket(plan, "registry", settings->registry_listen, 0, &root);
+    add_socket(plan, "registry-pods",
+               arena_printf(settings->arena, "%s:%s", settings_bridge_address(settings), settings_port(settings->registry_listen)), 0, &root);
+    add_socket(plan, "git", settings->git_listen, 0, &root);
+    add_socket(plan, "job", unix_address(settings, "job/job.sock"), 0666, &root); /* every request carries a job's token */
+    add_socket(plan, "node", unix_address(settings, "node.sock"), 0600, &plan->core);
+    add_socket(plan, "http", settings->http_listen, 0, &root);
+    add_socket(plan, "gateway", unix_address(settings, "gateway.sock"), 0660, &plan->core);
+    add_socket(plan, "monitor", settings->monitor_listen, 0, &root);
+}
+
+static void add_role(struct plan *plan, const char *name, const char *const *sockets, const struct account *account) {
+    ASSERT(plan->roles_count < SUPERVISOR_ROLES_MAX);
+    struct supervisor_role role = {.name = name, .argv = settings_argv(plan->settings, plan->executable, name), .socket_names = sockets};
+    if (account) {
+        role.drop_privileges = true;
+        role.uid = account->uid;
+        role.gid = account->gid;
+    }
+    plan->roles[plan->roles_count++] = role;
+}
+
+static void plan_roles(struct plan *plan) {
+    static const char *const core[] = {"api", "api-unix", "registry", "registry-pods", "git", "job", NULL};
+    static const char *const node[] = {"node", NULL};
+    static const char *const gateway[] = {"http", "gateway", NULL};
+    static const char *const monitor[] = {"monitor", NULL};
+    add_role(plan, "core", core, &plan->core);
+    add_role(plan, "node", node, NULL);
+    add_role(plan, "gateway", gateway, &plan->gateway);
+    add_role(plan, "monitor", monitor, &plan->core);
+}
+
+static const char *own_executable(struct arena *arena) {
+    char path[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
+    return len < 0 ? NULL : arena_dup(arena, slice_make(path, (size_t)len));
+}
+
+static int make_plan(struct plan *plan, struct diag *diag) {
+    int r = check_machine(diag);
+    if (r == 0)
+        r = find_account("user", plan->settings->user, &plan->core, diag);
+    if (r == 0)
+        r = find_account("gateway-user", plan->settings->gateway_user, &plan->gateway, diag);
+    plan->executable = own_executable(plan->settings->arena);
+    if (r == 0 && !plan->executable)
+        r = diag_set(diag, -ENOENT, "cannot find the path of this program: is /proc mounted?");
+    if (r == 0)
+        r = make_folders(plan, diag);
+    if (r < 0)
+        return r;
+    plan_sockets(plan);
+    plan_roles(plan);
+    return 0;
+}
+
+static bool is_ready(const struct settings *settings) {
+    struct session session;
+    struct diag diag = DIAG_INIT;
+    if (session_open_run(settings->run, &session, &diag) < 0)
+        return false;
+    int r = session_call(&session, "GET", "/readyz", NULL, (struct slice){NULL, 0}, NULL, &diag);
+    session_close(&session);
+    return r == 0;
+}
+
+static void print_banner(const struct settings *settings) {
+    const char *bold = terminal_color(stdout, TERMINAL_BOLD), *plain = terminal_color(stdout, TERMINAL_PLAIN);
+    const char *port = settings_port(settings->http_listen);
+    bool usual = strcmp(port, "80") == 0;
+    printf("%stidemill %s is up.%s\n\n", bold, TIDEMILL_VERSION, plain);
+    printf("  applications   http://APP.%s%s%s/\n", settings->domain, usual ? "" : ":", usual ? "" : port);
+    printf("  Kubernetes     export KUBECONFIG=%s/kubeconfig; kubectl get all -A\n", settings->state);
+    printf("  git            http://%s/APP.git\n", settings->git_listen);
+    printf("  images         %s\n", settings->registry_listen);
+    printf("  metrics        http://%s/api/v1/query?query=up\n\n", settings->monitor_listen);
+    printf("Next: `tidemill app create NAME`; `tidemill status` shows what runs; `tidemill down` stops it.\n");
+    fflush(stdout);
+}
+
+/* Waits until the API answers or `pid` (of the supervisor; 0: our parent) is gone. */
+static int wait_until_ready(const struct settings *settings, pid_t pid) {
+    int64_t deadline_ns = sys_monotonic_ns() + READY_TIMEOUT_MS * INT64_C(1000000);
+    while (sys_monotonic_ns() < deadline_ns) {
+        int status;
+        if (pid && waitpid(pid, &status, WNOHANG) == pid)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+        if (is_ready(settings)) {
+            print_banner(settings);
+            return 0;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+    return terminal_error_text("the platform did not become ready within %d s; its log tells why", READY_TIMEOUT_MS / 1000);
+}
+
+static int supervise(struct plan *plan) {
+    struct diag diag = DIAG_INIT;
+    static const char lock_name[] = "lock";
+    const struct supervisor_options options = {.run_dir = plan->settings->run,
+                                               .lock_path = settings_path(plan->settings, plan->settings->state, lock_name),
+                                               .sockets = plan->sockets,
+                                               .sockets_count = plan->sockets_count,
+                                               .roles = plan->roles,
+                                               .roles_count = plan->roles_count};
+    log_setup("supervisor", LOG_INFO);
+    int r = supervisor_run(&options, &diag);
+    return r < 0 ? terminal_error(&diag) : 0;
+}
+
+/* The supervisor in the background: a session of its own, its log in the run folder. Startup errors still reach the terminal. */
+static int detach(struct plan *plan) {
+    const char *log_path = settings_path(plan->settings, plan->settings->run, "tidemill.log");
+    CLEANUP(fd_closep) int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (log_fd < 0)
+        return terminal_error_text("cannot open %s: %s", log_path, strerror(errno));
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0)
+        return terminal_error_text("cannot start another process: %s", strerror(errno));
+    if (pid == 0) {
+        int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        setsid();
+        dup2(null_fd, STDIN_FILENO);
+        dup2(log_fd, STDOUT_FILENO);
+        dup2(log_fd, STDERR_FILENO);
+        return supervise(plan);
+    }
+    int r = wait_until_ready(plan->settings, pid);
+    if (r)
+        fprintf(stderr, "  log: %s\n", log_path);
+    return r;
+}
+
+static int stay(struct plan *plan) {
+    fflush(NULL);
+    pid_t supervisor = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != supervisor)
+            _exit(0);
+        _exit(wait_until_ready(plan->settings, 0));
+    }
+    return supervise(plan);
+}
+
+int run_up(const struct invocation *invocation) {
+    struct settings settings;
+    struct diag diag = DIAG_INIT;
+    if (settings_read(invocation, &settings, &diag) < 0)
+        return terminal_error(&diag);
+    struct plan plan = {.settings = &settings};
+    int r = make_plan(&plan, &diag) < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") ? detach(&plan) : stay(&plan);
+    settings_deinit(&settings);
+    return r;
+}

@@ -1,0 +1,186 @@
+"""End-to-end tests run a real platform: `tidemill up` in folders, ports, bridges and control groups of its own, driven by kubectl, git and curl.
+
+They need root. A missing tool is a failure, not a skip."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TIDEMILL = pathlib.Path(os.environ.get("TIDEMILL", ROOT / "build/release/tidemill"))
+KUBECTL = ROOT / "build/tools/kubectl"
+
+
+def wait_for(condition, what, timeout=60, interval=0.02):
+    """Waits until condition() gives something true and returns it."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"timed out after {timeout} s waiting for {what}")
+        time.sleep(interval)
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Platform:
+    """One running instance."""
+
+    def __init__(self, name="e2e", number=77):
+        self.name = name
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"tidemill-{name}-"))
+        self.dir.chmod(0o755)
+        self.state, self.run_dir = self.dir / "state", self.dir / "run"
+        self.api_port, self.http_port, self.registry_port, self.git_port, self.monitor_port = free_ports(5)
+        self.number = number
+        self.flags = [
+            "--instance", name, "--state", str(self.state), "--run", str(self.run_dir),
+            "--api-listen", f"127.0.0.1:{self.api_port}", "--http-listen", f"127.0.0.1:{self.http_port}",
+            "--registry-listen", f"127.0.0.1:{self.registry_port}", "--git-listen", f"127.0.0.1:{self.git_port}",
+            "--monitor-listen", f"127.0.0.1:{self.monitor_port}",
+            "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 100}.0.0/16", "--node-name", "node1",
+        ]
+
+    # -- life --
+    def up(self):
+        result = subprocess.run([TIDEMILL, "up", "--detach", *self.flags], capture_output=True, text=True)
+        assert result.returncode == 0, f"up failed: {result.stdout}{result.stderr}\n{self.log()[-4000:]}"
+        return result.stdout
+
+    def down(self, *more):
+        return subprocess.run([TIDEMILL, "down", *self.flags, *more], capture_output=True, text=True)
+
+    def destroy(self):
+        result = self.down("--all")
+        assert result.returncode == 0, result.stderr
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log(self):
+        path = self.run_dir / "tidemill.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def pids(self):
+        """Role name → pid, the supervisor's included."""
+        pids = {}
+        for line in (self.run_dir / "supervisor.state").read_text().splitlines():
+            words = line.split()
+            if words[0] == "role":
+                pids[words[1]] = int(words[2])
+        pids["supervisor"] = int((self.run_dir / "supervisor.pid").read_text())
+        return pids
+
+    # -- clients --
+    def tidemill(self, *args, check=True, input=None):
+        result = subprocess.run([TIDEMILL, *args, "--run", str(self.run_dir)], capture_output=True, text=True, input=input)
+        if check:
+            assert result.returncode == 0, f"tidemill {' '.join(args)}: {result.stdout}{result.stderr}"
+        return result
+
+    def environment(self):
+        return {**os.environ, "KUBECONFIG": str(self.state / "kubeconfig"), "HOME": str(self.dir), "GIT_TERMINAL_PROMPT": "0",
+                "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.com", "GIT_COMMITTER_NAME": "t",
+                "GIT_COMMITTER_EMAIL": "t@example.com"}
+
+    def kubectl(self, *args, check=True, input=None, timeout=120):
+        result = subprocess.run([KUBECTL, *args], capture_output=True, text=True, input=input, env=self.environment(), timeout=timeout)
+        if check:
+            assert result.returncode == 0, f"kubectl {' '.join(args)}: {result.stdout}{result.stderr}"
+        return result
+
+    def get(self, *args):
+        return json.loads(self.kubectl("get", *args, "-o", "json").stdout)
+
+    def http(self, host, path="/", timeout=15):
+        """GET through the gateway: (status, body)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+    def git(self, folder, *args, check=True, timeout=300):
+        result = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, env=self.environment(), timeout=timeout)
+        if check:
+            assert result.returncode == 0, f"git {' '.join(args)}: {result.stdout}{result.stderr}"
+        return result
+
+    def bootstrap(self, name, *packages):
+        args = ["image", "bootstrap", name]
+        if packages:
+            args += ["--include", ",".join(packages)]
+        self.tidemill(*args)
+
+    def create_app(self, name, source=None):
+        """Creates an application and a local clone with `source`'s files committed; returns the folder."""
+        made = json.loads(self.tidemill("app", "create", name, "-o", "json").stdout)
+        folder = self.dir / f"clone-{name}"
+        folder.mkdir()
+        if source:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+        self.git(folder, "init", "-q", "-b", "main")
+        self.git(folder, "remote", "add", "tidemill", made["remote"])
+        self.commit(folder, "first")
+        return folder
+
+    def commit(self, folder, message):
+        self.git(folder, "add", "-A")
+        self.git(folder, "commit", "-q", "--allow-empty", "-m", message)
+
+
+@contextlib.contextmanager
+def running(name, number):
+    assert os.geteuid() == 0, "end-to-end tests need root: containers, networks and control groups are real"
+    assert TIDEMILL.exists(), f"{TIDEMILL} is missing: run `make` first"
+    assert KUBECTL.exists(), "build/tools/kubectl is missing: run scripts/fetch-kubectl"
+    platform = Platform(name, number)
+    try:
+        platform.up()
+        yield platform
+    except BaseException:
+        print(platform.log()[-8000:])
+        raise
+    finally:
+        platform.destroy()
+
+
+@pytest.fixture(scope="session")
+def platform():
+    with running("e2e", 77) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def tiny_image(platform):
+    """An image of busybox alone, enough for pods that only need a shell and a web server."""
+    platform.bootstrap("busybox:latest", "busybox-static")
+    return "busybox:latest"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the platform's log."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed and "platform" in item.funcargs:
+        report.sections.append(("platform log", item.funcargs["platform"].log()[-6000:]))
