@@ -39,6 +39,7 @@ DEFINE_CLEANUP(struct store_object, store_object_unref)
 struct store_options {
     const char *path;         /* the database file; its folder must exist and is locked against a second process (-EBUSY) */
     size_t changes_kept;      /* length of the change ring for watches; 0: 10000 */
+    size_t changes_bytes_max; /* memory of old versions that the ring may hold, whatever changes_kept says; 0: 8 MiB */
     size_t bytes_max;         /* of all values; beyond it creates fail with STORE_E_FULL; 0: 1 GiB */
 };
 /* Opens or creates; loads everything into memory. Negative errno with diag: -EBUSY another instance, -EUCLEAN corrupt. */
@@ -90,6 +91,8 @@ int store_watch_new(struct store *store, struct slice kind, struct slice namespa
                     void *userdata, struct store_watch **ret);
 void store_watch_resume(struct store_watch *watch);
 void store_watch_free(struct store_watch *watch); /* NULL is fine */
+/* The revision up to which everything has been delivered: what a bookmark may name. */
+uint64_t store_watch_revision(const struct store_watch *watch);
 
 /* A durable key-value side table for what is no object (counters, tokens, pipeline records): same guarantees, no watch. value data NULL deletes. */
 int store_meta_put(struct store *store, struct slice key, struct slice value, void (*on_done)(void *userdata, int error), void *userdata);
