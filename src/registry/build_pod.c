@@ -1,0 +1,214 @@
+/* The pod that builds an image.
+ *
+ * What it sees: the builder image (links and configuration), the host's /usr and /etc/ssl read-only, its work folder read-only (the context as a tar, credentials that push this one image),
+ * and the cache folder. Not: the platform's state, its sockets, other builds' contexts, service account tokens.
+ *
+ * What it may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4):
+ *   - the capabilities a container has by default, which buildah hands on to RUN steps (all nine must be in the bounding set), and
+ *   - SYS_ADMIN, for overlay and bind mounts in its own mount namespace; with it seccomp must allow mount(2), so the profile is Unconfined.
+ * Not needed: privileged, MKNOD, device access, an unmasked /proc. RUN steps run without SYS_ADMIN.
+ *
+ * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again (--layers), and the cache of which layers
+ * the registry has in which compressed form, without which every push would compress the base image again.
+ *
+ * A short name (FROM debian:12) is looked up in the platform's registry first, then at docker.io. The address reaches the configuration through the environment; what a person typed
+ * (image, arguments, Dockerfile) reaches buildah as arguments and never the shell's text. */
+#include "registry/build_pod_priv.h"
+
+#include "codec/codec.h"
+#include "registry/oci.h"
+
+#define DEADLINE_S_DEFAULT 3600
+#define ARGUMENTS_MAX 200
+
+/* $REGISTRY and $IMAGE come from the environment; the positional parameters are further options of `buildah build`. */
+static const char script[] =
+    "printf 'unqualified-search-registries = [\"%s\", \"docker.io\"]\\nshort-name-mode = \"permissive\"\\n\\n"
+    "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /etc/containers/registries.conf\n"
+    "if [ -f /work/auth.json ]; then export REGISTRY_AUTH_FILE=/work/auth.json; fi\n"
+    "mkdir -p /var/lib/containers/tmp\n"
+    "tar -x -f /work/context.tar -C /context --no-same-owner\n"
+    "buildah build --isolation chroot --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
+    "buildah push --quiet \"$REGISTRY/$IMAGE\" \"docker://$REGISTRY/$IMAGE\"\n"
+    "echo \"Pushed $IMAGE\"\n";
+
+/* A document under construction: nodes that could not be made are NULL and turn up in `error`. */
+struct maker {
+    struct arena *arena;
+    int error;
+};
+
+static struct tree *map(struct maker *maker, struct tree *parent, const char *key) {
+    struct tree *node = tree_map(maker->arena);
+    int r = !parent ? (node ? 0 : -ENOMEM) : key ? tree_set(maker->arena, parent, slice_of(key), node) : tree_push(maker->arena, parent, node);
+    maker->error = maker->error ? maker->error : r;
+    return node;
+}
+
+static struct tree *list(struct maker *maker, struct tree *parent, const char *key) {
+    struct tree *node = tree_list(maker->arena);
+    int r = parent ? tree_set(maker->arena, parent, slice_of(key), node) : -ENOMEM;
+    maker->error = maker->error ? maker->error : r;
+    return node;
+}
+
+static void text(struct maker *maker, struct tree *parent, const char *key, const char *value) {
+    int r = parent ? tree_set_text(maker->arena, parent, key, value) : -ENOMEM;
+    maker->error = maker->error ? maker->error : r;
+}
+
+static void flag(struct maker *maker, struct tree *parent, const char *key, bool value) {
+    int r = parent ? tree_set(maker->arena, parent, slice_of(key), tree_bool(maker->arena, value)) : -ENOMEM;
+    maker->error = maker->error ? maker->error : r;
+}
+
+static void number(struct maker *maker, struct tree *parent, const char *key, int64_t value) {
+    int r = parent ? tree_set(maker->arena, parent, slice_of(key), tree_int(maker->arena, value)) : -ENOMEM;
+    maker->error = maker->error ? maker->error : r;
+}
+
+static void push(struct maker *maker, struct tree *parent, const char *value) {
+    int r = parent ? tree_push(maker->arena, parent, tree_text(maker->arena, value)) : -ENOMEM;
+    maker->error = maker->error ? maker->error : r;
+}
+
+/* --- parts --- */
+
+static void add_labels(struct maker *maker, struct tree *metadata, const char *const *labels) {
+    struct tree *node = map(maker, metadata, "labels");
+    text(maker, node, "app.kubernetes.io/managed-by", "tidemill");
+    for (size_t i = 0; labels && labels[i]; i++) {
+        struct slice value = slice_of(labels[i]);
+        struct slice key = slice_cut(&value, '=');
+        char *key_text = arena_dup(maker->arena, key), *value_text = arena_dup(maker->arena, value);
+        if (key_text && value_text)
+            text(maker, node, key_text, value_text);
+    }
+}
+
+static void add_command(struct maker *maker, struct tree *container, const struct build_options *options) {
+    struct tree *command = list(maker, container, "command");
+    struct tree *arguments = list(maker, container, "args");
+    static const char *const shell[] = {"/bin/sh", "-euc", script, "build"};
+    for (size_t i = 0; i < ARRAY_LEN(shell); i++)
+        push(maker, command, shell[i]);
+    const char *dockerfile = arena_printf(maker->arena, "/context/%s", options->dockerfile ? options->dockerfile : "Dockerfile");
+    push(maker, arguments, "-f");
+    push(maker, arguments, dockerfile ? dockerfile : "");
+    if (options->target) {
+        push(maker, arguments, "--target");
+        push(maker, arguments, options->target);
+    }
+    for (size_t i = 0; i < ARGUMENTS_MAX && options->build_arguments && options->build_arguments[i]; i++) {
+        push(maker, arguments, "--build-arg");
+        push(maker, arguments, options->build_arguments[i]);
+    }
+}
+
+static void add_environment(struct maker *maker, struct tree *container, const struct build_options *options) {
+    const struct {
+        const char *name, *value;
+    } variables[] = {
+        {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, {"HOME", "/root"}, {"TMPDIR", "/var/lib/containers/tmp"},
+        {"REGISTRY", options->registry}, {"IMAGE", options->image},
+    };
+    struct tree *environment = list(maker, container, "env");
+    for (size_t i = 0; i < ARRAY_LEN(variables); i++) {
+        struct tree *variable = map(maker, environment, NULL);
+        text(maker, variable, "name", variables[i].name);
+        text(maker, variable, "value", variables[i].value);
+    }
+}
+
+static void add_security(struct maker *maker, struct tree *container) {
+    static const char *const capabilities[] = {"CHOWN",   "DAC_OVERRIDE", "FOWNER",           "FSETID",     "KILL",     "SETFCAP",
+                                               "SETGID",  "SETPCAP",      "SETUID",           "SYS_CHROOT", "NET_BIND_SERVICE", "SYS_ADMIN"};
+    struct tree *security = map(maker, container, "securityContext");
+    flag(maker, security, "privileged", false);
+    number(maker, security, "runAsUser", 0);
+    text(maker, map(maker, security, "seccompProfile"), "type", "Unconfined");
+    struct tree *sets = map(maker, security, "capabilities");
+    push(maker, list(maker, sets, "drop"), "ALL");
+    struct tree *add = list(maker, sets, "add");
+    for (size_t i = 0; i < ARRAY_LEN(capabilities); i++)
+        push(maker, add, capabilities[i]);
+}
+
+static void add_mounts(struct maker *maker, struct tree *spec, struct tree *container, const struct build_options *options) {
+    const struct {
+        const char *name, *host, *type, *target;
+        bool read_only;
+    } mounts[] = {
+        {"usr", "/usr", "Directory", "/usr", true},
+        {"ssl", "/etc/ssl", "", "/etc/ssl", true},
+        {"work", options->work_folder, "Directory", "/work", true},
+        {"cache", options->cache_folder, "DirectoryOrCreate", "/var/lib/containers", false},
+    };
+    struct tree *volumes = list(maker, spec, "volumes");
+    struct tree *targets = list(maker, container, "volumeMounts");
+    for (size_t i = 0; i < ARRAY_LEN(mounts); i++) {
+        struct tree *volume = map(maker, volumes, NULL);
+        text(maker, volume, "name", mounts[i].name);
+        struct tree *host = map(maker, volume, "hostPath");
+        text(maker, host, "path", mounts[i].host);
+        text(maker, host, "type", mounts[i].type);
+        struct tree *target = map(maker, targets, NULL);
+        text(maker, target, "name", mounts[i].name);
+        text(maker, target, "mountPath", mounts[i].target);
+        flag(maker, target, "readOnly", mounts[i].read_only);
+    }
+}
+
+static void add_resources(struct maker *maker, struct tree *container, const struct build_options *options) {
+    struct tree *resources = map(maker, container, "resources");
+    struct tree *limits = map(maker, resources, "limits");
+    struct tree *requests = map(maker, resources, "requests");
+    text(maker, limits, "cpu", options->cpu_limit ? options->cpu_limit : "2");
+    text(maker, limits, "memory", options->memory_limit ? options->memory_limit : "1Gi");
+    text(maker, requests, "cpu", "10m"); /* builds take what is left over */
+    text(maker, requests, "memory", "32Mi");
+}
+
+char *registry_build_pod_json(struct arena *arena, const struct build_options *options) {
+    struct maker maker = {.arena = arena};
+    struct tree *pod = map(&maker, NULL, NULL);
+    text(&maker, pod, "apiVersion", "v1");
+    text(&maker, pod, "kind", "Pod");
+    struct tree *metadata = map(&maker, pod, "metadata");
+    text(&maker, metadata, "name", options->name);
+    text(&maker, metadata, "namespace", options->namespace);
+    add_labels(&maker, metadata, options->labels);
+    struct tree *spec = map(&maker, pod, "spec");
+    text(&maker, spec, "restartPolicy", "Never");
+    flag(&maker, spec, "automountServiceAccountToken", false);
+    flag(&maker, spec, "enableServiceLinks", false);
+    number(&maker, spec, "terminationGracePeriodSeconds", 2);
+    number(&maker, spec, "activeDeadlineSeconds", options->deadline_s ? options->deadline_s : DEADLINE_S_DEFAULT);
+    struct tree *container = map(&maker, list(&maker, spec, "containers"), NULL);
+    text(&maker, container, "name", "build");
+    text(&maker, container, "image", options->builder_image ? options->builder_image : BUILDER_IMAGE_NAME ":" BUILDER_IMAGE_VERSION);
+    add_command(&maker, container, options);
+    add_environment(&maker, container, options);
+    add_resources(&maker, container, options);
+    add_security(&maker, container);
+    add_mounts(&maker, spec, container, options);
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    if (maker.error || json_format(&out, pod) < 0)
+        return NULL;
+    return arena_dup(arena, buffer_slice(&out));
+}
+
+int registry_build_auth_json(struct buffer *out, const char *registry, const char *user, const char *password) {
+    CLEANUP(buffer_deinit) struct buffer pair = BUFFER_INIT(16 * KIB);
+    CLEANUP(buffer_deinit) struct buffer encoded = BUFFER_INIT(32 * KIB);
+    buffer_printf(&pair, "%s:%s", user, password);
+    int r = buffer_error(&pair) ? buffer_error(&pair) : base64_encode(&encoded, buffer_slice(&pair));
+    buffer_append_text(out, "{\"auths\":{");
+    json_format_string(out, slice_of(registry));
+    buffer_append_text(out, ":{\"auth\":");
+    json_format_string(out, buffer_slice(&encoded));
+    buffer_append_text(out, "}}}\n");
+    if (pair.data)
+        explicit_bzero(pair.data, pair.len);
+    return r ? r : buffer_error(out);
+}
