@@ -19,7 +19,7 @@ int run_app_delete(const struct invocation *invocation);
 int run_pipeline_list(const struct invocation *invocation);
 int run_pipeline_show(const struct invocation *invocation);
 int run_pipeline_logs(const struct invocation *invocation);
-int run_pipeline_play(const struct invocation *invocation);
+int run_pipeline_act(const struct invocation *invocation);
 int run_image_list(const struct invocation *invocation);
 int run_image_bootstrap(const struct invocation *invocation);
 int run_core(const struct invocation *invocation);

@@ -81,7 +81,9 @@ static int take_answer(struct call *call, const struct http_answer *answer) {
     call->answer.body = slice_make(copy, answer->body.len);
     if (answer->body.len && (copy[0] == '{' || copy[0] == '['))
         json_parse(call->session->arena, call->answer.body, NULL, &call->answer.tree, NULL);
-    return client_check(answer, call->diag);
+    int r = client_check(answer, call->diag);
+    const char *hint = r < 0 ? tree_text_or(tree_find(call->answer.tree, "hint"), "") : "";
+    return hint[0] ? diag_hint(call->diag, r, "%s", hint) : r;
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {
