@@ -184,6 +184,8 @@ int kube_copy(const struct kube_type *type, struct arena *arena, const void *fro
 
 /* Fills upstream's defaults in place. -ENOMEM. */
 int kube_default(struct kube_object *object);
+/* What upstream's strategy does to a new Job once it has its uid: labels on the template and the selector that finds its pods, unless manualSelector. -ENOMEM. */
+int kube_job_select(struct kube_object *object);
 /* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value, …`. `old` is NULL on create
  * (then immutability is not checked). */
 int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag);

@@ -1,0 +1,304 @@
+/* Defaults, as upstream's defaults.go fills them. What is a constant stands in the IDL (default=…); what depends on other fields is one of the functions below,
+ * found by the type of the struct. The walk is pre-order: a struct's own constants, then its function, then what hangs on it, so that a function may rely on the
+ * constants of its struct and may create children, which are then visited. Applying the defaults twice changes nothing.
+ *
+ * Not here: what upstream's admission plugins and strategies add when an object is created (service account, cluster address, uid, status of new pods). */
+#include "kube/helpers_priv.h"
+
+typedef int default_function(struct arena *arena, void *data);
+
+static int set_int32(struct arena *arena, int32_t **field, int32_t value) {
+    if (*field)
+        return 0;
+    *field = ARENA_NEW(arena, int32_t);
+    if (!*field)
+        return -ENOMEM;
+    **field = value;
+    return 0;
+}
+
+static int set_bool(struct arena *arena, bool **field, bool value) {
+    if (*field)
+        return 0;
+    *field = ARENA_NEW(arena, bool);
+    if (!*field)
+        return -ENOMEM;
+    **field = value;
+    return 0;
+}
+
+static int set_int_or_string(struct arena *arena, struct kube_int_or_string **field, struct kube_int_or_string value) {
+    if (*field)
+        return 0;
+    *field = ARENA_NEW(arena, struct kube_int_or_string);
+    if (!*field)
+        return -ENOMEM;
+    **field = value;
+    return 0;
+}
+
+static void set_text(const char **field, const char *value) {
+    if (!*field || !**field)
+        *field = value;
+}
+
+/* ":latest" or no tag: pull always; a digest or another tag: only when absent. */
+static const char *pull_policy(const char *image) {
+    const char *slash = image ? strrchr(image, '/') : NULL, *last = slash ? slash + 1 : image;
+    if (!image)
+        return "Always";
+    if (strchr(image, '@'))
+        return "IfNotPresent";
+    const char *tag = strrchr(last, ':');
+    return !tag || strcmp(tag, ":latest") == 0 ? "Always" : "IfNotPresent";
+}
+
+static int default_container(struct arena *arena, void *data) {
+    (void)arena;
+    struct kube_container *container = data;
+    set_text(&container->image_pull_policy, pull_policy(container->image));
+    return 0;
+}
+
+static int default_ephemeral_container(struct arena *arena, void *data) {
+    (void)arena;
+    struct kube_ephemeral_container *container = data;
+    set_text(&container->image_pull_policy, pull_policy(container->image));
+    return 0;
+}
+
+/* Requests that are not given equal the limits. */
+static int default_requests(struct arena *arena, struct kube_resource_requirements *resources) {
+    for (size_t i = 0; i < resources->limits.count; i++) {
+        const struct kube_quantity_pair *limit = &resources->limits.items[i];
+        if (kube_pair_find(&resources->requests, sizeof *limit, limit->key))
+            continue;
+        struct kube_quantity_pair *request = kube_pair_add(&resources->requests, arena, sizeof *request, limit->key);
+        if (!request)
+            return -ENOMEM;
+        request->value = limit->value;
+    }
+    return 0;
+}
+
+static int default_pod(struct arena *arena, void *data) {
+    struct kube_pod *pod = data;
+    int error = set_bool(arena, &pod->spec.enable_service_links, true);
+    for (size_t i = 0; i < pod->spec.containers.count && error == 0; i++)
+        error = default_requests(arena, &pod->spec.containers.items[i].resources);
+    for (size_t i = 0; i < pod->spec.init_containers.count && error == 0; i++)
+        error = default_requests(arena, &pod->spec.init_containers.items[i].resources);
+    return error;
+}
+
+static void host_ports(struct kube_container_array *containers) {
+    for (size_t i = 0; i < containers->count; i++)
+        for (size_t j = 0; j < containers->items[i].ports.count; j++) {
+            struct kube_container_port *port = &containers->items[i].ports.items[j];
+            if (port->host_port == 0)
+                port->host_port = port->container_port;
+        }
+}
+
+static int default_pod_spec(struct arena *arena, void *data) {
+    (void)arena;
+    struct kube_pod_spec *spec = data;
+    if (spec->host_network) {
+        host_ports(&spec->containers);
+        host_ports(&spec->init_containers);
+    }
+    /* The old name of the same field. */
+    set_text(&spec->service_account_name, spec->service_account);
+    set_text(&spec->service_account, spec->service_account_name);
+    return 0;
+}
+
+/* A volume without a source is an emptyDir. */
+static int default_volume(struct arena *arena, void *data) {
+    struct kube_volume *volume = data;
+    for (size_t i = 0; i < kube_volume_type.fields_count; i++) {
+        const struct kube_field *field = &kube_volume_type.fields[i];
+        if (field->inline_number && !kube_field_is_empty(field, kube_at(field, volume)))
+            return 0;
+    }
+    volume->empty_dir = ARENA_NEW(arena, struct kube_empty_dir_volume_source);
+    return volume->empty_dir ? 0 : -ENOMEM;
+}
+
+static int default_service_spec(struct arena *arena, void *data) {
+    struct kube_service_spec *spec = data;
+    bool balanced = kube_text_is(spec->type, "LoadBalancer"), cluster = kube_text_is(spec->type, "ClusterIP");
+    bool outside = balanced || kube_text_is(spec->type, "NodePort") || (cluster && spec->external_ips.count > 0);
+    if (outside)
+        set_text(&spec->external_traffic_policy, "Cluster");
+    if (outside || cluster)
+        set_text(&spec->internal_traffic_policy, "Cluster");
+    if (kube_text_is(spec->session_affinity, "None"))
+        spec->session_affinity_config = NULL;
+    if (kube_text_is(spec->session_affinity, "ClientIP")) {
+        struct kube_session_affinity_config *config = spec->session_affinity_config;
+        if (!config)
+            config = spec->session_affinity_config = ARENA_NEW(arena, struct kube_session_affinity_config);
+        if (config && !config->client_ip)
+            config->client_ip = ARENA_NEW(arena, struct kube_client_ip_config);
+        if (!config || !config->client_ip || set_int32(arena, &config->client_ip->timeout_seconds, 10800) != 0)
+            return -ENOMEM;
+    }
+    return balanced ? set_bool(arena, &spec->allocate_load_balancer_node_ports, true) : 0;
+}
+
+static int default_service_port(struct arena *arena, void *data) {
+    (void)arena;
+    struct kube_service_port *port = data;
+    struct kube_int_or_string *target = &port->target_port;
+    if (target->is_string ? !target->text || !target->text[0] : target->number == 0)
+        *target = (struct kube_int_or_string){.number = port->port};
+    return 0;
+}
+
+static int default_namespace(struct arena *arena, void *data) {
+    struct kube_namespace *namespace_ = data;
+    const char *name = namespace_->metadata.name;
+    return name ? kube_map_set(&namespace_->metadata.labels, arena, "kubernetes.io/metadata.name", name) : 0;
+}
+
+static int default_deployment_strategy(struct arena *arena, void *data) {
+    struct kube_deployment_strategy *strategy = data;
+    const struct kube_int_or_string quarter = {.is_string = true, .text = "25%"};
+    if (!kube_text_is(strategy->type, "RollingUpdate"))
+        return 0;
+    if (!strategy->rolling_update)
+        strategy->rolling_update = ARENA_NEW(arena, struct kube_rolling_update_deployment);
+    if (!strategy->rolling_update)
+        return -ENOMEM;
+    int error = set_int_or_string(arena, &strategy->rolling_update->max_unavailable, quarter);
+    return error ? error : set_int_or_string(arena, &strategy->rolling_update->max_surge, quarter);
+}
+
+static int default_daemon_set_strategy(struct arena *arena, void *data) {
+    struct kube_daemon_set_update_strategy *strategy = data;
+    if (!kube_text_is(strategy->type, "RollingUpdate"))
+        return 0;
+    if (!strategy->rolling_update)
+        strategy->rolling_update = ARENA_NEW(arena, struct kube_rolling_update_daemon_set);
+    if (!strategy->rolling_update)
+        return -ENOMEM;
+    int error = set_int_or_string(arena, &strategy->rolling_update->max_unavailable, (struct kube_int_or_string){.number = 1});
+    return error ? error : set_int_or_string(arena, &strategy->rolling_update->max_surge, (struct kube_int_or_string){.number = 0});
+}
+
+static int default_job(struct arena *arena, void *data) {
+    struct kube_job *job = data;
+    struct kube_job_spec *spec = &job->spec;
+    int error = 0;
+    if (!spec->completions && !spec->parallelism)
+        error = set_int32(arena, &spec->completions, 1);
+    if (error == 0)
+        error = set_int32(arena, &spec->parallelism, 1);
+    set_text(&spec->pod_replacement_policy, spec->pod_failure_policy ? "Failed" : "TerminatingOrFailed");
+    if (spec->backoff_limit_per_index && error == 0)
+        error = set_int32(arena, &spec->backoff_limit, INT32_MAX);
+    const struct kube_string_map *labels = &spec->template.metadata.labels;
+    bool bare = job->metadata.labels.count == 0;
+    for (size_t i = 0; bare && i < labels->count && error == 0; i++)
+        error = kube_map_set(&job->metadata.labels, arena, labels->items[i].key, labels->items[i].value);
+    return error;
+}
+
+static const struct {
+    const struct kube_type *type;
+    default_function *function;
+} functions[] = {
+    {&kube_container_type, default_container},
+    {&kube_ephemeral_container_type, default_ephemeral_container},
+    {&kube_pod_type, default_pod},
+    {&kube_pod_spec_type, default_pod_spec},
+    {&kube_volume_type, default_volume},
+    {&kube_service_spec_type, default_service_spec},
+    {&kube_service_port_type, default_service_port},
+    {&kube_namespace_type, default_namespace},
+    {&kube_deployment_strategy_type, default_deployment_strategy},
+    {&kube_daemon_set_update_strategy_type, default_daemon_set_strategy},
+    {&kube_job_type, default_job},
+};
+
+/* Writes a constant of the IDL; the schema's author is trusted to have written a good one. */
+static int set_constant(const struct kube_field *field, struct arena *arena, const char *text, void *at) {
+    void *value = at;
+    int64_t number = 0;
+    if (field->form == KUBE_FORM_STRING) {
+        *(const char **)at = text;
+        return 0;
+    }
+    if (field->shape == KUBE_SHAPE_POINTER) {
+        value = arena_alloc(arena, kube_value_size(field));
+        if (!value)
+            return -ENOMEM;
+        *(void **)at = value;
+    }
+    if (field->form == KUBE_FORM_STRUCT)
+        return 0;
+    if (field->form == KUBE_FORM_BOOL) {
+        *(bool *)value = strcmp(text, "true") == 0;
+        return 0;
+    }
+    ASSERT(slice_parse_i64(slice_of(text), &number) == 0);
+    if (field->form == KUBE_FORM_INT32)
+        *(int32_t *)value = (int32_t)number;
+    else
+        *(int64_t *)value = number;
+    return 0;
+}
+
+static int default_struct(const struct kube_type *type, struct arena *arena, void *data);
+
+static int default_children(const struct kube_field *field, struct arena *arena, void *at) {
+    struct kube_array *items = at;
+    int error = 0;
+    if (field->shape == KUBE_SHAPE_VALUE)
+        return default_struct(field->type, arena, at);
+    if (field->shape == KUBE_SHAPE_POINTER)
+        return *(void **)at ? default_struct(field->type, arena, *(void **)at) : 0;
+    for (size_t i = 0; i < items->count && error == 0; i++)
+        error = default_struct(field->type, arena, (char *)items->items + i * field->type->size);
+    return error;
+}
+
+static int default_struct(const struct kube_type *type, struct arena *arena, void *data) {
+    int error = 0;
+    for (size_t i = 0; i < type->fields_count && error == 0; i++) {
+        const struct kube_field *field = &type->fields[i];
+        const char *text = kube_rules_of(field)->default_;
+        if (text && kube_field_is_empty(field, kube_at(field, data)))
+            error = set_constant(field, arena, text, kube_at(field, data));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(functions) && error == 0; i++)
+        if (functions[i].type == type)
+            error = functions[i].function(arena, data);
+    for (size_t i = 0; i < type->fields_count && error == 0; i++)
+        if (type->fields[i].form == KUBE_FORM_STRUCT)
+            error = default_children(&type->fields[i], arena, kube_at(&type->fields[i], data));
+    return error;
+}
+
+int kube_default(struct kube_object *object) {
+    return default_struct(object->kind->type, object->arena, object->data);
+}
+
+int kube_job_select(struct kube_object *object) {
+    struct kube_job *job = object->job;
+    struct kube_string_map *labels = &job->spec.template.metadata.labels;
+    if (!job->metadata.uid || job->spec.selector || (job->spec.manual_selector && *job->spec.manual_selector))
+        return 0;
+    const char *const added[][2] = {{"batch.kubernetes.io/controller-uid", job->metadata.uid},
+                                    {"batch.kubernetes.io/job-name", job->metadata.name},
+                                    {"controller-uid", job->metadata.uid},
+                                    {"job-name", job->metadata.name}};
+    for (size_t i = 0; i < ARRAY_LEN(added); i++)
+        if (kube_map_set(labels, object->arena, added[i][0], kube_text_or(added[i][1], "")) != 0)
+            return -ENOMEM;
+    job->spec.selector = ARENA_NEW(object->arena, struct kube_label_selector);
+    if (!job->spec.selector)
+        return -ENOMEM;
+    return kube_map_set(&job->spec.selector->match_labels, object->arena, added[0][0], added[0][1]);
+}
