@@ -275,6 +275,7 @@ void client_on_ready(void *userdata, uint32_t events) {
 void client_on_deadline(struct client *client) {
     if (client->state == CLIENT_EXCHANGE) {
         exchange_on_deadline(client->exchange, (enum deadline_kind)client->deadline_kind);
+        exchange_run(client->exchange);
     } else if (client->state == CLIENT_HEAD) {
         client->exchange->keep_alive = false;
         client_set_state(client, CLIENT_EXCHANGE);

@@ -190,8 +190,10 @@ static bool find_route(struct exchange *exchange, const struct http1_head *head)
     if (slice_is(head->method, "CONNECT") || slice_is(head->method, "TRACE")) {
         exchange_fail(exchange, 405, "this gateway does not serve %.*s", SLICE_ARG(head->method));
     } else if (head->host.len > 0 && route_host_normalize(head->host, host_text, &host) < 0) {
+        exchange->keep_alive = false;
         exchange_fail(exchange, 400, "the Host field is no host name");
     } else if (route_path_normalize(head->path, proxy->path_scratch, &path) < 0) {
+        exchange->keep_alive = false;
         exchange_fail(exchange, 400, "the path is malformed");
     } else if (!proxy->routes) {
         exchange_fail(exchange, 503, "the gateway has not learned its routes yet");

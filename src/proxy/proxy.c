@@ -12,8 +12,6 @@
 #define ACCEPTS_PER_TURN 64
 #define ACCEPT_PAUSE_MS 100
 
-static void on_accept(void *userdata, uint32_t events);
-
 uint64_t proxy_random(struct proxy *proxy) {
     uint64_t x = proxy->random_state;
     x ^= x << 13;
@@ -72,7 +70,8 @@ static void on_accept_timer(void *userdata) {
     accept_pause(userdata, false);
 }
 
-bool proxy_evict_idle(struct proxy *proxy) {
+/* Closes the longest idle client; false when none is idle. */
+static bool evict_idle(struct proxy *proxy) {
     struct list *idle = &proxy->deadlines[DEADLINE_IDLE].head;
     if (list_empty(idle))
         return false;
@@ -82,7 +81,8 @@ bool proxy_evict_idle(struct proxy *proxy) {
 
 static bool accept_one(struct listener *listener) {
     struct proxy *proxy = listener->proxy;
-    if (proxy->stats.connections >= proxy->options.connections_max && !proxy_evict_idle(proxy)) {
+    bool full = proxy->stats.connections >= proxy->options.connections_max;
+    if (full && list_empty(&proxy->deadlines[DEADLINE_IDLE].head)) {
         accept_pause(proxy, true);
         return false;
     }
@@ -98,6 +98,8 @@ static bool accept_one(struct listener *listener) {
         }
         return false;
     }
+    if (full)
+        evict_idle(proxy);
     if (address.ss_family != AF_UNIX)
         sys_tune_tcp(fd);
     if (client_new(proxy, fd, listener->secure, &address) < 0)
@@ -153,7 +155,7 @@ void proxy_on_client_idle(struct proxy *proxy) {
 
 static void on_drain_idle(void *userdata) {
     struct proxy *proxy = userdata;
-    while (proxy_evict_idle(proxy))
+    while (evict_idle(proxy))
         ;
     LIST_FOREACH(node, &proxy->clients) {
         struct client *client = CONTAINER_OF(node, struct client, node);

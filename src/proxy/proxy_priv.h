@@ -254,8 +254,6 @@ void proxy_again(struct proxy *proxy, struct exchange *exchange);
 void proxy_on_client_gone(struct proxy *proxy);
 /* A client became idle: it can make room for another. */
 void proxy_on_client_idle(struct proxy *proxy);
-/* Closes the longest idle client; false when none is idle. */
-bool proxy_evict_idle(struct proxy *proxy);
 void upstream_hold_wake(struct proxy_upstream *upstream, bool refused_only);
 
 #endif

@@ -55,6 +55,9 @@ void link_close(struct link *link) {
 void link_keep(struct link *link) {
     struct endpoint *endpoint = link->endpoint;
     struct proxy *proxy = link->proxy;
+    /* The last read was as long as asked: whether the socket is empty is not known yet. */
+    if (link->readable && !link->hangup && recv(link->fd, &(char){0}, 1, MSG_PEEK) < 0 && errno == EAGAIN)
+        link->readable = false;
     if (!endpoint->upstream || !endpoint->view.ready || link->readable || endpoint->idle_count >= proxy->options.upstream_idle_max) {
         link_close(link);
         return;
