@@ -1,0 +1,57 @@
+/* Pod networks of one instance: a bridge, a network (and UTS and IPC) namespace with an address per pod, service addresses in nftables. Needs root. Everything survives the process and
+ * is found again by the next one. Blocks only for netlink (a millisecond per pod). */
+#ifndef TIDEMILL_PODNET_H
+#define TIDEMILL_PODNET_H
+
+#include <netinet/in.h>
+
+#include "base/base.h"
+
+#define PODNET_ADDRESS_BYTES INET_ADDRSTRLEN
+#define PODNET_PODS_MAX 1000
+
+struct podnet;
+struct podnet_options {
+    const char *instance;      /* [a-z0-9]{1,10}: names the bridge and the nftables table */
+    const char *cidr;          /* "10.88.0.0/16": prefix 8 to 28; .1 is the bridge's */
+    const char *service_cidr;  /* "10.96.0.0/16": routed to the bridge, so that the host too reaches services; NULL: none */
+    const char *state_dir;     /* the address table lives here */
+    const char *namespace_dir; /* namespaces are bound to files here: beneath a mounts_share'd folder */
+};
+/* Makes or completes bridge, forwarding and table. -EPERM, -EADDRINUSE (the range is in use by another interface) … with diag. */
+int podnet_new(const struct podnet_options *options, struct podnet **ret, struct diag *diag);
+/* Leaves everything up. NULL is fine. */
+void podnet_free(struct podnet *podnet);
+DEFINE_CLEANUP(struct podnet, podnet_free)
+/* Removes bridge and table (pods must be gone): when an instance is taken down for good. */
+int podnet_remove_all(struct podnet *podnet);
+/* "10.88.0.1" */
+const char *podnet_gateway(const struct podnet *podnet);
+const char *podnet_bridge(const struct podnet *podnet);
+
+struct podnet_pod {
+    char address[PODNET_ADDRESS_BYTES];            /* "" with host_network */
+    char network[256], uts[256], ipc[256];         /* namespace files; network is "" with host_network */
+};
+/* Idempotent: a pod that is whole is only described, a half-made one is made anew under the same address. */
+int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag);
+/* Unbinds the namespaces; the kernel frees them with the last process inside. The address becomes free (and is used again last). Absent is fine. */
+int podnet_remove(struct podnet *podnet, const char *uid);
+/* Calls fn with the uid of each pod that has namespaces or an address. */
+int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *uid), void *userdata);
+
+struct podnet_endpoint {
+    const char *address;
+    uint16_t port;
+};
+struct podnet_service {
+    const char *address;    /* the cluster IP */
+    bool is_udp;
+    uint16_t port, node_port; /* node_port 0: none */
+    const struct podnet_endpoint *endpoints;
+    size_t endpoints_count; /* none: connections are refused */
+};
+/* Replaces all services at once, atomically; running connections keep their way. */
+int podnet_set_services(struct podnet *podnet, const struct podnet_service *services, size_t count, struct diag *diag);
+
+#endif

@@ -1,0 +1,194 @@
+/* The pure parts (addresses, rules as text), and, as root, a real bridge with two pods, and services through nftables. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "address_priv.h"
+#include "podnet/podnet.h"
+#include "rules_priv.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+UNIT_TEST(hands_out_each_address_once) {
+    struct addresses addresses;
+    uint32_t a, b, again;
+    char uid[16], text[16];
+    assert_int_equal(addresses_init(&addresses, "10.9.0.0/28"), 0);
+    assert_int_equal(addresses_take(&addresses, "a", &a), 0);
+    assert_int_equal(addresses_take(&addresses, "b", &b), 0);
+    address_text(a, text);
+    assert_string_equal(text, "10.9.0.2");
+    assert_int_equal(b, a + 1);
+    assert_int_equal(addresses_take(&addresses, "a", &again), 0);
+    assert_int_equal(again, a);
+    for (int i = 0; i < 11; i++) {
+        snprintf(uid, sizeof uid, "p%d", i);
+        assert_int_equal(addresses_take(&addresses, uid, &again), 0);
+        assert_true(again != a && again != b);
+    }
+    assert_int_equal(addresses_take(&addresses, "full", &again), -ENOSPC); /* 16 less network, bridge, broadcast */
+    addresses_give(&addresses, "a");
+    assert_int_equal(addresses_take(&addresses, "c", &again), 0);
+    assert_int_equal(again, a);
+    addresses_deinit(&addresses);
+}
+
+UNIT_TEST(a_freed_address_comes_last) {
+    struct addresses addresses;
+    uint32_t a, b;
+    assert_int_equal(addresses_init(&addresses, "10.9.0.0/24"), 0);
+    assert_int_equal(addresses_take(&addresses, "a", &a), 0);
+    addresses_give(&addresses, "a");
+    assert_int_equal(addresses_take(&addresses, "b", &b), 0);
+    assert_true(a != b);
+    addresses_deinit(&addresses);
+}
+
+UNIT_TEST(survives_in_its_text) {
+    struct addresses addresses, read;
+    uint32_t a, b;
+    struct buffer text = BUFFER_INIT(4096);
+    assert_int_equal(addresses_init(&addresses, "10.9.0.0/24"), 0);
+    assert_int_equal(addresses_init(&read, "10.9.0.0/24"), 0);
+    assert_int_equal(addresses_take(&addresses, "a", &a), 0);
+    assert_int_equal(addresses_take(&addresses, "gone", &b), 0);
+    addresses_give(&addresses, "gone");
+    assert_int_equal(addresses_format(&addresses, &text), 0);
+    assert_int_equal(addresses_parse(&read, buffer_slice(&text)), 0);
+    assert_int_equal(addresses_take(&read, "a", &b), 0);
+    assert_int_equal(a, b);
+    assert_int_equal(addresses_take(&read, "c", &b), 0);
+    assert_int_equal(b, a + 2);
+    assert_int_equal(addresses_parse(&read, SLICE("nonsense\n10.9.0.1 bridge\n10.8.0.9 other\n10.9.0.2\n10.9.0.255 x\n999.1.1.1 y\n")), 0);
+    assert_int_equal(read.entries.count, 2);
+    addresses_deinit(&addresses);
+    addresses_deinit(&read);
+    buffer_deinit(&text);
+}
+
+UNIT_TEST(refuses_ranges_that_are_none) {
+    static const char *const bad[] = {"", "10.0.0.0", "10.0.0.0/7", "10.0.0.0/29", "10.0.0.1/16", "x/16", "10.0.0.0/", "10.0.0.0/16x", "::/16"};
+    uint32_t network, mask;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(cidr_parse(bad[i], &network, &mask), -EINVAL);
+}
+
+UNIT_TEST(rules_leave_out_what_is_malformed) {
+    struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
+    const struct podnet_endpoint endpoints[] = {{"10.9.0.2", 80}, {"evil; flush ruleset", 80}, {"10.9.0.3", 0}};
+    const struct podnet_service services[] = {{.address = "10.96.0.1", .port = 80, .endpoints = endpoints, .endpoints_count = 3},
+                                              {.address = "1; flush ruleset", .port = 80},
+                                              {.address = "10.96.0.2", .port = 53, .is_udp = true}};
+    const struct rules rules = {.instance = "x", .bridge = "tm-x", .cidr = "10.9.0.0/24", .services = services, .services_count = 3};
+    assert_int_equal(rules_format(&rules, &text), 0);
+    assert_null(strstr(text.data, "flush"));
+    assert_non_null(strstr(text.data, "numgen random mod 1 map { 0 : 10.9.0.2 . 80 }"));
+    assert_non_null(strstr(text.data, "10.96.0.1 . tcp . 80 : goto service0"));
+    assert_non_null(strstr(text.data, "elements = { 10.96.0.2 . udp . 53 }"));
+    buffer_deinit(&text);
+}
+
+/* --- as root --- */
+
+static char dir[64], namespaces[128];
+
+static void options_of(struct podnet_options *ret) {
+    *ret = (struct podnet_options){.instance = "podt", .cidr = "10.209.0.0/24", .service_cidr = "10.210.0.0/24", .state_dir = dir, .namespace_dir = namespaces};
+}
+
+/* Runs fn in the pod's network namespace, in a child; its exit code. */
+static int in_pod(const struct podnet_pod *pod, int (*fn)(const char *argument), const char *argument) {
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        int fd = open(pod->network, O_RDONLY | O_CLOEXEC);
+        _exit(fd < 0 || setns(fd, CLONE_NEWNET) < 0 ? 99 : fn(argument));
+    }
+    waitpid(pid, &status, 0);
+    return WEXITSTATUS(status);
+}
+
+static int dial(const char *target) {
+    struct sys_address address;
+    if (sys_address_parse(target, &address) < 0)
+        return 98;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct timeval patience = {.tv_sec = 5};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return connect(fd, (struct sockaddr *)&address.storage, address.len) == 0 ? 0 : errno;
+}
+
+/* Serves one connection after the other on :8080 of the pod until killed. */
+static pid_t serve(const struct podnet_pod *pod) {
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sys_address address;
+        int ns = open(pod->network, O_RDONLY | O_CLOEXEC);
+        if (ns < 0 || setns(ns, CLONE_NEWNET) < 0 || sys_address_parse(":8080", &address) < 0)
+            _exit(1);
+        int fd = sys_listen(&address, 16, 0);
+        sys_set_nonblocking(fd, false);
+        (void)!write(ready[1], "x", 1);
+        for (;;)
+            close(accept(fd, NULL, NULL));
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    return pid;
+}
+
+UNIT_TEST(connects_pods_and_services) {
+    struct podnet_options options;
+    struct podnet *podnet = NULL;
+    struct podnet_pod one, two, same;
+    struct diag diag = DIAG_INIT;
+    if (geteuid() != 0)
+        fail_msg("this test makes network namespaces: run it as root");
+    snprintf(dir, sizeof dir, "/tmp/podt-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(namespaces, sizeof namespaces, "%s/ns", dir);
+    options_of(&options);
+    if (podnet_new(&options, &podnet, &diag) < 0)
+        fail_msg("%s", diag.message);
+    assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &one, &diag), 0);
+    assert_int_equal(podnet_add(podnet, "uid-2", "two", false, &two, &diag), 0);
+    podnet_free(podnet); /* the next process finds all of it */
+    if (podnet_new(&options, &podnet, &diag) < 0)
+        fail_msg("%s", diag.message);
+    assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &same, &diag), 0);
+    assert_string_equal(one.address, same.address);
+    pid_t server = serve(&two);
+    char target[64];
+    snprintf(target, sizeof target, "%s:8080", two.address);
+    assert_int_equal(dial(target), 0);               /* from the host */
+    assert_int_equal(in_pod(&one, dial, target), 0); /* from a pod */
+    const struct podnet_endpoint endpoints[] = {{two.address, 8080}};
+    const struct podnet_service services[] = {{.address = "10.210.0.5", .port = 80, .endpoints = endpoints, .endpoints_count = 1}, {.address = "10.210.0.6", .port = 80}};
+    if (podnet_set_services(podnet, services, 2, &diag) < 0)
+        fail_msg("%s", diag.message);
+    assert_int_equal(dial("10.210.0.5:80"), 0);
+    assert_int_equal(in_pod(&one, dial, "10.210.0.5:80"), 0);
+    assert_int_equal(in_pod(&two, dial, "10.210.0.5:80"), 0); /* to itself */
+    assert_int_equal(in_pod(&one, dial, "10.210.0.6:80"), ECONNREFUSED);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    assert_int_equal(podnet_remove(podnet, "uid-1"), 0);
+    assert_int_equal(podnet_remove(podnet, "uid-2"), 0);
+    assert_int_equal(podnet_remove(podnet, "uid-2"), 0);
+    assert_int_equal(podnet_add(podnet, "../x", "x", false, &same, &diag), -EINVAL);
+    assert_int_equal(podnet_remove_all(podnet), 0);
+    podnet_free(podnet);
+    sys_remove_tree(AT_FDCWD, dir);
+}
+
+UNIT_MAIN(UNIT(hands_out_each_address_once), UNIT(a_freed_address_comes_last), UNIT(survives_in_its_text), UNIT(refuses_ranges_that_are_none), UNIT(rules_leave_out_what_is_malformed),
+          UNIT(connects_pods_and_services))

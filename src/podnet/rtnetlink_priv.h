@@ -1,0 +1,25 @@
+/* The few things we ask of rtnetlink, each one message and its answer. */
+#ifndef TIDEMILL_PODNET_RTNETLINK_PRIV_H
+#define TIDEMILL_PODNET_RTNETLINK_PRIV_H
+
+#include "base/base.h"
+
+struct mnl_socket;
+/* In the network namespace of the calling thread; keeps working on it. */
+int rtnetlink_open(struct mnl_socket **ret);
+void rtnetlink_close(struct mnl_socket *socket);
+/* -ENODEV. */
+int rtnetlink_index(struct mnl_socket *socket, const char *name, unsigned *ret);
+int rtnetlink_add_bridge(struct mnl_socket *socket, const char *name, const unsigned char mac[6]);
+/* `name` here as a port of the bridge and up, `peer` in the other namespace. */
+int rtnetlink_add_veth(struct mnl_socket *socket, const char *name, unsigned bridge, const char *peer, int peer_namespace_fd);
+/* Frames may leave through the port they came in by: a pod that reaches itself through a service (needed where bridged packets pass the IP hooks). */
+int rtnetlink_hairpin(struct mnl_socket *socket, unsigned index);
+int rtnetlink_delete(struct mnl_socket *socket, unsigned index);
+int rtnetlink_up(struct mnl_socket *socket, unsigned index);
+int rtnetlink_add_address(struct mnl_socket *socket, unsigned index, uint32_t address, unsigned prefix);
+/* gateway 0: directly on the link. Existing is fine. */
+int rtnetlink_add_route(struct mnl_socket *socket, unsigned index, uint32_t network, unsigned prefix, uint32_t gateway);
+int rtnetlink_addresses(struct mnl_socket *socket, void (*fn)(void *userdata, unsigned index, uint32_t address, unsigned prefix), void *userdata);
+
+#endif
