@@ -127,7 +127,7 @@ static void canonical_decimal(struct parsed *parsed, char ret[64]) {
         format_128(INT64_MAX, parsed->negative, "", ret);
         return;
     }
-    char exponent[8] = "";
+    char exponent[16] = "";
     const char *suffix = exponent;
     if (parsed->exponent_suffix && parsed->exponent)
         snprintf(exponent, sizeof exponent, "e%d", parsed->exponent);
