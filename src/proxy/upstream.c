@@ -124,11 +124,10 @@ int link_open(struct endpoint *endpoint, bool fresh, bool recent, struct link **
     return 0;
 }
 
+/* The caller holds a reference beside those of the links. */
 static void endpoint_close_idle(struct endpoint *endpoint) {
-    endpoint->references++;
     while (!list_empty(&endpoint->idle))
         link_close(CONTAINER_OF(endpoint->idle.next, struct link, node));
-    endpoint_unref(endpoint);
 }
 
 /* --- endpoints --- */
