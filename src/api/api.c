@@ -1,0 +1,318 @@
+/* The dispatcher: from an exchange to the function that serves it. Each request goes the same way: route, identity, rights, kind, verb; each step that refuses
+ * answers in Kubernetes' words. Rights are checked before existence, so that nobody learns what there is by asking. */
+#include "api/api_priv.h"
+
+#include <stdio.h>
+
+/* --- requests --- */
+
+static void request_free(struct request *request) {
+    VECTOR_DEINIT(&request->warnings);
+    arena_free(request->arena);
+    free(request);
+}
+
+void request_hold(struct request *request) {
+    request->holds++;
+}
+
+void request_release(struct request *request) {
+    ASSERT(request->holds > 0);
+    if (--request->holds == 0 && !request->exchange)
+        request_free(request);
+}
+
+static void on_exchange_close(void *userdata, struct http_exchange *exchange, bool complete) {
+    struct request *request = userdata;
+    (void)exchange;
+    (void)complete;
+    request->exchange = NULL;
+    request_hold(request);
+    if (request->on_gone)
+        request->on_gone(request);
+    request_release(request);
+}
+
+static struct request *request_new(struct api *api, struct http_exchange *exchange) {
+    struct request *request = calloc(1, sizeof *request);
+    struct arena *arena = arena_new(API_REQUEST_BYTES_MAX);
+    if (!request || !arena) {
+        free(request);
+        arena_free(arena);
+        return NULL;
+    }
+    request->api = api;
+    request->exchange = exchange;
+    request->arena = arena;
+    request->success_code = 200;
+    http_on_close(exchange, on_exchange_close, request);
+    return request;
+}
+
+const char *request_query(const struct request *request, const char *key) {
+    return query_find(&request->query, key);
+}
+
+bool request_flag(const struct request *request, const char *key) {
+    const char *value = query_find(&request->query, key);
+    return value && (!strcmp(value, "true") || !strcmp(value, "1"));
+}
+
+/* --- what is no resource --- */
+
+static void serve_health(struct request *request) {
+    http_respond_text(request->exchange, 200, "ok");
+}
+
+static void serve_version(struct request *request) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * KIB);
+    const char *version = request->api->options.version;
+    buffer_printf(&out,
+                  "{\"major\":\"1\",\"minor\":\"32\",\"gitVersion\":\"v1.32.0+tidemill-%s\",\"gitCommit\":\"\",\"gitTreeState\":\"clean\",\"buildDate\":\"\","
+                  "\"goVersion\":\"none\",\"compiler\":\"c17\",\"platform\":\"linux/amd64\"}\n",
+                  version);
+    respond_json(request, 200, buffer_slice(&out));
+}
+
+static void serve_root(struct request *request) {
+    respond_json(request, 200, SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v3\",\"/readyz\",\"/version\"]}\n"));
+}
+
+static void serve_metrics(struct request *request) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * MIB);
+    struct api *api = request->api;
+    const struct api_statistics *seen = &api->statistics;
+    buffer_printf(&out,
+                  "# HELP tidemill_api_requests_total Requests to the Kubernetes API.\n# TYPE tidemill_api_requests_total counter\ntidemill_api_requests_total %" PRIu64 "\n"
+                  "# HELP tidemill_api_failures_total Requests that were answered with a failure Status.\n# TYPE tidemill_api_failures_total counter\n"
+                  "tidemill_api_failures_total %" PRIu64 "\n"
+                  "# HELP tidemill_api_watches Open watches.\n# TYPE tidemill_api_watches gauge\ntidemill_api_watches %" PRIu64 "\n"
+                  "# HELP tidemill_api_watches_lost_total Watches ended because their client read too slowly.\n# TYPE tidemill_api_watches_lost_total counter\n"
+                  "tidemill_api_watches_lost_total %" PRIu64 "\n",
+                  seen->requests, seen->requests_failed, seen->watches, seen->watches_lost);
+    if (api->options.metrics)
+        api->options.metrics(api->options.metrics_userdata, &out);
+    http_respond(request->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
+}
+
+static void serve_tidemill(struct request *request) {
+    struct api *api = request->api;
+    struct http_exchange *exchange = request->exchange;
+    if (!api->options.tidemill_handler) {
+        respond_unknown_path(request);
+        return;
+    }
+    /* The handler owns the exchange from here, its on_close included. */
+    http_on_close(exchange, NULL, NULL);
+    request->exchange = NULL;
+    request_free(request);
+    api->options.tidemill_handler(api->options.tidemill_userdata, exchange);
+}
+
+/* --- resources --- */
+
+static void respond_method(struct request *request) {
+    struct api_failure failure;
+    fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    respond_failure(request, &failure);
+}
+
+static void serve_collection(struct request *request) {
+    static const struct {
+        const char *verb;
+        void (*serve)(struct request *request);
+    } verbs[] = {{"list", serve_list}, {"watch", serve_watch}, {"create", serve_create}, {"deletecollection", serve_delete_collection}};
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        if (!strcmp(request->verb, verbs[i].verb)) {
+            verbs[i].serve(request);
+            return;
+        }
+    }
+    respond_method(request);
+}
+
+static void serve_object(struct request *request) {
+    static const struct {
+        const char *verb;
+        void (*serve)(struct request *request);
+    } verbs[] = {{"get", serve_get}, {"update", serve_update}, {"patch", serve_patch}, {"delete", serve_delete}, {"watch", serve_watch}};
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        if (!strcmp(request->verb, verbs[i].verb)) {
+            verbs[i].serve(request);
+            return;
+        }
+    }
+    respond_method(request);
+}
+
+static void serve_resource(struct request *request) {
+    struct api_route *route = &request->route;
+    if (is_review(request)) {
+        serve_review(request);
+        return;
+    }
+    request->kind = kube_kind_by_plural(slice_of(route->group), slice_of(route->version), slice_of(route->plural));
+    bool needs_namespace = request->kind && request->kind->namespaced && *route->name && !*route->namespace;
+    if (!request->kind || needs_namespace || (!request->kind->namespaced && *route->namespace)) {
+        respond_unknown_path(request);
+        return;
+    }
+    if (*route->subresource)
+        serve_subresource(request);
+    else if (*route->name)
+        serve_object(request);
+    else
+        serve_collection(request);
+}
+
+static const char *verb_of(const struct request *request) {
+    struct slice method = http_method(request->exchange);
+    bool resource = request->route.type == ROUTE_RESOURCE, named = *request->route.name;
+    if (slice_is(method, "GET") || slice_is(method, "HEAD")) {
+        if (resource && !*request->route.subresource && request_flag(request, "watch"))
+            return "watch";
+        return resource && !named ? "list" : "get";
+    }
+    if (slice_is(method, "POST"))
+        return "create";
+    if (slice_is(method, "PUT"))
+        return "update";
+    if (slice_is(method, "PATCH"))
+        return "patch";
+    if (slice_is(method, "DELETE"))
+        return resource && !named ? "deletecollection" : "delete";
+    return "unknown";
+}
+
+static void dispatch(struct request *request) {
+    static void (*const serves[])(struct request *request) = {
+        [ROUTE_UNKNOWN] = respond_unknown_path,
+        [ROUTE_ROOT] = serve_root,
+        [ROUTE_HEALTH] = serve_health,
+        [ROUTE_VERSION] = serve_version,
+        [ROUTE_METRICS] = serve_metrics,
+        [ROUTE_CORE_VERSIONS] = serve_core_versions,
+        [ROUTE_GROUPS] = serve_groups,
+        [ROUTE_GROUP] = serve_group,
+        [ROUTE_RESOURCES] = serve_resources,
+        [ROUTE_RESOURCE] = serve_resource,
+        [ROUTE_OPENAPI_V2] = respond_unknown_path,
+        [ROUTE_OPENAPI_INDEX] = serve_openapi_index,
+        [ROUTE_OPENAPI_V3] = serve_openapi_v3,
+        [ROUTE_TIDEMILL] = serve_tidemill,
+    };
+    enum api_route_type type = request->route.type;
+    bool reads_only = type != ROUTE_RESOURCE && type != ROUTE_TIDEMILL;
+    if (reads_only && strcmp(request->verb, "get")) {
+        respond_method(request);
+        return;
+    }
+    serves[type](request);
+}
+
+void api_handle(void *userdata, struct http_exchange *exchange) {
+    struct api *api = userdata;
+    api->statistics.requests++;
+    struct request *request = request_new(api, exchange);
+    if (!request) {
+        http_respond_text(exchange, 503, "out of memory");
+        return;
+    }
+    struct api_failure failure;
+    if (api_route_parse(request->arena, http_path(exchange), &request->route) || query_parse(request->arena, http_query_text(exchange), &request->query)) {
+        fail_bad_request(&failure, "the request's path or query is malformed");
+        respond_failure(request, &failure);
+        return;
+    }
+    if (api_authenticate(api, exchange, request->arena, &request->user)) {
+        fail(&failure, 401, "Unauthorized", "Unauthorized");
+        respond_failure(request, &failure);
+        return;
+    }
+    request->verb = verb_of(request);
+    request->table = accept_table(http_header(exchange, "Accept"));
+    struct api_access access;
+    if (!access_of_request(request, &access) || !api_authorize(&request->user, &access)) {
+        respond_forbidden(request, &access);
+        return;
+    }
+    dispatch(request);
+}
+
+/* --- life --- */
+
+static const char *copy_text(struct arena *arena, const char *text, const char *fallback) {
+    return text || fallback ? arena_strdup(arena, text ? text : fallback) : NULL;
+}
+
+static int copy_users(struct api *api, const struct api_unix_user *users) {
+    size_t count = 0;
+    while (users && users[count].name)
+        count++;
+    struct api_unix_user *copies = ARENA_ARRAY(api->arena, struct api_unix_user, count + 1);
+    if (!copies)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        copies[i] = (struct api_unix_user){users[i].uid, copy_text(api->arena, users[i].name, NULL), copy_text(api->arena, users[i].group, NULL)};
+    api->options.unix_users = copies;
+    return 0;
+}
+
+static int copy_options(struct api *api, const struct api_options *options) {
+    api->options = *options;
+    api->options.version = copy_text(api->arena, options->version, "0");
+    api->options.node_socket = copy_text(api->arena, options->node_socket, NULL);
+    api->options.service_range = copy_text(api->arena, options->service_range, "10.96.0.0/16");
+    api->options.advertise_address = copy_text(api->arena, options->advertise_address, NULL);
+    api->options.endpoint_name = copy_text(api->arena, options->endpoint_name, NULL);
+    return copy_users(api, options->unix_users);
+}
+
+int api_new(struct loop *loop, const struct api_options *options, struct api **ret, struct diag *diag) {
+    struct api *api = calloc(1, sizeof *api);
+    if (!api)
+        return -ENOMEM;
+    api->loop = loop;
+    api->store = options->store;
+    api->arena = arena_new(64 * KIB);
+    list_init(&api->watches);
+    list_init(&api->tunnels);
+    int error = api->arena ? copy_options(api, options) : -ENOMEM;
+    if (!error)
+        error = addresses_init(&api->addresses, api->options.service_range, diag);
+    if (error) {
+        arena_free(api->arena);
+        free(api);
+        return error;
+    }
+    store_set_stamp(api->store, stored_stamp, NULL);
+    loop_timer_init(&api->bookmark_timer, loop, NULL, api);
+    loop_timer_init(&api->event_timer, loop, NULL, api);
+    addresses_load(api);
+    events_start(api);
+    bootstrap(api);
+    *ret = api;
+    return 0;
+}
+
+void api_end_watches(struct api *api) {
+    watches_end(api);
+    tunnels_end(api);
+}
+
+void api_free(struct api *api) {
+    if (!api)
+        return;
+    api_end_watches(api);
+    loop_timer_cancel(&api->bookmark_timer);
+    loop_timer_cancel(&api->event_timer);
+    http_client_free(api->node);
+    addresses_deinit(&api->addresses);
+    free(api->openapi_hashes);
+    arena_free(api->arena);
+    free(api);
+}
+
+void api_statistics(const struct api *api, struct api_statistics *ret) {
+    *ret = api->statistics;
+}

@@ -1,0 +1,110 @@
+/* The Kubernetes API over HTTP, and the same door for parts of this process. See README.md.
+ *
+ * One struct api stands over one store. Any number of http_servers (TLS listener, unix socket) hand it their exchanges; controllers in the same process write through
+ * the functions at the end, which share admission, defaulting and validation with HTTP. Everything runs on the loop's thread. */
+#ifndef TIDEMILL_API_H
+#define TIDEMILL_API_H
+
+#include "base/base.h"
+#include "http/http.h"
+#include "kube/kube.h"
+#include "loop/loop.h"
+#include "store/store.h"
+
+struct api;
+
+/* Who a unix socket's peer is, by its uid. */
+struct api_unix_user {
+    uid_t uid;
+    const char *name;  /* NULL ends the list */
+    const char *group; /* NULL: none */
+};
+
+struct api_options {
+    struct store *store;                    /* its stamp is set by api_new */
+    const char *version;                    /* tidemill's own, part of what /version says */
+    const char *node_socket;                /* path of the node's socket for logs, exec and attach; NULL: those answer 503 */
+    const struct api_unix_user *unix_users; /* ends with name NULL; a peer that is not listed is anonymous */
+    const char *service_range;              /* "10.96.0.0/16" (the default); a prefix of 16 to 28 */
+    const char *advertise_address;          /* where pods reach this API; becomes the endpoint of the service default/kubernetes; NULL: none */
+    int advertise_port;
+    const char *endpoint_name;              /* name of the node, for the Lease-free parts of status; may be NULL */
+    /* Requests beneath /tidemill/ (the platform's own interface) after authentication as system:masters or system:tidemill; NULL: 404. */
+    http_handler_fn *tidemill_handler;
+    void *tidemill_userdata;
+    /* Appends further lines to /metrics; may be NULL. */
+    void (*metrics)(void *userdata, struct buffer *out);
+    void *metrics_userdata;
+};
+
+/* Copies the options; the store must outlive it. Creates the default namespaces and the service `kubernetes` when they are missing (asynchronously). -EINVAL with diag. */
+int api_new(struct loop *loop, const struct api_options *options, struct api **ret, struct diag *diag);
+/* Ends all watches and the like; the http_servers must be freed before. NULL is fine. */
+void api_free(struct api *api);
+/* The http_handler_fn of every server; userdata is the struct api. */
+void api_handle(void *api, struct http_exchange *exchange);
+/* Ends open watches and log streams cleanly, so that servers drain: for shutdown. */
+void api_end_watches(struct api *api);
+
+/* --- identities --- */
+struct api_user {
+    const char *name;          /* "system:anonymous" when not authenticated */
+    const char *const *groups; /* ends with NULL */
+};
+/* Who the exchange's peer is: bearer token, client certificate, unix uid, else anonymous; -EACCES when a bearer token is wrong (answer 401). In the arena. */
+int api_authenticate(struct api *api, struct http_exchange *exchange, struct arena *arena, struct api_user *ret);
+struct api_access {
+    const char *verb;     /* get list watch create update patch delete deletecollection; of a path: the method in lower case */
+    const char *group, *resource, *subresource, *namespace, *name; /* NULL: none */
+    const char *path;     /* of what is no resource; otherwise NULL */
+};
+/* The one authorisation function: may the user do this? */
+bool api_authorize(const struct api_user *user, const struct api_access *access);
+
+#define API_TOKEN_BYTES 48
+/* Makes a bearer token for a user; only its SHA-256 is stored. expires_s: seconds since 1970, 0: never. on_done runs when it is durable (may be NULL). */
+int api_token_new(struct api *api, const char *user, const char *const *groups, int64_t expires_s, char ret[API_TOKEN_BYTES],
+                  void (*on_done)(void *userdata, int error), void *userdata);
+
+/* --- writing and reading from inside --- */
+/* Why a request was refused, in Kubernetes' terms. */
+struct api_failure {
+    int code;           /* HTTP status: 404, 409, 422, … */
+    const char *reason; /* "NotFound", "AlreadyExists", "Conflict", "Invalid", …; static */
+    char message[1024];
+    char resource[128]; /* details.kind: plural, or the kind's name for Invalid; empty: none */
+    char group[128];    /* details.group */
+    char name[254];     /* details.name */
+    int retry_after_s;  /* 0: none */
+    struct diag diag;   /* its causes */
+};
+/* failure NULL: the write is durable and `object` (borrowed; ref to keep) is the new version, of a delete the last one. */
+typedef void api_done_fn(void *userdata, const struct api_failure *failure, struct kube_object *object);
+
+/* The newest accepted version (committed or not): what a read-modify-write starts from. Shared and immutable: unref. NULL when absent. */
+struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
+/* The decoded form of a stored object, kept in its cache; borrowed as long as the store_object. NULL without memory or when the stored bytes are broken. */
+struct kube_object *api_decode(struct store_object *stored);
+
+/* Each returns 0 when accepted, and then calls on_done (may be NULL) once, never before it returns; or the HTTP code with *failure (may be NULL) filled and no callback.
+ * They take over one reference of `object`, which nobody may change afterwards. Updates are conditional on metadata.resource_version when it is set. */
+int api_create(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);
+int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);        /* all but status */
+int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure); /* status alone */
+struct api_delete_options {
+    const char *uid;              /* precondition; NULL: none */
+    const char *resource_version; /* precondition; NULL: none */
+    int64_t grace_seconds;        /* pods; -1: the pod's own */
+    const char *propagation;      /* "Background", "Foreground", "Orphan"; NULL: Background */
+    bool dry_run;
+};
+/* With finalizers or a grace period the object is only marked: the callback gets the marked version. */
+int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, api_done_fn *on_done,
+               void *userdata, struct api_failure *failure);
+
+struct api_statistics {
+    uint64_t requests, requests_failed, watches, watches_lost;
+};
+void api_statistics(const struct api *api, struct api_statistics *ret);
+
+#endif

@@ -1,0 +1,234 @@
+/* Refusals in Kubernetes' words. A failure is filled where it is found and turned into a Status here, the one place. The sentences follow
+ * k8s.io/apimachinery/pkg/api/errors, since clients (and people's scripts) match on them. */
+#include "api/api_priv.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static void set_details(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
+    if (!failure)
+        return;
+    snprintf(failure->resource, sizeof failure->resource, "%s", kind ? kind->plural : "");
+    snprintf(failure->group, sizeof failure->group, "%s", kind ? kind->group : "");
+    snprintf(failure->name, sizeof failure->name, "%s", name ? name : "");
+}
+
+static int set(struct api_failure *failure, int code, const char *reason, const char *format, va_list args) {
+    if (!failure)
+        return code;
+    memset(failure, 0, sizeof *failure);
+    failure->code = code;
+    failure->reason = reason;
+    vsnprintf(failure->message, sizeof failure->message, format, args);
+    return code;
+}
+
+int fail(struct api_failure *failure, int code, const char *reason, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    set(failure, code, reason, format, args);
+    va_end(args);
+    return code;
+}
+
+int fail_bad_request(struct api_failure *failure, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    set(failure, 400, "BadRequest", format, args);
+    va_end(args);
+    return 400;
+}
+
+int fail_not_found(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
+    fail(failure, 404, "NotFound", "%s \"%s\" not found", kube_kind_key(kind), name);
+    set_details(failure, kind, name);
+    return 404;
+}
+
+int fail_exists(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
+    fail(failure, 409, "AlreadyExists", "%s \"%s\" already exists", kube_kind_key(kind), name);
+    set_details(failure, kind, name);
+    return 409;
+}
+
+int fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why) {
+    fail(failure, 409, "Conflict", "Operation cannot be fulfilled on %s \"%s\": %s", kube_kind_key(kind), name,
+         why ? why : "the object has been modified; please apply your changes to the latest version and try again");
+    set_details(failure, kind, name);
+    return 409;
+}
+
+int fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) {
+    char why[700];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, sizeof why, format, args);
+    va_end(args);
+    if (name && *name)
+        fail(failure, 403, "Forbidden", "%s \"%s\" is forbidden: %s", kube_kind_key(kind), name, why);
+    else
+        fail(failure, 403, "Forbidden", "%s is forbidden: %s", kube_kind_key(kind), why);
+    set_details(failure, kind, name);
+    return 403;
+}
+
+int fail_invalid(struct api_failure *failure, const struct kube_kind *kind, const char *name, const struct diag *diag) {
+    fail(failure, 422, "Invalid", "%s", diag->message);
+    set_details(failure, kind, name);
+    if (failure) {
+        snprintf(failure->resource, sizeof failure->resource, "%s", kind->kind);
+        failure->diag = *diag;
+    }
+    return 422;
+}
+
+int fail_field(struct api_failure *failure, const struct kube_object *object, const char *reason, const char *field, const char *format, ...) {
+    if (!failure)
+        return 422;
+    const struct kube_kind *kind = object->kind;
+    const char *name = object->metadata->name ? object->metadata->name : "";
+    char message[DIAG_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    fail(failure, 422, "Invalid", "%s%s%s \"%s\" is invalid: %s: %s", kind->kind, *kind->group ? "." : "", kind->group, name, field, message);
+    set_details(failure, kind, name);
+    snprintf(failure->resource, sizeof failure->resource, "%s", kind->kind);
+    diag_cause(&failure->diag, reason, field, "%s", message);
+    return 422;
+}
+
+int fail_no_memory(struct api_failure *failure) {
+    return fail(failure, 413, "RequestEntityTooLarge", "the request needs more memory than one request may use");
+}
+
+int fail_store(struct api_failure *failure, int error, const struct kube_kind *kind, const char *name) {
+    switch (error) {
+    case STORE_E_EXISTS:
+        return fail_exists(failure, kind, name);
+    case STORE_E_ABSENT:
+        return fail_not_found(failure, kind, name);
+    case STORE_E_CONFLICT:
+        return fail_conflict(failure, kind, name, NULL);
+    case STORE_E_FULL:
+        return fail(failure, 507, "InternalError", "the disk or the store is full: writes are refused, reads go on; free some space and try again");
+    case -EMSGSIZE:
+        return fail(failure, 413, "RequestEntityTooLarge", "%s \"%s\" is larger than one object may be", kube_kind_key(kind), name);
+    default:
+        return fail(failure, 500, "InternalError", "the store could not write: %s", strerror(error < 0 ? -error : error));
+    }
+}
+
+/* --- as JSON --- */
+
+static void put_text(struct buffer *out, const char *key, const char *value, bool *first) {
+    if (!value || !*value)
+        return;
+    buffer_printf(out, "%s\"%s\":", *first ? "" : ",", key);
+    json_format_string(out, slice_of(value));
+    *first = false;
+}
+
+static void put_causes(struct buffer *out, const struct diag *diag, bool *first) {
+    int count = MIN(diag->causes_count, DIAG_CAUSES_MAX);
+    if (!count)
+        return;
+    buffer_append_text(out, *first ? "\"causes\":[" : ",\"causes\":[");
+    *first = false;
+    for (int i = 0; i < count; i++) {
+        bool inner = true;
+        buffer_append_text(out, i ? ",{" : "{");
+        put_text(out, "reason", diag->causes[i].reason, &inner);
+        put_text(out, "message", diag->causes[i].message, &inner);
+        put_text(out, "field", diag->causes[i].field, &inner);
+        buffer_append_text(out, "}");
+    }
+    buffer_append_text(out, "]");
+}
+
+void failure_format(const struct api_failure *failure, struct buffer *out) {
+    buffer_append_text(out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":");
+    json_format_string(out, slice_of(failure->message));
+    buffer_append_text(out, ",\"reason\":");
+    json_format_string(out, slice_of(failure->reason ? failure->reason : ""));
+    buffer_append_text(out, ",\"details\":{");
+    bool first = true;
+    put_text(out, "name", failure->name, &first);
+    put_text(out, "group", failure->group, &first);
+    put_text(out, "kind", failure->resource, &first);
+    put_causes(out, &failure->diag, &first);
+    if (failure->retry_after_s)
+        buffer_printf(out, "%s\"retryAfterSeconds\":%d", first ? "" : ",", failure->retry_after_s);
+    buffer_printf(out, "},\"code\":%d}\n", failure->code);
+}
+
+/* --- answers --- */
+
+/* RFC 7234's Warning header as client-go reads it: 299 - "text". */
+static char *format_warning(struct arena *arena, const char *text) {
+    char *quoted = arena_alloc(arena, strlen(text) * 2 + 16);
+    if (!quoted)
+        return NULL;
+    size_t at = (size_t)snprintf(quoted, 9, "299 - \"");
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            quoted[at++] = '\\';
+        quoted[at++] = (unsigned char)*text < ' ' ? ' ' : *text;
+    }
+    quoted[at] = '"';
+    return quoted;
+}
+
+static struct http_field *warning_fields(struct request *request) {
+    size_t count = request->warnings.count;
+    struct http_field *fields = count ? ARENA_ARRAY(request->arena, struct http_field, count + 1) : NULL;
+    for (size_t i = 0; fields && i < count; i++) {
+        const char *value = format_warning(request->arena, request->warnings.items[i]);
+        fields[i] = (struct http_field){"Warning", value};
+        if (!value)
+            fields[i].name = NULL;
+    }
+    return fields;
+}
+
+void respond_json(struct request *request, int code, struct slice body) {
+    if (request->exchange)
+        http_respond(request->exchange, code, "application/json", body, warning_fields(request));
+}
+
+void respond_tree(struct request *request, int code, const struct tree *body) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    if (!body || json_format(&out, body) || buffer_append_byte(&out, '\n')) {
+        struct api_failure failure;
+        fail_no_memory(&failure);
+        respond_failure(request, &failure);
+        return;
+    }
+    respond_json(request, code, buffer_slice(&out));
+}
+
+void respond_failure(struct request *request, const struct api_failure *failure) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    request->api->statistics.requests_failed++;
+    failure_format(failure, &out);
+    respond_json(request, failure->code, buffer_slice(&out));
+}
+
+void respond_unknown_path(struct request *request) {
+    struct api_failure failure;
+    fail(&failure, 404, "NotFound", "the server could not find the requested resource");
+    respond_failure(request, &failure);
+}
+
+void respond_deleted(struct request *request, const struct kube_object *object) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    bool first = true;
+    buffer_append_text(&out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"details\":{");
+    put_text(&out, "name", object->metadata->name, &first);
+    put_text(&out, "group", object->kind->group, &first);
+    put_text(&out, "kind", object->kind->plural, &first);
+    put_text(&out, "uid", object->metadata->uid, &first);
+    buffer_append_text(&out, "}}\n");
+    respond_json(request, 200, buffer_slice(&out));
+}

@@ -1,0 +1,106 @@
+/* What the client sends and what it wants, by its headers. Accept lists are read in the client's order and the first form that we have wins; whoever accepts anything
+ * gets JSON. Protobuf is read but never written: every client that prefers it also takes JSON. */
+#include "api/api_priv.h"
+
+static bool parameter_is(struct slice part, const char *name, const char *value) {
+    slice_cut(&part, ';');
+    while (part.len) {
+        struct slice parameter = slice_trim(slice_cut(&part, ';'));
+        struct slice key = slice_cut(&parameter, '=');
+        if (slice_is(slice_trim(key), name) && slice_is(slice_trim(parameter), value))
+            return true;
+    }
+    return false;
+}
+
+static struct slice media_type(struct slice part) {
+    return slice_trim(slice_cut(&part, ';'));
+}
+
+enum table_form accept_table(struct slice accept) {
+    while (accept.len) {
+        struct slice part = slice_trim(slice_cut(&accept, ','));
+        if (!slice_is(media_type(part), "application/json"))
+            continue;
+        if (!parameter_is(part, "as", "Table"))
+            return TABLE_NONE;
+        if (!parameter_is(part, "g", "meta.k8s.io"))
+            continue;
+        if (parameter_is(part, "v", "v1"))
+            return TABLE_V1;
+        if (parameter_is(part, "v", "v1beta1"))
+            return TABLE_V1BETA1;
+    }
+    return TABLE_NONE;
+}
+
+enum discovery_form accept_discovery(struct slice accept) {
+    while (accept.len) {
+        struct slice part = slice_trim(slice_cut(&accept, ','));
+        if (!slice_is(media_type(part), "application/json"))
+            continue;
+        if (!parameter_is(part, "as", "APIGroupDiscoveryList"))
+            return DISCOVERY_PLAIN;
+        if (parameter_is(part, "v", "v2"))
+            return DISCOVERY_V2;
+        if (parameter_is(part, "v", "v2beta1"))
+            return DISCOVERY_V2BETA1;
+    }
+    return DISCOVERY_PLAIN;
+}
+
+enum body_form body_form_of(struct slice content_type) {
+    static const struct {
+        const char *type;
+        enum body_form form;
+    } types[] = {
+        {"", BODY_JSON},
+        {"application/json", BODY_JSON},
+        {"application/yaml", BODY_YAML},
+        {"application/vnd.kubernetes.protobuf", BODY_PROTOBUF},
+        {"application/json-patch+json", BODY_JSON_PATCH},
+        {"application/merge-patch+json", BODY_MERGE_PATCH},
+        {"application/strategic-merge-patch+json", BODY_STRATEGIC_PATCH},
+        {"application/apply-patch+yaml", BODY_APPLY},
+    };
+    struct slice type = media_type(content_type);
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (slice_equal_nocase(type, slice_of(types[i].type)))
+            return types[i].form;
+    return BODY_UNKNOWN;
+}
+
+int body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    struct slice type = http_header(request->exchange, "Content-Type");
+    int error;
+    switch (body_form_of(type)) {
+    case BODY_JSON:
+        /* Some clients send YAML under this name; Kubernetes reads JSON only, and so do we. */
+    case BODY_JSON_PATCH:
+    case BODY_MERGE_PATCH:
+    case BODY_STRATEGIC_PATCH: {
+        const struct json_options options = {.allow_duplicates = true};
+        error = json_parse(request->arena, body, &options, ret, &diag);
+        break;
+    }
+    case BODY_YAML:
+    case BODY_APPLY:
+        error = yaml_parse_one(request->arena, body, ret, &diag);
+        break;
+    case BODY_PROTOBUF:
+        error = kube_protobuf_to_tree(request->arena, body, ret, &diag);
+        break;
+    default:
+        return fail(failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, "
+                    "application/yaml, application/vnd.kubernetes.protobuf");
+    }
+    if (error == -ENOMEM)
+        return fail_no_memory(failure);
+    if (error) {
+        char text[DIAG_TEXT_MAX * 2];
+        return fail_bad_request(failure, "the object provided is unrecognized (must be of type %s): couldn't get version/kind: %s", request->kind ? request->kind->kind : "",
+                                diag_format(&diag, text, sizeof text));
+    }
+    return 0;
+}

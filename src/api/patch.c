@@ -1,0 +1,94 @@
+/* PATCH: the newest version as a tree, the patch upon it, and then an ordinary update. The tree carries the version it was read at, and a patch may set another to
+ * ask for a conflict. All in one turn of the loop, so a patch without a version never conflicts.
+ * An apply patch creates the object when there is none. */
+#include "api/api_priv.h"
+
+static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
+    if (error == -ENOMEM)
+        return fail_no_memory(failure);
+    if (error == -ENOENT)
+        return fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request: %s", diag->message);
+    return fail_bad_request(failure, "error decoding patch: %s", diag->message);
+}
+
+static int apply_to_tree(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, struct tree **ret, struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    struct tree *tree = kube_encode_tree(old, request->arena);
+    int error = tree ? 0 : -ENOMEM;
+    if (!error && form == BODY_JSON_PATCH) {
+        error = tree_json_patch(request->arena, tree, patch, ret, &diag);
+    } else if (!error && form == BODY_MERGE_PATCH) {
+        *ret = tree_merge_patch(request->arena, tree, patch);
+        error = *ret ? 0 : -ENOMEM;
+    } else if (!error) {
+        error = kube_strategic_merge(request->kind, request->arena, tree, patch, ret, &diag);
+    }
+    return error ? patch_failed(failure, error, &diag) : 0;
+}
+
+static int create_applied(struct request *request, struct tree *applied, const char *manager, struct api_failure *failure) {
+    struct tree *tree = NULL;
+    struct kube_object *object = NULL;
+    int code = apply_patch(request, NULL, applied, manager, true, &tree, failure);
+    if (!code)
+        code = decode_body(request, tree, &object, failure);
+    if (code)
+        return code;
+    const struct write_options options = {.dry_run = request_dry_run(request)};
+    request->success_code = 201;
+    return write_create(request->api, object, &options, answer_written, request, failure);
+}
+
+static int update_patched(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, const char *manager,
+                          struct api_failure *failure) {
+    struct tree *tree = NULL;
+    struct kube_object *object = NULL;
+    int code = form == BODY_APPLY ? apply_patch(request, old, patch, manager, request_flag(request, "force"), &tree, failure)
+                                  : apply_to_tree(request, form, old, patch, &tree, failure);
+    if (!code)
+        code = decode_body(request, tree, &object, failure);
+    if (code)
+        return code;
+    const struct write_options options = {.dry_run = request_dry_run(request), .status = !strcmp(request->route.subresource, "status")};
+    return write_update(request->api, object, &options, answer_written, request, failure);
+}
+
+static int patch(struct request *request, enum body_form form, struct tree *tree, struct api_failure *failure) {
+    const char *manager = request_query(request, "fieldManager");
+    if (form == BODY_APPLY && (!manager || !*manager))
+        return fail_bad_request(failure, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
+    CLEANUP(kube_object_unrefp) struct kube_object *old = stored_get(request->api, request->kind, request->route.namespace, request->route.name);
+    if (old)
+        return update_patched(request, form, old, tree, manager, failure);
+    if (form == BODY_APPLY && !*request->route.subresource)
+        return create_applied(request, tree, manager, failure);
+    return fail_not_found(failure, request->kind, request->route.name);
+}
+
+static void on_patch_body(void *userdata, struct http_exchange *exchange, struct slice body) {
+    struct request *request = userdata;
+    struct api_failure failure;
+    struct tree *tree = NULL;
+    enum body_form form = body_form_of(http_header(exchange, "Content-Type"));
+    bool known = form == BODY_JSON_PATCH || form == BODY_MERGE_PATCH || form == BODY_STRATEGIC_PATCH || form == BODY_APPLY;
+    int code = known ? body_parse(request, body, &tree, &failure)
+                     : fail(&failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: "
+                            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml");
+    if (!code && form != BODY_JSON_PATCH && tree->type != TREE_MAP)
+        code = fail_bad_request(&failure, "error decoding patch: an object is expected, not a JSON %s", tree_type_name(tree));
+    if (!code && is_scale(request)) {
+        serve_scale_patch(request, tree, form);
+        return;
+    }
+    request_hold(request);
+    if (!code)
+        code = patch(request, form, tree, &failure);
+    if (code) {
+        respond_failure(request, &failure);
+        request_release(request);
+    }
+}
+
+void serve_patch(struct request *request) {
+    http_read_body(request->exchange, API_BODY_BYTES_MAX, on_patch_body, request);
+}

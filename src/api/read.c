@@ -1,0 +1,210 @@
+/* get and list. Both answer with the stored bytes; a list is the concatenation of its items' bytes. Decoding happens only for selectors and Tables.
+ *
+ * Lists are paged by key: the continue token is the last key that was sent with the revision of the first page, in base64url. Pages show the newest state rather than a snapshot; since
+ * every page reports the first page's resourceVersion, a watch that starts there sees all that changed while the pages were read, so nothing is ever missed.
+ * A token's revision is not checked against the change ring for that reason. */
+#include "api/api_priv.h"
+
+#include <stdio.h>
+
+/* --- selection --- */
+
+int selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    const char *labels = request_query(request, "labelSelector"), *fields = request_query(request, "fieldSelector");
+    *ret = (struct selection){.kind = request->kind, .namespace = request->route.namespace};
+    int error = 0;
+    if (labels && *labels)
+        error = kube_selector_parse(request->arena, slice_of(labels), &ret->labels, &diag);
+    if (!error && fields && *fields)
+        error = kube_field_selector_parse(request->kind, request->arena, slice_of(fields), &ret->fields, &diag);
+    if (error)
+        return fail_bad_request(failure, "%s", diag.message);
+    return 0;
+}
+
+bool selection_matches(const struct selection *selection, struct store_object *stored) {
+    if (!selection->labels && !selection->fields)
+        return true;
+    const struct kube_object *object = api_decode(stored);
+    if (!object)
+        return false;
+    if (selection->labels && !kube_selector_match(selection->labels, &object->metadata->labels))
+        return false;
+    return !selection->fields || kube_field_selector_match(selection->fields, object);
+}
+
+/* --- get --- */
+
+int object_answer(const struct request *request, struct store_object *stored, struct buffer *out) {
+    if (request->table == TABLE_NONE) {
+        buffer_append_slice(out, stored->value);
+        return buffer_append_text(out, "\n");
+    }
+    table_begin(request, request->kind, stored->revision, NULL, out);
+    table_row(request, stored, true, out);
+    table_end(out);
+    return buffer_error(out);
+}
+
+void serve_get(struct request *request) {
+    const struct api_route *route = &request->route;
+    struct api_failure failure;
+    CLEANUP(store_object_unrefp)
+    struct store_object *stored = store_get(request->api->store, kind_slice(request->kind), slice_of(route->namespace), slice_of(route->name));
+    if (!stored) {
+        fail_not_found(&failure, request->kind, route->name);
+        respond_failure(request, &failure);
+        return;
+    }
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    if (object_answer(request, stored, &out)) {
+        fail_no_memory(&failure);
+        respond_failure(request, &failure);
+        return;
+    }
+    respond_json(request, 200, buffer_slice(&out));
+}
+
+/* --- list --- */
+
+struct listing {
+    struct request *request;
+    struct selection selection;
+    struct buffer *out;
+    uint64_t limit; /* 0: none */
+    uint64_t count;
+    struct store_object *last; /* the last item that was put; a reference */
+    bool more;
+};
+
+static bool put_item(void *userdata, struct store_object *stored) {
+    struct listing *list = userdata;
+    if (!selection_matches(&list->selection, stored))
+        return true;
+    if (list->limit && list->count == list->limit) {
+        list->more = true;
+        return false;
+    }
+    if (list->request->table != TABLE_NONE) {
+        table_row(list->request, stored, list->count == 0, list->out);
+    } else {
+        buffer_append_text(list->out, list->count ? "," : "");
+        buffer_append_slice(list->out, stored->value);
+    }
+    list->count++;
+    store_object_unref(list->last);
+    list->last = store_object_ref(stored);
+    return buffer_error(list->out) == 0;
+}
+
+/* "revision\nnamespace\nname" in base64url. */
+static char *make_token(struct arena *arena, uint64_t revision, const struct store_object *last) {
+    CLEANUP(buffer_deinit) struct buffer plain = BUFFER_INIT(4 * KIB), token = BUFFER_INIT(8 * KIB);
+    buffer_printf(&plain, "%" PRIu64 "\n%.*s\n%.*s", revision, SLICE_ARG(last->namespace), SLICE_ARG(last->name));
+    if (buffer_error(&plain) || base64url_encode(&token, buffer_slice(&plain)))
+        return NULL;
+    return arena_dup(arena, buffer_slice(&token));
+}
+
+struct position {
+    uint64_t revision;
+    struct slice namespace, name; /* data NULL: from the start */
+};
+
+static int read_token(struct request *request, const char *token, struct position *ret) {
+    CLEANUP(buffer_deinit) struct buffer plain = BUFFER_INIT(4 * KIB);
+    if (base64url_decode(&plain, slice_of(token)) || !plain.len)
+        return -EINVAL;
+    char *text = arena_dup(request->arena, buffer_slice(&plain));
+    if (!text)
+        return -ENOMEM;
+    struct slice rest = slice_of(text);
+    if (slice_parse_u64(slice_cut(&rest, '\n'), UINT64_MAX, &ret->revision))
+        return -EINVAL;
+    ret->namespace = slice_cut(&rest, '\n');
+    ret->name = rest;
+    if (!ret->name.len)
+        return -EINVAL;
+    return 0;
+}
+
+/* The revision the client asks for; 0 when it does not care. */
+static int read_revision(struct request *request, struct api_failure *failure, uint64_t *ret) {
+    const char *text = request_query(request, "resourceVersion");
+    *ret = 0;
+    if (!text || !*text)
+        return 0;
+    if (slice_parse_u64(slice_of(text), UINT64_MAX, ret))
+        return fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", text);
+    uint64_t newest = store_revision(request->api->store);
+    const char *match = request_query(request, "resourceVersionMatch");
+    if (*ret > newest) {
+        fail(failure, 504, "Timeout", "Too large resource version: %" PRIu64 ", current: %" PRIu64, *ret, newest);
+        if (failure) {
+            failure->retry_after_s = 1;
+            diag_cause(&failure->diag, "ResourceVersionTooLarge", "", "Too large resource version");
+        }
+        return 504;
+    }
+    if (match && !strcmp(match, "Exact") && *ret != newest)
+        return fail(failure, 410, "Expired", "The provided resource version is too old: only the newest, %" PRIu64 ", can be listed exactly.", newest);
+    return 0;
+}
+
+static int read_list(struct request *request, struct listing *list, struct position *position, struct api_failure *failure) {
+    uint64_t wanted;
+    int code = selection_of_request(request, &list->selection, failure);
+    if (!code)
+        code = read_revision(request, failure, &wanted);
+    if (code)
+        return code;
+    const char *limit = request_query(request, "limit"), *token = request_query(request, "continue");
+    if (limit && *limit && slice_parse_u64(slice_of(limit), INT64_MAX, &list->limit))
+        return fail_bad_request(failure, "invalid limit: \"%.64s\" is not a number", limit);
+    if (list->limit)
+        list->limit = MIN(list->limit, API_LIST_ITEMS_MAX);
+    *position = (struct position){.revision = store_revision(request->api->store)};
+    if (token && *token && read_token(request, token, position))
+        return fail_bad_request(failure, "continue key is not valid: it is not one that this server gave out");
+    return 0;
+}
+
+static void put_items(struct request *request, struct listing *list, const struct position *position) {
+    struct slice namespace = *request->route.namespace ? slice_of(request->route.namespace) : (struct slice){NULL, 0};
+    store_list(request->api->store, kind_slice(request->kind), namespace, position->namespace, position->name, put_item, list);
+}
+
+void serve_list(struct request *request) {
+    struct api_failure failure;
+    CLEANUP(buffer_deinit) struct buffer items = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    struct listing list = {.request = request, .out = &items};
+    struct position position;
+    if (read_list(request, &list, &position, &failure)) {
+        respond_failure(request, &failure);
+        return;
+    }
+    put_items(request, &list, &position);
+    const char *token = list.more ? make_token(request->arena, position.revision, list.last) : NULL;
+    store_object_unref(list.last);
+    if (request->table != TABLE_NONE) {
+        table_begin(request, request->kind, position.revision, token, &out);
+        buffer_append_slice(&out, buffer_slice(&items));
+        table_end(&out);
+    } else {
+        buffer_printf(&out, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", request->kind->kind,
+                      kube_kind_api_version(request->kind), position.revision);
+        if (token)
+            buffer_printf(&out, ",\"continue\":\"%s\"", token);
+        buffer_append_text(&out, "},\"items\":[");
+        buffer_append_slice(&out, buffer_slice(&items));
+        buffer_append_text(&out, "]}\n");
+    }
+    if (buffer_error(&items) || buffer_error(&out)) {
+        fail(&failure, 413, "RequestEntityTooLarge", "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
+        respond_failure(request, &failure);
+        return;
+    }
+    respond_json(request, 200, buffer_slice(&out));
+}

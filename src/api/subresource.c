@@ -1,0 +1,366 @@
+/* Subresources, from one table by name. status is the object seen through another door; scale is a view of three numbers; binding, eviction and token are
+ * requests in the form of objects; log, exec and attach are the node's, see tunnel.c. */
+#include "api/api_priv.h"
+
+#include <stdio.h>
+
+static void respond_created_status(struct request *request) {
+    respond_json(request, 201, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"code\":201}\n"));
+}
+
+static void answer_status(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
+    (void)object;
+    (void)json;
+    struct request *request = userdata;
+    if (failure)
+        respond_failure(request, failure);
+    else
+        respond_created_status(request);
+    request_release(request);
+}
+
+static void finish(struct request *request, int code, const struct api_failure *failure) {
+    if (!code)
+        return;
+    respond_failure(request, failure);
+    request_release(request);
+}
+
+static void respond_method(struct request *request) {
+    struct api_failure failure;
+    fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    respond_failure(request, &failure);
+}
+
+/* --- status --- */
+
+static void serve_status(struct request *request) {
+    if (!strcmp(request->verb, "get"))
+        serve_get(request);
+    else if (!strcmp(request->verb, "update"))
+        serve_update(request);
+    else if (!strcmp(request->verb, "patch"))
+        serve_patch(request);
+    else
+        respond_method(request);
+}
+
+static void serve_finalize(struct request *request) {
+    if (!strcmp(request->verb, "update"))
+        serve_update(request);
+    else
+        respond_method(request);
+}
+
+/* --- scale --- */
+
+bool is_scale(const struct request *request) {
+    return !strcmp(request->route.subresource, "scale");
+}
+
+static void put_requirement(struct buffer *out, const struct tree *requirement) {
+    static const char *const operators[][2] = {{"In", "in"}, {"NotIn", "notin"}};
+    const char *key = tree_text_or(tree_find(requirement, "key"), ""), *operator = tree_text_or(tree_find(requirement, "operator"), "");
+    const struct tree *values = tree_find(requirement, "values");
+    if (!strcmp(operator, "Exists"))
+        buffer_append_text(out, key);
+    else if (!strcmp(operator, "DoesNotExist"))
+        buffer_printf(out, "!%s", key);
+    for (size_t i = 0; i < ARRAY_LEN(operators); i++) {
+        if (strcmp(operator, operators[i][0]))
+            continue;
+        buffer_printf(out, "%s %s (", key, operators[i][1]);
+        for (size_t j = 0; j < tree_count(values); j++)
+            buffer_printf(out, "%s%s", j ? "," : "", tree_text_or(tree_at(values, j), ""));
+        buffer_append_text(out, ")");
+    }
+}
+
+/* A LabelSelector in its text form. */
+static void put_selector(struct buffer *out, const struct tree *selector) {
+    const struct tree *labels = tree_find(selector, "matchLabels"), *expressions = tree_find(selector, "matchExpressions");
+    size_t count = 0;
+    for (size_t i = 0; i < tree_count(labels); i++)
+        buffer_printf(out, "%s%s=%s", count++ ? "," : "", labels->children->items[i].key.data, tree_text_or(labels->children->items[i].value, ""));
+    for (size_t i = 0; i < tree_count(expressions); i++) {
+        buffer_append_text(out, count++ ? "," : "");
+        put_requirement(out, tree_at(expressions, i));
+    }
+}
+
+static struct tree *make_scale(struct arena *arena, const struct kube_object *object) {
+    CLEANUP(buffer_deinit) struct buffer selector = BUFFER_INIT(64 * KIB);
+    struct tree *from = kube_encode_tree(object, arena), *scale = tree_map(arena), *metadata = tree_map(arena), *spec = tree_map(arena), *status = tree_map(arena);
+    if (!from || !scale || !metadata || !spec || !status)
+        return NULL;
+    static const char *const kept[] = {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"};
+    int error = 0;
+    for (size_t i = 0; i < ARRAY_LEN(kept) && !error; i++) {
+        struct tree *value = tree_find(tree_find(from, "metadata"), kept[i]);
+        error = value ? tree_set(arena, metadata, slice_of(kept[i]), value) : 0;
+    }
+    put_selector(&selector, tree_path(from, "spec.selector"));
+    error = error ? error : tree_set(arena, spec, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, "spec.replicas"), 0)));
+    error = error ? error : tree_set(arena, status, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, "status.replicas"), 0)));
+    error = error ? error : tree_set(arena, status, SLICE("selector"), tree_string(arena, buffer_slice(&selector)));
+    error = error ? error : tree_set_text(arena, scale, "kind", "Scale");
+    error = error ? error : tree_set_text(arena, scale, "apiVersion", "autoscaling/v1");
+    error = error ? error : tree_set(arena, scale, SLICE("metadata"), metadata);
+    error = error ? error : tree_set(arena, scale, SLICE("spec"), spec);
+    error = error ? error : tree_set(arena, scale, SLICE("status"), status);
+    return error ? NULL : scale;
+}
+
+static void answer_scale(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
+    (void)json;
+    struct request *request = userdata;
+    if (failure)
+        respond_failure(request, failure);
+    else
+        respond_tree(request, 200, make_scale(request->arena, object));
+    request_release(request);
+}
+
+/* Sets the object's replicas to what the scale says. */
+static int write_scale(struct request *request, struct kube_object *old, const struct tree *scale, struct api_failure *failure) {
+    const struct tree *replicas = tree_path(scale, "spec.replicas");
+    const char *version = tree_text_or(tree_path(scale, "metadata.resourceVersion"), NULL);
+    if (replicas && (replicas->type != TREE_INT || replicas->integer < 0 || replicas->integer > INT32_MAX))
+        return fail_field(failure, old, "FieldValueInvalid", "spec.replicas", "Invalid value: must be a whole number greater than or equal to 0");
+    struct arena *arena = request->arena;
+    struct tree *tree = kube_encode_tree(old, arena), *spec = tree ? tree_find(tree, "spec") : NULL;
+    struct tree *metadata = tree ? tree_find(tree, "metadata") : NULL;
+    int error = spec ? tree_set(arena, spec, SLICE("replicas"), tree_int(arena, tree_int_or(replicas, 0))) : -ENOMEM;
+    if (!error && version)
+        error = tree_set_text(arena, metadata, "resourceVersion", version);
+    struct kube_object *object = NULL;
+    struct diag diag = DIAG_INIT;
+    if (error || kube_decode_tree(old->kind, tree, KUBE_LENIENT, &object, &diag))
+        return fail_no_memory(failure);
+    const struct write_options options = {.dry_run = request_dry_run(request)};
+    return write_update(request->api, object, &options, answer_scale, request, failure);
+}
+
+static struct kube_object *find_object(struct request *request) {
+    struct kube_object *object = stored_get(request->api, request->kind, request->route.namespace, request->route.name);
+    struct api_failure failure;
+    if (!object) {
+        fail_not_found(&failure, request->kind, request->route.name);
+        respond_failure(request, &failure);
+    }
+    return object;
+}
+
+void serve_scale_patch(struct request *request, struct tree *patch, enum body_form form) {
+    struct api_failure failure;
+    CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
+    if (!old)
+        return;
+    request_hold(request);
+    struct diag diag = DIAG_INIT;
+    struct tree *scale = make_scale(request->arena, old), *patched = NULL;
+    int error = scale ? 0 : -ENOMEM;
+    if (!error && form == BODY_JSON_PATCH)
+        error = tree_json_patch(request->arena, scale, patch, &patched, &diag);
+    else if (!error)
+        patched = tree_merge_patch(request->arena, scale, patch);
+    int code = error == -ENOMEM || (!error && !patched) ? fail_no_memory(&failure) : error ? fail_bad_request(&failure, "error decoding patch: %s", diag.message) : 0;
+    finish(request, code ? code : write_scale(request, old, patched, &failure), &failure);
+}
+
+static void on_scale_body(void *userdata, struct http_exchange *exchange, struct slice body) {
+    (void)exchange;
+    struct request *request = userdata;
+    struct api_failure failure;
+    struct tree *scale = NULL;
+    CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
+    if (!old)
+        return;
+    request_hold(request);
+    int code = body_parse(request, body, &scale, &failure);
+    finish(request, code ? code : write_scale(request, old, scale, &failure), &failure);
+}
+
+static void serve_scale(struct request *request) {
+    if (!strcmp(request->verb, "patch")) {
+        serve_patch(request);
+    } else if (!strcmp(request->verb, "update")) {
+        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_scale_body, request);
+    } else if (!strcmp(request->verb, "get")) {
+        CLEANUP(kube_object_unrefp) struct kube_object *object = find_object(request);
+        if (object)
+            respond_tree(request, 200, make_scale(request->arena, object));
+    } else {
+        respond_method(request);
+    }
+}
+
+/* --- binding --- */
+
+static int bind_pod(struct request *request, const struct kube_object *old, const char *node, struct api_failure *failure) {
+    if (old->pod->spec.node_name && *old->pod->spec.node_name) {
+        char why[600];
+        snprintf(why, sizeof why, "pod %s is already assigned to node \"%s\"", old->metadata->name, old->pod->spec.node_name);
+        return fail_conflict(failure, &kube_kind_pod, old->metadata->name, why);
+    }
+    struct kube_object *object = kube_object_copy(old);
+    if (!object || !(object->pod->spec.node_name = arena_strdup(object->arena, node))) {
+        kube_object_unref(object);
+        return fail_no_memory(failure);
+    }
+    const struct write_options options = {.dry_run = request_dry_run(request)};
+    return write_update(request->api, object, &options, answer_status, request, failure);
+}
+
+static void on_binding_body(void *userdata, struct http_exchange *exchange, struct slice body) {
+    (void)exchange;
+    struct request *request = userdata;
+    struct api_failure failure;
+    struct tree *binding = NULL;
+    CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
+    if (!old)
+        return;
+    request_hold(request);
+    int code = body_parse(request, body, &binding, &failure);
+    const char *node = code ? "" : tree_text_or(tree_path(binding, "target.name"), "");
+    if (!code && !*node)
+        code = fail_field(&failure, old, "FieldValueRequired", "target.name", "Required value");
+    finish(request, code ? code : bind_pod(request, old, node, &failure), &failure);
+}
+
+/* --- eviction --- */
+
+static void on_eviction_body(void *userdata, struct http_exchange *exchange, struct slice body) {
+    (void)exchange;
+    struct request *request = userdata;
+    struct api_failure failure;
+    struct tree *eviction = NULL;
+    request_hold(request);
+    int code = body_parse(request, body, &eviction, &failure);
+    if (!code) {
+        const struct tree *given = tree_find(eviction, "deleteOptions");
+        const struct api_delete_options options = {
+            .grace_seconds = tree_int_or(tree_find(given, "gracePeriodSeconds"), -1),
+            .uid = tree_text_or(tree_path(given, "preconditions.uid"), NULL),
+            .dry_run = request_dry_run(request) || tree_count(tree_find(given, "dryRun")),
+        };
+        code = write_delete(request->api, &kube_kind_pod, request->route.namespace, request->route.name, &options, answer_status, request, &failure);
+    }
+    finish(request, code, &failure);
+}
+
+/* --- service account tokens --- */
+
+struct token_answer {
+    struct request *request;
+    int64_t expires_s;
+    char token[API_TOKEN_BYTES];
+};
+
+static void on_token_stored(void *userdata, int error) {
+    struct token_answer *answer = userdata;
+    struct request *request = answer->request;
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
+    struct api_failure failure;
+    char expires[TIMESTAMP_BYTES];
+    timestamp_format(answer->expires_s * 1000000000, expires);
+    buffer_printf(&out,
+                  "{\"kind\":\"TokenRequest\",\"apiVersion\":\"authentication.k8s.io/v1\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\"},\"spec\":{\"audiences\":[],"
+                  "\"expirationSeconds\":%" PRId64 "},\"status\":{\"token\":\"%s\",\"expirationTimestamp\":\"%s\"}}\n",
+                  request->route.name, request->route.namespace, answer->expires_s - loop_wall_ns(request->api->loop) / 1000000000, answer->token, expires);
+    if (error) {
+        fail_store(&failure, error, request->kind, request->route.name);
+        respond_failure(request, &failure);
+    } else {
+        respond_json(request, 201, buffer_slice(&out));
+    }
+    free(answer);
+    request_release(request);
+}
+
+static int make_token(struct request *request, int64_t seconds, struct api_failure *failure) {
+    const struct api_route *route = &request->route;
+    char *user = arena_printf(request->arena, "system:serviceaccount:%s:%s", route->namespace, route->name);
+    char *group = arena_printf(request->arena, "system:serviceaccounts:%s", route->namespace);
+    struct token_answer *answer = calloc(1, sizeof *answer);
+    if (!user || !group || !answer) {
+        free(answer);
+        return fail_no_memory(failure);
+    }
+    answer->request = request;
+    answer->expires_s = loop_wall_ns(request->api->loop) / 1000000000 + MIN(MAX(seconds, 600), 86400 * 365);
+    const char *groups[] = {"system:serviceaccounts", group, NULL};
+    int error = api_token_new(request->api, user, groups, answer->expires_s, answer->token, on_token_stored, answer);
+    if (!error)
+        return 0;
+    free(answer);
+    return fail_store(failure, error, request->kind, route->name);
+}
+
+static void on_token_body(void *userdata, struct http_exchange *exchange, struct slice body) {
+    (void)exchange;
+    struct request *request = userdata;
+    struct api_failure failure;
+    struct tree *tree = NULL;
+    CLEANUP(kube_object_unrefp) struct kube_object *account = find_object(request);
+    if (!account)
+        return;
+    request_hold(request);
+    int code = body_parse(request, body, &tree, &failure);
+    finish(request, code ? code : make_token(request, tree_int_or(tree_path(tree, "spec.expirationSeconds"), 3600), &failure), &failure);
+}
+
+/* --- the node's --- */
+
+static void serve_node(struct request *request) {
+    CLEANUP(kube_object_unrefp) struct kube_object *pod = find_object(request);
+    if (!pod)
+        return;
+    if (!strcmp(request->route.subresource, "log"))
+        serve_log(request, pod);
+    else
+        serve_tunnel(request, pod);
+}
+
+/* --- the table --- */
+
+typedef void on_body_fn(void *userdata, struct http_exchange *exchange, struct slice body);
+
+static const struct {
+    const char *name;
+    const struct kube_kind *kind;           /* NULL: any that has it */
+    void (*serve)(struct request *request); /* or: */
+    on_body_fn *on_create;
+} subresources[] = {
+    {"status", NULL, serve_status, NULL},
+    {"scale", NULL, serve_scale, NULL},
+    {"finalize", &kube_kind_namespace, serve_finalize, NULL},
+    {"log", &kube_kind_pod, serve_node, NULL},
+    {"exec", &kube_kind_pod, serve_node, NULL},
+    {"attach", &kube_kind_pod, serve_node, NULL},
+    {"portforward", &kube_kind_pod, serve_node, NULL},
+    {"binding", &kube_kind_pod, NULL, on_binding_body},
+    {"eviction", &kube_kind_pod, NULL, on_eviction_body},
+    {"token", &kube_kind_service_account, NULL, on_token_body},
+};
+
+static bool has_subresource(const struct kube_kind *kind, const char *name, const struct kube_kind *only) {
+    if (only)
+        return only == kind;
+    return !strcmp(name, "status") ? kind->has_status : kind->has_scale;
+}
+
+void serve_subresource(struct request *request) {
+    for (size_t i = 0; i < ARRAY_LEN(subresources); i++) {
+        if (strcmp(subresources[i].name, request->route.subresource) || !has_subresource(request->kind, subresources[i].name, subresources[i].kind))
+            continue;
+        if (subresources[i].serve)
+            subresources[i].serve(request);
+        else if (!strcmp(request->verb, "create"))
+            http_read_body(request->exchange, API_BODY_BYTES_MAX, subresources[i].on_create, request);
+        else
+            respond_method(request);
+        return;
+    }
+    respond_unknown_path(request);
+}

@@ -1,0 +1,342 @@
+/* Logs, exec and attach are the node's: the request goes on to the node's unix socket and what comes back is passed through, byte for byte. A log is a streamed
+ * answer; exec and attach are WebSocket connections whose upgrade is forwarded, so that the node speaks the channel protocol with kubectl itself.
+ *
+ *   log:    GET  → node (stream)  ── head ──► our head ── data ──► chunks … end
+ *   exec:   GET + Upgrade → node (upgrade) ── 101 ──► our 101, then bytes both ways until either side closes
+ *                                          └─ other ──► its answer as our answer
+ *
+ * Back-pressure: what the client has not read pauses the node and the other way round; at most WAITING_BYTES_MAX wait in between. */
+#include "api/api_priv.h"
+
+#include <stdio.h>
+
+#define WAITING_BYTES_MAX (256 * KIB)
+
+struct tunnel {
+    struct list node;
+    struct request *request;       /* held */
+    struct http_request *upstream; /* NULL when it has ended */
+    struct http_stream *stream;    /* of the client, after an upgrade */
+    struct loop_timer pump;        /* upstream has no "drained": looks again while the client is paused */
+    bool begun, client_paused, ended;
+};
+
+static void tunnel_free(struct tunnel *tunnel) {
+    struct request *request = tunnel->request;
+    list_remove(&tunnel->node);
+    loop_timer_cancel(&tunnel->pump);
+    http_request_cancel(tunnel->upstream);
+    http_stream_free(tunnel->stream);
+    request->on_gone = NULL;
+    free(tunnel);
+    request_release(request);
+}
+
+static struct http_client *node_client(struct api *api) {
+    if (api->node || !api->options.node_socket)
+        return api->node;
+    char *endpoint = arena_printf(api->arena, "unix:%s", api->options.node_socket);
+    const struct http_client_options options = {.endpoint = endpoint};
+    if (!endpoint || http_client_new(api->loop, &options, &api->node))
+        api->node = NULL;
+    return api->node;
+}
+
+/* --- which container --- */
+
+static const char *only_container(const struct kube_pod *pod, struct api_failure *failure) {
+    const char *preferred = kube_map_find(&pod->metadata.annotations, "kubectl.kubernetes.io/default-container");
+    if (preferred && *preferred)
+        return preferred;
+    if (pod->spec.containers.count == 1)
+        return pod->spec.containers.items[0].name;
+    CLEANUP(buffer_deinit) struct buffer names = BUFFER_INIT(512);
+    for (size_t i = 0; i < pod->spec.containers.count; i++)
+        buffer_printf(&names, "%s%s", i ? " " : "", pod->spec.containers.items[i].name);
+    fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: [%s]", pod->metadata.name, names.data ? names.data : "");
+    return NULL;
+}
+
+static bool has_container(const struct kube_pod *pod, const char *name) {
+    for (size_t i = 0; i < pod->spec.containers.count; i++)
+        if (!strcmp(pod->spec.containers.items[i].name, name))
+            return true;
+    for (size_t i = 0; i < pod->spec.init_containers.count; i++)
+        if (!strcmp(pod->spec.init_containers.items[i].name, name))
+            return true;
+    return false;
+}
+
+static const char *choose_container(struct request *request, const struct kube_pod *pod, struct api_failure *failure) {
+    const char *name = request_query(request, "container");
+    if (!name || !*name)
+        return only_container(pod, failure);
+    if (has_container(pod, name))
+        return name;
+    fail_bad_request(failure, "container %.100s is not valid for pod %s", name, pod->metadata.name);
+    return NULL;
+}
+
+/* "/containerLogs/ns/pod/container?query", the query as it came but for the container. */
+static char *node_target(struct request *request, const char *verb, const char *container) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(HTTP_TARGET_BYTES_MAX);
+    const char *parts[] = {verb, request->route.namespace, request->route.name, container};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        buffer_append_byte(&out, '/');
+        percent_encode(&out, slice_of(parts[i]));
+    }
+    bool first = true;
+    for (size_t i = 0; i < request->query.count; i++) {
+        if (slice_is(request->query.items[i].key, "container"))
+            continue;
+        buffer_append_byte(&out, first ? '?' : '&');
+        first = false;
+        percent_encode(&out, request->query.items[i].key);
+        buffer_append_byte(&out, '=');
+        percent_encode(&out, request->query.items[i].value);
+    }
+    return buffer_error(&out) ? NULL : arena_dup(request->arena, buffer_slice(&out));
+}
+
+/* NULL when the request was answered. */
+static char *check(struct request *request, const struct kube_pod *pod, const char *verb) {
+    struct api_failure failure;
+    const char *container = choose_container(request, pod, &failure);
+    char *target = container ? node_target(request, verb, container) : NULL;
+    if (container && (!pod->spec.node_name || !*pod->spec.node_name))
+        fail_bad_request(&failure, "pod %s does not have a host assigned", request->route.name);
+    else if (container && !target)
+        fail_no_memory(&failure);
+    else if (container && !node_client(request->api))
+        fail(&failure, 503, "ServiceUnavailable", "this API server has no node to ask");
+    else if (container)
+        return target;
+    respond_failure(request, &failure);
+    return NULL;
+}
+
+static void respond_node_lost(struct request *request, int error) {
+    struct api_failure failure;
+    fail(&failure, 503, "ServiceUnavailable", "the node does not answer: %s; `tidemill status` tells whether it runs", strerror(-error));
+    respond_failure(request, &failure);
+}
+
+/* --- the node's answer passed on --- */
+
+static void on_client_drained(void *userdata, struct http_exchange *exchange) {
+    (void)exchange;
+    struct tunnel *tunnel = userdata;
+    if (tunnel->upstream)
+        http_request_resume(tunnel->upstream);
+}
+
+static void on_log_head(void *userdata, const struct http_answer *head) {
+    struct tunnel *tunnel = userdata;
+    struct slice type = head->header(head, "Content-Type");
+    char *text = type.len ? arena_dup(tunnel->request->arena, type) : NULL;
+    tunnel->begun = true;
+    if (tunnel->request->exchange)
+        http_respond_begin(tunnel->request->exchange, head->status, text ? text : "text/plain", -1, NULL);
+}
+
+static void on_log_data(void *userdata, struct slice data) {
+    struct tunnel *tunnel = userdata;
+    struct http_exchange *exchange = tunnel->request->exchange;
+    if (!exchange || http_write(exchange, data) || http_write_pending(exchange) < WAITING_BYTES_MAX)
+        return;
+    http_request_pause(tunnel->upstream);
+    http_on_drained(exchange, on_client_drained, tunnel);
+}
+
+static void on_log_end(void *userdata, int error) {
+    struct tunnel *tunnel = userdata;
+    struct request *request = tunnel->request;
+    tunnel->upstream = NULL;
+    if (request->exchange && !tunnel->begun)
+        respond_node_lost(request, error ? error : -EPIPE);
+    else if (request->exchange && error)
+        http_abort(request->exchange);
+    else if (request->exchange)
+        http_respond_end(request->exchange);
+    tunnel_free(tunnel);
+}
+
+static void on_gone(struct request *request) {
+    struct tunnel *tunnel = request->extra;
+    if (tunnel && !tunnel->stream)
+        tunnel_free(tunnel);
+}
+
+static struct tunnel *tunnel_new(struct request *request) {
+    struct tunnel *tunnel = calloc(1, sizeof *tunnel);
+    if (!tunnel)
+        return NULL;
+    tunnel->request = request;
+    request_hold(request);
+    request->extra = tunnel;
+    request->on_gone = on_gone;
+    loop_timer_init(&tunnel->pump, request->api->loop, NULL, tunnel);
+    list_push(&request->api->tunnels, &tunnel->node);
+    return tunnel;
+}
+
+/* A failed start. */
+static void give_up(struct tunnel *tunnel, int error) {
+    struct request *request = tunnel->request;
+    request_hold(request);
+    tunnel_free(tunnel);
+    respond_node_lost(request, error);
+    request_release(request);
+}
+
+void serve_log(struct request *request, struct kube_object *pod) {
+    static const struct http_stream_handlers handlers = {.on_head = on_log_head, .on_data = on_log_data, .on_end = on_log_end};
+    char *target = check(request, pod->pod, "containerLogs");
+    if (!target)
+        return;
+    struct tunnel *tunnel = tunnel_new(request);
+    const struct http_request_options options = {.method = "GET", .target = target};
+    int error = tunnel ? http_client_stream(request->api->node, &options, &handlers, tunnel, &tunnel->upstream) : -ENOMEM;
+    if (error && tunnel)
+        give_up(tunnel, error);
+    else if (error)
+        respond_node_lost(request, error);
+}
+
+/* --- upgrades --- */
+
+#define PUMP_INTERVAL_MS 20
+
+static void on_pump(void *userdata) {
+    struct tunnel *tunnel = userdata;
+    if (tunnel->upstream && http_request_write_pending(tunnel->upstream) >= WAITING_BYTES_MAX) {
+        loop_timer_set(&tunnel->pump, PUMP_INTERVAL_MS);
+        return;
+    }
+    tunnel->client_paused = false;
+    if (tunnel->stream)
+        http_stream_resume(tunnel->stream);
+}
+
+static void on_stream_data(void *userdata, struct slice data) {
+    struct tunnel *tunnel = userdata;
+    if (!tunnel->upstream || http_request_write(tunnel->upstream, data)) {
+        tunnel_free(tunnel);
+        return;
+    }
+    if (http_request_write_pending(tunnel->upstream) < WAITING_BYTES_MAX)
+        return;
+    tunnel->client_paused = true;
+    http_stream_pause(tunnel->stream);
+    loop_timer_init(&tunnel->pump, tunnel->request->api->loop, on_pump, tunnel);
+    loop_timer_set(&tunnel->pump, PUMP_INTERVAL_MS);
+}
+
+static void on_stream_drained(void *userdata) {
+    struct tunnel *tunnel = userdata;
+    if (tunnel->ended)
+        return;
+    if (tunnel->upstream)
+        http_request_resume(tunnel->upstream);
+}
+
+static void on_stream_end(void *userdata, int error) {
+    (void)error;
+    tunnel_free(userdata);
+}
+
+static void begin_upgrade(struct tunnel *tunnel, const struct http_answer *head) {
+    static const struct http_stream_callbacks callbacks = {.on_data = on_stream_data, .on_drained = on_stream_drained, .on_end = on_stream_end};
+    static const char *const names[] = {"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"};
+    struct request *request = tunnel->request;
+    struct http_field fields[ARRAY_LEN(names) + 1] = {{NULL, NULL}};
+    size_t count = 0;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct slice value = head->header(head, names[i]);
+        char *text = value.data ? arena_dup(request->arena, value) : NULL;
+        if (text)
+            fields[count++] = (struct http_field){names[i], text};
+    }
+    request->on_gone = NULL; /* the exchange ends here, the tunnel does not */
+    if (http_upgrade(request->exchange, fields, &callbacks, tunnel, &tunnel->stream))
+        http_abort(request->exchange);
+}
+
+static void on_tunnel_head(void *userdata, const struct http_answer *head) {
+    struct tunnel *tunnel = userdata;
+    tunnel->begun = true;
+    if (head->status != 101)
+        on_log_head(userdata, head);
+    else if (tunnel->request->exchange)
+        begin_upgrade(tunnel, head);
+}
+
+static void on_tunnel_data(void *userdata, struct slice data) {
+    struct tunnel *tunnel = userdata;
+    if (!tunnel->stream) {
+        on_log_data(userdata, data);
+        return;
+    }
+    if (http_stream_write(tunnel->stream, data)) {
+        tunnel_free(tunnel);
+        return;
+    }
+    if (http_stream_pending(tunnel->stream) >= WAITING_BYTES_MAX)
+        http_request_pause(tunnel->upstream);
+}
+
+static void on_tunnel_end(void *userdata, int error) {
+    struct tunnel *tunnel = userdata;
+    if (!tunnel->stream) {
+        on_log_end(userdata, error);
+        return;
+    }
+    tunnel->upstream = NULL;
+    tunnel->ended = true;
+    http_stream_shutdown(tunnel->stream); /* what is queued still goes out; on_stream_end frees */
+}
+
+static int send_upgrade(struct tunnel *tunnel, const char *target) {
+    static const struct http_stream_handlers handlers = {.on_head = on_tunnel_head, .on_data = on_tunnel_data, .on_end = on_tunnel_end};
+    static const char *const names[] = {"Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol"};
+    struct request *request = tunnel->request;
+    struct http_field fields[ARRAY_LEN(names) + 3] = {{"Upgrade", "websocket"}, {"Connection", "Upgrade"}};
+    size_t count = 2;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct slice value = http_header(request->exchange, names[i]);
+        char *text = value.data ? arena_dup(request->arena, value) : NULL;
+        if (text)
+            fields[count++] = (struct http_field){names[i], text};
+    }
+    const struct http_request_options options = {.method = "GET", .target = target, .fields = fields};
+    return http_client_upgrade(request->api->node, &options, &handlers, tunnel, &tunnel->upstream);
+}
+
+void serve_tunnel(struct request *request, struct kube_object *pod) {
+    if (!websocket_is_upgrade(request->exchange)) {
+        struct api_failure failure;
+        fail_bad_request(&failure, "%s needs a WebSocket connection (v5.channel.k8s.io or v4.channel.k8s.io), as kubectl 1.30 and later make; SPDY is not supported",
+                         request->route.subresource);
+        respond_failure(request, &failure);
+        return;
+    }
+    char *target = check(request, pod->pod, request->route.subresource);
+    if (!target)
+        return;
+    struct tunnel *tunnel = tunnel_new(request);
+    int error = tunnel ? send_upgrade(tunnel, target) : -ENOMEM;
+    if (error && tunnel)
+        give_up(tunnel, error);
+    else if (error)
+        respond_node_lost(request, error);
+}
+
+void tunnels_end(struct api *api) {
+    LIST_FOREACH(node, &api->tunnels) {
+        struct tunnel *tunnel = CONTAINER_OF(node, struct tunnel, node);
+        if (!tunnel->stream && tunnel->begun && tunnel->request->exchange)
+            http_respond_end(tunnel->request->exchange); /* its close frees the tunnel */
+        else if (tunnel->stream)
+            tunnel_free(tunnel);
+    }
+}

@@ -1,0 +1,581 @@
+/* The one way into the store, for HTTP and for controllers alike.
+ *
+ *   create:  name → metadata → namespace → defaults → admission → validation → store
+ *   update:  newest version → versions agree? → carry over what the writer may not change → defaults → admission → validation → changed at all? → store
+ *   delete:  preconditions → marked only (grace period, finalizers, propagation) or removed → store
+ *
+ * 1. An update starts from the newest accepted version, committed or not, and the store is asked to check that very revision; all of it happens in one turn of the
+ *    loop, so a read-modify-write inside the process (a patch) never conflicts.
+ * 2. Nobody is told of success before the store's callback: an acknowledged write is durable.
+ * 3. An update that changes nothing writes nothing and answers with the version there is; unless that one is not yet durable, then it is written again.
+ * 4. An object that is being deleted disappears with the update that takes its last finalizer. */
+#include "api/api_priv.h"
+
+#include "sys/sys.h"
+
+#include <stdio.h>
+
+#define NAME_SUFFIX_LEN 5
+#define NAME_STEM_MAX 58 /* generateName is cut so that a label's 63 characters are kept */
+#define NAME_TRIES 8
+
+struct pending {
+    struct api *api;
+    struct kube_object *object; /* the new version; of a delete the last one */
+    bool removed, created;
+    write_done_fn *done;
+    void *userdata;
+    struct loop_defer defer; /* for answers without a write */
+    struct buffer json;      /* of such an answer */
+};
+
+static void pending_free(struct pending *pending) {
+    kube_object_unref(pending->object);
+    buffer_deinit(&pending->json);
+    free(pending);
+}
+
+/* Gives back what admission took for an object that does not exist (any more). */
+static void release(struct api *api, const struct kube_object *object) {
+    if (object->kind == &kube_kind_service)
+        addresses_note(api, object, false);
+}
+
+static void note_written(const struct pending *pending) {
+    struct api *api = pending->api;
+    watch_note_write(api);
+    if (pending->removed)
+        release(api, pending->object);
+    else
+        events_note_write(api, pending->object->kind);
+    if (pending->created && pending->object->kind == &kube_kind_namespace)
+        bootstrap_namespace(api, pending->object->metadata->name);
+}
+
+static void on_written(void *userdata, int error, struct store_object *stored) {
+    struct pending *pending = userdata;
+    struct kube_object *object = pending->object;
+    struct api_failure failure;
+    if (error) {
+        fail_store(&failure, error, object->kind, object->metadata->name);
+        if (pending->created)
+            release(pending->api, object);
+        if (pending->done)
+            pending->done(pending->userdata, &failure, NULL, (struct slice){NULL, 0});
+    } else {
+        note_written(pending);
+        if (pending->done)
+            pending->done(pending->userdata, NULL, object, pending->removed ? (struct slice){NULL, 0} : stored->value);
+    }
+    pending_free(pending);
+}
+
+static void on_deferred(void *userdata) {
+    struct pending *pending = userdata;
+    if (pending->done)
+        pending->done(pending->userdata, NULL, pending->object, pending->removed ? (struct slice){NULL, 0} : buffer_slice(&pending->json));
+    pending_free(pending);
+}
+
+static struct pending *pending_new(struct api *api, struct kube_object *object, write_done_fn *done, void *userdata) {
+    struct pending *pending = calloc(1, sizeof *pending);
+    if (!pending)
+        return NULL;
+    *pending = (struct pending){.api = api, .object = kube_object_ref(object), .done = done, .userdata = userdata, .json = BUFFER_INIT(16 * MIB)};
+    loop_defer_init(&pending->defer, api->loop, on_deferred, pending);
+    return pending;
+}
+
+static int set_version(struct kube_object *object, uint64_t revision) {
+    object->metadata->resource_version = arena_printf(object->arena, "%" PRIu64, revision);
+    return object->metadata->resource_version ? 0 : -ENOMEM;
+}
+
+/* Answers without writing: a dry run, or nothing to do. */
+static int answer_later(struct api *api, struct kube_object *object, uint64_t revision, bool removed, write_done_fn *done, void *userdata, struct api_failure *failure) {
+    struct pending *pending = pending_new(api, object, done, userdata);
+    if (!pending)
+        return fail_no_memory(failure);
+    pending->removed = removed;
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
+    int error = kube_encode_json(object, &json);
+    if (!error && revision && !object->metadata->resource_version)
+        error = stored_stamp_value(buffer_slice(&json), revision, &pending->json);
+    else if (!error)
+        error = buffer_append_slice(&pending->json, buffer_slice(&json));
+    if (error) {
+        pending_free(pending);
+        return fail_no_memory(failure);
+    }
+    loop_defer_schedule(&pending->defer);
+    return 0;
+}
+
+/* Hands a version to the store. The object's resource_version must be unset; it is set when accepted. */
+static int commit(struct api *api, enum store_verb verb, struct kube_object *object, struct slice json, uint64_t expected, write_done_fn *done, void *userdata,
+                  struct api_failure *failure) {
+    const struct kube_object_meta *metadata = object->metadata;
+    struct pending *pending = pending_new(api, object, done, userdata);
+    if (!pending)
+        return fail_no_memory(failure);
+    pending->removed = verb == STORE_DELETE;
+    pending->created = verb == STORE_CREATE;
+    const struct store_write write = {
+        .verb = verb,
+        .kind = kind_slice(object->kind),
+        .namespace = slice_of(object->kind->namespaced ? metadata->namespace : ""),
+        .name = slice_of(metadata->name),
+        .value = json,
+        .expected_revision = expected,
+    };
+    uint64_t revision = 0;
+    int error = store_write(api->store, &write, on_written, pending, &revision);
+    if (error) {
+        int code = fail_store(failure, error, object->kind, metadata->name);
+        pending_free(pending);
+        return code;
+    }
+    if (!set_version(object, revision) && verb != STORE_DELETE)
+        stored_set_cache(api, object);
+    return 0;
+}
+
+static int encode(const struct kube_object *object, struct buffer *out, struct api_failure *failure) {
+    return kube_encode_json(object, out) ? fail_no_memory(failure) : 0;
+}
+
+/* --- create --- */
+
+static int check_namespace(struct api *api, const struct kube_object *object, struct api_failure *failure) {
+    const struct kube_object_meta *metadata = object->metadata;
+    if (!object->kind->namespaced)
+        return 0;
+    const char *name = metadata->namespace ? metadata->namespace : "";
+    if (!*name)
+        return fail_bad_request(failure, "an empty namespace may not be set during creation");
+    CLEANUP(kube_object_unrefp) struct kube_object *namespace = stored_get(api, &kube_kind_namespace, "", name);
+    if (!namespace)
+        return fail_not_found(failure, &kube_kind_namespace, name);
+    if (!namespace->metadata->deletion_timestamp.set)
+        return 0;
+    fail_forbidden(failure, object->kind, metadata->name, "unable to create new content in namespace %s because it is being terminated", name);
+    if (failure)
+        diag_cause(&failure->diag, "NamespaceTerminating", "metadata.namespace", "namespace %s is being terminated", name);
+    return 403;
+}
+
+static int set_name(struct api *api, struct kube_object *object) {
+    struct kube_object_meta *metadata = object->metadata;
+    if ((metadata->name && *metadata->name) || !metadata->generate_name || !*metadata->generate_name)
+        return 0;
+    struct slice stem = slice_head(slice_of(metadata->generate_name), NAME_STEM_MAX);
+    for (int i = 0; i < NAME_TRIES; i++) {
+        char suffix[NAME_SUFFIX_LEN + 1];
+        sys_random_name(suffix, NAME_SUFFIX_LEN);
+        metadata->name = arena_printf(object->arena, "%.*s%s", SLICE_ARG(stem), suffix);
+        if (!metadata->name)
+            return -ENOMEM;
+        CLEANUP(kube_object_unrefp) struct kube_object *taken = stored_get(api, object->kind, metadata->namespace, metadata->name);
+        if (!taken)
+            return 0;
+    }
+    return 0; /* the create will say that it exists */
+}
+
+static int set_identity(struct api *api, struct kube_object *object) {
+    struct kube_object_meta *metadata = object->metadata;
+    char uid[37];
+    sys_uuid(uid);
+    metadata->uid = arena_strdup(object->arena, uid);
+    metadata->resource_version = NULL;
+    metadata->self_link = NULL;
+    metadata->deletion_timestamp.set = false;
+    metadata->deletion_grace_period_seconds = NULL;
+    metadata->creation_timestamp = (struct kube_time){.ns = loop_wall_ns(api->loop) / 1000000000 * 1000000000, .set = true};
+    metadata->generation = object->kind->has_status ? 1 : 0;
+    if (!object->kind->namespaced)
+        metadata->namespace = NULL;
+    return metadata->uid ? set_name(api, object) : -ENOMEM;
+}
+
+/* A status is nothing that a creator may set: it begins empty. */
+static int without_status(struct kube_object **object, struct api_failure *failure) {
+    if (!(*object)->kind->has_status)
+        return 0;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
+    struct tree *tree = arena ? kube_encode_tree(*object, arena) : NULL;
+    if (!tree)
+        return fail_no_memory(failure);
+    if (!tree_unset(tree, SLICE("status")))
+        return 0;
+    struct kube_object *clean = NULL;
+    struct diag diag = DIAG_INIT;
+    if (kube_decode_tree((*object)->kind, tree, KUBE_LENIENT, &clean, &diag))
+        return fail_bad_request(failure, "%s", diag.message);
+    kube_object_unref(*object);
+    *object = clean;
+    return 0;
+}
+
+static int prepare_create(struct api *api, struct kube_object **object, const struct write_options *options, struct api_failure *failure) {
+    int code = options->keep_status ? 0 : without_status(object, failure);
+    if (code)
+        return code;
+    if (set_identity(api, *object) || kube_default(*object))
+        return fail_no_memory(failure);
+    code = check_namespace(api, *object, failure);
+    if (!code)
+        code = admit_create(api, *object, failure);
+    if (code)
+        return code;
+    struct diag diag = DIAG_INIT;
+    if (!kube_validate(*object, NULL, &diag))
+        return 0;
+    release(api, *object);
+    return fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
+}
+
+int write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
+    CLEANUP(kube_object_unrefp) struct kube_object *object = given;
+    int code = prepare_create(api, &object, options, failure);
+    if (code)
+        return code;
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
+    code = encode(object, &json, failure);
+    if (!code && options->dry_run) {
+        CLEANUP(kube_object_unrefp) struct kube_object *there = stored_get(api, object->kind, object->metadata->namespace, object->metadata->name);
+        code = there ? fail_exists(failure, object->kind, object->metadata->name) : answer_later(api, object, 0, false, done, userdata, failure);
+    } else if (!code) {
+        code = commit(api, STORE_CREATE, object, buffer_slice(&json), STORE_ANY_REVISION, done, userdata, failure);
+        if (!code)
+            return 0;
+    }
+    release(api, object);
+    return code;
+}
+
+/* --- update --- */
+
+static int check_version(const struct kube_object *object, const struct kube_object *old, uint64_t revision, struct api_failure *failure) {
+    const struct kube_object_meta *metadata = object->metadata;
+    const char *version = metadata->resource_version;
+    uint64_t expected = 0;
+    if (version && *version && (slice_parse_u64(slice_of(version), UINT64_MAX, &expected) || (expected && expected != revision)))
+        return fail_conflict(failure, object->kind, metadata->name, NULL);
+    if (metadata->uid && *metadata->uid && old->metadata->uid && strcmp(metadata->uid, old->metadata->uid)) {
+        char why[200];
+        snprintf(why, sizeof why, "Precondition failed: UID in precondition: %s, UID in object meta: %s", metadata->uid, old->metadata->uid);
+        return fail_conflict(failure, object->kind, metadata->name, why);
+    }
+    return 0;
+}
+
+/* The part that may change, put upon the old version: of a status update the status, else all but the status. */
+static int merge_parts(struct kube_object **object, const struct kube_object *old, bool status, struct api_failure *failure) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
+    struct tree *new_tree = arena ? kube_encode_tree(*object, arena) : NULL, *old_tree = new_tree ? kube_encode_tree(old, arena) : NULL;
+    if (!old_tree)
+        return fail_no_memory(failure);
+    struct tree *base = status ? old_tree : new_tree, *from = status ? new_tree : old_tree;
+    struct tree *part = tree_find(from, "status");
+    tree_unset(base, SLICE("status"));
+    if (part && tree_set(arena, base, SLICE("status"), part))
+        return fail_no_memory(failure);
+    struct kube_object *merged = NULL;
+    struct diag diag = DIAG_INIT;
+    if (kube_decode_tree(old->kind, base, KUBE_LENIENT, &merged, &diag))
+        return fail_bad_request(failure, "%s", diag.message);
+    kube_object_unref(*object);
+    *object = merged;
+    return 0;
+}
+
+static int copy_text_field(struct arena *arena, const char **to, const char *from) {
+    *to = from ? arena_strdup(arena, from) : NULL;
+    return from && !*to ? -ENOMEM : 0;
+}
+
+/* A writer that leaves managedFields out does not mean to drop them. */
+static int carry_managed_fields(struct kube_object *object, const struct kube_object *old) {
+    struct kube_object_meta *metadata = object->metadata;
+    size_t count = old->metadata->managed_fields.count;
+    if (metadata->managed_fields.count || !count)
+        return 0;
+    metadata->managed_fields.items = arena_array(object->arena, count, sizeof *metadata->managed_fields.items);
+    if (!metadata->managed_fields.items)
+        return -ENOMEM;
+    metadata->managed_fields.count = count;
+    for (size_t i = 0; i < count; i++) {
+        int error = kube_copy(&kube_managed_fields_entry_type, object->arena, &old->metadata->managed_fields.items[i], &metadata->managed_fields.items[i]);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+/* What the server owns in metadata. */
+static int carry_metadata(struct kube_object *object, const struct kube_object *old, bool whole) {
+    struct kube_object_meta *metadata = object->metadata;
+    const struct kube_object_meta *before = old->metadata;
+    int error = copy_text_field(object->arena, &metadata->uid, before->uid);
+    if (!error)
+        error = copy_text_field(object->arena, &metadata->generate_name, before->generate_name);
+    metadata->creation_timestamp = before->creation_timestamp;
+    metadata->generation = before->generation;
+    metadata->self_link = NULL;
+    metadata->resource_version = NULL;
+    if (!error)
+        error = carry_managed_fields(object, old);
+    if (error || whole)
+        return error;
+    metadata->deletion_timestamp = before->deletion_timestamp;
+    metadata->deletion_grace_period_seconds = NULL;
+    if (before->deletion_grace_period_seconds) {
+        metadata->deletion_grace_period_seconds = ARENA_NEW(object->arena, int64_t);
+        if (!metadata->deletion_grace_period_seconds)
+            return -ENOMEM;
+        *metadata->deletion_grace_period_seconds = *before->deletion_grace_period_seconds;
+    }
+    return error;
+}
+
+/* True when anything but metadata and status differs. */
+static bool spec_differs(const struct kube_object *object, const struct kube_object *old) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
+    struct tree *trees[2] = {arena ? kube_encode_tree(object, arena) : NULL, arena ? kube_encode_tree(old, arena) : NULL};
+    if (!trees[0] || !trees[1])
+        return true;
+    for (size_t i = 0; i < 2; i++) {
+        tree_unset(trees[i], SLICE("metadata"));
+        tree_unset(trees[i], SLICE("status"));
+    }
+    return !tree_equal(trees[0], trees[1]);
+}
+
+/* Nothing keeps the object any more. */
+static bool is_released(const struct kube_object *object) {
+    const struct kube_object_meta *metadata = object->metadata;
+    if (!metadata->deletion_timestamp.set || metadata->finalizers.count)
+        return false;
+    if (object->kind == &kube_kind_namespace && object->namespace_->spec.finalizers.count)
+        return false;
+    return !metadata->deletion_grace_period_seconds || *metadata->deletion_grace_period_seconds == 0;
+}
+
+static int check_update(struct kube_object *object, const struct kube_object *old, bool status, struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    bool marked_now = object->metadata->deletion_timestamp.set && !old->metadata->deletion_timestamp.set;
+    if (object->kind->has_status && !status && (marked_now || spec_differs(object, old)))
+        object->metadata->generation++;
+    if (kube_validate(object, old, &diag))
+        return fail_invalid(failure, object->kind, object->metadata->name, &diag);
+    return 0;
+}
+
+static int prepare_update(struct api *api, struct kube_object **object, const struct kube_object *old, uint64_t revision, const struct write_options *options,
+                          struct api_failure *failure) {
+    int code = check_version(*object, old, revision, failure);
+    if (!code && old->kind->has_status && !options->whole)
+        code = merge_parts(object, old, options->status, failure);
+    if (code)
+        return code;
+    if (carry_metadata(*object, old, options->whole) || kube_default(*object))
+        return fail_no_memory(failure);
+    if (!options->status)
+        code = admit_update(api, *object, old, failure);
+    return code ? code : check_update(*object, old, options->status, failure);
+}
+
+/* Writes the prepared version, or finds that there is nothing to write. */
+static int commit_update(struct api *api, struct kube_object *object, struct store_object *stored, struct kube_object *old, bool dry_run, write_done_fn *done,
+                         void *userdata, struct api_failure *failure) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB), same = BUFFER_INIT(16 * MIB);
+    int code = encode(object, &json, failure);
+    if (code)
+        return code;
+    bool removed = is_released(object);
+    if (dry_run)
+        return answer_later(api, object, stored->revision, removed, done, userdata, failure);
+    if (removed)
+        return commit(api, STORE_DELETE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
+    bool unchanged = !stored_stamp_value(buffer_slice(&json), stored->revision, &same) && slice_equal(buffer_slice(&same), stored->value);
+    if (unchanged && stored->revision <= store_revision(api->store))
+        return answer_later(api, old, stored->revision, false, done, userdata, failure);
+    return commit(api, STORE_UPDATE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
+}
+
+int write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
+    CLEANUP(kube_object_unrefp) struct kube_object *object = given;
+    const struct kube_object_meta *metadata = object->metadata;
+    const char *name = metadata->name ? metadata->name : "";
+    CLEANUP(store_object_unrefp)
+    struct store_object *stored = store_get_newest(api->store, kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
+    if (!stored)
+        return fail_not_found(failure, object->kind, name);
+    CLEANUP(kube_object_unrefp) struct kube_object *old = api_decode(stored);
+    if (!old)
+        return fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
+    kube_object_ref(old);
+    int code = prepare_update(api, &object, old, stored->revision, options, failure);
+    return code ? code : commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
+}
+
+/* --- delete --- */
+
+static int check_preconditions(const struct kube_object *old, const struct api_delete_options *options, struct api_failure *failure) {
+    const struct kube_object_meta *metadata = old->metadata;
+    char why[300];
+    if (options->uid && *options->uid && metadata->uid && strcmp(options->uid, metadata->uid)) {
+        snprintf(why, sizeof why, "Precondition failed: UID in precondition: %s, UID in object meta: %s", options->uid, metadata->uid);
+        return fail_conflict(failure, old->kind, metadata->name, why);
+    }
+    const char *version = metadata->resource_version;
+    if (options->resource_version && *options->resource_version && version && strcmp(options->resource_version, version)) {
+        snprintf(why, sizeof why, "Precondition failed: ResourceVersion in precondition: %.30s, ResourceVersion in object meta: %.30s", options->resource_version, version);
+        return fail_conflict(failure, old->kind, metadata->name, why);
+    }
+    return 0;
+}
+
+/* How long a pod may take to stop; other kinds go at once. */
+static int64_t grace_of(const struct kube_object *old, const struct api_delete_options *options) {
+    if (old->kind != &kube_kind_pod)
+        return 0;
+    const struct kube_pod *pod = old->pod;
+    const char *phase = pod->status.phase ? pod->status.phase : "";
+    if (!pod->spec.node_name || !*pod->spec.node_name || !strcmp(phase, "Succeeded") || !strcmp(phase, "Failed"))
+        return 0; /* nothing runs */
+    if (options->grace_seconds >= 0)
+        return options->grace_seconds;
+    return pod->spec.termination_grace_period_seconds ? *pod->spec.termination_grace_period_seconds : 30;
+}
+
+static int set_grace(struct kube_object *object, int64_t grace_s, int64_t now_ns) {
+    struct kube_object_meta *metadata = object->metadata;
+    int64_t *grace = ARENA_NEW(object->arena, int64_t);
+    if (!grace)
+        return -ENOMEM;
+    *grace = grace_s;
+    metadata->deletion_grace_period_seconds = grace;
+    metadata->deletion_timestamp = (struct kube_time){.ns = (now_ns / 1000000000 + grace_s) * 1000000000, .set = true};
+    return 0;
+}
+
+static bool has_finalizer(const struct kube_object *object, const char *finalizer) {
+    const struct kube_string_list *list = &object->metadata->finalizers;
+    for (size_t i = 0; i < list->count; i++)
+        if (!strcmp(list->items[i], finalizer))
+            return true;
+    return false;
+}
+
+static int add_finalizer(struct kube_object *object, const char *finalizer) {
+    struct kube_string_list *list = &object->metadata->finalizers;
+    if (has_finalizer(object, finalizer))
+        return 0;
+    const char **items = ARENA_ARRAY(object->arena, const char *, list->count + 1);
+    if (!items)
+        return -ENOMEM;
+    if (list->count)
+        memcpy(items, list->items, list->count * sizeof *items);
+    items[list->count] = finalizer; /* static */
+    *list = (struct kube_string_list){items, list->count + 1};
+    return 0;
+}
+
+/* The finalizer by which the garbage collector is asked to do the propagation. */
+static const char *propagation_finalizer(const struct api_delete_options *options) {
+    if (options->propagation && !strcmp(options->propagation, "Foreground"))
+        return "foregroundDeletion";
+    if (options->propagation && !strcmp(options->propagation, "Orphan"))
+        return "orphan";
+    return NULL;
+}
+
+/* A copy of the object marked as being deleted; whether that was its end is_released tells. */
+static int mark(struct api *api, struct kube_object *object, const struct kube_object *old, const struct api_delete_options *options) {
+    const char *finalizer = propagation_finalizer(options);
+    int error = finalizer ? add_finalizer(object, finalizer) : 0;
+    int64_t grace_s = grace_of(old, options), now_ns = loop_wall_ns(api->loop);
+    const int64_t *granted = old->metadata->deletion_grace_period_seconds;
+    bool marked = old->metadata->deletion_timestamp.set;
+    if (!error && (!marked || (granted && grace_s < *granted)))
+        error = set_grace(object, grace_s, now_ns);
+    if (object->kind == &kube_kind_namespace)
+        object->namespace_->status.phase = "Terminating";
+    return error;
+}
+
+static int delete_found(struct api *api, struct store_object *stored, struct kube_object *old, const struct api_delete_options *options, write_done_fn *done,
+                        void *userdata, struct api_failure *failure) {
+    CLEANUP(kube_object_unrefp) struct kube_object *object = kube_object_copy(old);
+    if (!object || mark(api, object, old, options))
+        return fail_no_memory(failure);
+    object->metadata->resource_version = NULL;
+    if (object->kind->has_status && !old->metadata->deletion_timestamp.set)
+        object->metadata->generation++;
+    return commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
+}
+
+int write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
+                 void *userdata, struct api_failure *failure) {
+    CLEANUP(store_object_unrefp)
+    struct store_object *stored = store_get_newest(api->store, kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
+    struct kube_object *old = stored ? api_decode(stored) : NULL;
+    if (!old)
+        return fail_not_found(failure, kind, name);
+    int code = check_preconditions(old, options, failure);
+    return code ? code : delete_found(api, stored, old, options, done, userdata, failure);
+}
+
+/* --- for controllers --- */
+
+struct inside {
+    api_done_fn *on_done;
+    void *userdata;
+};
+
+static void inside_done(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
+    struct inside *inside = userdata;
+    (void)json;
+    if (inside->on_done)
+        inside->on_done(inside->userdata, failure, object);
+    free(inside);
+}
+
+static struct inside *inside_new(api_done_fn *on_done, void *userdata) {
+    struct inside *inside = malloc(sizeof *inside);
+    if (inside)
+        *inside = (struct inside){on_done, userdata};
+    return inside;
+}
+
+static int checked(int code, struct inside *inside) {
+    if (code)
+        free(inside);
+    return code;
+}
+
+int api_create(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
+    static const struct write_options options = {.keep_status = true};
+    struct inside *inside = inside_new(on_done, userdata);
+    return checked(write_create(api, object, &options, inside_done, inside, failure), inside);
+}
+
+int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
+    static const struct write_options options = {.status = false};
+    struct inside *inside = inside_new(on_done, userdata);
+    return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
+}
+
+int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
+    static const struct write_options options = {.status = true};
+    struct inside *inside = inside_new(on_done, userdata);
+    return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
+}
+
+int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, api_done_fn *on_done,
+               void *userdata, struct api_failure *failure) {
+    struct inside *inside = inside_new(on_done, userdata);
+    return checked(write_delete(api, kind, namespace, name, options, inside_done, inside, failure), inside);
+}
