@@ -95,20 +95,6 @@ static void serve_metrics(struct request *request) {
     http_respond(request->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
 }
 
-static void serve_tidemill(struct request *request) {
-    struct api *api = request->api;
-    struct http_exchange *exchange = request->exchange;
-    if (!api->options.tidemill_handler) {
-        respond_unknown_path(request);
-        return;
-    }
-    /* The handler owns the exchange from here, its on_close included. */
-    http_on_close(exchange, NULL, NULL);
-    request->exchange = NULL;
-    request_free(request);
-    api->options.tidemill_handler(api->options.tidemill_userdata, exchange);
-}
-
 /* --- resources --- */
 
 static void respond_method(struct request *request) {
@@ -199,15 +185,48 @@ static void dispatch(struct request *request) {
         [ROUTE_OPENAPI_V2] = respond_unknown_path,
         [ROUTE_OPENAPI_INDEX] = serve_openapi_index,
         [ROUTE_OPENAPI_V3] = serve_openapi_v3,
-        [ROUTE_TIDEMILL] = serve_tidemill,
     };
     enum api_route_type type = request->route.type;
-    bool reads_only = type != ROUTE_RESOURCE && type != ROUTE_TIDEMILL;
-    if (reads_only && strcmp(request->verb, "get")) {
+    if (type != ROUTE_RESOURCE && strcmp(request->verb, "get")) {
         respond_method(request);
         return;
     }
     serves[type](request);
+}
+
+static const struct api_mount *find_mount(const struct api *api, struct slice path) {
+    for (const struct api_mount *mount = api->options.mounts; mount && mount->prefix; mount++)
+        if (slice_starts(path, slice_of(mount->prefix)))
+            return mount;
+    return NULL;
+}
+
+/* The mount's handler owns the exchange from here. */
+static void hand_over(struct request *request, const struct api_mount *mount) {
+    struct http_exchange *exchange = request->exchange;
+    http_on_close(exchange, NULL, NULL);
+    request_free(request);
+    mount->handler(mount->userdata, exchange);
+}
+
+/* Who asks and for what; answers itself when that fails. A mount's paths are its own to parse. */
+static bool identify(struct request *request, bool mounted) {
+    struct http_exchange *exchange = request->exchange;
+    struct api_failure failure;
+    int error = mounted ? 0 : api_route_parse(request->arena, http_path(exchange), &request->route);
+    if (!error && !mounted)
+        error = query_parse(request->arena, http_query_text(exchange), &request->query);
+    if (error) {
+        fail_bad_request(&failure, "the request's path or query is malformed");
+        respond_failure(request, &failure);
+        return false;
+    }
+    if (api_authenticate(request->api, exchange, request->arena, &request->user)) {
+        fail(&failure, 401, "Unauthorized", "Unauthorized");
+        respond_failure(request, &failure);
+        return false;
+    }
+    return true;
 }
 
 void api_handle(void *userdata, struct http_exchange *exchange) {
@@ -218,25 +237,18 @@ void api_handle(void *userdata, struct http_exchange *exchange) {
         http_respond_text(exchange, 503, "out of memory");
         return;
     }
-    struct api_failure failure;
-    if (api_route_parse(request->arena, http_path(exchange), &request->route) || query_parse(request->arena, http_query_text(exchange), &request->query)) {
-        fail_bad_request(&failure, "the request's path or query is malformed");
-        respond_failure(request, &failure);
+    const struct api_mount *mount = find_mount(api, http_path(exchange));
+    if (!identify(request, mount != NULL))
         return;
-    }
-    if (api_authenticate(api, exchange, request->arena, &request->user)) {
-        fail(&failure, 401, "Unauthorized", "Unauthorized");
-        respond_failure(request, &failure);
-        return;
-    }
-    request->verb = verb_of(request);
+    request->verb = mount ? "use" : verb_of(request);
     request->table = accept_table(http_header(exchange, "Accept"));
     struct api_access access;
-    if (!access_of_request(request, &access) || !api_authorize(&request->user, &access)) {
+    if (!access_of_request(request, &access) || !api_authorize(&request->user, &access))
         respond_forbidden(request, &access);
-        return;
-    }
-    dispatch(request);
+    else if (mount)
+        hand_over(request, mount);
+    else
+        dispatch(request);
 }
 
 /* --- life --- */
@@ -258,6 +270,19 @@ static int copy_users(struct api *api, const struct api_unix_user *users) {
     return 0;
 }
 
+static int copy_mounts(struct api *api, const struct api_mount *mounts) {
+    size_t count = 0;
+    while (mounts && mounts[count].prefix)
+        count++;
+    struct api_mount *copies = ARENA_ARRAY(api->arena, struct api_mount, count + 1);
+    if (!copies)
+        return -ENOMEM;
+    if (count)
+        memcpy(copies, mounts, count * sizeof *copies);
+    api->options.mounts = copies;
+    return 0;
+}
+
 static int copy_options(struct api *api, const struct api_options *options) {
     api->options = *options;
     api->options.version = copy_text(api->arena, options->version, "0");
@@ -265,7 +290,8 @@ static int copy_options(struct api *api, const struct api_options *options) {
     api->options.service_range = copy_text(api->arena, options->service_range, "10.96.0.0/16");
     api->options.advertise_address = copy_text(api->arena, options->advertise_address, NULL);
     api->options.endpoint_name = copy_text(api->arena, options->endpoint_name, NULL);
-    return copy_users(api, options->unix_users);
+    int error = copy_mounts(api, options->mounts);
+    return error ? error : copy_users(api, options->unix_users);
 }
 
 int api_new(struct loop *loop, const struct api_options *options, struct api **ret, struct diag *diag) {

@@ -20,6 +20,13 @@ struct api_unix_user {
     const char *group; /* NULL: none */
 };
 
+/* Paths that others serve on our listeners ("/tidemill/", "/v2/"), for members of system:masters and system:tidemill only. They own the exchange, on_close included. */
+struct api_mount {
+    const char *prefix; /* static */
+    http_handler_fn *handler;
+    void *userdata;
+};
+
 struct api_options {
     struct store *store;                    /* its stamp is set by api_new */
     const char *version;                    /* tidemill's own, part of what /version says */
@@ -29,9 +36,7 @@ struct api_options {
     const char *advertise_address;          /* where pods reach this API; becomes the endpoint of the service default/kubernetes; NULL: none */
     int advertise_port;
     const char *endpoint_name;              /* name of the node, for the Lease-free parts of status; may be NULL */
-    /* Requests beneath /tidemill/ (the platform's own interface) after authentication as system:masters or system:tidemill; NULL: 404. */
-    http_handler_fn *tidemill_handler;
-    void *tidemill_userdata;
+    const struct api_mount *mounts;         /* ends with prefix NULL; NULL: none */
     /* Appends further lines to /metrics; may be NULL. */
     void (*metrics)(void *userdata, struct buffer *out);
     void *metrics_userdata;
@@ -91,6 +96,8 @@ struct kube_object *api_decode(struct store_object *stored);
 int api_create(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);
 int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);        /* all but status */
 int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure); /* status alone */
+/* Binds a pod: the object is the pod with spec.nodeName set (and what belongs to it), which an ordinary update may not do. */
+int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);
 struct api_delete_options {
     const char *uid;              /* precondition; NULL: none */
     const char *resource_version; /* precondition; NULL: none */

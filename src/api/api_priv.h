@@ -55,7 +55,6 @@ void request_hold(struct request *request);
 void request_release(struct request *request);
 const char *request_query(const struct request *request, const char *key); /* NULL when absent */
 bool request_flag(const struct request *request, const char *key);         /* "true" or "1" */
-struct tree;
 
 /* --- failure.c: Status answers --- */
 /* All return the code. failure may be NULL. */
@@ -149,7 +148,8 @@ void addresses_note(struct api *api, const struct kube_object *service, bool tak
 struct write_options {
     bool dry_run;
     bool status;      /* update: only status changes; otherwise all but status */
-    bool whole;       /* update: everything may change (scale, binding, delete marks) */
+    bool whole;       /* update: everything may change */
+    bool bind;        /* update: of a pod whose node becomes known: immutability is not checked */
     bool keep_status; /* create: the status that is given stays (in-process) */
 };
 /* `json` is the new version as stored; `object` its decoded form. */

@@ -20,7 +20,7 @@ static const struct {
     const char *first;
     enum api_route_type type;
 } fixed[] = {
-    {"healthz", ROUTE_HEALTH}, {"livez", ROUTE_HEALTH}, {"readyz", ROUTE_HEALTH}, {"version", ROUTE_VERSION}, {"metrics", ROUTE_METRICS}, {"tidemill", ROUTE_TIDEMILL},
+    {"healthz", ROUTE_HEALTH}, {"livez", ROUTE_HEALTH}, {"readyz", ROUTE_HEALTH}, {"version", ROUTE_VERSION}, {"metrics", ROUTE_METRICS},
 };
 
 static int decode_segment(struct arena *arena, struct slice raw, const char **ret) {
@@ -120,10 +120,6 @@ static void read_core(const struct segments *segments, struct api_route *route) 
 int api_route_parse(struct arena *arena, struct slice path, struct api_route *ret) {
     *ret = (struct api_route){.group = "", .version = "", .plural = "", .namespace = "", .name = "", .subresource = ""};
     struct segments segments = {.count = 0};
-    if (slice_starts(path, SLICE("/tidemill/"))) { /* the forge reads its own paths, which may be long */
-        ret->type = ROUTE_TIDEMILL;
-        return 0;
-    }
     int error = split(arena, path, &segments);
     if (error)
         return error;

@@ -18,7 +18,6 @@ enum api_route_type {
     ROUTE_OPENAPI_V2,    /* /openapi/v2 */
     ROUTE_OPENAPI_INDEX, /* /openapi/v3 */
     ROUTE_OPENAPI_V3,    /* /openapi/v3/api/v1, /openapi/v3/apis/{group}/{version} */
-    ROUTE_TIDEMILL,      /* /tidemill/… */
 };
 
 /* Decoded and NUL-terminated, in the arena; "" when absent. */

@@ -208,7 +208,7 @@ static int bind_pod(struct request *request, const struct kube_object *old, cons
         kube_object_unref(object);
         return fail_no_memory(failure);
     }
-    const struct write_options options = {.dry_run = request_dry_run(request)};
+    const struct write_options options = {.dry_run = request_dry_run(request), .whole = true, .bind = true};
     return write_update(request->api, object, &options, answer_status, request, failure);
 }
 

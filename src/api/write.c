@@ -362,12 +362,12 @@ static bool is_released(const struct kube_object *object) {
     return !metadata->deletion_grace_period_seconds || *metadata->deletion_grace_period_seconds == 0;
 }
 
-static int check_update(struct kube_object *object, const struct kube_object *old, bool status, struct api_failure *failure) {
+static int check_update(struct kube_object *object, const struct kube_object *old, const struct write_options *options, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     bool marked_now = object->metadata->deletion_timestamp.set && !old->metadata->deletion_timestamp.set;
-    if (object->kind->has_status && !status && (marked_now || spec_differs(object, old)))
+    if (object->kind->has_status && !options->status && (marked_now || spec_differs(object, old)))
         object->metadata->generation++;
-    if (kube_validate(object, old, &diag))
+    if (kube_validate(object, options->bind ? NULL : old, &diag))
         return fail_invalid(failure, object->kind, object->metadata->name, &diag);
     return 0;
 }
@@ -383,7 +383,7 @@ static int prepare_update(struct api *api, struct kube_object **object, const st
         return fail_no_memory(failure);
     if (!options->status)
         code = admit_update(api, *object, old, failure);
-    return code ? code : check_update(*object, old, options->status, failure);
+    return code ? code : check_update(*object, old, options, failure);
 }
 
 /* Writes the prepared version, or finds that there is nothing to write. */
@@ -570,6 +570,12 @@ int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done
 
 int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.status = true};
+    struct inside *inside = inside_new(on_done, userdata);
+    return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
+}
+
+int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
+    static const struct write_options options = {.whole = true, .bind = true};
     struct inside *inside = inside_new(on_done, userdata);
     return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
 }
