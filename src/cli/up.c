@@ -107,6 +107,10 @@ static int make_folders(const struct plan *plan, struct diag *diag) {
         if (r < 0)
             return r;
     }
+    /* core writes the administrator's kubeconfig where it may; this is where people look for it. */
+    const char *link_path = settings_path(settings, settings->state, "kubeconfig");
+    if (symlink("pki/kubeconfig", link_path) < 0 && errno != EEXIST)
+        return diag_set(diag, -errno, "cannot make %s: %s", link_path, strerror(errno));
     return 0;
 }
 
