@@ -1,0 +1,56 @@
+/* What the files of core/ share. */
+#ifndef TIDEMILL_CORE_PRIV_H
+#define TIDEMILL_CORE_PRIV_H
+
+#include "api/api.h"
+#include "client/client.h"
+#include "control/control.h"
+#include "core/core.h"
+#include "forge/forge.h"
+#include "http/http.h"
+#include "loop/loop.h"
+#include "registry/registry.h"
+#include "store/store.h"
+
+#define CORE_SERVERS_MAX 8
+
+/* --- identity.c: the certificate authority, the serving certificate, the administrator's kubeconfig --- */
+struct identity;
+struct identity_options {
+    const char *state;       /* <state>/pki */
+    const char *instance;
+    const char *api_address; /* "127.0.0.1:6443" */
+    const char *const *addresses; /* further IP addresses of the serving certificate, ends with NULL */
+    void (*on_renewed)(void *userdata, struct tls_context *context); /* the serving certificate was renewed: use this from now on */
+    void *userdata;
+};
+/* Reads the authority or makes it; issues a serving certificate and, when there is none, the kubeconfig. */
+int identity_new(struct loop *loop, const struct identity_options *options, struct identity **ret, struct diag *diag);
+void identity_free(struct identity *identity);
+struct tls_context *identity_tls(const struct identity *identity);
+
+/* --- executor.c: drives the controllers --- */
+struct executor;
+int executor_new(struct loop *loop, struct store *store, struct api *api, struct executor **ret);
+void executor_free(struct executor *executor);
+void executor_metrics(const struct executor *executor, struct buffer *out);
+
+/* --- metrics.c --- */
+void metrics_append(struct store *store, struct buffer *out);
+
+/* --- platform.c: registry and forge --- */
+struct platform;
+struct platform_options {
+    const struct core_options *core;
+    struct store *store;
+};
+int platform_new(struct loop *loop, const struct platform_options *options, struct platform **ret, struct diag *diag);
+void platform_free(struct platform *platform);
+/* http_handler_fn's; userdata is the platform. */
+void platform_handle_cli(void *platform, struct http_exchange *exchange);
+void platform_handle_git(void *platform, struct http_exchange *exchange);
+void platform_handle_job(void *platform, struct http_exchange *exchange);
+void platform_handle_registry(void *platform, struct http_exchange *exchange);
+void platform_metrics(const struct platform *platform, struct buffer *out);
+
+#endif

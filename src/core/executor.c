@@ -1,0 +1,276 @@
+/* Drives the controllers: their view of the store, their keys, and their actions as writes of the API.
+ *
+ *   committed change ──► control_on_change ──► step (deferred): control_next → control_reconcile → writes ──(all durable, or one refused)──► control_done ──► step
+ *
+ * 1. The view shows committed state only: the store's index, decoded once per version. It does not change while a reconcile runs, since commits arrive between turns.
+ * 2. The actions of one key are submitted together, in order, and so share a commit; the first that is refused at once ends the row. control_done comes when every accepted
+ *    one has called back, so a key never runs beside its own writes.
+ * 3. A turn runs at most KEYS_PER_TURN keys, so that requests are not kept waiting by a large backlog.
+ * 4. Nothing to do means no timer: the deadline's timer is set only when there is a deadline. */
+#include "core/core_priv.h"
+
+#include <stdio.h>
+
+#include "sys/sys.h"
+
+#define KEYS_PER_TURN 64
+
+struct executor {
+    struct loop *loop;
+    struct store *store;
+    struct api *api;
+    struct control *control;
+    struct store_watch *watch;
+    struct loop_defer step;
+    struct loop_timer deadline;
+};
+
+/* One run of a key, until its writes have ended. */
+struct run {
+    struct executor *executor;
+    struct control_key key;
+    size_t waiting;
+    bool failed;
+    char failure[256];
+};
+
+struct result {
+    struct run *run;
+    bool optional, is_delete;
+};
+
+static void schedule(struct executor *executor) {
+    loop_defer_schedule(&executor->step);
+}
+
+/* --- the view --- */
+
+static struct slice key_of(const struct kube_kind *kind) {
+    return slice_of(kube_kind_key(kind));
+}
+
+static const struct kube_object *view_get(void *userdata, const struct kube_kind *kind, const char *namespace, const char *name) {
+    struct executor *executor = userdata;
+    CLEANUP(store_object_unrefp) struct store_object *stored = store_get(executor->store, key_of(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
+    return stored ? api_decode(stored) : NULL; /* the store keeps its own reference until the next commit */
+}
+
+struct listing {
+    bool (*each)(void *userdata, const struct kube_object *object);
+    void *userdata;
+};
+
+static bool list_one(void *userdata, struct store_object *stored) {
+    const struct listing *listing = userdata;
+    const struct kube_object *object = api_decode(stored);
+    return object ? listing->each(listing->userdata, object) : true;
+}
+
+static void view_list(void *userdata, const struct kube_kind *kind, const char *namespace, bool (*each)(void *userdata, const struct kube_object *object),
+                      void *each_userdata) {
+    struct executor *executor = userdata;
+    struct listing listing = {each, each_userdata};
+    struct slice none = {NULL, 0};
+    store_list(executor->store, key_of(kind), namespace ? slice_of(namespace) : none, none, none, list_one, &listing);
+}
+
+/* --- changes --- */
+
+static void tell(struct executor *executor, const struct kube_object *object, const struct kube_object *old) {
+    if (!object && !old)
+        return;
+    if (control_on_change(executor->control, object, old, loop_now_ns(executor->loop)))
+        log_error("out of memory: a change could not be handed to the controllers");
+    schedule(executor);
+}
+
+static bool on_change(void *userdata, enum store_change change, struct store_object *stored, struct store_object *previous) {
+    struct executor *executor = userdata;
+    const struct kube_object *object = api_decode(stored);
+    if (change == STORE_DELETED)
+        tell(executor, NULL, object);
+    else
+        tell(executor, object, previous ? api_decode(previous) : NULL);
+    return true;
+}
+
+static bool tell_present(void *userdata, struct store_object *stored) {
+    tell(userdata, api_decode(stored), NULL);
+    return true;
+}
+
+static int follow(struct executor *executor);
+
+/* Cannot happen while the loop runs, since we never pause; if it does, everything is told again. */
+static void on_lost(void *userdata) {
+    struct executor *executor = userdata;
+    log_warning("the controllers fell behind the change log; they start over");
+    store_watch_free(executor->watch);
+    executor->watch = NULL;
+    follow(executor);
+}
+
+static int follow(struct executor *executor) {
+    static const struct store_watch_callbacks callbacks = {.on_change = on_change, .on_lost = on_lost};
+    struct slice none = {NULL, 0};
+    for (size_t i = 0; kube_kinds[i]; i++)
+        store_list(executor->store, key_of(kube_kinds[i]), none, none, none, tell_present, executor);
+    return store_watch_new(executor->store, none, none, store_revision(executor->store), &callbacks, executor, &executor->watch);
+}
+
+/* --- actions --- */
+
+static void run_end(struct run *run) {
+    if (--run->waiting)
+        return;
+    struct executor *executor = run->executor;
+    control_done(executor->control, &run->key, run->failed ? run->failure : NULL, loop_now_ns(executor->loop));
+    schedule(executor);
+    free(run);
+}
+
+/* What a delete wanted is so: the object is gone, or is another by now. */
+static bool is_moot(bool is_delete, const struct api_failure *failure) {
+    return is_delete && failure->code == 404;
+}
+
+static void note_failure(struct run *run, bool optional, bool is_delete, const struct api_failure *failure) {
+    if (optional || run->failed || is_moot(is_delete, failure))
+        return;
+    run->failed = true;
+    snprintf(run->failure, sizeof run->failure, "%s: %.200s", failure->reason, failure->message);
+    if (failure->code != 409)
+        log_debug("a controller's write was refused controller=%s name=%s/%s: %s", control_controller_name(run->key.controller),
+                  run->key.namespace ? run->key.namespace : "", run->key.name ? run->key.name : "", run->failure);
+}
+
+static void on_written(void *userdata, const struct api_failure *failure, struct kube_object *object) {
+    struct result *result = userdata;
+    (void)object;
+    if (failure)
+        note_failure(result->run, result->optional, result->is_delete, failure);
+    struct run *run = result->run;
+    free(result);
+    run_end(run);
+}
+
+/* Hands one action over; 0 when it will call back. */
+static int submit(struct executor *executor, struct control_action *action, struct result *result, struct api_failure *failure) {
+    struct api *api = executor->api;
+    switch (action->verb) {
+    case CONTROL_CREATE:
+        return api_create(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_UPDATE:
+        return api_update(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_UPDATE_STATUS:
+        return api_update_status(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_BIND:
+        return api_bind(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_DELETE: {
+        const struct api_delete_options options = {
+            .uid = action->uid, .resource_version = action->resource_version, .grace_seconds = action->grace_seconds, .propagation = action->propagation};
+        return api_delete(api, action->kind, action->namespace ? action->namespace : "", action->name, &options, on_written, result, failure);
+    }
+    }
+    UNREACHABLE();
+}
+
+static void submit_all(struct run *run, struct control_actions *actions) {
+    for (size_t i = 0; i < actions->count && !run->failed; i++) {
+        struct control_action *action = &actions->items[i];
+        struct result *result = malloc(sizeof *result);
+        struct api_failure failure;
+        if (!result) {
+            run->failed = true;
+            snprintf(run->failure, sizeof run->failure, "out of memory");
+            return;
+        }
+        *result = (struct result){run, action->optional, action->verb == CONTROL_DELETE};
+        run->waiting++;
+        if (submit(run->executor, action, result, &failure)) {
+            note_failure(run, result->optional, result->is_delete, &failure);
+            free(result);
+            run->waiting--;
+        }
+    }
+}
+
+static void run_key(struct executor *executor, const struct control_key *key) {
+    struct control_actions actions = {.count = 0};
+    struct run *run = calloc(1, sizeof *run);
+    int64_t now_ns = loop_now_ns(executor->loop);
+    int error = run ? control_reconcile(executor->control, key, loop_wall_ns(executor->loop), &actions) : -ENOMEM;
+    if (error) {
+        control_done(executor->control, key, "out of memory", now_ns);
+        free(run);
+    } else {
+        *run = (struct run){.executor = executor, .key = *key, .waiting = 1};
+        submit_all(run, &actions);
+        run_end(run);
+    }
+    control_actions_deinit(&actions);
+}
+
+static void on_step(void *userdata) {
+    struct executor *executor = userdata;
+    int64_t now_ns = loop_now_ns(executor->loop);
+    struct control_key key;
+    size_t count = 0;
+    while (count < KEYS_PER_TURN && control_next(executor->control, now_ns, &key)) {
+        run_key(executor, &key);
+        count++;
+    }
+    int64_t deadline_ns = control_deadline(executor->control);
+    if (count == KEYS_PER_TURN || deadline_ns == INT64_MAX)
+        loop_timer_cancel(&executor->deadline);
+    if (count == KEYS_PER_TURN)
+        schedule(executor);
+    else if (deadline_ns != INT64_MAX)
+        loop_timer_set(&executor->deadline, MAX(0, (deadline_ns - now_ns + 999999) / 1000000));
+}
+
+/* --- life --- */
+
+int executor_new(struct loop *loop, struct store *store, struct api *api, struct executor **ret) {
+    struct executor *executor = calloc(1, sizeof *executor);
+    if (!executor)
+        return -ENOMEM;
+    *executor = (struct executor){.loop = loop, .store = store, .api = api};
+    loop_defer_init(&executor->step, loop, on_step, executor);
+    loop_timer_init(&executor->deadline, loop, on_step, executor);
+    struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list}};
+    sys_random(&options.seed, sizeof options.seed);
+    executor->control = control_new(&options);
+    int error = executor->control ? follow(executor) : -ENOMEM;
+    if (error) {
+        executor_free(executor);
+        return error;
+    }
+    schedule(executor);
+    *ret = executor;
+    return 0;
+}
+
+void executor_free(struct executor *executor) {
+    if (!executor)
+        return;
+    store_watch_free(executor->watch);
+    loop_defer_cancel(&executor->step);
+    loop_timer_cancel(&executor->deadline);
+    control_free(executor->control);
+    free(executor);
+}
+
+void executor_metrics(const struct executor *executor, struct buffer *out) {
+    struct control_statistics seen;
+    control_statistics(executor->control, &seen);
+    buffer_printf(out,
+                  "# HELP tidemill_control_reconciles_total Runs of a controller over one object.\n# TYPE tidemill_control_reconciles_total counter\n"
+                  "tidemill_control_reconciles_total %" PRIu64 "\n"
+                  "# HELP tidemill_control_actions_total Writes that controllers asked for.\n# TYPE tidemill_control_actions_total counter\n"
+                  "tidemill_control_actions_total %" PRIu64 "\n"
+                  "# HELP tidemill_control_failures_total Runs that are to be repeated because a write was refused.\n# TYPE tidemill_control_failures_total counter\n"
+                  "tidemill_control_failures_total %" PRIu64 "\n"
+                  "# HELP tidemill_control_queue Objects that wait for a controller.\n# TYPE tidemill_control_queue gauge\ntidemill_control_queue %zu\n",
+                  seen.reconciles, seen.actions, seen.failures, seen.queued);
+}
