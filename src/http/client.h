@@ -29,7 +29,8 @@ struct http_request_options {
     size_t body_max;                /* collected answers: 0: 64 MiB */
 };
 
-/* A complete answer. error: 0, or negative errno (connect, reset, timeout, -EMSGSIZE, -EBADMSG); then status is 0. Everything is borrowed for the call. */
+/* A complete answer. error: 0, or negative errno (connect, -ECONNRESET, -ETIMEDOUT, -EMSGSIZE, -EBADMSG, -EACCES when the server's certificate was not accepted, -EPROTO for any other TLS
+ * failure); then status is 0. Everything is borrowed for the call. */
 struct http_answer {
     int error;
     int status;
@@ -38,13 +39,15 @@ struct http_answer {
     const void *private_data;
 };
 typedef void http_answer_fn(void *userdata, const struct http_answer *answer);
-/* Sends and collects the answer; on_answer runs once, never before this returns. A request on a kept connection that was closed before any answer byte is sent again once. */
+/* Sends and collects the answer; on_answer runs once, never before this returns. A request on a kept connection that was closed before any answer byte is sent again once (not a
+ * POST: it may have been carried out; -ECONNRESET). *ret may be NULL. -EINVAL when target or fields hold bytes that cannot stand in a head. */
 int http_client_send(struct http_client *client, const struct http_request_options *options, http_answer_fn *on_answer, void *userdata, struct http_request **ret);
 
 struct http_stream_handlers {
     void (*on_head)(void *userdata, const struct http_answer *head);  /* status and headers; body empty */
     void (*on_data)(void *userdata, struct slice data);
     void (*on_end)(void *userdata, int error);                        /* 0: complete. Last callback. */
+    void (*on_drained)(void *userdata);                               /* upgraded: all that was written has left; may be NULL */
 };
 /* Sends and streams the answer (watches, logs, downloads). */
 int http_client_stream(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers, void *userdata,
@@ -57,7 +60,10 @@ void http_request_cancel(struct http_request *request);
  * Any other status is streamed as by http_client_stream. */
 int http_client_upgrade(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers, void *userdata,
                         struct http_request **ret);
+/* 0; -ENOTCONN before the 101; -ENOBUFS, -EPIPE as http_write. */
 int http_request_write(struct http_request *request, struct slice bytes);
+/* Upgraded: sends what is queued, then closes our direction. */
+void http_request_shutdown(struct http_request *request);
 size_t http_request_write_pending(const struct http_request *request);
 
 #endif

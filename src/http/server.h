@@ -47,6 +47,10 @@ struct slice http_method(const struct http_exchange *exchange);
 struct slice http_target(const struct http_exchange *exchange); /* as sent: path and query */
 struct slice http_path(const struct http_exchange *exchange);   /* raw, not percent-decoded */
 struct slice http_query_text(const struct http_exchange *exchange);
+/* The host asked for: of an absolute target, otherwise the Host field (checked for characters, may hold a port). */
+struct slice http_host(const struct http_exchange *exchange);
+/* The whole parsed head. */
+const struct http1_head *http_head(const struct http_exchange *exchange);
 /* Case-insensitive; data NULL when absent; the first of several. */
 struct slice http_header(const struct http_exchange *exchange, const char *name);
 size_t http_header_count(const struct http_exchange *exchange);
