@@ -12,7 +12,7 @@
 
 /* --- addresses --- */
 
-int addresses_init(struct addresses *addresses, const char *range, struct diag *diag) {
+int api_addresses_init(struct addresses *addresses, const char *range, struct diag *diag) {
     struct slice rest = slice_of(range);
     char *base = slice_dup(slice_cut(&rest, '/'));
     struct in_addr address;
@@ -28,7 +28,7 @@ int addresses_init(struct addresses *addresses, const char *range, struct diag *
     return addresses->taken ? 0 : -ENOMEM;
 }
 
-void addresses_deinit(struct addresses *addresses) {
+void api_addresses_deinit(struct addresses *addresses) {
     free(addresses->taken);
     addresses->taken = NULL;
 }
@@ -54,7 +54,7 @@ static void set_taken(struct addresses *addresses, uint32_t offset, bool taken) 
         addresses->taken[offset / 64] &= ~bit;
 }
 
-void addresses_note(struct api *api, const struct kube_object *service, bool taken) {
+void api_addresses_note(struct api *api, const struct kube_object *service, bool taken) {
     int64_t offset = offset_of(&api->addresses, service->service->spec.cluster_ip);
     if (offset >= 0)
         set_taken(&api->addresses, (uint32_t)offset, taken);
@@ -63,13 +63,13 @@ void addresses_note(struct api *api, const struct kube_object *service, bool tak
 static bool note_stored(void *userdata, struct store_object *stored) {
     struct kube_object *service = api_decode(stored);
     if (service)
-        addresses_note(userdata, service, true);
+        api_addresses_note(userdata, service, true);
     return true;
 }
 
-void addresses_load(struct api *api) {
+void api_addresses_load(struct api *api) {
     struct slice none = {NULL, 0};
-    store_list(api->store, kind_slice(&kube_kind_service), none, none, none, note_stored, api);
+    store_list(api->store, api_kind_slice(&kube_kind_service), none, none, none, note_stored, api);
 }
 
 /* 0 when the range is exhausted. */
@@ -108,13 +108,13 @@ static int set_address(struct kube_object *object, const char *address) {
 static int take_wanted(struct api *api, struct kube_object *object, const char *wanted, struct api_failure *failure) {
     int64_t offset = offset_of(&api->addresses, wanted);
     if (offset <= 0)
-        return fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs", "Invalid value: [\"%s\"]: failed to allocate IP %s: the provided IP is not in the valid range "
+        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs", "Invalid value: [\"%s\"]: failed to allocate IP %s: the provided IP is not in the valid range "
                           "%s", wanted, wanted, api->options.service_range);
     if (is_taken(&api->addresses, (uint32_t)offset))
-        return fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs", "Invalid value: [\"%s\"]: failed to allocate IP %s: provided IP is already allocated", wanted, wanted);
+        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs", "Invalid value: [\"%s\"]: failed to allocate IP %s: provided IP is already allocated", wanted, wanted);
     char *copy = arena_strdup(object->arena, wanted);
     if (!copy || set_address(object, copy))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     set_taken(&api->addresses, (uint32_t)offset, true);
     return 0;
 }
@@ -123,13 +123,13 @@ static int give_address(struct api *api, struct kube_object *object, struct api_
     struct addresses *addresses = &api->addresses;
     uint32_t offset = allocate(addresses);
     if (!offset)
-        return fail(failure, 500, "InternalError", "failed to allocate a serviceIP: range is full");
+        return api_fail(failure, 500, "InternalError", "failed to allocate a serviceIP: range is full");
     struct in_addr address = {.s_addr = htonl(addresses->base + offset)};
     char text[INET_ADDRSTRLEN];
     inet_ntop(AF_INET, &address, text, sizeof text);
     char *copy = arena_strdup(object->arena, text);
     if (!copy || set_address(object, copy))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     set_taken(addresses, offset, true);
     return 0;
 }
@@ -147,7 +147,7 @@ static int create_service(struct api *api, struct kube_object *object, struct ap
     if (!wanted)
         return give_address(api, object, failure);
     if (!strcmp(wanted, "None"))
-        return set_address(object, "None") ? fail_no_memory(failure) : 0;
+        return set_address(object, "None") ? api_fail_no_memory(failure) : 0;
     return take_wanted(api, object, wanted, failure);
 }
 
@@ -160,9 +160,9 @@ static int update_service(struct api *api, struct kube_object *object, const str
     if (!before->cluster_ip || !*before->cluster_ip)
         return create_service(api, object, failure);
     if (spec->cluster_ip && *spec->cluster_ip && strcmp(spec->cluster_ip, before->cluster_ip))
-        return fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs[0]", "Invalid value: [\"%s\"]: may not change once set", spec->cluster_ip);
+        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs[0]", "Invalid value: [\"%s\"]: may not change once set", spec->cluster_ip);
     char *copy = arena_strdup(object->arena, before->cluster_ip);
-    return !copy || set_address(object, copy) ? fail_no_memory(failure) : 0;
+    return !copy || set_address(object, copy) ? api_fail_no_memory(failure) : 0;
 }
 
 /* --- namespaces --- */
@@ -174,7 +174,7 @@ static int create_namespace(struct api *api, struct kube_object *object, struct 
     int error = set_list(object, &namespace->spec.finalizers, "kubernetes");
     if (!error && object->metadata->name)
         error = kube_map_set(&object->metadata->labels, object->arena, "kubernetes.io/metadata.name", object->metadata->name);
-    return error ? fail_no_memory(failure) : 0;
+    return error ? api_fail_no_memory(failure) : 0;
 }
 
 /* --- pods --- */
@@ -224,7 +224,7 @@ static int create_pod(struct api *api, struct kube_object *object, struct api_fa
         pod->spec.service_account_name = "default";
     pod->spec.service_account = pod->spec.service_account_name;
     if (!pod->spec.priority && !(pod->spec.priority = ARENA_NEW(object->arena, int32_t)))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (!pod->spec.preemption_policy)
         pod->spec.preemption_policy = "PreemptLowerPriority";
     return 0;
@@ -240,7 +240,7 @@ static int merge_string_data(struct kube_object *object, struct api_failure *fai
         return 0;
     struct kube_bytes_pair *items = ARENA_ARRAY(object->arena, struct kube_bytes_pair, secret->data.count + extra);
     if (!items)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     size_t count = 0, from = 0;
     while (from < secret->data.count || extra) {
         const struct kube_string_pair *text = &secret->string_data.items[secret->string_data.count - extra];
@@ -280,13 +280,13 @@ static int create_job(struct api *api, struct kube_object *object, struct api_fa
         return 0;
     const char *uid = object->metadata->uid, *name = object->metadata->name;
     if (!spec->selector && !(spec->selector = ARENA_NEW(object->arena, struct kube_label_selector)))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     struct kube_string_map *labels = &spec->template.metadata.labels;
     const char *pairs[][2] = {{"controller-uid", uid}, {"batch.kubernetes.io/controller-uid", uid}, {"job-name", name}, {"batch.kubernetes.io/job-name", name}};
     int error = kube_map_set(&spec->selector->match_labels, object->arena, "batch.kubernetes.io/controller-uid", uid);
     for (size_t i = 0; i < ARRAY_LEN(pairs) && !error; i++)
         error = kube_map_set(labels, object->arena, pairs[i][0], pairs[i][1]);
-    return error ? fail_no_memory(failure) : 0;
+    return error ? api_fail_no_memory(failure) : 0;
 }
 
 /* --- the table --- */
@@ -300,14 +300,14 @@ static const struct {
     {&kube_kind_secret, create_secret, update_secret},    {&kube_kind_job, create_job, NULL},
 };
 
-int admit_create(struct api *api, struct kube_object *object, struct api_failure *failure) {
+int api_admit_create(struct api *api, struct kube_object *object, struct api_failure *failure) {
     for (size_t i = 0; i < ARRAY_LEN(admissions); i++)
         if (admissions[i].kind == object->kind)
             return admissions[i].create(api, object, failure);
     return 0;
 }
 
-int admit_update(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure) {
+int api_admit_update(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure) {
     for (size_t i = 0; i < ARRAY_LEN(admissions); i++)
         if (admissions[i].kind == object->kind && admissions[i].update)
             return admissions[i].update(api, object, old, failure);

@@ -12,11 +12,11 @@ static void request_free(struct request *request) {
     free(request);
 }
 
-void request_hold(struct request *request) {
+void api_request_hold(struct request *request) {
     request->holds++;
 }
 
-void request_release(struct request *request) {
+void api_request_release(struct request *request) {
     ASSERT(request->holds > 0);
     if (--request->holds == 0 && !request->exchange)
         request_free(request);
@@ -27,10 +27,10 @@ static void on_exchange_close(void *userdata, struct http_exchange *exchange, bo
     (void)exchange;
     (void)complete;
     request->exchange = NULL;
-    request_hold(request);
+    api_request_hold(request);
     if (request->on_gone)
         request->on_gone(request);
-    request_release(request);
+    api_request_release(request);
 }
 
 static struct request *request_new(struct api *api, struct http_exchange *exchange) {
@@ -49,11 +49,11 @@ static struct request *request_new(struct api *api, struct http_exchange *exchan
     return request;
 }
 
-const char *request_query(const struct request *request, const char *key) {
+const char *api_request_query(const struct request *request, const char *key) {
     return query_find(&request->query, key);
 }
 
-bool request_flag(const struct request *request, const char *key) {
+bool api_request_flag(const struct request *request, const char *key) {
     const char *value = query_find(&request->query, key);
     return value && (!strcmp(value, "true") || !strcmp(value, "1"));
 }
@@ -71,11 +71,11 @@ static void serve_version(struct request *request) {
                   "{\"major\":\"1\",\"minor\":\"32\",\"gitVersion\":\"v1.32.0+tidemill-%s\",\"gitCommit\":\"\",\"gitTreeState\":\"clean\",\"buildDate\":\"\","
                   "\"goVersion\":\"none\",\"compiler\":\"c17\",\"platform\":\"linux/amd64\"}\n",
                   version);
-    respond_json(request, 200, buffer_slice(&out));
+    api_respond_json(request, 200, buffer_slice(&out));
 }
 
 static void serve_root(struct request *request) {
-    respond_json(request, 200, SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v3\",\"/readyz\",\"/version\"]}\n"));
+    api_respond_json(request, 200, SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v3\",\"/readyz\",\"/version\"]}\n"));
 }
 
 static void serve_metrics(struct request *request) {
@@ -99,15 +99,15 @@ static void serve_metrics(struct request *request) {
 
 static void respond_method(struct request *request) {
     struct api_failure failure;
-    fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
-    respond_failure(request, &failure);
+    api_fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    api_respond_failure(request, &failure);
 }
 
 static void serve_collection(struct request *request) {
     static const struct {
         const char *verb;
         void (*serve)(struct request *request);
-    } verbs[] = {{"list", serve_list}, {"watch", serve_watch}, {"create", serve_create}, {"deletecollection", serve_delete_collection}};
+    } verbs[] = {{"list", api_serve_list}, {"watch", api_serve_watch}, {"create", api_serve_create}, {"deletecollection", api_serve_delete_collection}};
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (!strcmp(request->verb, verbs[i].verb)) {
             verbs[i].serve(request);
@@ -121,7 +121,7 @@ static void serve_object(struct request *request) {
     static const struct {
         const char *verb;
         void (*serve)(struct request *request);
-    } verbs[] = {{"get", serve_get}, {"update", serve_update}, {"patch", serve_patch}, {"delete", serve_delete}, {"watch", serve_watch}};
+    } verbs[] = {{"get", api_serve_get}, {"update", api_serve_update}, {"patch", api_serve_patch}, {"delete", api_serve_delete}, {"watch", api_serve_watch}};
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (!strcmp(request->verb, verbs[i].verb)) {
             verbs[i].serve(request);
@@ -133,18 +133,18 @@ static void serve_object(struct request *request) {
 
 static void serve_resource(struct request *request) {
     struct api_route *route = &request->route;
-    if (is_review(request)) {
-        serve_review(request);
+    if (api_is_review(request)) {
+        api_serve_review(request);
         return;
     }
     request->kind = kube_kind_by_plural(slice_of(route->group), slice_of(route->version), slice_of(route->plural));
     bool needs_namespace = request->kind && request->kind->namespaced && *route->name && !*route->namespace;
     if (!request->kind || needs_namespace || (!request->kind->namespaced && *route->namespace)) {
-        respond_unknown_path(request);
+        api_respond_unknown_path(request);
         return;
     }
     if (*route->subresource)
-        serve_subresource(request);
+        api_serve_subresource(request);
     else if (*route->name)
         serve_object(request);
     else
@@ -155,7 +155,7 @@ static const char *verb_of(const struct request *request) {
     struct slice method = http_method(request->exchange);
     bool resource = request->route.type == ROUTE_RESOURCE, named = *request->route.name;
     if (slice_is(method, "GET") || slice_is(method, "HEAD")) {
-        if (resource && !*request->route.subresource && request_flag(request, "watch"))
+        if (resource && !*request->route.subresource && api_request_flag(request, "watch"))
             return "watch";
         return resource && !named ? "list" : "get";
     }
@@ -172,19 +172,19 @@ static const char *verb_of(const struct request *request) {
 
 static void dispatch(struct request *request) {
     static void (*const serves[])(struct request *request) = {
-        [ROUTE_UNKNOWN] = respond_unknown_path,
+        [ROUTE_UNKNOWN] = api_respond_unknown_path,
         [ROUTE_ROOT] = serve_root,
         [ROUTE_HEALTH] = serve_health,
         [ROUTE_VERSION] = serve_version,
         [ROUTE_METRICS] = serve_metrics,
-        [ROUTE_CORE_VERSIONS] = serve_core_versions,
-        [ROUTE_GROUPS] = serve_groups,
-        [ROUTE_GROUP] = serve_group,
-        [ROUTE_RESOURCES] = serve_resources,
+        [ROUTE_CORE_VERSIONS] = api_serve_core_versions,
+        [ROUTE_GROUPS] = api_serve_groups,
+        [ROUTE_GROUP] = api_serve_group,
+        [ROUTE_RESOURCES] = api_serve_resources,
         [ROUTE_RESOURCE] = serve_resource,
-        [ROUTE_OPENAPI_V2] = respond_unknown_path,
-        [ROUTE_OPENAPI_INDEX] = serve_openapi_index,
-        [ROUTE_OPENAPI_V3] = serve_openapi_v3,
+        [ROUTE_OPENAPI_V2] = api_respond_unknown_path,
+        [ROUTE_OPENAPI_INDEX] = api_serve_openapi_index,
+        [ROUTE_OPENAPI_V3] = api_serve_openapi_v3,
     };
     enum api_route_type type = request->route.type;
     if (type != ROUTE_RESOURCE && strcmp(request->verb, "get")) {
@@ -217,13 +217,13 @@ static bool identify(struct request *request, bool mounted) {
     if (!error && !mounted)
         error = query_parse(request->arena, http_query_text(exchange), &request->query);
     if (error) {
-        fail_bad_request(&failure, "the request's path or query is malformed");
-        respond_failure(request, &failure);
+        api_fail_bad_request(&failure, "the request's path or query is malformed");
+        api_respond_failure(request, &failure);
         return false;
     }
     if (api_authenticate(request->api, exchange, request->arena, &request->user)) {
-        fail(&failure, 401, "Unauthorized", "Unauthorized");
-        respond_failure(request, &failure);
+        api_fail(&failure, 401, "Unauthorized", "Unauthorized");
+        api_respond_failure(request, &failure);
         return false;
     }
     return true;
@@ -241,10 +241,10 @@ void api_handle(void *userdata, struct http_exchange *exchange) {
     if (!identify(request, mount != NULL))
         return;
     request->verb = mount ? "use" : verb_of(request);
-    request->table = accept_table(http_header(exchange, "Accept"));
+    request->table = api_accept_table(http_header(exchange, "Accept"));
     struct api_access access;
-    if (!access_of_request(request, &access) || !api_authorize(&request->user, &access))
-        respond_forbidden(request, &access);
+    if (!api_access_of_request(request, &access) || !api_authorize(&request->user, &access))
+        api_respond_forbidden(request, &access);
     else if (mount)
         hand_over(request, mount);
     else
@@ -305,25 +305,25 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     list_init(&api->tunnels);
     int error = api->arena ? copy_options(api, options) : -ENOMEM;
     if (!error)
-        error = addresses_init(&api->addresses, api->options.service_range, diag);
+        error = api_addresses_init(&api->addresses, api->options.service_range, diag);
     if (error) {
         arena_free(api->arena);
         free(api);
         return error;
     }
-    store_set_stamp(api->store, stored_stamp, NULL);
+    store_set_stamp(api->store, api_stored_stamp, NULL);
     loop_timer_init(&api->bookmark_timer, loop, NULL, api);
     loop_timer_init(&api->event_timer, loop, NULL, api);
-    addresses_load(api);
-    events_start(api);
-    bootstrap(api);
+    api_addresses_load(api);
+    api_events_start(api);
+    api_bootstrap(api);
     *ret = api;
     return 0;
 }
 
 void api_end_watches(struct api *api) {
-    watches_end(api);
-    tunnels_end(api);
+    api_watches_end(api);
+    api_tunnels_end(api);
 }
 
 void api_free(struct api *api) {
@@ -333,7 +333,7 @@ void api_free(struct api *api) {
     loop_timer_cancel(&api->bookmark_timer);
     loop_timer_cancel(&api->event_timer);
     http_client_free(api->node);
-    addresses_deinit(&api->addresses);
+    api_addresses_deinit(&api->addresses);
     free(api->openapi_hashes);
     arena_free(api->arena);
     free(api);

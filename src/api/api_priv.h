@@ -50,68 +50,68 @@ struct request {
     void (*on_gone)(struct request *request); /* the client has gone; may be NULL */
     void *extra;             /* of the one who set on_gone */
 };
-void request_hold(struct request *request);
+void api_request_hold(struct request *request);
 /* May free the request. */
-void request_release(struct request *request);
-const char *request_query(const struct request *request, const char *key); /* NULL when absent */
-bool request_flag(const struct request *request, const char *key);         /* "true" or "1" */
+void api_request_release(struct request *request);
+const char *api_request_query(const struct request *request, const char *key); /* NULL when absent */
+bool api_request_flag(const struct request *request, const char *key);         /* "true" or "1" */
 
 /* --- failure.c: Status answers --- */
 /* All return the code. failure may be NULL. */
-int fail(struct api_failure *failure, int code, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
-int fail_bad_request(struct api_failure *failure, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int fail_not_found(struct api_failure *failure, const struct kube_kind *kind, const char *name);
-int fail_exists(struct api_failure *failure, const struct kube_kind *kind, const char *name);
-int fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why);
-int fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) __attribute__((format(printf, 4, 5)));
-int fail_invalid(struct api_failure *failure, const struct kube_kind *kind, const char *name, const struct diag *diag);
+int api_fail(struct api_failure *failure, int code, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int api_fail_bad_request(struct api_failure *failure, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int api_fail_not_found(struct api_failure *failure, const struct kube_kind *kind, const char *name);
+int api_fail_exists(struct api_failure *failure, const struct kube_kind *kind, const char *name);
+int api_fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why);
+int api_fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int api_fail_invalid(struct api_failure *failure, const struct kube_kind *kind, const char *name, const struct diag *diag);
 /* One field that is wrong. */
-int fail_field(struct api_failure *failure, const struct kube_object *object, const char *reason, const char *field, const char *format, ...)
+int api_fail_field(struct api_failure *failure, const struct kube_object *object, const char *reason, const char *field, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-int fail_no_memory(struct api_failure *failure);
+int api_fail_no_memory(struct api_failure *failure);
 /* A store's answer to a write of this object. */
-int fail_store(struct api_failure *failure, int error, const struct kube_kind *kind, const char *name);
-void failure_format(const struct api_failure *failure, struct buffer *out);
+int api_fail_store(struct api_failure *failure, int error, const struct kube_kind *kind, const char *name);
+void api_failure_format(const struct api_failure *failure, struct buffer *out);
 
-void respond_failure(struct request *request, const struct api_failure *failure);
+void api_respond_failure(struct request *request, const struct api_failure *failure);
 /* With the request's warnings as headers. */
-void respond_json(struct request *request, int code, struct slice body);
-void respond_tree(struct request *request, int code, const struct tree *body);
-void respond_unknown_path(struct request *request);
+void api_respond_json(struct request *request, int code, struct slice body);
+void api_respond_tree(struct request *request, int code, const struct tree *body);
+void api_respond_unknown_path(struct request *request);
 /* A Status "Success" with details about a deleted object. */
-void respond_deleted(struct request *request, const struct kube_object *object);
+void api_respond_deleted(struct request *request, const struct kube_object *object);
 
 /* --- auth.c --- */
-bool access_of_request(const struct request *request, struct api_access *ret);
-void respond_forbidden(struct request *request, const struct api_access *access);
+bool api_access_of_request(const struct request *request, struct api_access *ret);
+void api_respond_forbidden(struct request *request, const struct api_access *access);
 
 /* --- negotiate.c --- */
 enum discovery_form { DISCOVERY_PLAIN, DISCOVERY_V2, DISCOVERY_V2BETA1 };
-enum table_form accept_table(struct slice accept);
-enum discovery_form accept_discovery(struct slice accept);
+enum table_form api_accept_table(struct slice accept);
+enum discovery_form api_accept_discovery(struct slice accept);
 enum body_form { BODY_JSON, BODY_YAML, BODY_PROTOBUF, BODY_JSON_PATCH, BODY_MERGE_PATCH, BODY_STRATEGIC_PATCH, BODY_APPLY, BODY_UNKNOWN };
-enum body_form body_form_of(struct slice content_type);
+enum body_form api_body_form_of(struct slice content_type);
 /* The body as a tree in the request's arena; fills failure with 400 or 415. */
-int body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure);
+int api_body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure);
 
 /* --- discovery.c, openapi.c --- */
-void serve_core_versions(struct request *request);
-void serve_groups(struct request *request);
-void serve_group(struct request *request);
-void serve_resources(struct request *request);
-void serve_openapi_index(struct request *request);
-void serve_openapi_v3(struct request *request);
+void api_serve_core_versions(struct request *request);
+void api_serve_groups(struct request *request);
+void api_serve_group(struct request *request);
+void api_serve_resources(struct request *request);
+void api_serve_openapi_index(struct request *request);
+void api_serve_openapi_v3(struct request *request);
 
 /* --- stored.c: bytes in the store, and their decoded form --- */
-struct slice kind_slice(const struct kube_kind *kind);
+struct slice api_kind_slice(const struct kube_kind *kind);
 /* Puts metadata.resourceVersion at the front of metadata, in place of one that stands there. */
-int stored_stamp(void *userdata, const struct store_write *write, uint64_t revision, struct buffer *out);
-int stored_stamp_value(struct slice value, uint64_t revision, struct buffer *out);
+int api_stored_stamp(void *userdata, const struct store_write *write, uint64_t revision, struct buffer *out);
+int api_stored_stamp_value(struct slice value, uint64_t revision, struct buffer *out);
 /* The raw bytes of `"metadata":{…}`'s value in a stored object. */
-struct slice stored_metadata(struct slice value);
+struct slice api_stored_metadata(struct slice value);
 /* The newest accepted version; unref. */
-struct kube_object *stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
-void stored_set_cache(struct api *api, struct kube_object *object);
+struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
+void api_stored_set_cache(struct api *api, struct kube_object *object);
 
 /* --- read.c, table.c, watch.c --- */
 struct selection {
@@ -119,30 +119,30 @@ struct selection {
     const char *namespace; /* "" or NULL: all */
     struct kube_selector *labels, *fields; /* NULL: all */
 };
-int selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure);
-bool selection_matches(const struct selection *selection, struct store_object *stored);
-void serve_get(struct request *request);
-void serve_list(struct request *request);
-void serve_watch(struct request *request);
-void watch_note_write(struct api *api);
-void watches_end(struct api *api);
+int api_selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure);
+bool api_selection_matches(const struct selection *selection, struct store_object *stored);
+void api_serve_get(struct request *request);
+void api_serve_list(struct request *request);
+void api_serve_watch(struct request *request);
+void api_watch_note_write(struct api *api);
+void api_watches_end(struct api *api);
 enum table_include { INCLUDE_METADATA, INCLUDE_NONE, INCLUDE_OBJECT };
-enum table_include table_include_of(const struct request *request);
-void table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out);
-void table_row(const struct request *request, struct store_object *stored, bool first, struct buffer *out);
-void table_end(struct buffer *out);
+enum table_include api_table_include_of(const struct request *request);
+void api_table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out);
+void api_table_row(const struct request *request, struct store_object *stored, bool first, struct buffer *out);
+void api_table_end(struct buffer *out);
 /* One object as a Table or as itself, appended. */
-int object_answer(const struct request *request, struct store_object *stored, struct buffer *out);
+int api_object_answer(const struct request *request, struct store_object *stored, struct buffer *out);
 
 /* --- admission.c: what a kind's create and update must fulfil beyond its fields --- */
-int admit_create(struct api *api, struct kube_object *object, struct api_failure *failure);
-int admit_update(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
-int addresses_init(struct addresses *addresses, const char *range, struct diag *diag);
-void addresses_deinit(struct addresses *addresses);
+int api_admit_create(struct api *api, struct kube_object *object, struct api_failure *failure);
+int api_admit_update(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
+int api_addresses_init(struct addresses *addresses, const char *range, struct diag *diag);
+void api_addresses_deinit(struct addresses *addresses);
 /* Marks the addresses of all stored services, at start. */
-void addresses_load(struct api *api);
+void api_addresses_load(struct api *api);
 /* Takes or gives back the address of a service; one that has none of the range is ignored. */
-void addresses_note(struct api *api, const struct kube_object *service, bool taken);
+void api_addresses_note(struct api *api, const struct kube_object *service, bool taken);
 
 /* --- write.c: the one way into the store --- */
 struct write_options {
@@ -155,45 +155,45 @@ struct write_options {
 /* `json` is the new version as stored; `object` its decoded form. */
 typedef void write_done_fn(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
 /* Take over `object`. 0: `done` will be called, never before they return; otherwise the code, with failure filled. */
-int write_create(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure);
-int write_update(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure);
-int write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
+int api_write_create(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure);
+int api_write_update(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure);
+int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
                  void *userdata, struct api_failure *failure);
 
 /* --- verbs.c: writes over HTTP --- */
-void serve_create(struct request *request);
-void serve_update(struct request *request);
-void serve_delete(struct request *request);
-void serve_delete_collection(struct request *request);
+void api_serve_create(struct request *request);
+void api_serve_update(struct request *request);
+void api_serve_delete(struct request *request);
+void api_serve_delete_collection(struct request *request);
 /* done functions that answer with the object; userdata is the request. */
-void answer_written(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
-bool request_dry_run(const struct request *request);
+void api_answer_written(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
+bool api_request_dry_run(const struct request *request);
 /* Tree of a body → object of the request's kind, honouring fieldValidation; namespace and name of the URL are checked and filled in. */
-int decode_body(struct request *request, struct tree *tree, struct kube_object **ret, struct api_failure *failure);
+int api_decode_body(struct request *request, struct tree *tree, struct kube_object **ret, struct api_failure *failure);
 
 /* --- patch.c, apply.c --- */
-void serve_patch(struct request *request);
-int apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
+void api_serve_patch(struct request *request);
+int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
                 struct api_failure *failure);
 
 /* --- subresource.c, review.c, tunnel.c --- */
-void serve_subresource(struct request *request);
-bool is_scale(const struct request *request);
-void serve_scale_patch(struct request *request, struct tree *patch, enum body_form form);
-void serve_log(struct request *request, struct kube_object *pod);
-void serve_tunnel(struct request *request, struct kube_object *pod);
-void tunnels_end(struct api *api);
+void api_serve_subresource(struct request *request);
+bool api_is_scale(const struct request *request);
+void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form);
+void api_serve_log(struct request *request, struct kube_object *pod);
+void api_serve_tunnel(struct request *request, struct kube_object *pod);
+void api_tunnels_end(struct api *api);
 /* The virtual kinds that are only created: SelfSubjectAccessReview and its like. */
-bool is_review(const struct request *request);
-void serve_review(struct request *request);
+bool api_is_review(const struct request *request);
+void api_serve_review(struct request *request);
 
 /* --- events.c --- */
-void events_start(struct api *api);
-void events_note_write(struct api *api, const struct kube_kind *kind);
+void api_events_start(struct api *api);
+void api_events_note_write(struct api *api, const struct kube_kind *kind);
 
 /* --- bootstrap.c --- */
-void bootstrap(struct api *api);
+void api_bootstrap(struct api *api);
 /* What every new namespace gets: the service account "default". */
-void bootstrap_namespace(struct api *api, const char *name);
+void api_bootstrap_namespace(struct api *api, const char *name);
 
 #endif

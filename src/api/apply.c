@@ -223,7 +223,7 @@ static int check_conflicts(struct request *request, const struct tree *live, con
         return 0;
     const struct diag_cause *first = &found.diag.causes[0];
     struct diag causes = found.diag;
-    fail(failure, 409, "Conflict", "Apply failed with %zu conflict%s: %s: %s", walk.count, walk.count > 1 ? "s" : "", first->message, first->field);
+    api_fail(failure, 409, "Conflict", "Apply failed with %zu conflict%s: %s: %s", walk.count, walk.count > 1 ? "s" : "", first->message, first->field);
     if (failure)
         failure->diag = causes;
     return 409;
@@ -268,10 +268,10 @@ static int merge(struct request *request, const struct kube_object *old, struct 
     struct tree *kept = live && others ? split_entries(arena, live, manager, others, &before) : NULL;
     struct diag diag = DIAG_INIT;
     if (!kept)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     int error = kube_strategic_merge(request->kind, arena, live, applied, &merged, &diag);
     if (error == -EINVAL)
-        return fail_bad_request(failure, "%s", diag.message);
+        return api_fail_bad_request(failure, "%s", diag.message);
     if (!error && !(merged = tree_copy(arena, merged))) /* parts may be shared with the patch, and are changed next */
         error = -ENOMEM;
     if (!error)
@@ -281,17 +281,17 @@ static int merge(struct request *request, const struct kube_object *old, struct 
     if (!error)
         error = tree_set(arena, tree_find(merged, "metadata"), SLICE("managedFields"), kept);
     *ret = merged;
-    return error ? fail_no_memory(failure) : 0;
+    return error ? api_fail_no_memory(failure) : 0;
 }
 
-int apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
+int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
                 struct api_failure *failure) {
     struct arena *arena = request->arena;
     if (tree_count(tree_path(applied, "metadata.managedFields")))
-        return fail_bad_request(failure, "metadata.managedFields must be nil");
+        return api_fail_bad_request(failure, "metadata.managedFields must be nil");
     struct tree *set = fields_of(arena, applied, "", 0);
     if (!set)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (old) {
         struct tree *live = force ? NULL : kube_encode_tree(old, arena);
         int code = live ? check_conflicts(request, live, applied, set, manager, failure) : 0;
@@ -301,7 +301,7 @@ int apply_patch(struct request *request, const struct kube_object *old, struct t
     if (tree && !metadata && (metadata = tree_map(arena)) && tree_set(arena, tree, SLICE("metadata"), metadata))
         metadata = NULL;
     if (!metadata || !entries || tree_push(arena, entries, entry_of(request, manager, set)) || tree_set(arena, metadata, SLICE("managedFields"), entries))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     *ret = tree;
     return 0;
 }

@@ -207,7 +207,7 @@ int api_token_new(struct api *api, const char *user, const char *const *groups, 
 
 /* --- of a request --- */
 
-bool access_of_request(const struct request *request, struct api_access *ret) {
+bool api_access_of_request(const struct request *request, struct api_access *ret) {
     const struct api_route *route = &request->route;
     *ret = (struct api_access){.verb = request->verb};
     if (route->type != ROUTE_RESOURCE) {
@@ -223,12 +223,12 @@ bool access_of_request(const struct request *request, struct api_access *ret) {
     return true;
 }
 
-void respond_forbidden(struct request *request, const struct api_access *access) {
+void api_respond_forbidden(struct request *request, const struct api_access *access) {
     struct api_failure failure;
     const char *user = request->user.name;
     if (access->path || !access->resource) {
-        fail(&failure, 403, "Forbidden", "forbidden: User \"%s\" cannot %s path \"%s\"", user, access->verb, access->path ? access->path : "");
-        respond_failure(request, &failure);
+        api_fail(&failure, 403, "Forbidden", "forbidden: User \"%s\" cannot %s path \"%s\"", user, access->verb, access->path ? access->path : "");
+        api_respond_failure(request, &failure);
         return;
     }
     char where[400];
@@ -237,11 +237,11 @@ void respond_forbidden(struct request *request, const struct api_access *access)
     else
         snprintf(where, sizeof where, "at the cluster scope");
     bool sub = *access->subresource, named = *access->name;
-    fail(&failure, 403, "Forbidden", "%s%s%s%s%s%s is forbidden: User \"%s\" cannot %s resource \"%s%s%s\" in API group \"%s\" %s", access->resource, *access->group ? "." : "",
+    api_fail(&failure, 403, "Forbidden", "%s%s%s%s%s%s is forbidden: User \"%s\" cannot %s resource \"%s%s%s\" in API group \"%s\" %s", access->resource, *access->group ? "." : "",
          access->group, named ? " \"" : "", named ? access->name : "", named ? "\"" : "", user, access->verb, access->resource, sub ? "/" : "", access->subresource,
          access->group, where);
     snprintf(failure.resource, sizeof failure.resource, "%s", access->resource);
     snprintf(failure.group, sizeof failure.group, "%s", access->group);
     snprintf(failure.name, sizeof failure.name, "%s", access->name);
-    respond_failure(request, &failure);
+    api_respond_failure(request, &failure);
 }

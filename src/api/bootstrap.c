@@ -15,11 +15,11 @@ static struct kube_object *named(const struct kube_kind *kind, const char *names
 }
 
 static bool exists(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
-    CLEANUP(kube_object_unrefp) struct kube_object *object = stored_get(api, kind, namespace, name);
+    CLEANUP(kube_object_unrefp) struct kube_object *object = api_stored_get(api, kind, namespace, name);
     return object != NULL;
 }
 
-void bootstrap_namespace(struct api *api, const char *name) {
+void api_bootstrap_namespace(struct api *api, const char *name) {
     struct kube_object *account = exists(api, &kube_kind_service_account, name, "default") ? NULL : named(&kube_kind_service_account, name, "default");
     if (account)
         api_create(api, account, NULL, NULL, NULL);
@@ -58,7 +58,7 @@ static void create_service(struct api *api) {
 
 /* The address may differ from that of the last start: then the old ones are replaced. */
 static bool has_endpoint(struct api *api) {
-    CLEANUP(kube_object_unrefp) struct kube_object *slice = stored_get(api, &kube_kind_endpoint_slice, "default", "kubernetes");
+    CLEANUP(kube_object_unrefp) struct kube_object *slice = api_stored_get(api, &kube_kind_endpoint_slice, "default", "kubernetes");
     if (!slice)
         return false;
     const struct kube_endpoint_slice *spec = slice->endpoint_slice;
@@ -91,7 +91,7 @@ static void create_endpoints(struct api *api) {
     create_json(api, &kube_kind_endpoint_slice, text);
 }
 
-void bootstrap(struct api *api) {
+void api_bootstrap(struct api *api) {
     create_namespaces(api);
     create_service(api);
     create_endpoints(api);

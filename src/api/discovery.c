@@ -194,17 +194,17 @@ static void put_plain_kind(struct buffer *out, const struct kube_kind *kind) {
     each_subresource(out, kind, false, put_plain_subresource);
 }
 
-void serve_core_versions(struct request *request) {
-    enum discovery_form form = accept_discovery(http_header(request->exchange, "Accept"));
+void api_serve_core_versions(struct request *request) {
+    enum discovery_form form = api_accept_discovery(http_header(request->exchange, "Accept"));
     if (form != DISCOVERY_PLAIN) {
         serve_aggregated(request, form, true);
         return;
     }
-    respond_json(request, 200, SLICE("{\"kind\":\"APIVersions\",\"versions\":[\"v1\"],\"serverAddressByClientCIDRs\":[]}\n"));
+    api_respond_json(request, 200, SLICE("{\"kind\":\"APIVersions\",\"versions\":[\"v1\"],\"serverAddressByClientCIDRs\":[]}\n"));
 }
 
-void serve_groups(struct request *request) {
-    enum discovery_form form = accept_discovery(http_header(request->exchange, "Accept"));
+void api_serve_groups(struct request *request) {
+    enum discovery_form form = api_accept_discovery(http_header(request->exchange, "Accept"));
     if (form != DISCOVERY_PLAIN) {
         serve_aggregated(request, form, false);
         return;
@@ -221,25 +221,25 @@ void serve_groups(struct request *request) {
         first = false;
     }
     buffer_append_text(&out, "]}\n");
-    respond_json(request, 200, buffer_slice(&out));
+    api_respond_json(request, 200, buffer_slice(&out));
 }
 
-void serve_group(struct request *request) {
+void api_serve_group(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     const struct kube_kind *kind = NULL;
     for (size_t i = 0; (kind = kind_at(i)); i++)
         if (*kind->group && is_of(kind, request->route.group, NULL))
             break;
     if (!kind) {
-        respond_unknown_path(request);
+        api_respond_unknown_path(request);
         return;
     }
     put_group(&out, kind->group, true);
     buffer_append_text(&out, "\n");
-    respond_json(request, 200, buffer_slice(&out));
+    api_respond_json(request, 200, buffer_slice(&out));
 }
 
-void serve_resources(struct request *request) {
+void api_serve_resources(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(8 * MIB);
     const char *group = request->route.group, *version = request->route.version;
     buffer_append_text(&out, "{\"kind\":\"APIResourceList\",\"apiVersion\":\"v1\",\"groupVersion\":\"");
@@ -254,7 +254,7 @@ void serve_resources(struct request *request) {
     }
     buffer_append_text(&out, "]}\n");
     if (count)
-        respond_json(request, 200, buffer_slice(&out));
+        api_respond_json(request, 200, buffer_slice(&out));
     else
-        respond_unknown_path(request);
+        api_respond_unknown_path(request);
 }

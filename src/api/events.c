@@ -54,9 +54,9 @@ static void on_sweep(void *userdata) {
     struct api *api = userdata;
     struct slice none = {NULL, 0};
     struct sweep sweep = {.api = api, .oldest_ns = loop_wall_ns(api->loop) - (int64_t)API_EVENT_LIFETIME_S * 1000000000};
-    store_list(api->store, kind_slice(&kube_kind_event), none, none, none, look_at, &sweep);
+    store_list(api->store, api_kind_slice(&kube_kind_event), none, none, none, look_at, &sweep);
     remove_doomed(&sweep, SIZE_MAX);
-    if (store_count(api->store, kind_slice(&kube_kind_event)))
+    if (store_count(api->store, api_kind_slice(&kube_kind_event)))
         arm(api);
 }
 
@@ -71,19 +71,19 @@ static void arm(struct api *api) {
 static void trim(struct api *api) {
     struct slice none = {NULL, 0};
     struct sweep sweep = {.api = api, .oldest_ns = INT64_MAX};
-    store_list(api->store, kind_slice(&kube_kind_event), none, none, none, look_at, &sweep);
+    store_list(api->store, api_kind_slice(&kube_kind_event), none, none, none, look_at, &sweep);
     remove_doomed(&sweep, API_EVENTS_MAX / 10);
 }
 
-void events_note_write(struct api *api, const struct kube_kind *kind) {
+void api_events_note_write(struct api *api, const struct kube_kind *kind) {
     if (kind != &kube_kind_event)
         return;
     arm(api);
-    if (store_count(api->store, kind_slice(kind)) > API_EVENTS_MAX)
+    if (store_count(api->store, api_kind_slice(kind)) > API_EVENTS_MAX)
         trim(api);
 }
 
-void events_start(struct api *api) {
-    if (store_count(api->store, kind_slice(&kube_kind_event)))
+void api_events_start(struct api *api) {
+    if (store_count(api->store, api_kind_slice(&kube_kind_event)))
         arm(api);
 }

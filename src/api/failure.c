@@ -23,7 +23,7 @@ static int set(struct api_failure *failure, int code, const char *reason, const 
     return code;
 }
 
-int fail(struct api_failure *failure, int code, const char *reason, const char *format, ...) {
+int api_fail(struct api_failure *failure, int code, const char *reason, const char *format, ...) {
     va_list args;
     va_start(args, format);
     set(failure, code, reason, format, args);
@@ -31,7 +31,7 @@ int fail(struct api_failure *failure, int code, const char *reason, const char *
     return code;
 }
 
-int fail_bad_request(struct api_failure *failure, const char *format, ...) {
+int api_fail_bad_request(struct api_failure *failure, const char *format, ...) {
     va_list args;
     va_start(args, format);
     set(failure, 400, "BadRequest", format, args);
@@ -39,41 +39,41 @@ int fail_bad_request(struct api_failure *failure, const char *format, ...) {
     return 400;
 }
 
-int fail_not_found(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
-    fail(failure, 404, "NotFound", "%s \"%s\" not found", kube_kind_key(kind), name);
+int api_fail_not_found(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
+    api_fail(failure, 404, "NotFound", "%s \"%s\" not found", kube_kind_key(kind), name);
     set_details(failure, kind, name);
     return 404;
 }
 
-int fail_exists(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
-    fail(failure, 409, "AlreadyExists", "%s \"%s\" already exists", kube_kind_key(kind), name);
+int api_fail_exists(struct api_failure *failure, const struct kube_kind *kind, const char *name) {
+    api_fail(failure, 409, "AlreadyExists", "%s \"%s\" already exists", kube_kind_key(kind), name);
     set_details(failure, kind, name);
     return 409;
 }
 
-int fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why) {
-    fail(failure, 409, "Conflict", "Operation cannot be fulfilled on %s \"%s\": %s", kube_kind_key(kind), name,
+int api_fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why) {
+    api_fail(failure, 409, "Conflict", "Operation cannot be fulfilled on %s \"%s\": %s", kube_kind_key(kind), name,
          why ? why : "the object has been modified; please apply your changes to the latest version and try again");
     set_details(failure, kind, name);
     return 409;
 }
 
-int fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) {
+int api_fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) {
     char why[700];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
     if (name && *name)
-        fail(failure, 403, "Forbidden", "%s \"%s\" is forbidden: %s", kube_kind_key(kind), name, why);
+        api_fail(failure, 403, "Forbidden", "%s \"%s\" is forbidden: %s", kube_kind_key(kind), name, why);
     else
-        fail(failure, 403, "Forbidden", "%s is forbidden: %s", kube_kind_key(kind), why);
+        api_fail(failure, 403, "Forbidden", "%s is forbidden: %s", kube_kind_key(kind), why);
     set_details(failure, kind, name);
     return 403;
 }
 
-int fail_invalid(struct api_failure *failure, const struct kube_kind *kind, const char *name, const struct diag *diag) {
-    fail(failure, 422, "Invalid", "%s", diag->message);
+int api_fail_invalid(struct api_failure *failure, const struct kube_kind *kind, const char *name, const struct diag *diag) {
+    api_fail(failure, 422, "Invalid", "%s", diag->message);
     set_details(failure, kind, name);
     if (failure) {
         snprintf(failure->resource, sizeof failure->resource, "%s", kind->kind);
@@ -82,7 +82,7 @@ int fail_invalid(struct api_failure *failure, const struct kube_kind *kind, cons
     return 422;
 }
 
-int fail_field(struct api_failure *failure, const struct kube_object *object, const char *reason, const char *field, const char *format, ...) {
+int api_fail_field(struct api_failure *failure, const struct kube_object *object, const char *reason, const char *field, const char *format, ...) {
     if (!failure)
         return 422;
     const struct kube_kind *kind = object->kind;
@@ -92,31 +92,31 @@ int fail_field(struct api_failure *failure, const struct kube_object *object, co
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    fail(failure, 422, "Invalid", "%s%s%s \"%s\" is invalid: %s: %s", kind->kind, *kind->group ? "." : "", kind->group, name, field, message);
+    api_fail(failure, 422, "Invalid", "%s%s%s \"%s\" is invalid: %s: %s", kind->kind, *kind->group ? "." : "", kind->group, name, field, message);
     set_details(failure, kind, name);
     snprintf(failure->resource, sizeof failure->resource, "%s", kind->kind);
     diag_cause(&failure->diag, reason, field, "%s", message);
     return 422;
 }
 
-int fail_no_memory(struct api_failure *failure) {
-    return fail(failure, 413, "RequestEntityTooLarge", "the request needs more memory than one request may use");
+int api_fail_no_memory(struct api_failure *failure) {
+    return api_fail(failure, 413, "RequestEntityTooLarge", "the request needs more memory than one request may use");
 }
 
-int fail_store(struct api_failure *failure, int error, const struct kube_kind *kind, const char *name) {
+int api_fail_store(struct api_failure *failure, int error, const struct kube_kind *kind, const char *name) {
     switch (error) {
     case STORE_E_EXISTS:
-        return fail_exists(failure, kind, name);
+        return api_fail_exists(failure, kind, name);
     case STORE_E_ABSENT:
-        return fail_not_found(failure, kind, name);
+        return api_fail_not_found(failure, kind, name);
     case STORE_E_CONFLICT:
-        return fail_conflict(failure, kind, name, NULL);
+        return api_fail_conflict(failure, kind, name, NULL);
     case STORE_E_FULL:
-        return fail(failure, 507, "InternalError", "the disk or the store is full: writes are refused, reads go on; free some space and try again");
+        return api_fail(failure, 507, "InternalError", "the disk or the store is full: writes are refused, reads go on; free some space and try again");
     case -EMSGSIZE:
-        return fail(failure, 413, "RequestEntityTooLarge", "%s \"%s\" is larger than one object may be", kube_kind_key(kind), name);
+        return api_fail(failure, 413, "RequestEntityTooLarge", "%s \"%s\" is larger than one object may be", kube_kind_key(kind), name);
     default:
-        return fail(failure, 500, "InternalError", "the store could not write: %s", strerror(error < 0 ? -error : error));
+        return api_fail(failure, 500, "InternalError", "the store could not write: %s", strerror(error < 0 ? -error : error));
     }
 }
 
@@ -147,7 +147,7 @@ static void put_causes(struct buffer *out, const struct diag *diag, bool *first)
     buffer_append_text(out, "]");
 }
 
-void failure_format(const struct api_failure *failure, struct buffer *out) {
+void api_failure_format(const struct api_failure *failure, struct buffer *out) {
     buffer_append_text(out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":");
     json_format_string(out, slice_of(failure->message));
     buffer_append_text(out, ",\"reason\":");
@@ -192,36 +192,36 @@ static struct http_field *warning_fields(struct request *request) {
     return fields;
 }
 
-void respond_json(struct request *request, int code, struct slice body) {
+void api_respond_json(struct request *request, int code, struct slice body) {
     if (request->exchange)
         http_respond(request->exchange, code, "application/json", body, warning_fields(request));
 }
 
-void respond_tree(struct request *request, int code, const struct tree *body) {
+void api_respond_tree(struct request *request, int code, const struct tree *body) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
     if (!body || json_format(&out, body) || buffer_append_byte(&out, '\n')) {
         struct api_failure failure;
-        fail_no_memory(&failure);
-        respond_failure(request, &failure);
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
         return;
     }
-    respond_json(request, code, buffer_slice(&out));
+    api_respond_json(request, code, buffer_slice(&out));
 }
 
-void respond_failure(struct request *request, const struct api_failure *failure) {
+void api_respond_failure(struct request *request, const struct api_failure *failure) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     request->api->statistics.requests_failed++;
-    failure_format(failure, &out);
-    respond_json(request, failure->code, buffer_slice(&out));
+    api_failure_format(failure, &out);
+    api_respond_json(request, failure->code, buffer_slice(&out));
 }
 
-void respond_unknown_path(struct request *request) {
+void api_respond_unknown_path(struct request *request) {
     struct api_failure failure;
-    fail(&failure, 404, "NotFound", "the server could not find the requested resource");
-    respond_failure(request, &failure);
+    api_fail(&failure, 404, "NotFound", "the server could not find the requested resource");
+    api_respond_failure(request, &failure);
 }
 
-void respond_deleted(struct request *request, const struct kube_object *object) {
+void api_respond_deleted(struct request *request, const struct kube_object *object) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     bool first = true;
     buffer_append_text(&out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"details\":{");
@@ -230,5 +230,5 @@ void respond_deleted(struct request *request, const struct kube_object *object) 
     put_text(&out, "kind", object->kind->plural, &first);
     put_text(&out, "uid", object->metadata->uid, &first);
     buffer_append_text(&out, "}}\n");
-    respond_json(request, 200, buffer_slice(&out));
+    api_respond_json(request, 200, buffer_slice(&out));
 }

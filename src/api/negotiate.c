@@ -17,7 +17,7 @@ static struct slice media_type(struct slice part) {
     return slice_trim(slice_cut(&part, ';'));
 }
 
-enum table_form accept_table(struct slice accept) {
+enum table_form api_accept_table(struct slice accept) {
     while (accept.len) {
         struct slice part = slice_trim(slice_cut(&accept, ','));
         if (!slice_is(media_type(part), "application/json"))
@@ -34,7 +34,7 @@ enum table_form accept_table(struct slice accept) {
     return TABLE_NONE;
 }
 
-enum discovery_form accept_discovery(struct slice accept) {
+enum discovery_form api_accept_discovery(struct slice accept) {
     while (accept.len) {
         struct slice part = slice_trim(slice_cut(&accept, ','));
         if (!slice_is(media_type(part), "application/json"))
@@ -49,7 +49,7 @@ enum discovery_form accept_discovery(struct slice accept) {
     return DISCOVERY_PLAIN;
 }
 
-enum body_form body_form_of(struct slice content_type) {
+enum body_form api_body_form_of(struct slice content_type) {
     static const struct {
         const char *type;
         enum body_form form;
@@ -70,11 +70,11 @@ enum body_form body_form_of(struct slice content_type) {
     return BODY_UNKNOWN;
 }
 
-int body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure) {
+int api_body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     struct slice type = http_header(request->exchange, "Content-Type");
     int error;
-    switch (body_form_of(type)) {
+    switch (api_body_form_of(type)) {
     case BODY_JSON:
         /* Some clients send YAML under this name; Kubernetes reads JSON only, and so do we. */
     case BODY_JSON_PATCH:
@@ -92,14 +92,14 @@ int body_parse(struct request *request, struct slice body, struct tree **ret, st
         error = kube_protobuf_to_tree(request->arena, body, ret, &diag);
         break;
     default:
-        return fail(failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, "
+        return api_fail(failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, "
                     "application/yaml, application/vnd.kubernetes.protobuf");
     }
     if (error == -ENOMEM)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (error) {
         char text[DIAG_TEXT_MAX * 2];
-        return fail_bad_request(failure, "the object provided is unrecognized (must be of type %s): couldn't get version/kind: %s", request->kind ? request->kind->kind : "",
+        return api_fail_bad_request(failure, "the object provided is unrecognized (must be of type %s): couldn't get version/kind: %s", request->kind ? request->kind->kind : "",
                                 diag_format(&diag, text, sizeof text));
     }
     return 0;

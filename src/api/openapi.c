@@ -39,23 +39,23 @@ static int make_index(struct api *api) {
     return api->openapi_hashes ? 0 : -ENOMEM;
 }
 
-void serve_openapi_index(struct request *request) {
+void api_serve_openapi_index(struct request *request) {
     struct api *api = request->api;
     if (!api->openapi_hashes && make_index(api)) {
         struct api_failure failure;
-        fail_no_memory(&failure);
-        respond_failure(request, &failure);
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
         return;
     }
-    respond_json(request, 200, slice_of(api->openapi_hashes));
+    api_respond_json(request, 200, slice_of(api->openapi_hashes));
 }
 
-void serve_openapi_v3(struct request *request) {
+void api_serve_openapi_v3(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * MIB);
     if (kube_openapi_v3(slice_of(request->route.group), slice_of(request->route.version), &out) || !out.len) {
-        respond_unknown_path(request);
+        api_respond_unknown_path(request);
         return;
     }
     const struct http_field fields[] = {{"Cache-Control", "public, immutable"}, {"Vary", "Accept"}, {NULL, NULL}};
-    http_respond(request->exchange, 200, "application/json", buffer_slice(&out), request_query(request, "hash") ? fields : NULL);
+    http_respond(request->exchange, 200, "application/json", buffer_slice(&out), api_request_query(request, "hash") ? fields : NULL);
 }

@@ -5,10 +5,10 @@
 
 static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
     if (error == -ENOMEM)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (error == -ENOENT)
-        return fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request: %s", diag->message);
-    return fail_bad_request(failure, "error decoding patch: %s", diag->message);
+        return api_fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request: %s", diag->message);
+    return api_fail_bad_request(failure, "error decoding patch: %s", diag->message);
 }
 
 static int apply_to_tree(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, struct tree **ret, struct api_failure *failure) {
@@ -29,66 +29,66 @@ static int apply_to_tree(struct request *request, enum body_form form, const str
 static int create_applied(struct request *request, struct tree *applied, const char *manager, struct api_failure *failure) {
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
-    int code = apply_patch(request, NULL, applied, manager, true, &tree, failure);
+    int code = api_apply_patch(request, NULL, applied, manager, true, &tree, failure);
     if (!code)
-        code = decode_body(request, tree, &object, failure);
+        code = api_decode_body(request, tree, &object, failure);
     if (code)
         return code;
-    const struct write_options options = {.dry_run = request_dry_run(request)};
+    const struct write_options options = {.dry_run = api_request_dry_run(request)};
     request->success_code = 201;
-    return write_create(request->api, object, &options, answer_written, request, failure);
+    return api_write_create(request->api, object, &options, api_answer_written, request, failure);
 }
 
 static int update_patched(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, const char *manager,
                           struct api_failure *failure) {
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
-    int code = form == BODY_APPLY ? apply_patch(request, old, patch, manager, request_flag(request, "force"), &tree, failure)
+    int code = form == BODY_APPLY ? api_apply_patch(request, old, patch, manager, api_request_flag(request, "force"), &tree, failure)
                                   : apply_to_tree(request, form, old, patch, &tree, failure);
     if (!code)
-        code = decode_body(request, tree, &object, failure);
+        code = api_decode_body(request, tree, &object, failure);
     if (code)
         return code;
-    const struct write_options options = {.dry_run = request_dry_run(request), .status = !strcmp(request->route.subresource, "status")};
-    return write_update(request->api, object, &options, answer_written, request, failure);
+    const struct write_options options = {.dry_run = api_request_dry_run(request), .status = !strcmp(request->route.subresource, "status")};
+    return api_write_update(request->api, object, &options, api_answer_written, request, failure);
 }
 
 static int patch(struct request *request, enum body_form form, struct tree *tree, struct api_failure *failure) {
-    const char *manager = request_query(request, "fieldManager");
+    const char *manager = api_request_query(request, "fieldManager");
     if (form == BODY_APPLY && (!manager || !*manager))
-        return fail_bad_request(failure, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
-    CLEANUP(kube_object_unrefp) struct kube_object *old = stored_get(request->api, request->kind, request->route.namespace, request->route.name);
+        return api_fail_bad_request(failure, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
+    CLEANUP(kube_object_unrefp) struct kube_object *old = api_stored_get(request->api, request->kind, request->route.namespace, request->route.name);
     if (old)
         return update_patched(request, form, old, tree, manager, failure);
     if (form == BODY_APPLY && !*request->route.subresource)
         return create_applied(request, tree, manager, failure);
-    return fail_not_found(failure, request->kind, request->route.name);
+    return api_fail_not_found(failure, request->kind, request->route.name);
 }
 
 static void on_patch_body(void *userdata, struct http_exchange *exchange, struct slice body) {
     struct request *request = userdata;
     struct api_failure failure;
     struct tree *tree = NULL;
-    enum body_form form = body_form_of(http_header(exchange, "Content-Type"));
+    enum body_form form = api_body_form_of(http_header(exchange, "Content-Type"));
     bool known = form == BODY_JSON_PATCH || form == BODY_MERGE_PATCH || form == BODY_STRATEGIC_PATCH || form == BODY_APPLY;
-    int code = known ? body_parse(request, body, &tree, &failure)
-                     : fail(&failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: "
+    int code = known ? api_body_parse(request, body, &tree, &failure)
+                     : api_fail(&failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: "
                             "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml");
     if (!code && form != BODY_JSON_PATCH && tree->type != TREE_MAP)
-        code = fail_bad_request(&failure, "error decoding patch: an object is expected, not a JSON %s", tree_type_name(tree));
-    if (!code && is_scale(request)) {
-        serve_scale_patch(request, tree, form);
+        code = api_fail_bad_request(&failure, "error decoding patch: an object is expected, not a JSON %s", tree_type_name(tree));
+    if (!code && api_is_scale(request)) {
+        api_serve_scale_patch(request, tree, form);
         return;
     }
-    request_hold(request);
+    api_request_hold(request);
     if (!code)
         code = patch(request, form, tree, &failure);
     if (code) {
-        respond_failure(request, &failure);
-        request_release(request);
+        api_respond_failure(request, &failure);
+        api_request_release(request);
     }
 }
 
-void serve_patch(struct request *request) {
+void api_serve_patch(struct request *request) {
     http_read_body(request->exchange, API_BODY_BYTES_MAX, on_patch_body, request);
 }

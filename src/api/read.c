@@ -9,9 +9,9 @@
 
 /* --- selection --- */
 
-int selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure) {
+int api_selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
-    const char *labels = request_query(request, "labelSelector"), *fields = request_query(request, "fieldSelector");
+    const char *labels = api_request_query(request, "labelSelector"), *fields = api_request_query(request, "fieldSelector");
     *ret = (struct selection){.kind = request->kind, .namespace = request->route.namespace};
     int error = 0;
     if (labels && *labels)
@@ -19,11 +19,11 @@ int selection_of_request(struct request *request, struct selection *ret, struct 
     if (!error && fields && *fields)
         error = kube_field_selector_parse(request->kind, request->arena, slice_of(fields), &ret->fields, &diag);
     if (error)
-        return fail_bad_request(failure, "%s", diag.message);
+        return api_fail_bad_request(failure, "%s", diag.message);
     return 0;
 }
 
-bool selection_matches(const struct selection *selection, struct store_object *stored) {
+bool api_selection_matches(const struct selection *selection, struct store_object *stored) {
     if (!selection->labels && !selection->fields)
         return true;
     const struct kube_object *object = api_decode(stored);
@@ -36,34 +36,34 @@ bool selection_matches(const struct selection *selection, struct store_object *s
 
 /* --- get --- */
 
-int object_answer(const struct request *request, struct store_object *stored, struct buffer *out) {
+int api_object_answer(const struct request *request, struct store_object *stored, struct buffer *out) {
     if (request->table == TABLE_NONE) {
         buffer_append_slice(out, stored->value);
         return buffer_append_text(out, "\n");
     }
-    table_begin(request, request->kind, stored->revision, NULL, out);
-    table_row(request, stored, true, out);
-    table_end(out);
+    api_table_begin(request, request->kind, stored->revision, NULL, out);
+    api_table_row(request, stored, true, out);
+    api_table_end(out);
     return buffer_error(out);
 }
 
-void serve_get(struct request *request) {
+void api_serve_get(struct request *request) {
     const struct api_route *route = &request->route;
     struct api_failure failure;
     CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get(request->api->store, kind_slice(request->kind), slice_of(route->namespace), slice_of(route->name));
+    struct store_object *stored = store_get(request->api->store, api_kind_slice(request->kind), slice_of(route->namespace), slice_of(route->name));
     if (!stored) {
-        fail_not_found(&failure, request->kind, route->name);
-        respond_failure(request, &failure);
+        api_fail_not_found(&failure, request->kind, route->name);
+        api_respond_failure(request, &failure);
         return;
     }
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
-    if (object_answer(request, stored, &out)) {
-        fail_no_memory(&failure);
-        respond_failure(request, &failure);
+    if (api_object_answer(request, stored, &out)) {
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
         return;
     }
-    respond_json(request, 200, buffer_slice(&out));
+    api_respond_json(request, 200, buffer_slice(&out));
 }
 
 /* --- list --- */
@@ -80,14 +80,14 @@ struct listing {
 
 static bool put_item(void *userdata, struct store_object *stored) {
     struct listing *list = userdata;
-    if (!selection_matches(&list->selection, stored))
+    if (!api_selection_matches(&list->selection, stored))
         return true;
     if (list->limit && list->count == list->limit) {
         list->more = true;
         return false;
     }
     if (list->request->table != TABLE_NONE) {
-        table_row(list->request, stored, list->count == 0, list->out);
+        api_table_row(list->request, stored, list->count == 0, list->out);
     } else {
         buffer_append_text(list->out, list->count ? "," : "");
         buffer_append_slice(list->out, stored->value);
@@ -131,16 +131,16 @@ static int read_token(struct request *request, const char *token, struct positio
 
 /* The revision the client asks for; 0 when it does not care. */
 static int read_revision(struct request *request, struct api_failure *failure, uint64_t *ret) {
-    const char *text = request_query(request, "resourceVersion");
+    const char *text = api_request_query(request, "resourceVersion");
     *ret = 0;
     if (!text || !*text)
         return 0;
     if (slice_parse_u64(slice_of(text), UINT64_MAX, ret))
-        return fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", text);
+        return api_fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", text);
     uint64_t newest = store_revision(request->api->store);
-    const char *match = request_query(request, "resourceVersionMatch");
+    const char *match = api_request_query(request, "resourceVersionMatch");
     if (*ret > newest) {
-        fail(failure, 504, "Timeout", "Too large resource version: %" PRIu64 ", current: %" PRIu64, *ret, newest);
+        api_fail(failure, 504, "Timeout", "Too large resource version: %" PRIu64 ", current: %" PRIu64, *ret, newest);
         if (failure) {
             failure->retry_after_s = 1;
             diag_cause(&failure->diag, "ResourceVersionTooLarge", "", "Too large resource version");
@@ -148,50 +148,50 @@ static int read_revision(struct request *request, struct api_failure *failure, u
         return 504;
     }
     if (match && !strcmp(match, "Exact") && *ret != newest)
-        return fail(failure, 410, "Expired", "The provided resource version is too old: only the newest, %" PRIu64 ", can be listed exactly.", newest);
+        return api_fail(failure, 410, "Expired", "The provided resource version is too old: only the newest, %" PRIu64 ", can be listed exactly.", newest);
     return 0;
 }
 
 static int read_list(struct request *request, struct listing *list, struct position *position, struct api_failure *failure) {
     uint64_t wanted;
-    int code = selection_of_request(request, &list->selection, failure);
+    int code = api_selection_of_request(request, &list->selection, failure);
     if (!code)
         code = read_revision(request, failure, &wanted);
     if (code)
         return code;
-    const char *limit = request_query(request, "limit"), *token = request_query(request, "continue");
+    const char *limit = api_request_query(request, "limit"), *token = api_request_query(request, "continue");
     if (limit && *limit && slice_parse_u64(slice_of(limit), INT64_MAX, &list->limit))
-        return fail_bad_request(failure, "invalid limit: \"%.64s\" is not a number", limit);
+        return api_fail_bad_request(failure, "invalid limit: \"%.64s\" is not a number", limit);
     if (list->limit)
         list->limit = MIN(list->limit, API_LIST_ITEMS_MAX);
     *position = (struct position){.revision = store_revision(request->api->store)};
     if (token && *token && read_token(request, token, position))
-        return fail_bad_request(failure, "continue key is not valid: it is not one that this server gave out");
+        return api_fail_bad_request(failure, "continue key is not valid: it is not one that this server gave out");
     return 0;
 }
 
 static void put_items(struct request *request, struct listing *list, const struct position *position) {
     struct slice namespace = *request->route.namespace ? slice_of(request->route.namespace) : (struct slice){NULL, 0};
-    store_list(request->api->store, kind_slice(request->kind), namespace, position->namespace, position->name, put_item, list);
+    store_list(request->api->store, api_kind_slice(request->kind), namespace, position->namespace, position->name, put_item, list);
 }
 
-void serve_list(struct request *request) {
+void api_serve_list(struct request *request) {
     struct api_failure failure;
     CLEANUP(buffer_deinit) struct buffer items = BUFFER_INIT(API_ANSWER_BYTES_MAX);
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
     struct listing list = {.request = request, .out = &items};
     struct position position;
     if (read_list(request, &list, &position, &failure)) {
-        respond_failure(request, &failure);
+        api_respond_failure(request, &failure);
         return;
     }
     put_items(request, &list, &position);
     const char *token = list.more ? make_token(request->arena, position.revision, list.last) : NULL;
     store_object_unref(list.last);
     if (request->table != TABLE_NONE) {
-        table_begin(request, request->kind, position.revision, token, &out);
+        api_table_begin(request, request->kind, position.revision, token, &out);
         buffer_append_slice(&out, buffer_slice(&items));
-        table_end(&out);
+        api_table_end(&out);
     } else {
         buffer_printf(&out, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", request->kind->kind,
                       kube_kind_api_version(request->kind), position.revision);
@@ -202,9 +202,9 @@ void serve_list(struct request *request) {
         buffer_append_text(&out, "]}\n");
     }
     if (buffer_error(&items) || buffer_error(&out)) {
-        fail(&failure, 413, "RequestEntityTooLarge", "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
-        respond_failure(request, &failure);
+        api_fail(&failure, 413, "RequestEntityTooLarge", "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
+        api_respond_failure(request, &failure);
         return;
     }
-    respond_json(request, 200, buffer_slice(&out));
+    api_respond_json(request, 200, buffer_slice(&out));
 }

@@ -77,7 +77,7 @@ static answer_fn *find(const struct request *request) {
     return NULL;
 }
 
-bool is_review(const struct request *request) {
+bool api_is_review(const struct request *request) {
     return find(request) != NULL;
 }
 
@@ -86,25 +86,25 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
     struct request *request = userdata;
     struct api_failure failure;
     struct tree *asked = NULL;
-    if (body_parse(request, body, &asked, &failure)) {
-        respond_failure(request, &failure);
+    if (api_body_parse(request, body, &asked, &failure)) {
+        api_respond_failure(request, &failure);
         return;
     }
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     if (find(request)(request, asked, &out)) {
-        fail_no_memory(&failure);
-        respond_failure(request, &failure);
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
         return;
     }
-    respond_json(request, 201, buffer_slice(&out));
+    api_respond_json(request, 201, buffer_slice(&out));
 }
 
-void serve_review(struct request *request) {
+void api_serve_review(struct request *request) {
     if (!strcmp(request->verb, "create")) {
         http_read_body(request->exchange, API_BODY_BYTES_MAX, on_body, request);
         return;
     }
     struct api_failure failure;
-    fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
-    respond_failure(request, &failure);
+    api_fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    api_respond_failure(request, &failure);
 }

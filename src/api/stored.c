@@ -12,11 +12,11 @@
 #define METADATA "\"metadata\":{"
 #define VERSION "\"resourceVersion\":\""
 
-struct slice kind_slice(const struct kube_kind *kind) {
+struct slice api_kind_slice(const struct kube_kind *kind) {
     return slice_of(kube_kind_key(kind));
 }
 
-int stored_stamp_value(struct slice value, uint64_t revision, struct buffer *out) {
+int api_stored_stamp_value(struct slice value, uint64_t revision, struct buffer *out) {
     ptrdiff_t at = slice_find(value, SLICE(METADATA));
     if (at < 0)
         return -EINVAL;
@@ -33,12 +33,12 @@ int stored_stamp_value(struct slice value, uint64_t revision, struct buffer *out
     return buffer_append_slice(out, rest);
 }
 
-int stored_stamp(void *userdata, const struct store_write *write, uint64_t revision, struct buffer *out) {
+int api_stored_stamp(void *userdata, const struct store_write *write, uint64_t revision, struct buffer *out) {
     (void)userdata;
-    return stored_stamp_value(write->value, revision, out);
+    return api_stored_stamp_value(write->value, revision, out);
 }
 
-struct slice stored_metadata(struct slice value) {
+struct slice api_stored_metadata(struct slice value) {
     ptrdiff_t at = slice_find(value, SLICE(METADATA));
     if (at < 0)
         return SLICE("{}");
@@ -79,21 +79,21 @@ struct kube_object *api_decode(struct store_object *stored) {
     return object;
 }
 
-struct kube_object *stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
+struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
     CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get_newest(api->store, kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
+    struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
     struct kube_object *object = stored ? api_decode(stored) : NULL;
     return object ? kube_object_ref(object) : NULL;
 }
 
 struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
-    return stored_get(api, kind, namespace, name);
+    return api_stored_get(api, kind, namespace, name);
 }
 
-void stored_set_cache(struct api *api, struct kube_object *object) {
+void api_stored_set_cache(struct api *api, struct kube_object *object) {
     const struct kube_object_meta *metadata = object->metadata;
     CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get_newest(api->store, kind_slice(object->kind), slice_of(metadata->namespace), slice_of(metadata->name));
+    struct store_object *stored = store_get_newest(api->store, api_kind_slice(object->kind), slice_of(metadata->namespace), slice_of(metadata->name));
     if (!stored || stored->cache)
         return;
     stored->cache = kube_object_ref(object);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 static void respond_created_status(struct request *request) {
-    respond_json(request, 201, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"code\":201}\n"));
+    api_respond_json(request, 201, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"code\":201}\n"));
 }
 
 static void answer_status(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
@@ -13,48 +13,48 @@ static void answer_status(void *userdata, const struct api_failure *failure, str
     (void)json;
     struct request *request = userdata;
     if (failure)
-        respond_failure(request, failure);
+        api_respond_failure(request, failure);
     else
         respond_created_status(request);
-    request_release(request);
+    api_request_release(request);
 }
 
 static void finish(struct request *request, int code, const struct api_failure *failure) {
     if (!code)
         return;
-    respond_failure(request, failure);
-    request_release(request);
+    api_respond_failure(request, failure);
+    api_request_release(request);
 }
 
 static void respond_method(struct request *request) {
     struct api_failure failure;
-    fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
-    respond_failure(request, &failure);
+    api_fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    api_respond_failure(request, &failure);
 }
 
 /* --- status --- */
 
 static void serve_status(struct request *request) {
     if (!strcmp(request->verb, "get"))
-        serve_get(request);
+        api_serve_get(request);
     else if (!strcmp(request->verb, "update"))
-        serve_update(request);
+        api_serve_update(request);
     else if (!strcmp(request->verb, "patch"))
-        serve_patch(request);
+        api_serve_patch(request);
     else
         respond_method(request);
 }
 
 static void serve_finalize(struct request *request) {
     if (!strcmp(request->verb, "update"))
-        serve_update(request);
+        api_serve_update(request);
     else
         respond_method(request);
 }
 
 /* --- scale --- */
 
-bool is_scale(const struct request *request) {
+bool api_is_scale(const struct request *request) {
     return !strcmp(request->route.subresource, "scale");
 }
 
@@ -115,10 +115,10 @@ static void answer_scale(void *userdata, const struct api_failure *failure, stru
     (void)json;
     struct request *request = userdata;
     if (failure)
-        respond_failure(request, failure);
+        api_respond_failure(request, failure);
     else
-        respond_tree(request, 200, make_scale(request->arena, object));
-    request_release(request);
+        api_respond_tree(request, 200, make_scale(request->arena, object));
+    api_request_release(request);
 }
 
 /* Sets the object's replicas to what the scale says. */
@@ -126,7 +126,7 @@ static int write_scale(struct request *request, struct kube_object *old, const s
     const struct tree *replicas = tree_path(scale, "spec.replicas");
     const char *version = tree_text_or(tree_path(scale, "metadata.resourceVersion"), NULL);
     if (replicas && (replicas->type != TREE_INT || replicas->integer < 0 || replicas->integer > INT32_MAX))
-        return fail_field(failure, old, "FieldValueInvalid", "spec.replicas", "Invalid value: must be a whole number greater than or equal to 0");
+        return api_fail_field(failure, old, "FieldValueInvalid", "spec.replicas", "Invalid value: must be a whole number greater than or equal to 0");
     struct arena *arena = request->arena;
     struct tree *tree = kube_encode_tree(old, arena), *spec = tree ? tree_find(tree, "spec") : NULL;
     struct tree *metadata = tree ? tree_find(tree, "metadata") : NULL;
@@ -136,27 +136,27 @@ static int write_scale(struct request *request, struct kube_object *old, const s
     struct kube_object *object = NULL;
     struct diag diag = DIAG_INIT;
     if (error || kube_decode_tree(old->kind, tree, KUBE_LENIENT, &object, &diag))
-        return fail_no_memory(failure);
-    const struct write_options options = {.dry_run = request_dry_run(request)};
-    return write_update(request->api, object, &options, answer_scale, request, failure);
+        return api_fail_no_memory(failure);
+    const struct write_options options = {.dry_run = api_request_dry_run(request)};
+    return api_write_update(request->api, object, &options, answer_scale, request, failure);
 }
 
 static struct kube_object *find_object(struct request *request) {
-    struct kube_object *object = stored_get(request->api, request->kind, request->route.namespace, request->route.name);
+    struct kube_object *object = api_stored_get(request->api, request->kind, request->route.namespace, request->route.name);
     struct api_failure failure;
     if (!object) {
-        fail_not_found(&failure, request->kind, request->route.name);
-        respond_failure(request, &failure);
+        api_fail_not_found(&failure, request->kind, request->route.name);
+        api_respond_failure(request, &failure);
     }
     return object;
 }
 
-void serve_scale_patch(struct request *request, struct tree *patch, enum body_form form) {
+void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form) {
     struct api_failure failure;
     CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
     if (!old)
         return;
-    request_hold(request);
+    api_request_hold(request);
     struct diag diag = DIAG_INIT;
     struct tree *scale = make_scale(request->arena, old), *patched = NULL;
     int error = scale ? 0 : -ENOMEM;
@@ -164,7 +164,7 @@ void serve_scale_patch(struct request *request, struct tree *patch, enum body_fo
         error = tree_json_patch(request->arena, scale, patch, &patched, &diag);
     else if (!error)
         patched = tree_merge_patch(request->arena, scale, patch);
-    int code = error == -ENOMEM || (!error && !patched) ? fail_no_memory(&failure) : error ? fail_bad_request(&failure, "error decoding patch: %s", diag.message) : 0;
+    int code = error == -ENOMEM || (!error && !patched) ? api_fail_no_memory(&failure) : error ? api_fail_bad_request(&failure, "error decoding patch: %s", diag.message) : 0;
     finish(request, code ? code : write_scale(request, old, patched, &failure), &failure);
 }
 
@@ -176,20 +176,20 @@ static void on_scale_body(void *userdata, struct http_exchange *exchange, struct
     CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
     if (!old)
         return;
-    request_hold(request);
-    int code = body_parse(request, body, &scale, &failure);
+    api_request_hold(request);
+    int code = api_body_parse(request, body, &scale, &failure);
     finish(request, code ? code : write_scale(request, old, scale, &failure), &failure);
 }
 
 static void serve_scale(struct request *request) {
     if (!strcmp(request->verb, "patch")) {
-        serve_patch(request);
+        api_serve_patch(request);
     } else if (!strcmp(request->verb, "update")) {
         http_read_body(request->exchange, API_BODY_BYTES_MAX, on_scale_body, request);
     } else if (!strcmp(request->verb, "get")) {
         CLEANUP(kube_object_unrefp) struct kube_object *object = find_object(request);
         if (object)
-            respond_tree(request, 200, make_scale(request->arena, object));
+            api_respond_tree(request, 200, make_scale(request->arena, object));
     } else {
         respond_method(request);
     }
@@ -201,15 +201,15 @@ static int bind_pod(struct request *request, const struct kube_object *old, cons
     if (old->pod->spec.node_name && *old->pod->spec.node_name) {
         char why[600];
         snprintf(why, sizeof why, "pod %s is already assigned to node \"%s\"", old->metadata->name, old->pod->spec.node_name);
-        return fail_conflict(failure, &kube_kind_pod, old->metadata->name, why);
+        return api_fail_conflict(failure, &kube_kind_pod, old->metadata->name, why);
     }
     struct kube_object *object = kube_object_copy(old);
     if (!object || !(object->pod->spec.node_name = arena_strdup(object->arena, node))) {
         kube_object_unref(object);
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     }
-    const struct write_options options = {.dry_run = request_dry_run(request), .whole = true, .bind = true};
-    return write_update(request->api, object, &options, answer_status, request, failure);
+    const struct write_options options = {.dry_run = api_request_dry_run(request), .whole = true, .bind = true};
+    return api_write_update(request->api, object, &options, answer_status, request, failure);
 }
 
 static void on_binding_body(void *userdata, struct http_exchange *exchange, struct slice body) {
@@ -220,11 +220,11 @@ static void on_binding_body(void *userdata, struct http_exchange *exchange, stru
     CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
     if (!old)
         return;
-    request_hold(request);
-    int code = body_parse(request, body, &binding, &failure);
+    api_request_hold(request);
+    int code = api_body_parse(request, body, &binding, &failure);
     const char *node = code ? "" : tree_text_or(tree_path(binding, "target.name"), "");
     if (!code && !*node)
-        code = fail_field(&failure, old, "FieldValueRequired", "target.name", "Required value");
+        code = api_fail_field(&failure, old, "FieldValueRequired", "target.name", "Required value");
     finish(request, code ? code : bind_pod(request, old, node, &failure), &failure);
 }
 
@@ -235,16 +235,16 @@ static void on_eviction_body(void *userdata, struct http_exchange *exchange, str
     struct request *request = userdata;
     struct api_failure failure;
     struct tree *eviction = NULL;
-    request_hold(request);
-    int code = body_parse(request, body, &eviction, &failure);
+    api_request_hold(request);
+    int code = api_body_parse(request, body, &eviction, &failure);
     if (!code) {
         const struct tree *given = tree_find(eviction, "deleteOptions");
         const struct api_delete_options options = {
             .grace_seconds = tree_int_or(tree_find(given, "gracePeriodSeconds"), -1),
             .uid = tree_text_or(tree_path(given, "preconditions.uid"), NULL),
-            .dry_run = request_dry_run(request) || tree_count(tree_find(given, "dryRun")),
+            .dry_run = api_request_dry_run(request) || tree_count(tree_find(given, "dryRun")),
         };
-        code = write_delete(request->api, &kube_kind_pod, request->route.namespace, request->route.name, &options, answer_status, request, &failure);
+        code = api_write_delete(request->api, &kube_kind_pod, request->route.namespace, request->route.name, &options, answer_status, request, &failure);
     }
     finish(request, code, &failure);
 }
@@ -269,13 +269,13 @@ static void on_token_stored(void *userdata, int error) {
                   "\"expirationSeconds\":%" PRId64 "},\"status\":{\"token\":\"%s\",\"expirationTimestamp\":\"%s\"}}\n",
                   request->route.name, request->route.namespace, answer->expires_s - loop_wall_ns(request->api->loop) / 1000000000, answer->token, expires);
     if (error) {
-        fail_store(&failure, error, request->kind, request->route.name);
-        respond_failure(request, &failure);
+        api_fail_store(&failure, error, request->kind, request->route.name);
+        api_respond_failure(request, &failure);
     } else {
-        respond_json(request, 201, buffer_slice(&out));
+        api_respond_json(request, 201, buffer_slice(&out));
     }
     free(answer);
-    request_release(request);
+    api_request_release(request);
 }
 
 static int make_token(struct request *request, int64_t seconds, struct api_failure *failure) {
@@ -285,7 +285,7 @@ static int make_token(struct request *request, int64_t seconds, struct api_failu
     struct token_answer *answer = calloc(1, sizeof *answer);
     if (!user || !group || !answer) {
         free(answer);
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     }
     answer->request = request;
     answer->expires_s = loop_wall_ns(request->api->loop) / 1000000000 + MIN(MAX(seconds, 600), 86400 * 365);
@@ -294,7 +294,7 @@ static int make_token(struct request *request, int64_t seconds, struct api_failu
     if (!error)
         return 0;
     free(answer);
-    return fail_store(failure, error, request->kind, route->name);
+    return api_fail_store(failure, error, request->kind, route->name);
 }
 
 static void on_token_body(void *userdata, struct http_exchange *exchange, struct slice body) {
@@ -305,8 +305,8 @@ static void on_token_body(void *userdata, struct http_exchange *exchange, struct
     CLEANUP(kube_object_unrefp) struct kube_object *account = find_object(request);
     if (!account)
         return;
-    request_hold(request);
-    int code = body_parse(request, body, &tree, &failure);
+    api_request_hold(request);
+    int code = api_body_parse(request, body, &tree, &failure);
     finish(request, code ? code : make_token(request, tree_int_or(tree_path(tree, "spec.expirationSeconds"), 3600), &failure), &failure);
 }
 
@@ -317,9 +317,9 @@ static void serve_node(struct request *request) {
     if (!pod)
         return;
     if (!strcmp(request->route.subresource, "log"))
-        serve_log(request, pod);
+        api_serve_log(request, pod);
     else
-        serve_tunnel(request, pod);
+        api_serve_tunnel(request, pod);
 }
 
 /* --- the table --- */
@@ -350,7 +350,7 @@ static bool has_subresource(const struct kube_kind *kind, const char *name, cons
     return !strcmp(name, "status") ? kind->has_status : kind->has_scale;
 }
 
-void serve_subresource(struct request *request) {
+void api_serve_subresource(struct request *request) {
     for (size_t i = 0; i < ARRAY_LEN(subresources); i++) {
         if (strcmp(subresources[i].name, request->route.subresource) || !has_subresource(request->kind, subresources[i].name, subresources[i].kind))
             continue;
@@ -362,5 +362,5 @@ void serve_subresource(struct request *request) {
             respond_method(request);
         return;
     }
-    respond_unknown_path(request);
+    api_respond_unknown_path(request);
 }

@@ -6,8 +6,8 @@ static const char *table_version(const struct request *request) {
     return request->table == TABLE_V1BETA1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1";
 }
 
-enum table_include table_include_of(const struct request *request) {
-    const char *include = request_query(request, "includeObject");
+enum table_include api_table_include_of(const struct request *request) {
+    const char *include = api_request_query(request, "includeObject");
     if (include && !strcmp(include, "None"))
         return INCLUDE_NONE;
     return include && !strcmp(include, "Object") ? INCLUDE_OBJECT : INCLUDE_METADATA;
@@ -24,7 +24,7 @@ static void put_column(struct buffer *out, const struct kube_column *column) {
     buffer_printf(out, "\"priority\":%d}", column->priority);
 }
 
-void table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out) {
+void api_table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out) {
     buffer_printf(out, "{\"kind\":\"Table\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", table_version(request), revision);
     if (continue_token)
         buffer_printf(out, ",\"continue\":\"%s\"", continue_token);
@@ -47,21 +47,21 @@ static void put_cells(const struct request *request, struct store_object *stored
     arena_free(arena);
 }
 
-void table_row(const struct request *request, struct store_object *stored, bool first, struct buffer *out) {
+void api_table_row(const struct request *request, struct store_object *stored, bool first, struct buffer *out) {
     buffer_append_text(out, first ? "{\"cells\":" : ",{\"cells\":");
     put_cells(request, stored, out);
-    enum table_include include = table_include_of(request);
+    enum table_include include = api_table_include_of(request);
     if (include == INCLUDE_OBJECT) {
         buffer_append_text(out, ",\"object\":");
         buffer_append_slice(out, stored->value);
     } else if (include == INCLUDE_METADATA) {
         buffer_printf(out, ",\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"%s\",\"metadata\":", table_version(request));
-        buffer_append_slice(out, stored_metadata(stored->value));
+        buffer_append_slice(out, api_stored_metadata(stored->value));
         buffer_append_text(out, "}");
     }
     buffer_append_text(out, "}");
 }
 
-void table_end(struct buffer *out) {
+void api_table_end(struct buffer *out) {
     buffer_append_text(out, "]}\n");
 }

@@ -29,7 +29,7 @@ static void tunnel_free(struct tunnel *tunnel) {
     http_stream_free(tunnel->stream);
     request->on_gone = NULL;
     free(tunnel);
-    request_release(request);
+    api_request_release(request);
 }
 
 static struct http_client *node_client(struct api *api) {
@@ -53,7 +53,7 @@ static const char *only_container(const struct kube_pod *pod, struct api_failure
     CLEANUP(buffer_deinit) struct buffer names = BUFFER_INIT(512);
     for (size_t i = 0; i < pod->spec.containers.count; i++)
         buffer_printf(&names, "%s%s", i ? " " : "", pod->spec.containers.items[i].name);
-    fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: [%s]", pod->metadata.name, names.data ? names.data : "");
+    api_fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: [%s]", pod->metadata.name, names.data ? names.data : "");
     return NULL;
 }
 
@@ -68,12 +68,12 @@ static bool has_container(const struct kube_pod *pod, const char *name) {
 }
 
 static const char *choose_container(struct request *request, const struct kube_pod *pod, struct api_failure *failure) {
-    const char *name = request_query(request, "container");
+    const char *name = api_request_query(request, "container");
     if (!name || !*name)
         return only_container(pod, failure);
     if (has_container(pod, name))
         return name;
-    fail_bad_request(failure, "container %.100s is not valid for pod %s", name, pod->metadata.name);
+    api_fail_bad_request(failure, "container %.100s is not valid for pod %s", name, pod->metadata.name);
     return NULL;
 }
 
@@ -104,21 +104,21 @@ static char *check(struct request *request, const struct kube_pod *pod, const ch
     const char *container = choose_container(request, pod, &failure);
     char *target = container ? node_target(request, verb, container) : NULL;
     if (container && (!pod->spec.node_name || !*pod->spec.node_name))
-        fail_bad_request(&failure, "pod %s does not have a host assigned", request->route.name);
+        api_fail_bad_request(&failure, "pod %s does not have a host assigned", request->route.name);
     else if (container && !target)
-        fail_no_memory(&failure);
+        api_fail_no_memory(&failure);
     else if (container && !node_client(request->api))
-        fail(&failure, 503, "ServiceUnavailable", "this API server has no node to ask");
+        api_fail(&failure, 503, "ServiceUnavailable", "this API server has no node to ask");
     else if (container)
         return target;
-    respond_failure(request, &failure);
+    api_respond_failure(request, &failure);
     return NULL;
 }
 
 static void respond_node_lost(struct request *request, int error) {
     struct api_failure failure;
-    fail(&failure, 503, "ServiceUnavailable", "the node does not answer: %s; `tidemill status` tells whether it runs", strerror(-error));
-    respond_failure(request, &failure);
+    api_fail(&failure, 503, "ServiceUnavailable", "the node does not answer: %s; `tidemill status` tells whether it runs", strerror(-error));
+    api_respond_failure(request, &failure);
 }
 
 /* --- the node's answer passed on --- */
@@ -172,7 +172,7 @@ static struct tunnel *tunnel_new(struct request *request) {
     if (!tunnel)
         return NULL;
     tunnel->request = request;
-    request_hold(request);
+    api_request_hold(request);
     request->extra = tunnel;
     request->on_gone = on_gone;
     loop_timer_init(&tunnel->pump, request->api->loop, NULL, tunnel);
@@ -183,13 +183,13 @@ static struct tunnel *tunnel_new(struct request *request) {
 /* A failed start. */
 static void give_up(struct tunnel *tunnel, int error) {
     struct request *request = tunnel->request;
-    request_hold(request);
+    api_request_hold(request);
     tunnel_free(tunnel);
     respond_node_lost(request, error);
-    request_release(request);
+    api_request_release(request);
 }
 
-void serve_log(struct request *request, struct kube_object *pod) {
+void api_serve_log(struct request *request, struct kube_object *pod) {
     static const struct http_stream_handlers handlers = {.on_head = on_log_head, .on_data = on_log_data, .on_end = on_log_end};
     char *target = check(request, pod->pod, "containerLogs");
     if (!target)
@@ -312,12 +312,12 @@ static int send_upgrade(struct tunnel *tunnel, const char *target) {
     return http_client_upgrade(request->api->node, &options, &handlers, tunnel, &tunnel->upstream);
 }
 
-void serve_tunnel(struct request *request, struct kube_object *pod) {
+void api_serve_tunnel(struct request *request, struct kube_object *pod) {
     if (!websocket_is_upgrade(request->exchange)) {
         struct api_failure failure;
-        fail_bad_request(&failure, "%s needs a WebSocket connection (v5.channel.k8s.io or v4.channel.k8s.io), as kubectl 1.30 and later make; SPDY is not supported",
+        api_fail_bad_request(&failure, "%s needs a WebSocket connection (v5.channel.k8s.io or v4.channel.k8s.io), as kubectl 1.30 and later make; SPDY is not supported",
                          request->route.subresource);
-        respond_failure(request, &failure);
+        api_respond_failure(request, &failure);
         return;
     }
     char *target = check(request, pod->pod, request->route.subresource);
@@ -331,7 +331,7 @@ void serve_tunnel(struct request *request, struct kube_object *pod) {
         respond_node_lost(request, error);
 }
 
-void tunnels_end(struct api *api) {
+void api_tunnels_end(struct api *api) {
     LIST_FOREACH(node, &api->tunnels) {
         struct tunnel *tunnel = CONTAINER_OF(node, struct tunnel, node);
         if (!tunnel->stream && tunnel->begun && tunnel->request->exchange)

@@ -4,34 +4,34 @@
 
 #include <stdio.h>
 
-bool request_dry_run(const struct request *request) {
-    const char *value = request_query(request, "dryRun");
+bool api_request_dry_run(const struct request *request) {
+    const char *value = api_request_query(request, "dryRun");
     return value && !strcmp(value, "All");
 }
 
-void answer_written(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
+void api_answer_written(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     struct request *request = userdata;
     if (failure)
-        respond_failure(request, failure);
+        api_respond_failure(request, failure);
     else if (!json.data)
-        respond_deleted(request, object);
+        api_respond_deleted(request, object);
     else
-        respond_json(request, request->success_code, json);
-    request_release(request);
+        api_respond_json(request, request->success_code, json);
+    api_request_release(request);
 }
 
 /* Hands the result of a write_… call on: when it was refused at once, nobody will call answer_written. */
 static void finish(struct request *request, int code, const struct api_failure *failure) {
     if (!code)
         return;
-    respond_failure(request, failure);
-    request_release(request);
+    api_respond_failure(request, failure);
+    api_request_release(request);
 }
 
 /* --- decoding --- */
 
 static enum kube_strictness strictness_of(const struct request *request) {
-    const char *value = request_query(request, "fieldValidation");
+    const char *value = api_request_query(request, "fieldValidation");
     if (value && !strcmp(value, "Strict"))
         return KUBE_STRICT;
     return value && !strcmp(value, "Ignore") ? KUBE_LENIENT : KUBE_WARN;
@@ -49,11 +49,11 @@ static int check_type(struct request *request, const struct tree *tree, struct a
     const char *version = tree_text_or(tree_find(tree, "apiVersion"), ""), *kind = tree_text_or(tree_find(tree, "kind"), "");
     const char *expected = kube_kind_api_version(request->kind);
     if (tree->type != TREE_MAP)
-        return fail_bad_request(failure, "the body must be an object of kind %s, not a JSON %s", request->kind->kind, tree_type_name(tree));
+        return api_fail_bad_request(failure, "the body must be an object of kind %s, not a JSON %s", request->kind->kind, tree_type_name(tree));
     if (*version && strcmp(version, expected))
-        return fail_bad_request(failure, "the API version in the data (%.100s) does not match the expected API version (%s)", version, expected);
+        return api_fail_bad_request(failure, "the API version in the data (%.100s) does not match the expected API version (%s)", version, expected);
     if (*kind && strcmp(kind, request->kind->kind))
-        return fail_bad_request(failure, "the kind in the data (%.100s) does not match the expected kind (%s)", kind, request->kind->kind);
+        return api_fail_bad_request(failure, "the kind in the data (%.100s) does not match the expected kind (%s)", kind, request->kind->kind);
     return 0;
 }
 
@@ -62,17 +62,17 @@ static int check_place(struct request *request, struct kube_object *object, stru
     const struct api_route *route = &request->route;
     const char *namespace = metadata->namespace ? metadata->namespace : "", *name = metadata->name ? metadata->name : "";
     if (request->kind->namespaced && *namespace && *route->namespace && strcmp(namespace, route->namespace))
-        return fail_bad_request(failure, "the namespace of the provided object does not match the namespace sent on the request");
+        return api_fail_bad_request(failure, "the namespace of the provided object does not match the namespace sent on the request");
     if (*route->name && *name && strcmp(name, route->name))
-        return fail_bad_request(failure, "the name of the object (%.253s) does not match the name on the URL (%.253s)", name, route->name);
+        return api_fail_bad_request(failure, "the name of the object (%.253s) does not match the name on the URL (%.253s)", name, route->name);
     metadata->namespace = request->kind->namespaced ? arena_strdup(object->arena, *route->namespace ? route->namespace : namespace) : NULL;
     if (*route->name)
         metadata->name = arena_strdup(object->arena, route->name);
     bool complete = (!request->kind->namespaced || metadata->namespace) && (!*route->name || metadata->name);
-    return complete ? 0 : fail_no_memory(failure);
+    return complete ? 0 : api_fail_no_memory(failure);
 }
 
-int decode_body(struct request *request, struct tree *tree, struct kube_object **ret, struct api_failure *failure) {
+int api_decode_body(struct request *request, struct tree *tree, struct kube_object **ret, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     const struct kube_kind *kind = request->kind;
     CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
@@ -81,9 +81,9 @@ int decode_body(struct request *request, struct tree *tree, struct kube_object *
         return code;
     int error = kube_decode_tree(kind, tree, strictness_of(request), &object, &diag);
     if (error == -ENOMEM)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (error)
-        return fail_bad_request(failure, "%s in version \"%s\" cannot be handled as a %s: %s", kind->kind, kind->version, kind->kind, diag.message);
+        return api_fail_bad_request(failure, "%s in version \"%s\" cannot be handled as a %s: %s", kind->kind, kind->version, kind->kind, diag.message);
     keep_warnings(request, &diag);
     code = check_place(request, object, failure);
     if (!code)
@@ -96,11 +96,11 @@ static struct kube_object *read_object(struct request *request, struct slice bod
     struct api_failure failure;
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
-    int code = body_parse(request, body, &tree, &failure);
+    int code = api_body_parse(request, body, &tree, &failure);
     if (!code)
-        code = decode_body(request, tree, &object, &failure);
+        code = api_decode_body(request, tree, &object, &failure);
     if (code)
-        respond_failure(request, &failure);
+        api_respond_failure(request, &failure);
     return object;
 }
 
@@ -113,13 +113,13 @@ static void on_create_body(void *userdata, struct http_exchange *exchange, struc
     struct kube_object *object = read_object(request, body);
     if (!object)
         return;
-    const struct write_options options = {.dry_run = request_dry_run(request)};
+    const struct write_options options = {.dry_run = api_request_dry_run(request)};
     request->success_code = 201;
-    request_hold(request);
-    finish(request, write_create(request->api, object, &options, answer_written, request, &failure), &failure);
+    api_request_hold(request);
+    finish(request, api_write_create(request->api, object, &options, api_answer_written, request, &failure), &failure);
 }
 
-void serve_create(struct request *request) {
+void api_serve_create(struct request *request) {
     http_read_body(request->exchange, API_BODY_BYTES_MAX, on_create_body, request);
 }
 
@@ -131,12 +131,12 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
     if (!object)
         return;
     const char *sub = request->route.subresource;
-    const struct write_options options = {.dry_run = request_dry_run(request), .status = !strcmp(sub, "status"), .whole = !strcmp(sub, "finalize")};
-    request_hold(request);
-    finish(request, write_update(request->api, object, &options, answer_written, request, &failure), &failure);
+    const struct write_options options = {.dry_run = api_request_dry_run(request), .status = !strcmp(sub, "status"), .whole = !strcmp(sub, "finalize")};
+    api_request_hold(request);
+    finish(request, api_write_update(request->api, object, &options, api_answer_written, request, &failure), &failure);
 }
 
-void serve_update(struct request *request) {
+void api_serve_update(struct request *request) {
     http_read_body(request->exchange, API_BODY_BYTES_MAX, on_update_body, request);
 }
 
@@ -153,13 +153,13 @@ static int read_grace(const char *text, int64_t *ret) {
 /* From the body (DeleteOptions), which may be empty, and the query, which loses against it. */
 static int read_delete_options(struct request *request, struct slice body, struct api_delete_options *ret, struct api_failure *failure) {
     struct tree *tree = NULL;
-    const char *grace = request_query(request, "gracePeriodSeconds");
-    *ret = (struct api_delete_options){.grace_seconds = -1, .propagation = request_query(request, "propagationPolicy"), .dry_run = request_dry_run(request)};
+    const char *grace = api_request_query(request, "gracePeriodSeconds");
+    *ret = (struct api_delete_options){.grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy"), .dry_run = api_request_dry_run(request)};
     if (grace && read_grace(grace, &ret->grace_seconds))
-        return fail_bad_request(failure, "invalid gracePeriodSeconds: \"%.40s\" is not a number of seconds", grace);
+        return api_fail_bad_request(failure, "invalid gracePeriodSeconds: \"%.40s\" is not a number of seconds", grace);
     if (!slice_trim(body).len)
         return 0;
-    int code = body_parse(request, body, &tree, failure);
+    int code = api_body_parse(request, body, &tree, failure);
     if (code)
         return code;
     ret->grace_seconds = tree_int_or(tree_find(tree, "gracePeriodSeconds"), ret->grace_seconds);
@@ -180,15 +180,15 @@ static void on_delete_body(void *userdata, struct http_exchange *exchange, struc
     struct api_failure failure;
     struct api_delete_options options;
     if (read_delete_options(request, body, &options, &failure)) {
-        respond_failure(request, &failure);
+        api_respond_failure(request, &failure);
         return;
     }
-    request_hold(request);
-    int code = write_delete(request->api, request->kind, request->route.namespace, request->route.name, &options, answer_written, request, &failure);
+    api_request_hold(request);
+    int code = api_write_delete(request->api, request->kind, request->route.namespace, request->route.name, &options, api_answer_written, request, &failure);
     finish(request, code, &failure);
 }
 
-void serve_delete(struct request *request) {
+void api_serve_delete(struct request *request) {
     http_read_body(request->exchange, API_BODY_BYTES_MAX, on_delete_body, request);
 }
 
@@ -209,11 +209,11 @@ static void collection_done(struct collection *collection) {
         return;
     struct request *request = collection->request;
     if (collection->failed)
-        respond_failure(request, &collection->failure);
+        api_respond_failure(request, &collection->failure);
     else
-        respond_json(request, 200, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\"}\n"));
+        api_respond_json(request, 200, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\"}\n"));
     free(collection);
-    request_release(request);
+    api_request_release(request);
 }
 
 static void on_one_deleted(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
@@ -229,7 +229,7 @@ static void on_one_deleted(void *userdata, const struct api_failure *failure, st
 
 static bool collect(void *userdata, struct store_object *stored) {
     struct collection *collection = userdata;
-    if (!selection_matches(&collection->selection, stored))
+    if (!api_selection_matches(&collection->selection, stored))
         return true;
     struct store_object *reference = store_object_ref(stored);
     if (!VECTOR_PUSH(&collection->objects, reference))
@@ -246,8 +246,8 @@ static void delete_all(struct collection *collection) {
         struct api_failure failure;
         collection->waiting++;
         int code = namespace && name
-                       ? write_delete(request->api, request->kind, namespace, name, &collection->options, on_one_deleted, collection, &failure)
-                       : fail_no_memory(&failure);
+                       ? api_write_delete(request->api, request->kind, namespace, name, &collection->options, on_one_deleted, collection, &failure)
+                       : api_fail_no_memory(&failure);
         if (code && code != 404 && !collection->failed) {
             collection->failed = true;
             collection->failure = failure;
@@ -264,24 +264,24 @@ static void on_collection_body(void *userdata, struct http_exchange *exchange, s
     struct request *request = userdata;
     struct api_failure failure;
     struct collection *collection = calloc(1, sizeof *collection);
-    int code = collection ? read_delete_options(request, body, &collection->options, &failure) : fail_no_memory(&failure);
+    int code = collection ? read_delete_options(request, body, &collection->options, &failure) : api_fail_no_memory(&failure);
     if (!code)
-        code = selection_of_request(request, &collection->selection, &failure);
+        code = api_selection_of_request(request, &collection->selection, &failure);
     if (code) {
         free(collection);
-        respond_failure(request, &failure);
+        api_respond_failure(request, &failure);
         return;
     }
     collection->request = request;
     struct slice none = {NULL, 0};
     struct slice in = *request->route.namespace ? slice_of(request->route.namespace) : none;
-    store_list(request->api->store, kind_slice(request->kind), in, none, none, collect, collection);
-    request_hold(request);
+    store_list(request->api->store, api_kind_slice(request->kind), in, none, none, collect, collection);
+    api_request_hold(request);
     collection->waiting = 1; /* of this function */
     delete_all(collection);
     collection_done(collection);
 }
 
-void serve_delete_collection(struct request *request) {
+void api_serve_delete_collection(struct request *request) {
     http_read_body(request->exchange, API_BODY_BYTES_MAX, on_collection_body, request);
 }

@@ -77,7 +77,7 @@ static void send_object(struct watch *watch, const char *type, struct store_obje
     if (request->table == TABLE_NONE)
         buffer_append_slice(&line, stored->value);
     else
-        object_answer(request, stored, &line);
+        api_object_answer(request, stored, &line);
     if (line.len && line.data[line.len - 1] == '\n')
         buffer_truncate(&line, line.len - 1);
     buffer_append_text(&line, "}\n");
@@ -97,9 +97,9 @@ static void send_bookmark(struct watch *watch, uint64_t revision, bool initial_e
 static void send_expired(struct watch *watch, uint64_t revision) {
     CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(4 * KIB);
     struct api_failure failure;
-    fail(&failure, 410, "Expired", "too old resource version: %" PRIu64 " (%" PRIu64 ")", revision, store_revision(watch->request->api->store));
+    api_fail(&failure, 410, "Expired", "too old resource version: %" PRIu64 " (%" PRIu64 ")", revision, store_revision(watch->request->api->store));
     buffer_append_text(&line, "{\"type\":\"ERROR\",\"object\":");
-    failure_format(&failure, &line);
+    api_failure_format(&failure, &line);
     buffer_truncate(&line, line.len - 1);
     buffer_append_text(&line, "}\n");
     send_line(watch, buffer_slice(&line));
@@ -111,10 +111,10 @@ static bool name_matches(const struct watch *watch, const struct store_object *s
 }
 
 static const char *event_type(struct watch *watch, enum store_change change, struct store_object *object, struct store_object *previous) {
-    bool is = name_matches(watch, object) && selection_matches(&watch->selection, object);
+    bool is = name_matches(watch, object) && api_selection_matches(&watch->selection, object);
     if (change != STORE_MODIFIED)
         return is ? (change == STORE_ADDED ? "ADDED" : "DELETED") : NULL;
-    bool was = !previous || (name_matches(watch, previous) && selection_matches(&watch->selection, previous));
+    bool was = !previous || (name_matches(watch, previous) && api_selection_matches(&watch->selection, previous));
     if (is)
         return was ? "MODIFIED" : "ADDED";
     return was ? "DELETED" : NULL;
@@ -160,7 +160,7 @@ static void follow(struct watch *watch) {
     struct request *request = watch->request;
     const char *namespace = request->route.namespace;
     struct slice in = *namespace ? slice_of(namespace) : (struct slice){NULL, 0};
-    int error = store_watch_new(request->api->store, kind_slice(request->kind), in, watch->revision, &callbacks, watch, &watch->source);
+    int error = store_watch_new(request->api->store, api_kind_slice(request->kind), in, watch->revision, &callbacks, watch, &watch->source);
     if (error) {
         send_expired(watch, watch->revision);
         end(watch);
@@ -189,7 +189,7 @@ static void send_initial(void *userdata, struct http_exchange *exchange) {
 
 static bool collect(void *userdata, struct store_object *stored) {
     struct watch *watch = userdata;
-    if (!name_matches(watch, stored) || !selection_matches(&watch->selection, stored))
+    if (!name_matches(watch, stored) || !api_selection_matches(&watch->selection, stored))
         return true;
     struct store_object *reference = store_object_ref(stored);
     if (!VECTOR_PUSH(&watch->initial, reference))
@@ -202,7 +202,7 @@ static void collect_initial(struct watch *watch) {
     struct request *request = watch->request;
     struct slice none = {NULL, 0};
     struct slice in = *request->route.namespace ? slice_of(request->route.namespace) : none;
-    store_list(request->api->store, kind_slice(request->kind), in, none, none, collect, watch);
+    store_list(request->api->store, api_kind_slice(request->kind), in, none, none, collect, watch);
 }
 
 static uint64_t revision_told(const struct watch *watch) {
@@ -219,21 +219,21 @@ static void on_timeout(void *userdata) {
 
 static int read_options(struct watch *watch, bool *ret_initial, struct api_failure *failure) {
     struct request *request = watch->request;
-    const char *revision = request_query(request, "resourceVersion");
+    const char *revision = api_request_query(request, "resourceVersion");
     uint64_t from = 0;
     if (revision && *revision && slice_parse_u64(slice_of(revision), UINT64_MAX, &from))
-        return fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", revision);
-    const char *initial = request_query(request, "sendInitialEvents");
-    bool initial_events = request_flag(request, "sendInitialEvents");
+        return api_fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", revision);
+    const char *initial = api_request_query(request, "sendInitialEvents");
+    bool initial_events = api_request_flag(request, "sendInitialEvents");
     *ret_initial = initial ? initial_events : from == 0;
-    watch->initial_bookmark = initial_events && request_flag(request, "allowWatchBookmarks") && request->table == TABLE_NONE;
-    watch->bookmarks = request_flag(request, "allowWatchBookmarks") && request->table == TABLE_NONE;
+    watch->initial_bookmark = initial_events && api_request_flag(request, "allowWatchBookmarks") && request->table == TABLE_NONE;
+    watch->bookmarks = api_request_flag(request, "allowWatchBookmarks") && request->table == TABLE_NONE;
     watch->revision = *ret_initial || !from ? store_revision(request->api->store) : from;
-    return selection_of_request(request, &watch->selection, failure);
+    return api_selection_of_request(request, &watch->selection, failure);
 }
 
 static int64_t timeout_ms(const struct request *request) {
-    const char *text = request_query(request, "timeoutSeconds");
+    const char *text = api_request_query(request, "timeoutSeconds");
     uint64_t seconds = 0;
     if (text && !slice_parse_u64(slice_of(text), TIMEOUT_S_MAX, &seconds) && seconds)
         return (int64_t)seconds * 1000;
@@ -242,13 +242,13 @@ static int64_t timeout_ms(const struct request *request) {
     return (TIMEOUT_S_DEFAULT + (int64_t)(spread % TIMEOUT_S_DEFAULT)) * 1000;
 }
 
-void serve_watch(struct request *request) {
+void api_serve_watch(struct request *request) {
     struct api *api = request->api;
     struct api_failure failure;
     struct watch *watch = calloc(1, sizeof *watch);
     if (!watch) {
-        fail_no_memory(&failure);
-        respond_failure(request, &failure);
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
         return;
     }
     list_init(&watch->node);
@@ -257,7 +257,7 @@ void serve_watch(struct request *request) {
     bool initial = false;
     if (read_options(watch, &initial, &failure)) {
         watch_free(watch);
-        respond_failure(request, &failure);
+        api_respond_failure(request, &failure);
         return;
     }
     list_push(&api->watches, &watch->node);
@@ -283,14 +283,14 @@ static void on_bookmark_time(void *userdata) {
     }
 }
 
-void watch_note_write(struct api *api) {
+void api_watch_note_write(struct api *api) {
     if (loop_timer_is_set(&api->bookmark_timer) || list_empty(&api->watches))
         return;
     loop_timer_init(&api->bookmark_timer, api->loop, on_bookmark_time, api);
     loop_timer_set(&api->bookmark_timer, BOOKMARK_INTERVAL_MS);
 }
 
-void watches_end(struct api *api) {
+void api_watches_end(struct api *api) {
     LIST_FOREACH(node, &api->watches)
         end(CONTAINER_OF(node, struct watch, node));
 }

@@ -38,18 +38,18 @@ static void pending_free(struct pending *pending) {
 /* Gives back what admission took for an object that does not exist (any more). */
 static void release(struct api *api, const struct kube_object *object) {
     if (object->kind == &kube_kind_service)
-        addresses_note(api, object, false);
+        api_addresses_note(api, object, false);
 }
 
 static void note_written(const struct pending *pending) {
     struct api *api = pending->api;
-    watch_note_write(api);
+    api_watch_note_write(api);
     if (pending->removed)
         release(api, pending->object);
     else
-        events_note_write(api, pending->object->kind);
+        api_events_note_write(api, pending->object->kind);
     if (pending->created && pending->object->kind == &kube_kind_namespace)
-        bootstrap_namespace(api, pending->object->metadata->name);
+        api_bootstrap_namespace(api, pending->object->metadata->name);
 }
 
 static void on_written(void *userdata, int error, struct store_object *stored) {
@@ -57,7 +57,7 @@ static void on_written(void *userdata, int error, struct store_object *stored) {
     struct kube_object *object = pending->object;
     struct api_failure failure;
     if (error) {
-        fail_store(&failure, error, object->kind, object->metadata->name);
+        api_fail_store(&failure, error, object->kind, object->metadata->name);
         if (pending->created)
             release(pending->api, object);
         if (pending->done)
@@ -95,17 +95,17 @@ static int set_version(struct kube_object *object, uint64_t revision) {
 static int answer_later(struct api *api, struct kube_object *object, uint64_t revision, bool removed, write_done_fn *done, void *userdata, struct api_failure *failure) {
     struct pending *pending = pending_new(api, object, done, userdata);
     if (!pending)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     pending->removed = removed;
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
     int error = kube_encode_json(object, &json);
     if (!error && revision && !object->metadata->resource_version)
-        error = stored_stamp_value(buffer_slice(&json), revision, &pending->json);
+        error = api_stored_stamp_value(buffer_slice(&json), revision, &pending->json);
     else if (!error)
         error = buffer_append_slice(&pending->json, buffer_slice(&json));
     if (error) {
         pending_free(pending);
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     }
     loop_defer_schedule(&pending->defer);
     return 0;
@@ -117,12 +117,12 @@ static int commit(struct api *api, enum store_verb verb, struct kube_object *obj
     const struct kube_object_meta *metadata = object->metadata;
     struct pending *pending = pending_new(api, object, done, userdata);
     if (!pending)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     pending->removed = verb == STORE_DELETE;
     pending->created = verb == STORE_CREATE;
     const struct store_write write = {
         .verb = verb,
-        .kind = kind_slice(object->kind),
+        .kind = api_kind_slice(object->kind),
         .namespace = slice_of(object->kind->namespaced ? metadata->namespace : ""),
         .name = slice_of(metadata->name),
         .value = json,
@@ -131,17 +131,17 @@ static int commit(struct api *api, enum store_verb verb, struct kube_object *obj
     uint64_t revision = 0;
     int error = store_write(api->store, &write, on_written, pending, &revision);
     if (error) {
-        int code = fail_store(failure, error, object->kind, metadata->name);
+        int code = api_fail_store(failure, error, object->kind, metadata->name);
         pending_free(pending);
         return code;
     }
     if (!set_version(object, revision) && verb != STORE_DELETE)
-        stored_set_cache(api, object);
+        api_stored_set_cache(api, object);
     return 0;
 }
 
 static int encode(const struct kube_object *object, struct buffer *out, struct api_failure *failure) {
-    return kube_encode_json(object, out) ? fail_no_memory(failure) : 0;
+    return kube_encode_json(object, out) ? api_fail_no_memory(failure) : 0;
 }
 
 /* --- create --- */
@@ -152,13 +152,13 @@ static int check_namespace(struct api *api, const struct kube_object *object, st
         return 0;
     const char *name = metadata->namespace ? metadata->namespace : "";
     if (!*name)
-        return fail_bad_request(failure, "an empty namespace may not be set during creation");
-    CLEANUP(kube_object_unrefp) struct kube_object *namespace = stored_get(api, &kube_kind_namespace, "", name);
+        return api_fail_bad_request(failure, "an empty namespace may not be set during creation");
+    CLEANUP(kube_object_unrefp) struct kube_object *namespace = api_stored_get(api, &kube_kind_namespace, "", name);
     if (!namespace)
-        return fail_not_found(failure, &kube_kind_namespace, name);
+        return api_fail_not_found(failure, &kube_kind_namespace, name);
     if (!namespace->metadata->deletion_timestamp.set)
         return 0;
-    fail_forbidden(failure, object->kind, metadata->name, "unable to create new content in namespace %s because it is being terminated", name);
+    api_fail_forbidden(failure, object->kind, metadata->name, "unable to create new content in namespace %s because it is being terminated", name);
     if (failure)
         diag_cause(&failure->diag, "NamespaceTerminating", "metadata.namespace", "namespace %s is being terminated", name);
     return 403;
@@ -175,7 +175,7 @@ static int set_name(struct api *api, struct kube_object *object) {
         metadata->name = arena_printf(object->arena, "%.*s%s", SLICE_ARG(stem), suffix);
         if (!metadata->name)
             return -ENOMEM;
-        CLEANUP(kube_object_unrefp) struct kube_object *taken = stored_get(api, object->kind, metadata->namespace, metadata->name);
+        CLEANUP(kube_object_unrefp) struct kube_object *taken = api_stored_get(api, object->kind, metadata->namespace, metadata->name);
         if (!taken)
             return 0;
     }
@@ -205,13 +205,13 @@ static int without_status(struct kube_object **object, struct api_failure *failu
     CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
     struct tree *tree = arena ? kube_encode_tree(*object, arena) : NULL;
     if (!tree)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (!tree_unset(tree, SLICE("status")))
         return 0;
     struct kube_object *clean = NULL;
     struct diag diag = DIAG_INIT;
     if (kube_decode_tree((*object)->kind, tree, KUBE_LENIENT, &clean, &diag))
-        return fail_bad_request(failure, "%s", diag.message);
+        return api_fail_bad_request(failure, "%s", diag.message);
     kube_object_unref(*object);
     *object = clean;
     return 0;
@@ -222,20 +222,20 @@ static int prepare_create(struct api *api, struct kube_object **object, const st
     if (code)
         return code;
     if (set_identity(api, *object) || kube_default(*object))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     code = check_namespace(api, *object, failure);
     if (!code)
-        code = admit_create(api, *object, failure);
+        code = api_admit_create(api, *object, failure);
     if (code)
         return code;
     struct diag diag = DIAG_INIT;
     if (!kube_validate(*object, NULL, &diag))
         return 0;
     release(api, *object);
-    return fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
+    return api_fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
 }
 
-int write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
+int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
     int code = prepare_create(api, &object, options, failure);
     if (code)
@@ -243,8 +243,8 @@ int write_create(struct api *api, struct kube_object *given, const struct write_
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
     code = encode(object, &json, failure);
     if (!code && options->dry_run) {
-        CLEANUP(kube_object_unrefp) struct kube_object *there = stored_get(api, object->kind, object->metadata->namespace, object->metadata->name);
-        code = there ? fail_exists(failure, object->kind, object->metadata->name) : answer_later(api, object, 0, false, done, userdata, failure);
+        CLEANUP(kube_object_unrefp) struct kube_object *there = api_stored_get(api, object->kind, object->metadata->namespace, object->metadata->name);
+        code = there ? api_fail_exists(failure, object->kind, object->metadata->name) : answer_later(api, object, 0, false, done, userdata, failure);
     } else if (!code) {
         code = commit(api, STORE_CREATE, object, buffer_slice(&json), STORE_ANY_REVISION, done, userdata, failure);
         if (!code)
@@ -261,11 +261,11 @@ static int check_version(const struct kube_object *object, const struct kube_obj
     const char *version = metadata->resource_version;
     uint64_t expected = 0;
     if (version && *version && (slice_parse_u64(slice_of(version), UINT64_MAX, &expected) || (expected && expected != revision)))
-        return fail_conflict(failure, object->kind, metadata->name, NULL);
+        return api_fail_conflict(failure, object->kind, metadata->name, NULL);
     if (metadata->uid && *metadata->uid && old->metadata->uid && strcmp(metadata->uid, old->metadata->uid)) {
         char why[200];
         snprintf(why, sizeof why, "Precondition failed: UID in precondition: %s, UID in object meta: %s", metadata->uid, old->metadata->uid);
-        return fail_conflict(failure, object->kind, metadata->name, why);
+        return api_fail_conflict(failure, object->kind, metadata->name, why);
     }
     return 0;
 }
@@ -275,16 +275,16 @@ static int merge_parts(struct kube_object **object, const struct kube_object *ol
     CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
     struct tree *new_tree = arena ? kube_encode_tree(*object, arena) : NULL, *old_tree = new_tree ? kube_encode_tree(old, arena) : NULL;
     if (!old_tree)
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     struct tree *base = status ? old_tree : new_tree, *from = status ? new_tree : old_tree;
     struct tree *part = tree_find(from, "status");
     tree_unset(base, SLICE("status"));
     if (part && tree_set(arena, base, SLICE("status"), part))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     struct kube_object *merged = NULL;
     struct diag diag = DIAG_INIT;
     if (kube_decode_tree(old->kind, base, KUBE_LENIENT, &merged, &diag))
-        return fail_bad_request(failure, "%s", diag.message);
+        return api_fail_bad_request(failure, "%s", diag.message);
     kube_object_unref(*object);
     *object = merged;
     return 0;
@@ -368,7 +368,7 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     if (object->kind->has_status && !options->status && (marked_now || spec_differs(object, old)))
         object->metadata->generation++;
     if (kube_validate(object, options->bind ? NULL : old, &diag))
-        return fail_invalid(failure, object->kind, object->metadata->name, &diag);
+        return api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
     return 0;
 }
 
@@ -380,9 +380,9 @@ static int prepare_update(struct api *api, struct kube_object **object, const st
     if (code)
         return code;
     if (carry_metadata(*object, old, options->whole) || kube_default(*object))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     if (!options->status)
-        code = admit_update(api, *object, old, failure);
+        code = api_admit_update(api, *object, old, failure);
     return code ? code : check_update(*object, old, options, failure);
 }
 
@@ -398,23 +398,23 @@ static int commit_update(struct api *api, struct kube_object *object, struct sto
         return answer_later(api, object, stored->revision, removed, done, userdata, failure);
     if (removed)
         return commit(api, STORE_DELETE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
-    bool unchanged = !stored_stamp_value(buffer_slice(&json), stored->revision, &same) && slice_equal(buffer_slice(&same), stored->value);
+    bool unchanged = !api_stored_stamp_value(buffer_slice(&json), stored->revision, &same) && slice_equal(buffer_slice(&same), stored->value);
     if (unchanged && stored->revision <= store_revision(api->store))
         return answer_later(api, old, stored->revision, false, done, userdata, failure);
     return commit(api, STORE_UPDATE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
 }
 
-int write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
+int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
     const struct kube_object_meta *metadata = object->metadata;
     const char *name = metadata->name ? metadata->name : "";
     CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get_newest(api->store, kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
+    struct store_object *stored = store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
     if (!stored)
-        return fail_not_found(failure, object->kind, name);
+        return api_fail_not_found(failure, object->kind, name);
     CLEANUP(kube_object_unrefp) struct kube_object *old = api_decode(stored);
     if (!old)
-        return fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
+        return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
     kube_object_ref(old);
     int code = prepare_update(api, &object, old, stored->revision, options, failure);
     return code ? code : commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
@@ -427,12 +427,12 @@ static int check_preconditions(const struct kube_object *old, const struct api_d
     char why[300];
     if (options->uid && *options->uid && metadata->uid && strcmp(options->uid, metadata->uid)) {
         snprintf(why, sizeof why, "Precondition failed: UID in precondition: %s, UID in object meta: %s", options->uid, metadata->uid);
-        return fail_conflict(failure, old->kind, metadata->name, why);
+        return api_fail_conflict(failure, old->kind, metadata->name, why);
     }
     const char *version = metadata->resource_version;
     if (options->resource_version && *options->resource_version && version && strcmp(options->resource_version, version)) {
         snprintf(why, sizeof why, "Precondition failed: ResourceVersion in precondition: %.30s, ResourceVersion in object meta: %.30s", options->resource_version, version);
-        return fail_conflict(failure, old->kind, metadata->name, why);
+        return api_fail_conflict(failure, old->kind, metadata->name, why);
     }
     return 0;
 }
@@ -510,20 +510,20 @@ static int delete_found(struct api *api, struct store_object *stored, struct kub
                         void *userdata, struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = kube_object_copy(old);
     if (!object || mark(api, object, old, options))
-        return fail_no_memory(failure);
+        return api_fail_no_memory(failure);
     object->metadata->resource_version = NULL;
     if (object->kind->has_status && !old->metadata->deletion_timestamp.set)
         object->metadata->generation++;
     return commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
 }
 
-int write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
+int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
                  void *userdata, struct api_failure *failure) {
     CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get_newest(api->store, kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
+    struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
     struct kube_object *old = stored ? api_decode(stored) : NULL;
     if (!old)
-        return fail_not_found(failure, kind, name);
+        return api_fail_not_found(failure, kind, name);
     int code = check_preconditions(old, options, failure);
     return code ? code : delete_found(api, stored, old, options, done, userdata, failure);
 }
@@ -559,29 +559,29 @@ static int checked(int code, struct inside *inside) {
 int api_create(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.keep_status = true};
     struct inside *inside = inside_new(on_done, userdata);
-    return checked(write_create(api, object, &options, inside_done, inside, failure), inside);
+    return checked(api_write_create(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.status = false};
     struct inside *inside = inside_new(on_done, userdata);
-    return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
+    return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.status = true};
     struct inside *inside = inside_new(on_done, userdata);
-    return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
+    return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.whole = true, .bind = true};
     struct inside *inside = inside_new(on_done, userdata);
-    return checked(write_update(api, object, &options, inside_done, inside, failure), inside);
+    return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, api_done_fn *on_done,
                void *userdata, struct api_failure *failure) {
     struct inside *inside = inside_new(on_done, userdata);
-    return checked(write_delete(api, kind, namespace, name, options, inside_done, inside, failure), inside);
+    return checked(api_write_delete(api, kind, namespace, name, options, inside_done, inside, failure), inside);
 }

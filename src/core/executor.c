@@ -168,7 +168,7 @@ static int submit(struct executor *executor, struct control_action *action, stru
         return api_bind(api, TAKE(action->object), on_written, result, failure);
     case CONTROL_DELETE: {
         const struct api_delete_options options = {
-            .uid = action->uid, .resource_version = action->resource_version, .grace_seconds = action->grace_seconds, .propagation = action->propagation};
+            .uid = action->uid, .grace_seconds = action->grace_seconds, .propagation = action->propagation};
         return api_delete(api, action->kind, action->namespace ? action->namespace : "", action->name, &options, on_written, result, failure);
     }
     }
