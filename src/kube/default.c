@@ -162,6 +162,19 @@ static int default_namespace(struct arena *arena, void *data) {
     return name ? kube_map_set(&namespace_->metadata.labels, arena, "kubernetes.io/metadata.name", name) : 0;
 }
 
+/* stringData is for people's writing only: it goes into data. */
+static int default_secret(struct arena *arena, void *data) {
+    struct kube_secret *secret = data;
+    for (size_t i = 0; i < secret->string_data.count; i++) {
+        struct kube_bytes_pair *pair = kube_pair_add(&secret->data, arena, sizeof *pair, secret->string_data.items[i].key);
+        if (!pair)
+            return -ENOMEM;
+        pair->value = slice_of(secret->string_data.items[i].value);
+    }
+    secret->string_data = (struct kube_string_map){.count = 0};
+    return 0;
+}
+
 static int default_deployment_strategy(struct arena *arena, void *data) {
     struct kube_deployment_strategy *strategy = data;
     const struct kube_int_or_string quarter = {.is_string = true, .text = "25%"};
@@ -217,6 +230,7 @@ static const struct {
     {&kube_service_spec_type, default_service_spec},
     {&kube_service_port_type, default_service_port},
     {&kube_namespace_type, default_namespace},
+    {&kube_secret_type, default_secret},
     {&kube_deployment_strategy_type, default_deployment_strategy},
     {&kube_daemon_set_update_strategy_type, default_daemon_set_strategy},
     {&kube_job_type, default_job},

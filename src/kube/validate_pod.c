@@ -1,0 +1,214 @@
+/* Pods: what holds between containers, volumes and the pod; and what may change of a pod that exists. */
+#include "kube/validate_priv.h"
+
+/* ---- names across containers ---- */
+
+static bool container_named_before(const struct kube_pod_spec *spec, const char *name, const struct kube_container *until) {
+    const struct kube_container_array *const lists[] = {&spec->init_containers, &spec->containers};
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            if (&lists[l]->items[i] == until)
+                return false;
+            if (kube_text_is(lists[l]->items[i].name, name))
+                return true;
+        }
+    return false;
+}
+
+static bool has_volume(const struct kube_pod_spec *spec, const char *name) {
+    for (size_t i = 0; i < spec->volumes.count; i++)
+        if (kube_text_is(spec->volumes.items[i].name, name))
+            return true;
+    return false;
+}
+
+static void check_mounts(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container *container) {
+    for (size_t i = 0; i < container->volume_mounts.count; i++) {
+        const struct kube_volume_mount *mount = &container->volume_mounts.items[i];
+        size_t before = kube_path_push_field(&validator->path, "volumeMounts");
+        kube_path_push_index(&validator->path, i);
+        if (mount->name && !has_volume(spec, mount->name))
+            fail_not_found(validator, "name", mount->name);
+        for (size_t j = 0; mount->mount_path && j < i; j++)
+            if (kube_text_is(container->volume_mounts.items[j].mount_path, mount->mount_path)) {
+                fail_text(validator, "mountPath", mount->mount_path, "must be unique");
+                break;
+            }
+        kube_path_pop(&validator->path, before);
+    }
+}
+
+static void check_host_ports(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container *container) {
+    for (size_t i = 0; spec->host_network && i < container->ports.count; i++) {
+        const struct kube_container_port *port = &container->ports.items[i];
+        size_t before = kube_path_push_field(&validator->path, "ports");
+        kube_path_push_index(&validator->path, i);
+        if (port->host_port != port->container_port)
+            fail_number(validator, "hostPort", port->host_port, "must match `containerPort` when `hostNetwork` is true");
+        kube_path_pop(&validator->path, before);
+    }
+}
+
+static void check_restart_policy(struct validator *validator, const struct kube_container *container, bool init) {
+    static const char *const supported[] = {"Always", NULL};
+    bool sidecar = kube_text_is(container->restart_policy, "Always");
+    if (!init && container->restart_policy)
+        fail_forbidden(validator, "restartPolicy", "may not be set for non-init containers");
+    if (init && container->restart_policy && !sidecar)
+        fail_supported(validator, "restartPolicy", container->restart_policy, supported);
+    if (!init || sidecar)
+        return;
+    const struct {
+        const void *set;
+        const char *name;
+    } refused[] = {{container->lifecycle, "lifecycle"},
+                   {container->liveness_probe, "livenessProbe"},
+                   {container->readiness_probe, "readinessProbe"},
+                   {container->startup_probe, "startupProbe"}};
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        if (refused[i].set)
+            fail_forbidden(validator, refused[i].name, "may not be set for init containers without restartPolicy=Always");
+}
+
+static void check_containers(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container_array *list, const char *name) {
+    for (size_t i = 0; i < list->count; i++) {
+        const struct kube_container *container = &list->items[i];
+        size_t before = kube_path_push_field(&validator->path, name);
+        kube_path_push_index(&validator->path, i);
+        if (container->name && container_named_before(spec, container->name, container))
+            fail_duplicate(validator, "name", container->name);
+        check_restart_policy(validator, container, list == &spec->init_containers);
+        check_mounts(validator, spec, container);
+        check_host_ports(validator, spec, container);
+        kube_path_pop(&validator->path, before);
+    }
+}
+
+/* Two containers of a pod cannot have the same port of the host. */
+static void check_port_conflicts(struct validator *validator, const struct kube_pod_spec *spec) {
+    for (size_t i = 0; i < spec->containers.count; i++)
+        for (size_t p = 0; p < spec->containers.items[i].ports.count; p++) {
+            const struct kube_container_port *port = &spec->containers.items[i].ports.items[p];
+            bool taken = false;
+            for (size_t j = 0; port->host_port != 0 && j <= i; j++)
+                for (size_t q = 0; q < (j == i ? p : spec->containers.items[j].ports.count); q++) {
+                    const struct kube_container_port *other = &spec->containers.items[j].ports.items[q];
+                    bool same_address = strcmp(kube_text_or(port->host_ip, ""), kube_text_or(other->host_ip, "")) == 0;
+                    taken = taken || (port->host_port == other->host_port && same_address &&
+                                      strcmp(kube_text_or(port->protocol, "TCP"), kube_text_or(other->protocol, "TCP")) == 0);
+                }
+            if (!taken)
+                continue;
+            size_t before = kube_path_push_field(&validator->path, "containers");
+            kube_path_push_index(&validator->path, i);
+            kube_path_push_field(&validator->path, "ports");
+            kube_path_push_index(&validator->path, p);
+            fail_duplicate(validator, "hostPort", kube_text_or(port->protocol, "TCP"));
+            kube_path_pop(&validator->path, before);
+        }
+}
+
+static void check_dns(struct validator *validator, const struct kube_pod_spec *spec) {
+    bool none = kube_text_is(spec->dns_policy, "None");
+    if (none && !spec->dns_config)
+        fail_required(validator, "dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None");
+    else if (none && spec->dns_config->nameservers.count == 0)
+        fail_required(validator, "dnsConfig.nameservers", "must provide at least one DNS nameserver when `dnsPolicy` is None");
+    for (size_t i = 0; spec->dns_config && i < spec->dns_config->nameservers.count; i++)
+        if (!text_is_ip(spec->dns_config->nameservers.items[i])) {
+            size_t before = kube_path_push_field(&validator->path, "dnsConfig.nameservers");
+            kube_path_push_index(&validator->path, i);
+            fail_text(validator, NULL, spec->dns_config->nameservers.items[i], "must be valid IP address");
+            kube_path_pop(&validator->path, before);
+        }
+}
+
+void validate_pod_spec(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    const struct kube_pod_spec *spec = data;
+    for (size_t i = 0; i < spec->volumes.count; i++)
+        for (size_t j = 0; j < i; j++)
+            if (spec->volumes.items[i].name && kube_text_is(spec->volumes.items[j].name, spec->volumes.items[i].name)) {
+                size_t before = kube_path_push_field(&validator->path, "volumes");
+                kube_path_push_index(&validator->path, i);
+                fail_duplicate(validator, "name", spec->volumes.items[i].name);
+                kube_path_pop(&validator->path, before);
+                break;
+            }
+    check_containers(validator, spec, &spec->init_containers, "initContainers");
+    check_containers(validator, spec, &spec->containers, "containers");
+    check_port_conflicts(validator, spec);
+    check_dns(validator, spec);
+}
+
+/* Exactly one source. */
+void validate_volume(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    const struct kube_volume *volume = data;
+    size_t sources = 0;
+    for (size_t i = 0; i < kube_volume_type.fields_count; i++) {
+        const struct kube_field *field = &kube_volume_type.fields[i];
+        if (!field->inline_number || kube_field_is_empty(field, kube_at(field, volume)))
+            continue;
+        if (++sources > 1)
+            fail_forbidden(validator, field->name, "may not specify more than 1 volume type");
+    }
+    if (sources == 0)
+        fail_required(validator, NULL, "must specify a volume type");
+    if (volume->host_path && volume->host_path->path && strstr(volume->host_path->path, ".."))
+        fail_text(validator, "hostPath.path", volume->host_path->path, "must not contain '..'");
+    if (volume->config_map && !volume->config_map->name)
+        fail_required(validator, "configMap.name", "");
+    if (volume->empty_dir && volume->empty_dir->size_limit && volume->empty_dir->size_limit->milli < 0)
+        fail_forbidden(validator, "emptyDir.sizeLimit", "SizeLimit field must be a valid resource quantity");
+}
+
+void validate_toleration(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    const struct kube_toleration *toleration = data;
+    if (!toleration->key && !kube_text_is(toleration->operator, "Exists"))
+        fail_text(validator, "operator", toleration->operator,
+                  "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
+    if (kube_text_is(toleration->operator, "Exists") && toleration->value)
+        fail_text(validator, "operator", toleration->value, "value must be empty when `operator` is 'Exists'");
+    if (toleration->toleration_seconds && !kube_text_is(toleration->effect, "NoExecute"))
+        fail_text(validator, "effect", toleration->effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+}
+
+/* ---- changes ---- */
+
+static void take_images(struct kube_container_array *to, const struct kube_container_array *from) {
+    for (size_t i = 0; i < to->count && i < from->count; i++)
+        to->items[i].image = from->items[i].image;
+}
+
+/* The old spec with everything taken over that may change: what still differs then may not. The scheduler sets nodeName once. */
+void validate_pod(struct validator *validator, const void *data, const void *old) {
+    const struct kube_pod *pod = data, *before = old;
+    if (!before)
+        return;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
+    struct kube_pod_spec *allowed = arena ? ARENA_NEW(arena, struct kube_pod_spec) : NULL;
+    if (!allowed || kube_copy(&kube_pod_spec_type, arena, &before->spec, allowed) != 0)
+        return;
+    if (pod->spec.containers.count != before->spec.containers.count) {
+        fail_forbidden(validator, "spec.containers", "pod updates may not add or remove containers");
+        return;
+    }
+    take_images(&allowed->containers, &pod->spec.containers);
+    take_images(&allowed->init_containers, &pod->spec.init_containers);
+    allowed->active_deadline_seconds = pod->spec.active_deadline_seconds;
+    allowed->tolerations = pod->spec.tolerations;
+    allowed->scheduling_gates = pod->spec.scheduling_gates;
+    allowed->ephemeral_containers = pod->spec.ephemeral_containers;
+    if (!before->spec.node_name)
+        allowed->node_name = pod->spec.node_name;
+    if (pod->spec.termination_grace_period_seconds && *pod->spec.termination_grace_period_seconds == 1 &&
+        before->spec.termination_grace_period_seconds && *before->spec.termination_grace_period_seconds < 0)
+        allowed->termination_grace_period_seconds = pod->spec.termination_grace_period_seconds;
+    if (!kube_equal(&kube_pod_spec_type, allowed, &pod->spec))
+        fail_forbidden(validator, "spec",
+                       "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+                       "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+                       "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)");
+}
