@@ -4,6 +4,7 @@
 
 #include "codec/http1.h"
 #include "codec/json.h"
+#include "codec/promtext.h"
 #include "codec/quantity.h"
 #include "codec/text.h"
 #include "codec/timestamp.h"
