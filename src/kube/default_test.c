@@ -1,0 +1,86 @@
+#include "kube/testing_priv.h"
+
+UNIT_TEST(deployment) {
+    struct kube_object *object = object_from(&kube_kind_deployment, "{'spec':{'template':{'spec':{'hostNetwork':true,'volumes':[{'name':'v'},{'name':'s','secret':"
+                                                                    "{'secretName':'s'}}],'containers':[{'name':'a','image':'nginx','ports':[{'containerPort':80}],"
+                                                                    "'readinessProbe':{'httpGet':{'port':80}}},{'name':'b','image':'r:5000/x/y:1.2'}]}}}}");
+    assert_int_equal(kube_default(object), 0);
+    const struct kube_deployment_spec *spec = &object->deployment->spec;
+    assert_int_equal(*spec->replicas, 1);
+    assert_int_equal(*spec->revision_history_limit, 10);
+    assert_int_equal(*spec->progress_deadline_seconds, 600);
+    assert_string_equal(spec->strategy.type, "RollingUpdate");
+    assert_string_equal(spec->strategy.rolling_update->max_surge->text, "25%");
+    const struct kube_pod_spec *pod = &spec->template.spec;
+    assert_string_equal(pod->restart_policy, "Always");
+    assert_string_equal(pod->dns_policy, "ClusterFirst");
+    assert_int_equal(*pod->termination_grace_period_seconds, 30);
+    assert_non_null(pod->security_context);
+    assert_null(pod->enable_service_links); /* only pods themselves get it */
+    assert_non_null(pod->volumes.items[0].empty_dir);
+    assert_int_equal(*pod->volumes.items[1].secret->default_mode, 0644);
+    assert_null(pod->volumes.items[1].empty_dir);
+    assert_string_equal(pod->containers.items[0].image_pull_policy, "Always");
+    assert_string_equal(pod->containers.items[1].image_pull_policy, "IfNotPresent");
+    assert_string_equal(pod->containers.items[0].ports.items[0].protocol, "TCP");
+    assert_int_equal(pod->containers.items[0].ports.items[0].host_port, 80);
+    const struct kube_probe *probe = pod->containers.items[0].readiness_probe;
+    assert_int_equal(probe->period_seconds, 10);
+    assert_int_equal(probe->failure_threshold, 3);
+    assert_string_equal(probe->http_get->path, "/");
+    struct kube_object *copy = kube_object_copy(object);
+    assert_int_equal(kube_default(copy), 0); /* twice changes nothing */
+    assert_true(kube_equal(object->kind->type, object->data, copy->data));
+    kube_object_unref(copy);
+    kube_object_unref(object);
+}
+
+UNIT_TEST(services) {
+    struct kube_object *object = object_from(&kube_kind_service, "{'spec':{'type':'NodePort','sessionAffinity':'ClientIP','ports':[{'port':80}]}}");
+    assert_int_equal(kube_default(object), 0);
+    const struct kube_service_spec *spec = &object->service->spec;
+    assert_int_equal(spec->ports.items[0].target_port.number, 80);
+    assert_string_equal(spec->ports.items[0].protocol, "TCP");
+    assert_string_equal(spec->external_traffic_policy, "Cluster");
+    assert_string_equal(spec->internal_traffic_policy, "Cluster");
+    assert_int_equal(*spec->session_affinity_config->client_ip->timeout_seconds, 10800);
+    kube_object_unref(object);
+}
+
+UNIT_TEST(jobs) {
+    struct kube_object *object = object_from(&kube_kind_job, "{'metadata':{'name':'j','uid':'u'},'spec':{'template':{'metadata':{'labels':{'a':'b','c':'d'}}}}}");
+    assert_int_equal(kube_default(object), 0);
+    const struct kube_job *job = object->job;
+    assert_int_equal(*job->spec.completions, 1);
+    assert_int_equal(*job->spec.parallelism, 1);
+    assert_int_equal(*job->spec.backoff_limit, 6);
+    assert_false(*job->spec.suspend);
+    assert_string_equal(job->spec.completion_mode, "NonIndexed");
+    assert_int_equal(job->metadata.labels.count, 2);
+    assert_int_equal(kube_job_select(object), 0);
+    assert_true(kube_selector_matches(job->spec.selector, &job->spec.template.metadata.labels));
+    assert_string_equal(kube_map_find(&job->spec.template.metadata.labels, "job-name"), "j");
+    kube_object_unref(object);
+}
+
+UNIT_TEST(secrets_namespaces_pods) {
+    struct kube_object *object = object_from(&kube_kind_secret, "{'metadata':{'name':'s'},'data':{'a':'YQ=='},'stringData':{'a':'new','b':'x'}}");
+    assert_int_equal(kube_default(object), 0);
+    assert_json(object, "{'kind':'Secret','apiVersion':'v1','metadata':{'name':'s'},'data':{'a':'bmV3','b':'eA=='},'type':'Opaque'}");
+    kube_object_unref(object);
+    object = object_from(&kube_kind_namespace, "{'metadata':{'name':'n'}}");
+    assert_int_equal(kube_default(object), 0);
+    assert_json(object, "{'kind':'Namespace','apiVersion':'v1','metadata':{'name':'n','labels':{'kubernetes.io/metadata.name':'n'}},'spec':{},"
+                        "'status':{'phase':'Active'}}");
+    kube_object_unref(object);
+    object = object_from(&kube_kind_pod, "{'spec':{'containers':[{'name':'c','image':'i:1','resources':{'limits':{'memory':'1Gi','cpu':'1'},"
+                                         "'requests':{'cpu':'100m'}}}]}}");
+    assert_int_equal(kube_default(object), 0);
+    const struct kube_quantity_map *requests = &object->pod->spec.containers.items[0].resources.requests;
+    assert_int_equal(kube_quantity_milli(requests, "cpu", 0), 100);
+    assert_int_equal(kube_quantity_milli(requests, "memory", 0), INT64_C(1073741824000));
+    assert_true(*object->pod->spec.enable_service_links);
+    kube_object_unref(object);
+}
+
+UNIT_MAIN(UNIT(deployment), UNIT(services), UNIT(jobs), UNIT(secrets_namespaces_pods))
