@@ -86,7 +86,12 @@ static int decode_integer(struct decoder *decoder, const struct tree *tree, int6
     return 0;
 }
 
-static int decode_time(struct decoder *decoder, const struct tree *tree, struct kube_time *ret) {
+/* Fractions that the encoder would drop are dropped here, so that what is stored is what was decoded. */
+static int64_t round_down(int64_t ns, int64_t unit) {
+    return ns / unit * unit - (ns % unit < 0 ? unit : 0);
+}
+
+static int decode_time(struct decoder *decoder, const struct tree *tree, int64_t unit_ns, struct kube_time *ret) {
     if (tree->type != TREE_STRING)
         return type_error(decoder, tree, "string");
     if (timestamp_parse(tree->string, &ret->ns) != 0) {
@@ -95,6 +100,7 @@ static int decode_time(struct decoder *decoder, const struct tree *tree, struct 
                  tree->string.data);
         return value_error(decoder, tree, message);
     }
+    ret->ns = round_down(ret->ns, unit_ns);
     ret->set = true;
     return 0;
 }
@@ -136,7 +142,7 @@ static int decode_int_or_string(struct decoder *decoder, const struct tree *tree
 static int decode_bytes(struct decoder *decoder, const struct tree *tree, struct slice *ret) {
     if (tree->type != TREE_STRING)
         return type_error(decoder, tree, "[]uint8");
-    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(tree->string.len + 1);
+    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(tree->string.len + 64);
     int error = base64_decode(&bytes, tree->string);
     if (error == -EINVAL)
         return value_error(decoder, tree, "illegal base64 data");
@@ -183,7 +189,7 @@ static int decode_value(struct decoder *decoder, const struct kube_field *field,
         return 0;
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME:
-        return decode_time(decoder, tree, at);
+        return decode_time(decoder, tree, field->form == KUBE_FORM_TIME ? 1000000000 : 1000, at);
     case KUBE_FORM_QUANTITY:
         return decode_quantity(decoder, tree, at);
     case KUBE_FORM_INT_OR_STRING:

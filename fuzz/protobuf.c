@@ -1,0 +1,31 @@
+/* Protobuf bodies: what decodes must also be JSON that decodes to the same object. */
+#include "kube/kube.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Free-form values may nest to the parser's limit, and stand deeper in the object than they stood alone. */
+static bool nests_deeply(const uint8_t *data, size_t size) {
+    size_t open = 0;
+    for (size_t i = 0; i < size; i++)
+        open += data[i] == '{' || data[i] == '[';
+    return open > 400;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
+    CLEANUP(kube_object_unrefp) struct kube_object *again = NULL;
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(64 * MIB);
+    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * MIB);
+    struct diag diag = DIAG_INIT;
+    struct tree *tree = NULL;
+    struct slice bytes = slice_make(data, size);
+    if (!arena || nests_deeply(data, size))
+        return 0;
+    kube_protobuf_to_tree(arena, bytes, &tree, &diag);
+    if (kube_decode_protobuf(NULL, bytes, &object, &diag) != 0)
+        return 0;
+    ASSERT(kube_encode_json(object, &json) == 0);
+    ASSERT(kube_decode_json(NULL, buffer_slice(&json), KUBE_STRICT, &again, &diag) == 0);
+    ASSERT(kube_equal(object->kind->type, object->data, again->data));
+    return 0;
+}
