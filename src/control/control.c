@@ -1,0 +1,136 @@
+/* The engine: takes in changes, hands out keys, runs reconcilers. All policy is in the controllers; all waiting is in the queue.
+ *
+ * Invariants
+ *  1. A reconcile sees committed state only, and its key does not run again before its actions have ended: so what it created is in the view the next time, and no
+ *     "expectations" are needed to keep it from creating twice.
+ *  2. Updates carry the resourceVersion they were made from: whoever loses a race is told, and tries again from the new state.
+ *  3. A reconcile that finds everything as it should be makes no action: a cluster at rest writes nothing. */
+#include "control/control_priv.h"
+
+const struct controller controllers[CONTROLLERS] = {
+    [CONTROLLER_DEPLOYMENT] = {"deployment", "deployment-controller", deployment_on_change, deployment_reconcile},
+    [CONTROLLER_REPLICA_SET] = {"replicaset", "replicaset-controller", replica_set_on_change, replica_set_reconcile},
+    [CONTROLLER_JOB] = {"job", "job-controller", job_on_change, job_reconcile},
+    [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},
+    [CONTROLLER_ENDPOINTS] = {"endpoints", "endpoint-controller", endpoints_on_change, endpoints_reconcile},
+    [CONTROLLER_NAMESPACE] = {"namespace", "namespace-controller", namespace_on_change, namespace_reconcile},
+    [CONTROLLER_GARBAGE] = {"garbage", "garbage-collector", garbage_on_change, garbage_reconcile},
+    [CONTROLLER_POD_GARBAGE] = {"pod-garbage", "pod-garbage-collector", pod_garbage_on_change, pod_garbage_reconcile},
+    [CONTROLLER_EVENT] = {"event", "event-controller", event_on_change, event_reconcile},
+    [CONTROLLER_SCHEDULER] = {"scheduler", "default-scheduler", scheduler_on_change, scheduler_reconcile},
+};
+
+const char *control_controller_name(unsigned controller) {
+    return controller < CONTROLLERS ? controllers[controller].name : NULL;
+}
+
+struct control *control_new(const struct control_options *options) {
+    struct control *control = calloc(1, sizeof *control);
+    if (!control)
+        return NULL;
+    control->view = options->view;
+    control->random = options->seed;
+    control->component = options->component;
+    control->event_ttl_ns = (options->event_ttl_ms ? options->event_ttl_ms : 3600 * 1000) * NS_PER_MS;
+    control->finished_pods_max = options->finished_pods_max ? options->finished_pods_max : 100;
+    control->owners = map_new();
+    control->arena = arena_new(RECONCILE_ARENA_BYTES_MAX);
+    if (queue_init(&control->queue) < 0 || !control->owners || !control->arena) {
+        control_free(control);
+        return NULL;
+    }
+    return control;
+}
+
+void control_free(struct control *control) {
+    if (!control)
+        return;
+    queue_deinit(&control->queue);
+    owners_free(control->owners);
+    arena_free(control->arena);
+    free(control);
+}
+
+int control_enqueue(struct control *control, enum controller_id controller, const struct kube_kind *kind, const char *namespace, const char *name) {
+    struct control_key key = {.controller = controller, .kind = kind, .namespace = namespace, .name = name};
+    return queue_add(&control->queue, &key, control->now_ns);
+}
+
+int control_enqueue_object(struct control *control, enum controller_id controller, const struct kube_object *object) {
+    return control_enqueue(control, controller, object->kind, object->metadata->namespace, object->metadata->name);
+}
+
+int control_enqueue_controller_of(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *object) {
+    const struct kube_owner_reference *owner = object ? kube_controller_of(object->metadata) : NULL;
+    if (!owner || !text_is(owner->kind, kind->kind) || !text_is(owner->api_version, kube_kind_api_version(kind)))
+        return 0;
+    return control_enqueue(control, controller, kind, kind->namespaced ? object->metadata->namespace : NULL, owner->name);
+}
+
+int control_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old, int64_t now_ns) {
+    ASSERT(object || old);
+    control->now_ns = now_ns;
+    int r = owners_on_change(control->owners, object, old);
+    for (int i = 0; i < CONTROLLERS && r == 0; i++)
+        r = controllers[i].on_change(control, object, old);
+    return r;
+}
+
+bool control_next(struct control *control, int64_t now_ns, struct control_key *ret) {
+    struct queue_item *item = queue_next(&control->queue, now_ns);
+    if (item)
+        *ret = item->key;
+    return item != NULL;
+}
+
+int64_t control_deadline(const struct control *control) {
+    return queue_deadline(&control->queue);
+}
+
+int control_reconcile(struct control *control, const struct control_key *key, int64_t wall_ns, struct control_actions *ret) {
+    ASSERT(key->controller < CONTROLLERS);
+    struct queue_item *item = queue_find(&control->queue, key);
+    const struct controller *controller = &controllers[key->controller];
+    arena_reset(control->arena);
+    struct context context = {
+        .control = control,
+        .view = &control->view,
+        .kind = key->kind,
+        .namespace = key->namespace,
+        .name = key->name,
+        .wall_ns = wall_ns,
+        .arena = control->arena,
+        .actions = ret,
+        .controller = control->component ? control->component : controller->component,
+        .failure = item ? item->failure : NULL,
+        .requeue_after_ms = -1,
+    };
+    assert_doing(controller->name);
+    controller->reconcile(&context);
+    assert_doing(NULL);
+    if (item)
+        item->requeue_after_ms = context.requeue_after_ms;
+    control->statistics.reconciles++;
+    control->statistics.actions += ret->count;
+    return context.error;
+}
+
+void control_done(struct control *control, const struct control_key *key, const char *failure, int64_t now_ns) {
+    struct queue_item *item = queue_find(&control->queue, key);
+    ASSERT(item);
+    if (failure)
+        control->statistics.failures++;
+    queue_done(&control->queue, item, failure, now_ns);
+}
+
+void control_statistics(const struct control *control, struct control_statistics *ret) {
+    *ret = control->statistics;
+    ret->queued = map_count(control->queue.items);
+}
+
+void control_actions_deinit(struct control_actions *actions) {
+    for (size_t i = 0; i < actions->count; i++)
+        kube_object_unref(actions->items[i].object);
+    free(actions->items);
+    *actions = (struct control_actions){.items = NULL};
+}
