@@ -251,13 +251,3 @@ int bundle_format(const struct bundle *bundle, struct buffer *out) {
         set_text(&b, set_map(&b, root, "annotations"), "run.oci.seccomp_bpf_data", bundle->seccomp_program);
     return finish(&b, root, out);
 }
-
-int bundle_format_process(const struct bundle_process *process, struct buffer *out) {
-    CLEANUP(arena_freep) struct arena *arena = arena_new(BUNDLE_ARENA_BYTES_MAX);
-    struct builder b = {.arena = arena};
-    struct tree *root = arena ? tree_map(arena) : NULL;
-    if (!root)
-        return -ENOMEM;
-    fill_process(&b, root, process);
-    return finish(&b, root, out);
-}

@@ -28,7 +28,6 @@ struct bundle_rlimit {
     uint64_t soft, hard;
 };
 
-/* The process: also of an exec. */
 struct bundle_process {
     const char *const *args; /* ends with NULL */
     const char *const *env;  /* "A=b"; ends with NULL */
@@ -62,7 +61,6 @@ struct bundle {
 };
 /* Appends the JSON. -ENOMEM. */
 int bundle_format(const struct bundle *bundle, struct buffer *out);
-int bundle_format_process(const struct bundle_process *process, struct buffer *out);
 
 /* The default set (docker's 14) and all that this kernel has. */
 extern const uint64_t BUNDLE_CAPABILITIES_DEFAULT;

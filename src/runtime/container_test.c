@@ -280,8 +280,7 @@ static void on_exec_exit(void *userdata, int code, int error, const char *messag
 }
 
 static struct exec *exec(const struct started *started, const char *const *args, bool terminal, bool input, struct seen *seen) {
-    const struct bundle_process process = {.args = args, .env = (const char *const[]){"GREETING=exec", NULL}, .terminal = terminal, .capabilities = BUNDLE_CAPABILITIES_DEFAULT};
-    const struct exec_options options = {.container_id = started->id, .process = &process, .open_stdin = input};
+    const struct exec_options options = {.container_id = started->id, .args = args, .terminal = terminal, .open_stdin = input};
     const struct exec_callbacks callbacks = {.on_output = on_output, .on_exit = on_exec_exit, .userdata = seen};
     struct exec *session = NULL;
     seen->output[0] = 0;
@@ -298,7 +297,7 @@ UNIT_TEST(executes_commands_inside) {
     struct exec *session = exec(&started, (const char *const[]){"/bin/program", "env", "GREETING", NULL}, false, false, &seen);
     turn_until(&seen.exec_done);
     exec_free(session);
-    assert_string_equal(seen.output, "1:exec\n");
+    assert_string_equal(seen.output, "1:hello\n");
     session = exec(&started, (const char *const[]){"/bin/program", "exit", "9", NULL}, false, false, &seen);
     turn_until(&seen.exec_done);
     exec_free(session);

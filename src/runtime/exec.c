@@ -17,11 +17,12 @@
 #include <sys/wait.h>
 #include <termios.h>
 
+#include "codec/codec.h"
 #include "runtime/container_priv.h"
 #include "sys/sys.h"
 
 #define READ_BYTES (32 * KIB)
-#define MESSAGE_BYTES_MAX 1024
+#define PROCESS_BYTES_MAX (4 * MIB)
 
 struct pipe_end {
     struct exec *exec;
@@ -368,19 +369,42 @@ static int spawn(struct exec *exec, const struct exec_options *options) {
     return r < 0 ? r : loop_child_new(containers->loop, exec->pid, on_child_exit, exec, &exec->child);
 }
 
+/* The container's own process with other arguments. */
+static int format_process(const struct containers *containers, const struct exec_options *options, struct buffer *out) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(4 * PROCESS_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(PROCESS_BYTES_MAX + 1);
+    struct tree *root = NULL;
+    char path[PATH_MAX + 16] = "";
+    containers_bundle_path(containers, options->container_id, path);
+    snprintf(path + strlen(path), 16, "/config.json");
+    int r = arena ? sys_read_file(AT_FDCWD, path, PROCESS_BYTES_MAX, &json) : -ENOMEM;
+    if (r == 0)
+        r = json_parse(arena, buffer_slice(&json), &(struct json_options){.allow_duplicates = false}, &root, NULL);
+    struct tree *process = tree_find(root, "process"), *args = arena ? tree_list(arena) : NULL;
+    if (r == 0 && (!process || !args))
+        r = -EBADMSG;
+    for (size_t i = 0; r == 0 && options->args[i]; i++)
+        r = tree_push(arena, args, tree_text(arena, options->args[i]));
+    if (r == 0)
+        r = tree_set(arena, process, SLICE("args"), args);
+    if (r == 0)
+        r = tree_set(arena, process, SLICE("terminal"), tree_bool(arena, options->terminal));
+    return r < 0 ? r : json_format(out, process);
+}
+
 int exec_start(struct containers *containers, const struct exec_options *options, const struct exec_callbacks *callbacks, struct exec **ret) {
     CLEANUP(exec_freep) struct exec *exec = exec_new(containers, callbacks);
-    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(BUNDLE_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(PROCESS_BYTES_MAX);
     char name[24] = "e-";
     if (!exec)
         return -ENOMEM;
     sys_random_name(name + 2, 12);
-    exec->is_terminal = options->process->terminal;
+    exec->is_terminal = options->terminal;
     if (asprintf(&exec->process_path, "%s/%s.json", containers->dir, name) < 0)
         return exec->process_path = NULL, -ENOMEM;
     if (asprintf(&exec->pid_path, "%s/%s.pid", containers->dir, name) < 0)
         return exec->pid_path = NULL, -ENOMEM;
-    int r = bundle_format_process(options->process, &json);
+    int r = format_process(containers, options, &json);
     if (r == 0)
         r = sys_write_file_fast(AT_FDCWD, exec->process_path, buffer_slice(&json), 0600);
     if (r == 0 && exec->is_terminal)

@@ -3,7 +3,6 @@
 #define TIDEMILL_RUNTIME_EXEC_H
 
 #include "base/base.h"
-#include "runtime/bundle.h"
 #include "runtime/container.h"
 
 #define EXEC_INPUT_BYTES_MAX (1 * MIB)
@@ -18,9 +17,11 @@ struct exec_callbacks {
 };
 struct exec_options {
     const char *container_id;
-    const struct bundle_process *process; /* .terminal: with a terminal; then all output is stream 1 */
+    const char *const *args; /* ends with NULL */
+    bool terminal;           /* then all output is stream 1 */
     bool open_stdin;
 };
+/* Runs the arguments as the container's own process would run: user, environment, folder, capabilities are those of its config.json. */
 int exec_start(struct containers *containers, const struct exec_options *options, const struct exec_callbacks *callbacks, struct exec **ret);
 /* To conmon's attach socket. on_exit comes when the container ends (code 0). */
 int exec_attach(struct containers *containers, const char *container_id, const struct exec_callbacks *callbacks, struct exec **ret);

@@ -7,10 +7,13 @@
 #include "runtime/bundle.h"
 #include "runtime/cgroup.h"
 #include "runtime/container.h"
+#include "runtime/crilog.h"
 #include "runtime/exec.h"
 #include "runtime/image.h"
 #include "runtime/layer.h"
+#include "runtime/logread.h"
 #include "runtime/mounts.h"
+#include "runtime/probe.h"
 #include "runtime/seccomp.h"
 
 #endif

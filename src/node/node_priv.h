@@ -1,0 +1,270 @@
+/* The node's insides: one struct node, a struct pod per pod that is ours, a struct unit per container of it. */
+#ifndef TIDEMILL_NODE_PRIV_H
+#define TIDEMILL_NODE_PRIV_H
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "client/client.h"
+#include "node/node.h"
+#include "podnet/podnet.h"
+#include "runtime/runtime.h"
+
+#define POD_GRACE_DEFAULT_S 30
+#define POD_PIDS_MAX 4096
+#define RECORD_BYTES_MAX (1 * MIB)
+
+struct events;
+struct node {
+    const struct node_options *options;
+    struct loop *loop;
+    struct client *client;
+    struct informer *pods_informer, *services_informer, *slices_informer;
+    struct cgroups cgroups;
+    struct containers *containers;
+    struct podnet *podnet;
+    struct events *events;
+    char cgroup_root[32], host_address[16];
+    char run_dir[PATH_MAX], state_dir[PATH_MAX], store_dir[PATH_MAX], layers_dir[PATH_MAX];
+    char own_hosts_text[3][80];
+    const char *own_hosts[16];
+    struct map *pods;    /* uid → struct pod */
+    struct map *seccomp; /* capabilities as text → program (char *) */
+    struct loop_defer services_defer;
+    bool services_dirty;
+    struct loop_timer register_retry;
+    struct buffer node_json; /* what was last registered */
+    struct http_server *socket_server, *metrics_server;
+    struct list sessions; /* running logs, exec and attach */
+};
+
+/* --- what pods refer to: configuration maps and secrets, fetched once per pod (references.c) --- */
+
+struct reference {
+    const struct kube_kind *kind;
+    const char *name;
+    bool optional, for_volume;
+    bool answered; /* then object, or NULL: not found */
+    struct kube_object *object;
+};
+
+/* --- a container of a pod (unit.c) --- */
+
+enum unit_stage {
+    UNIT_WAITING,  /* not begun, or backing off until start_at_ms */
+    UNIT_PULLING,
+    UNIT_CREATING,
+    UNIT_STARTING,
+    UNIT_RUNNING,
+    UNIT_EXITED,   /* for good, or until the pod decides to run it again */
+};
+
+struct termination {
+    bool set;
+    int code;
+    char reason[32];          /* Completed, Error, OOMKilled, … */
+    char message[1024];
+    int64_t started_ns, finished_ns;
+    char id[CONTAINER_ID_LEN + 1];
+};
+
+struct unit_probe {
+    struct unit *unit;
+    const struct kube_probe *spec; /* NULL: none */
+    struct probe probe;
+    struct loop_timer timer;
+    struct probe_run *run;
+};
+
+struct unit {
+    struct pod *pod;
+    const struct kube_container *spec; /* of pod->spec_object */
+    bool is_init, is_sidecar;
+    enum unit_stage stage;
+    char waiting_reason[40], waiting_message[1024];
+    int restart_count;
+    bool has_run; /* restart_count counts from the second creation on */
+    char id[CONTAINER_ID_LEN + 1];
+    struct container *container;
+    struct image *image;
+    char image_id[160];
+    struct image_request *pull;
+    struct backoff backoff, pull_backoff;
+    int64_t start_at_ms; /* monotonic; 0: now */
+    struct loop_timer timer; /* back-off */
+    int64_t started_ns, started_ms;
+    bool started, ready; /* as the status tells: startup probe passed; readiness */
+    struct termination current, last;
+    struct unit_probe probes[3]; /* by enum probe_kind */
+    struct probe_run *hook; /* postStart or preStop */
+    struct loop_timer hook_timer; /* preStop: sleep */
+    bool pulled_before; /* this image, so that the event is worded right */
+    bool image_failed;
+    /* stopping */
+    bool stopping, term_sent, killed_by_liveness;
+    int64_t grace_ms;
+    struct loop_timer kill_timer;
+    int64_t stop_began_ms;
+    struct loop_timer log_timer;
+};
+
+/* --- a pod (pod.c) --- */
+
+enum pod_stage {
+    POD_PREPARING, /* network, folders, references, volumes */
+    POD_ACTIVE,
+    POD_ENDED,     /* Succeeded or Failed: nothing runs any more; waits for its deletion */
+    POD_STOPPING,  /* deleted: units are being stopped */
+    POD_CLEANING,  /* nothing runs; being removed from disk and from the API */
+};
+
+struct pod {
+    struct node *node;
+    struct kube_object *spec_object; /* as when we took it on */
+    struct kube_object *object;      /* the newest that the API told; NULL for what was found on disk and not seen yet */
+    const char *uid, *namespace, *name; /* in spec_object */
+    char dir[PATH_MAX];
+    enum pod_stage stage;
+    bool network_ready, volumes_ready, orphan /* gone from the API */, needs_sync;
+    struct podnet_pod net;
+    struct reference *references;
+    size_t references_count;
+    bool references_failed;
+    struct http_request *fetch;
+    struct unit *units; /* init containers first */
+    size_t units_count;
+    char waiting_reason[40]; /* of all units while preparing */
+    int64_t start_time_ns;
+    const char *phase;
+    char failed_reason[40], failed_message[256]; /* Evicted-like ends: DeadlineExceeded */
+    struct pod_conditions {
+        int64_t since_ns[4]; /* by enum pod_condition */
+        bool value[4];
+        bool known[4];
+    } conditions;
+    struct loop_defer sync;
+    struct loop_timer retry, deadline;
+    int64_t retry_ms;
+    /* status */
+    struct buffer status_json; /* last sent and accepted */
+    struct buffer status_sending;
+    struct loop_timer status_retry;
+    bool status_in_flight, status_dirty, delete_in_flight, delete_done;
+    unsigned deletions; /* containers being deleted; each holds the pod */
+    int64_t grace_s;
+    bool gone; /* cleaned: freed when the last deletion ends */
+};
+
+/* pod.c */
+int pod_add(struct node *node, struct kube_object *object, bool adopted);
+void pod_update(struct pod *pod, struct kube_object *object);
+void pod_orphaned(struct pod *pod);
+void pod_sync_later(struct pod *pod);
+void pod_free(struct pod *pod);
+struct pod *pod_find(const struct node *node, const char *namespace, const char *name);
+struct unit *pod_unit(const struct pod *pod, const char *name);
+bool pod_is_deleted(const struct pod *pod);
+const char *pod_restart_policy(const struct pod *pod);
+
+/* unit.c */
+void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *spec, bool is_init);
+void unit_deinit(struct unit *unit);
+void unit_start(struct unit *unit);         /* from UNIT_WAITING; does nothing before start_at_ms */
+void unit_adopt(struct unit *unit);         /* after loading: looks what became of unit->id */
+void unit_restart(struct unit *unit);       /* from UNIT_EXITED: waits out the back-off */
+void unit_stop(struct unit *unit, int64_t grace_s, const char *why);
+bool unit_is_busy(const struct unit *unit); /* something of it may still run */
+bool unit_failed(const struct unit *unit);
+void unit_remove_container(struct unit *unit);
+void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]);
+
+/* probing.c */
+void probing_begin(struct unit *unit);
+void probing_end(struct unit *unit);
+void probing_deinit(struct unit *unit);
+/* postStart, preStop: done(unit, success, message); false when it could not be started. */
+bool probing_run_hook(struct unit *unit, const struct kube_lifecycle_handler *handler, int64_t timeout_ms, probe_done_fn *done);
+
+/* spec.c: from the API's container to the runtime's */
+int spec_format(struct unit *unit, struct buffer *out, struct diag *diag);
+const char *spec_seccomp(struct node *node, uint64_t capabilities);
+void spec_limits(const struct kube_container *container, struct cgroup_limits *ret);
+void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
+bool spec_is_privileged(const struct unit *unit);
+
+/* environment.c: pure but for the references that the pod holds */
+/* NAME=value lines for the unit; -ENOENT with diag when a map, secret or key is missing. NULL-terminated, in the arena. */
+int environment_build(const struct unit *unit, struct arena *arena, const char *const **ret, struct diag *diag);
+/* "$(A) $$(B)" with the variables in env ("A=x"; NULL-terminated). In the arena; NULL at its limit. */
+const char *environment_expand(struct arena *arena, const char *text, const char *const *env);
+/* metadata.name, status.podIP, metadata.labels['x'] …; -EINVAL. */
+int environment_field(const struct pod *pod, struct arena *arena, const char *path, const char **ret);
+int environment_resource(const struct unit *unit, struct arena *arena, const struct kube_resource_field_selector *selector, const char **ret);
+
+/* identity.c: names of the image's own passwd and group files */
+struct identity {
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[64];
+    size_t groups_count;
+    char home[256];
+};
+/* "user", "1000", "user:group", "1000:1000"; "" is root. -ENOENT with diag. layers: folders, highest first. */
+int identity_resolve(const char *const *layers, size_t count, const char *user, struct identity *ret, struct diag *diag);
+/* 0 when the image has the folder. */
+int identity_has_folder(const char *const *layers, size_t count, const char *path);
+
+/* volumes.c */
+int volumes_prepare(struct pod *pod, struct diag *diag);
+/* The host's path of a volume mount, its sub path resolved safely; in the arena. */
+int volumes_source(const struct unit *unit, size_t mount_index, struct arena *arena, const char **ret, struct diag *diag);
+void volumes_remove(struct pod *pod);
+int volumes_write_hosts(const struct pod *pod);
+
+/* references.c */
+int references_collect(struct pod *pod);
+/* True when all are answered; otherwise fetches the next and syncs the pod when it came. */
+bool references_ready(struct pod *pod);
+const struct kube_object *references_find(const struct pod *pod, const struct kube_kind *kind, const char *name);
+void references_free(struct pod *pod);
+
+/* record.c: the pod's state on disk */
+void record_save(struct pod *pod);
+int record_save_spec(const struct pod *pod);
+int record_load(struct pod *pod);
+int record_load_all(struct node *node);
+void record_remove(struct pod *pod);
+
+/* status.c */
+void status_update(struct pod *pod);
+void status_compute_phase(struct pod *pod);
+int status_format(struct pod *pod, struct buffer *out);
+void status_take_conditions(struct pod *pod);
+void status_free(struct pod *pod);
+
+/* events.c */
+int events_new(struct node *node, struct events **ret);
+void events_free(struct events *events);
+/* unit NULL: about the pod. type "Normal" or "Warning". */
+void event_pod(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* register.c */
+void register_node(struct node *node);
+void register_host_address(struct node *node);
+
+/* services.c */
+void services_changed(struct node *node);
+void services_apply(struct node *node);
+
+/* server.c, session.c, metrics.c */
+int server_start(struct node *node, struct diag *diag);
+void server_stop(struct node *node);
+void session_serve_log(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query);
+void session_serve_exec(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query, bool attach);
+/* The unit's container ended: attached logs end. */
+void session_unit_ended(struct node *node, const struct unit *unit);
+void sessions_free(struct node *node);
+int metrics_format(struct node *node, struct buffer *out);
+
+#endif

@@ -1,0 +1,155 @@
+/* A pod's state on disk, so that a node killed at any instruction knows afterwards what it had under way.
+ *
+ *   <state>/pods/<uid>/pod.json     the object as it was taken on
+ *   <state>/pods/<uid>/record.json  per container: stage, id, restart count, times, last exits; replaced by rename on every change
+ * Written without fsync: after a crash of the process the page cache is still there, and after one of the machine no container is. pod.json is synced, because it names what must be
+ * cleaned up. */
+#include <dirent.h>
+
+#include "codec/codec.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define POD_BYTES_MAX (4 * MIB)
+
+static const char *const stage_names[] = {"waiting", "waiting", "creating", "starting", "running", "exited"};
+
+static void format_termination(struct buffer *out, const char *name, const struct termination *end) {
+    if (!end->set)
+        return;
+    buffer_printf(out, ",\"%s\":{\"code\":%d,\"started\":%" PRId64 ",\"finished\":%" PRId64 ",\"id\":\"%s\",\"reason\":", name, end->code, end->started_ns, end->finished_ns, end->id);
+    json_format_string(out, slice_of(end->reason));
+    buffer_append_text(out, ",\"message\":");
+    json_format_string(out, slice_of(end->message));
+    buffer_append_byte(out, '}');
+}
+
+void record_save(struct pod *pod) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(RECORD_BYTES_MAX);
+    char path[PATH_MAX];
+    buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"units\":{", pod->start_time_ns);
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct unit *unit = &pod->units[i];
+        buffer_append_text(&out, i ? "," : "");
+        json_format_string(&out, slice_of(unit->spec->name));
+        buffer_printf(&out, ":{\"stage\":\"%s\",\"id\":\"%s\",\"restarts\":%d,\"hasRun\":%s,\"started\":%s,\"ready\":%s,\"startedAt\":%" PRId64 ",\"backoff\":%" PRId64 ",\"imageID\":\"%s\"",
+                      stage_names[unit->stage], unit->id, unit->restart_count, unit->has_run ? "true" : "false", unit->started ? "true" : "false", unit->ready ? "true" : "false",
+                      unit->started_ns, unit->backoff.delay_ms, unit->image_id);
+        format_termination(&out, "current", &unit->current);
+        format_termination(&out, "last", &unit->last);
+        buffer_append_byte(&out, '}');
+    }
+    buffer_append_text(&out, "}}\n");
+    snprintf(path, sizeof path, "%s/record.json", pod->dir);
+    int r = buffer_error(&out) ? buffer_error(&out) : sys_write_file_fast(AT_FDCWD, path, buffer_slice(&out), 0600);
+    if (r < 0)
+        log_error("cannot write %s: %s", path, strerror(-r));
+}
+
+int record_save_spec(const struct pod *pod) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(POD_BYTES_MAX);
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/pod.json", pod->dir);
+    int r = sys_mkdirs(pod->dir, 0700);
+    if (r == 0)
+        r = kube_encode_json(pod->spec_object, &out);
+    return r < 0 ? r : sys_write_file(AT_FDCWD, path, buffer_slice(&out), 0600);
+}
+
+static void load_termination(const struct tree *tree, struct termination *ret) {
+    if (!tree)
+        return;
+    ret->set = true;
+    ret->code = (int)tree_int_or(tree_find(tree, "code"), 0);
+    ret->started_ns = tree_int_or(tree_find(tree, "started"), 0);
+    ret->finished_ns = tree_int_or(tree_find(tree, "finished"), 0);
+    snprintf(ret->id, sizeof ret->id, "%s", tree_text_or(tree_find(tree, "id"), ""));
+    snprintf(ret->reason, sizeof ret->reason, "%s", tree_text_or(tree_find(tree, "reason"), ""));
+    snprintf(ret->message, sizeof ret->message, "%s", tree_text_or(tree_find(tree, "message"), ""));
+}
+
+static void load_unit(const struct tree *tree, struct unit *unit) {
+    const char *stage = tree_text_or(tree_find(tree, "stage"), "waiting");
+    for (size_t i = 0; i < ARRAY_LEN(stage_names); i++)
+        if (i != UNIT_PULLING && strcmp(stage, stage_names[i]) == 0)
+            unit->stage = (enum unit_stage)i;
+    snprintf(unit->id, sizeof unit->id, "%s", tree_text_or(tree_find(tree, "id"), ""));
+    snprintf(unit->image_id, sizeof unit->image_id, "%s", tree_text_or(tree_find(tree, "imageID"), ""));
+    unit->restart_count = (int)tree_int_or(tree_find(tree, "restarts"), 0);
+    unit->has_run = tree_bool_or(tree_find(tree, "hasRun"), false);
+    unit->started = tree_bool_or(tree_find(tree, "started"), false);
+    unit->ready = tree_bool_or(tree_find(tree, "ready"), false);
+    unit->started_ns = tree_int_or(tree_find(tree, "startedAt"), 0);
+    unit->backoff.delay_ms = tree_int_or(tree_find(tree, "backoff"), 0);
+    load_termination(tree_find(tree, "current"), &unit->current);
+    load_termination(tree_find(tree, "last"), &unit->last);
+}
+
+int record_load(struct pod *pod) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RECORD_BYTES_MAX + 1);
+    CLEANUP(arena_freep) struct arena *arena = arena_new(8 * RECORD_BYTES_MAX);
+    struct tree *root = NULL;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/record.json", pod->dir);
+    int r = arena ? sys_read_file(AT_FDCWD, path, RECORD_BYTES_MAX, &text) : -ENOMEM;
+    if (r == 0)
+        r = json_parse(arena, buffer_slice(&text), &(struct json_options){.allow_duplicates = true}, &root, NULL);
+    if (r < 0)
+        return r;
+    pod->start_time_ns = tree_int_or(tree_find(root, "startTime"), pod->start_time_ns);
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct tree *unit = tree_find(tree_find(root, "units"), pod->units[i].spec->name);
+        if (unit)
+            load_unit(unit, &pod->units[i]);
+    }
+    return 0;
+}
+
+/* A pod whose files cannot be read is an orphan: its containers are found by their bundles, its folder goes. */
+static void load_pod(struct node *node, const char *uid) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(POD_BYTES_MAX + 1);
+    struct kube_object *object = NULL;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/pods/%s/pod.json", node->state_dir, uid);
+    int r = sys_read_file(AT_FDCWD, path, POD_BYTES_MAX, &text);
+    if (r == 0)
+        r = kube_decode_json(&kube_kind_pod, buffer_slice(&text), KUBE_LENIENT, &object, NULL);
+    if (r == 0 && (!object->metadata->uid || strcmp(object->metadata->uid, uid) != 0))
+        r = -EBADMSG;
+    if (r == 0)
+        r = pod_add(node, object, true);
+    kube_object_unref(object);
+    if (r == 0)
+        return;
+    log_warning("cannot take over pod %s (%s): removing what is left of it", uid, strerror(-r));
+    snprintf(path, sizeof path, "%s/pods/%s", node->state_dir, uid);
+    sys_remove_tree(AT_FDCWD, path);
+}
+
+int record_load_all(struct node *node) {
+    char path[PATH_MAX];
+    VECTOR(char *) uids = {0};
+    snprintf(path, sizeof path, "%s/pods", node->state_dir);
+    int r = sys_mkdirs(path, 0700);
+    DIR *dir = r == 0 ? opendir(path) : NULL;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char *uid = entry->d_name[0] == '.' ? NULL : strdup(entry->d_name);
+        if (uid && VECTOR_PUSH(&uids, uid) < 0)
+            free(uid);
+    }
+    if (dir)
+        closedir(dir);
+    for (size_t i = 0; i < uids.count; i++) {
+        load_pod(node, uids.items[i]);
+        free(uids.items[i]);
+    }
+    VECTOR_DEINIT(&uids);
+    return r;
+}
+
+void record_remove(struct pod *pod) {
+    char path[PATH_MAX];
+    sys_remove_tree(AT_FDCWD, pod->dir);
+    snprintf(path, sizeof path, "%s/logs/%s_%s_%s", pod->node->state_dir, pod->namespace, pod->name, pod->uid);
+    sys_remove_tree(AT_FDCWD, path);
+}

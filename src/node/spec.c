@@ -1,0 +1,344 @@
+/* From a container of the API to an OCI bundle: what is inherited from image, pod and container, in this order, and Kubernetes' defaults (an unconfined seccomp profile only when it is
+ * asked for or the container is privileged). */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define SPEC_ARENA_BYTES_MAX (32 * MIB)
+#define MOUNTS_MAX 256
+#define DEVICES_MAX 256
+
+bool spec_is_privileged(const struct unit *unit) {
+    const struct kube_security_context *security = unit->spec->security_context;
+    return security && security->privileged && *security->privileged;
+}
+
+/* --- security --- */
+
+static uint64_t capabilities_of(const struct unit *unit) {
+    const struct kube_security_context *security = unit->spec->security_context;
+    const struct kube_capabilities *wanted = security ? security->capabilities : NULL;
+    uint64_t capabilities = BUNDLE_CAPABILITIES_DEFAULT;
+    if (spec_is_privileged(unit))
+        return BUNDLE_CAPABILITIES_ALL;
+    for (size_t i = 0; wanted && i < wanted->drop.count; i++)
+        if (bundle_capability(slice_of(wanted->drop.items[i])) == BUNDLE_CAPABILITIES_ALL)
+            capabilities = 0;
+    for (size_t i = 0; wanted && i < wanted->add.count; i++)
+        capabilities |= bundle_capability(slice_of(wanted->add.items[i]));
+    for (size_t i = 0; wanted && i < wanted->drop.count; i++) {
+        uint64_t drop = bundle_capability(slice_of(wanted->drop.items[i]));
+        if (drop != BUNDLE_CAPABILITIES_ALL)
+            capabilities &= ~drop;
+    }
+    return capabilities;
+}
+
+const char *spec_seccomp(struct node *node, uint64_t capabilities) {
+    CLEANUP(buffer_deinit) struct buffer program = BUFFER_INIT(MIB);
+    char key[24];
+    snprintf(key, sizeof key, "%" PRIx64, capabilities);
+    const char *known = map_find(node->seccomp, slice_of(key));
+    if (known || seccomp_program(capabilities, &program) < 0)
+        return known;
+    char *text = buffer_take(&program);
+    if (text && map_put(node->seccomp, slice_of(key), text, NULL) < 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static bool is_unconfined(const struct unit *unit) {
+    const struct kube_security_context *security = unit->spec->security_context;
+    const struct kube_pod_security_context *pod = unit->pod->spec_object->pod->spec.security_context;
+    const struct kube_seccomp_profile *profile = security && security->seccomp_profile ? security->seccomp_profile : pod ? pod->seccomp_profile : NULL;
+    return spec_is_privileged(unit) || (profile && profile->type && strcmp(profile->type, "Unconfined") == 0);
+}
+
+/* The layers' folders, highest first. */
+static const char **layer_paths(const struct unit *unit, struct arena *arena) {
+    const struct image *image = unit->image;
+    const char **paths = ARENA_ARRAY(arena, const char *, image->layers_count + 1);
+    for (size_t i = 0; paths && i < image->layers_count; i++) {
+        paths[i] = arena_printf(arena, "%s/%s", unit->pod->node->layers_dir, image->layers[image->layers_count - 1 - i].chain_id + 7);
+        if (!paths[i])
+            return NULL;
+    }
+    return paths;
+}
+
+static int resolve_user(const struct unit *unit, struct arena *arena, const char *const *layers, struct identity *identity, struct diag *diag) {
+    const struct kube_security_context *security = unit->spec->security_context;
+    const struct kube_pod_security_context *pod = unit->pod->spec_object->pod->spec.security_context;
+    const int64_t *user = security && security->run_as_user ? security->run_as_user : pod ? pod->run_as_user : NULL;
+    const int64_t *group = security && security->run_as_group ? security->run_as_group : pod ? pod->run_as_group : NULL;
+    const bool *non_root = security && security->run_as_non_root ? security->run_as_non_root : pod ? pod->run_as_non_root : NULL;
+    const char *text = user ? arena_printf(arena, "%" PRId64, *user) : unit->image->user;
+    int r = text ? identity_resolve(layers, unit->image->layers_count, text, identity, diag) : -ENOMEM;
+    if (r < 0)
+        return r;
+    if (group)
+        identity->gid = (gid_t)*group;
+    if (non_root && *non_root && identity->uid == 0)
+        return diag_set(diag, -EPERM, "container has runAsNonRoot and image will run as root (pod: \"%s_%s(%s)\", container: %s)", unit->pod->name, unit->pod->namespace, unit->pod->uid,
+                        unit->spec->name);
+    for (size_t i = 0; pod && i < pod->supplemental_groups.count && identity->groups_count < ARRAY_LEN(identity->groups); i++)
+        identity->groups[identity->groups_count++] = (gid_t)pod->supplemental_groups.items[i];
+    if (pod && pod->fs_group && identity->groups_count < ARRAY_LEN(identity->groups))
+        identity->groups[identity->groups_count++] = (gid_t)*pod->fs_group;
+    return 0;
+}
+
+/* --- process --- */
+
+static int add_expanded(struct arena *arena, const struct kube_string_list *list, const char *const *env, const char **args, size_t *count) {
+    for (size_t i = 0; i < list->count; i++) {
+        args[*count] = environment_expand(arena, list->items[i] ? list->items[i] : "", env);
+        if (!args[(*count)++])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* command replaces the entry point and, when given alone, the image's arguments too. */
+static int build_args(const struct unit *unit, struct arena *arena, const char *const *env, const char *const **ret, struct diag *diag) {
+    const struct kube_container *spec = unit->spec;
+    const struct image *image = unit->image;
+    size_t count = 0;
+    const char **args = ARENA_ARRAY(arena, const char *, spec->command.count + spec->args.count + image->entrypoint.count + image->command.count + 1);
+    int r = args ? add_expanded(arena, &spec->command, env, args, &count) : -ENOMEM;
+    for (size_t i = 0; r == 0 && spec->command.count == 0 && i < image->entrypoint.count; i++)
+        args[count++] = image->entrypoint.items[i];
+    if (r == 0)
+        r = add_expanded(arena, &spec->args, env, args, &count);
+    for (size_t i = 0; r == 0 && spec->command.count == 0 && spec->args.count == 0 && i < image->command.count; i++)
+        args[count++] = image->command.items[i];
+    if (r == 0 && count == 0)
+        return diag_set(diag, -EINVAL, "no command specified");
+    *ret = (const char *const *)args;
+    return r;
+}
+
+static const char *const *with_home(struct arena *arena, const char *const *env, const char *home) {
+    size_t count = 0;
+    for (; env[count]; count++)
+        if (strncmp(env[count], "HOME=", 5) == 0)
+            return env;
+    const char **all = ARENA_ARRAY(arena, const char *, count + 2);
+    if (!all)
+        return NULL;
+    memcpy(all, env, count * sizeof *env);
+    all[count] = arena_printf(arena, "HOME=%s", home);
+    return all[count] ? (const char *const *)all : NULL;
+}
+
+/* Kubernetes' scores by quality of service. */
+static int oom_score(const struct unit *unit) {
+    const char *class = unit->pod->spec_object->pod->status.qos_class;
+    if (class && strcmp(class, "Guaranteed") == 0)
+        return -997;
+    if (!class || strcmp(class, "BestEffort") == 0)
+        return 1000;
+    int64_t total = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    int64_t request = kube_quantity_milli(&unit->spec->resources.requests, "memory", 0) / 1000;
+    return (int)MAX(3, MIN(999, 1000 - 1000 * request / MAX(total, 1)));
+}
+
+static int build_process(struct unit *unit, struct arena *arena, struct bundle_process *ret, struct diag *diag) {
+    const struct kube_security_context *security = unit->spec->security_context;
+    const char **layers = layer_paths(unit, arena);
+    struct identity *identity = ARENA_NEW(arena, struct identity);
+    const char *const *env = NULL;
+    struct bundle_process process = {.cwd = unit->spec->working_dir ? unit->spec->working_dir : unit->image->working_dir, .terminal = unit->spec->tty};
+    if (!layers || !identity)
+        return -ENOMEM;
+    int r = resolve_user(unit, arena, layers, identity, diag);
+    if (r == 0)
+        r = environment_build(unit, arena, &env, diag);
+    if (r < 0)
+        return r;
+    process.env = with_home(arena, env, identity->home);
+    if (!process.env)
+        return -ENOMEM;
+    process.uid = identity->uid;
+    process.gid = identity->gid;
+    process.groups = identity->groups;
+    process.groups_count = identity->groups_count;
+    process.capabilities = capabilities_of(unit);
+    process.no_new_privileges = security && security->allow_privilege_escalation && !*security->allow_privilege_escalation;
+    process.has_oom_score_adj = true;
+    process.oom_score_adj = oom_score(unit);
+    *ret = process;
+    return 0;
+}
+
+/* --- mounts and devices --- */
+
+static int compare_mounts(const void *a, const void *b) {
+    const struct bundle_mount *one = a, *two = b;
+    return strcmp(one->destination, two->destination); /* a folder sorts before what is inside it */
+}
+
+static int add_mount(struct bundle *bundle, struct bundle_mount *mounts, const char *source, const char *destination, bool read_only) {
+    if (bundle->mounts_count == MOUNTS_MAX)
+        return -E2BIG;
+    for (size_t i = 0; i < bundle->mounts_count; i++)
+        if (strcmp(mounts[i].destination, destination) == 0)
+            return 0; /* the pod's own volume comes before ours */
+    mounts[bundle->mounts_count++] = (struct bundle_mount){.source = source, .destination = destination, .read_only = read_only};
+    return 0;
+}
+
+static int add_own_mounts(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct bundle_mount *mounts) {
+    static const char *const names[] = {"hosts", "hostname", "resolv.conf"};
+    const char *message = unit->spec->termination_message_path ? unit->spec->termination_message_path : "/dev/termination-log";
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(names); i++) {
+        const char *source = arena_printf(arena, "%s/etc/%s", unit->pod->dir, names[i]), *target = arena_printf(arena, "/etc/%s", names[i]);
+        r = source && target ? add_mount(bundle, mounts, source, target, false) : -ENOMEM;
+    }
+    const char *source = arena_printf(arena, "%s/containers/%s/%d/termination-log", unit->pod->dir, unit->spec->name, unit->restart_count);
+    if (r == 0)
+        r = source ? sys_write_file_fast(AT_FDCWD, source, SLICE(""), 0666) : -ENOMEM;
+    if (r == 0 && chmod(source, 0666) < 0)
+        r = -errno;
+    return r < 0 || *message != '/' ? r : add_mount(bundle, mounts, source, message, false);
+}
+
+static int build_mounts(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
+    struct bundle_mount *mounts = ARENA_ARRAY(arena, struct bundle_mount, MOUNTS_MAX);
+    const struct kube_volume_mount_array *wanted = &unit->spec->volume_mounts;
+    int r = mounts ? 0 : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < wanted->count; i++) {
+        const char *source;
+        r = volumes_source(unit, i, arena, &source, diag);
+        const char *path = wanted->items[i].mount_path;
+        if (r == 0 && *path != '/')
+            path = arena_printf(arena, "/%s", path);
+        if (r == 0)
+            r = path ? add_mount(bundle, mounts, source, path, wanted->items[i].read_only) : -ENOMEM;
+    }
+    if (r == 0)
+        r = add_own_mounts(unit, arena, bundle, mounts);
+    if (r == 0)
+        qsort(mounts, bundle->mounts_count, sizeof *mounts, compare_mounts);
+    bundle->mounts = mounts;
+    return r;
+}
+
+/* A privileged container sees the host's devices, but for terminals and those every container has. */
+static int add_devices(struct arena *arena, struct bundle *bundle) {
+    static const char *const own[] = {"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"};
+    struct bundle_device *devices = ARENA_ARRAY(arena, struct bundle_device, DEVICES_MAX);
+    DIR *dir = opendir("/dev");
+    for (struct dirent *entry; devices && dir && (entry = readdir(dir)) && bundle->devices_count < DEVICES_MAX;) {
+        struct stat st;
+        bool skip = strncmp(entry->d_name, "tty", 3) == 0 || strncmp(entry->d_name, "vcs", 3) == 0;
+        for (size_t i = 0; i < ARRAY_LEN(own); i++)
+            skip = skip || strcmp(entry->d_name, own[i]) == 0;
+        if (skip || fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
+            continue;
+        devices[bundle->devices_count++] = (struct bundle_device){.path = arena_printf(arena, "/dev/%s", entry->d_name), .type = S_ISCHR(st.st_mode) ? 'c' : 'b',
+                                                                  .major = major(st.st_rdev), .minor = minor(st.st_rdev), .mode = st.st_mode & 0777, .uid = st.st_uid, .gid = st.st_gid};
+    }
+    if (dir)
+        closedir(dir);
+    bundle->devices = devices;
+    return devices ? 0 : -ENOMEM;
+}
+
+/* --- limits --- */
+
+void spec_limits(const struct kube_container *container, struct cgroup_limits *ret) {
+    const struct kube_resource_requirements *resources = &container->resources;
+    int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0), cpu_request = kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
+    *ret = (struct cgroup_limits){.cpu_shares = cgroup_shares_of_milli(cpu_request), .pids = POD_PIDS_MAX};
+    if (cpu_limit > 0)
+        ret->cpu_quota_us = cgroup_quota_of_milli(cpu_limit);
+    ret->memory_bytes = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
+}
+
+void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
+    int64_t request = 0, memory = 0, cpu = 0;
+    bool all_memory = true, all_cpu = true;
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct kube_resource_requirements *resources = &pod->units[i].spec->resources;
+        int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0), memory_limit = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
+        all_cpu = all_cpu && cpu_limit > 0;
+        all_memory = all_memory && memory_limit > 0;
+        if (pod->units[i].is_init && !pod->units[i].is_sidecar) {
+            cpu = MAX(cpu, cpu_limit);
+            memory = MAX(memory, memory_limit);
+            continue;
+        }
+        request += kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
+        cpu += cpu_limit;
+        memory += memory_limit;
+    }
+    *ret = (struct cgroup_limits){.cpu_shares = cgroup_shares_of_milli(request), .pids = POD_PIDS_MAX};
+    ret->cpu_quota_us = all_cpu && cpu ? cgroup_quota_of_milli(cpu) : 0;
+    ret->memory_bytes = all_memory ? memory : 0;
+}
+
+/* --- the whole --- */
+
+/* crun refuses a working directory that is not there; docker makes it. */
+static void make_working_dir(const struct unit *unit, struct arena *arena, const char *const *layers, const struct bundle_process *process) {
+    char upper[PATH_MAX];
+    if (!process->cwd || *process->cwd != '/' || strstr(process->cwd, "..") || identity_has_folder(layers, unit->image->layers_count, process->cwd) == 0)
+        return;
+    for (size_t i = 0; i < unit->spec->volume_mounts.count; i++)
+        if (strcmp(unit->spec->volume_mounts.items[i].mount_path, process->cwd) == 0)
+            return;
+    (void)arena;
+    snprintf(upper, sizeof upper, "%s/containers/%s/%d/upper%s", unit->pod->dir, unit->spec->name, unit->restart_count, process->cwd);
+    if (sys_mkdirs(upper, 0755) == 0 && chown(upper, process->uid, process->gid) < 0)
+        return;
+}
+
+static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
+    struct pod *pod = unit->pod;
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    const struct kube_security_context *security = unit->spec->security_context;
+    int r = build_process(unit, arena, &bundle->process, diag);
+    if (r == 0)
+        r = build_args(unit, arena, bundle->process.env, &bundle->process.args, diag);
+    if (r == 0)
+        r = build_mounts(unit, arena, bundle, diag);
+    if (r < 0)
+        return r;
+    const char **layers = layer_paths(unit, arena);
+    if (layers)
+        make_working_dir(unit, arena, (const char *const *)layers, &bundle->process);
+    bundle->rootfs = "rootfs";
+    bundle->privileged = spec_is_privileged(unit);
+    bundle->read_only_rootfs = security && security->read_only_root_filesystem && *security->read_only_root_filesystem;
+    bundle->network_namespace = spec->host_network ? NULL : pod->net.network;
+    bundle->ipc_namespace = spec->host_ipc ? NULL : pod->net.ipc;
+    bundle->uts_namespace = pod->net.uts;
+    bundle->host_pid = spec->host_pid;
+    bundle->cgroup_path = arena_printf(arena, "%s/pod%s/%s", pod->node->cgroup_root, pod->uid, unit->id);
+    spec_limits(unit->spec, &bundle->limits);
+    bundle->seccomp_program = is_unconfined(unit) ? NULL : spec_seccomp(pod->node, bundle->process.capabilities);
+    if (!is_unconfined(unit) && !bundle->seccomp_program)
+        return diag_set(diag, -EIO, "cannot compile the seccomp profile");
+    if (!bundle->cgroup_path)
+        return -ENOMEM;
+    return bundle->privileged ? add_devices(arena, bundle) : 0;
+}
+
+int spec_format(struct unit *unit, struct buffer *out, struct diag *diag) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(SPEC_ARENA_BYTES_MAX);
+    struct bundle bundle = {.rootfs = NULL};
+    if (!arena)
+        return -ENOMEM;
+    int r = build(unit, arena, &bundle, diag);
+    if (r == 0)
+        r = bundle_format(&bundle, out);
+    return r < 0 && !diag->message[0] ? diag_set(diag, r, "cannot describe the container: %s", strerror(-r)) : r;
+}

@@ -1,0 +1,583 @@
+/* One container of a pod through all its runs.
+ *
+ *   WAITING ─► PULLING ─► CREATING ─► STARTING ─► RUNNING ─► EXITED
+ *      ▲          │ (pull failed: back off)                     │
+ *      └──────────┴──────────── unit_restart: back off ◄────────┘
+ *
+ * Invariants
+ *  1. Each run has an id of its own, recorded on disk before the container is created: what a crash leaves is either known by its id or has no bundle.
+ *  2. An exit is recorded (unit->current) and saved before its container is deleted, so no exit code is lost.
+ *  3. Every asynchronous thing a unit has under way is cancelled in unit_deinit; deletions alone outlive it, and hold the pod. */
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "codec/codec.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define PULL_FIRST_MS 1000
+#define PULL_MAX_MS 300000
+#define KILL_AGAIN_MS 2000
+#define TERMINATION_MESSAGE_BYTES_MAX 4096
+#define LOG_CHECK_MS 10000
+
+static void on_created(void *userdata, int error, const char *message);
+static void on_started(void *userdata, int error, const char *message);
+static void on_exit_code(void *userdata, const struct container_exit *exit);
+
+static int64_t now_ms(const struct unit *unit) {
+    return loop_now_ns(unit->pod->node->loop) / 1000000;
+}
+
+static void on_wake(void *userdata) {
+    struct unit *unit = userdata;
+    pod_sync_later(unit->pod);
+}
+
+static void on_kill_timer(void *userdata);
+static void on_hook_timer(void *userdata);
+static void on_log_timer(void *userdata);
+
+void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *spec, bool is_init) {
+    *unit = (struct unit){.pod = pod, .spec = spec, .is_init = is_init, .waiting_reason = "ContainerCreating"};
+    unit->is_sidecar = is_init && spec->restart_policy && strcmp(spec->restart_policy, "Always") == 0;
+    if (is_init || pod->units_count)
+        snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "PodInitializing");
+    struct loop *loop = pod->node->loop;
+    loop_timer_init(&unit->timer, loop, on_wake, unit);
+    loop_timer_init(&unit->kill_timer, loop, on_kill_timer, unit);
+    loop_timer_init(&unit->hook_timer, loop, on_hook_timer, unit);
+    loop_timer_init(&unit->log_timer, loop, on_log_timer, unit);
+}
+
+static void end_hook(struct unit *unit) {
+    probe_run_cancel(unit->hook);
+    unit->hook = NULL;
+    loop_timer_cancel(&unit->hook_timer);
+}
+
+void unit_deinit(struct unit *unit) {
+    probing_deinit(unit);
+    end_hook(unit);
+    loop_timer_cancel(&unit->timer);
+    loop_timer_cancel(&unit->kill_timer);
+    loop_timer_cancel(&unit->log_timer);
+    image_request_cancel(unit->pull);
+    container_free(unit->container);
+    image_unref(unit->image);
+}
+
+bool unit_is_busy(const struct unit *unit) {
+    return unit->stage == UNIT_CREATING || unit->stage == UNIT_STARTING || unit->stage == UNIT_RUNNING;
+}
+
+bool unit_failed(const struct unit *unit) {
+    return unit->current.set && unit->current.code != 0;
+}
+
+static void wait_with(struct unit *unit, const char *reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void wait_with(struct unit *unit, const char *reason, const char *format, ...) {
+    va_list args;
+    unit->stage = UNIT_WAITING;
+    snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "%s", reason);
+    va_start(args, format);
+    vsnprintf(unit->waiting_message, sizeof unit->waiting_message, format, args);
+    va_end(args);
+}
+
+static void wake_in(struct unit *unit, int64_t delay_ms) {
+    unit->start_at_ms = now_ms(unit) + delay_ms;
+    loop_timer_set(&unit->timer, delay_ms);
+}
+
+/* --- deleting what ran --- */
+
+static void on_deleted(void *userdata, int error, const char *message) {
+    struct pod *pod = userdata;
+    if (error)
+        log_warning("cannot remove a container of pod %s/%s: %s", pod->namespace, pod->name, message);
+    ASSERT(pod->deletions > 0);
+    pod->deletions--;
+    if (pod->gone && pod->deletions == 0)
+        pod_free(pod);
+    else
+        pod_sync_later(pod);
+}
+
+void unit_remove_container(struct unit *unit) {
+    if (!unit->container)
+        return;
+    if (container_delete(unit->container, on_deleted, unit->pod) < 0)
+        container_free(unit->container); /* the next start of the node finds the bundle */
+    else
+        unit->pod->deletions++;
+    unit->container = NULL;
+}
+
+/* --- pulling --- */
+
+static void pull_failed(struct unit *unit, const char *message) {
+    const char *image = unit->spec->image;
+    event_pod(unit->pod, unit, "Warning", "Failed", "Failed to pull image \"%s\": %s", image, message);
+    event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", unit->image_failed ? "ImagePullBackOff" : "ErrImagePull");
+    if (unit->image_failed)
+        wait_with(unit, "ImagePullBackOff", "Back-off pulling image \"%s\": ErrImagePull: %s", image, message);
+    else
+        wait_with(unit, "ErrImagePull", "failed to pull image \"%s\": %s", image, message);
+    unit->image_failed = true;
+    unit->pull_backoff.delay_ms = unit->pull_backoff.delay_ms ? MIN(unit->pull_backoff.delay_ms * 2, PULL_MAX_MS) : PULL_FIRST_MS;
+    wake_in(unit, unit->pull_backoff.delay_ms);
+    pod_sync_later(unit->pod);
+}
+
+static void create(struct unit *unit);
+
+static void on_image(void *userdata, struct image *image, const struct diag *diag) {
+    struct unit *unit = userdata;
+    unit->pull = NULL;
+    if (!image) {
+        pull_failed(unit, diag->message);
+        return;
+    }
+    image_unref(unit->image);
+    unit->image = image_ref(image);
+    unit->image_failed = false;
+    backoff_reset(&unit->pull_backoff);
+    snprintf(unit->image_id, sizeof unit->image_id, "%s@%s", unit->spec->image && strchr(unit->spec->image, '@') ? "" : "tidemill", image->config_digest);
+    if (unit->image_id[0] == '@')
+        memmove(unit->image_id, unit->image_id + 1, strlen(unit->image_id));
+    create(unit);
+}
+
+static void pull(struct unit *unit) {
+    struct node *node = unit->pod->node;
+    struct diag diag = DIAG_INIT;
+    struct image_reference reference;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
+    const char *image = unit->spec->image ? unit->spec->image : "";
+    if (!arena)
+        return wake_in(unit, PULL_FIRST_MS);
+    if (image_reference_parse(arena, slice_of(image), node->own_hosts, &reference, &diag) < 0) {
+        event_pod(unit->pod, unit, "Warning", "InspectFailed", "Failed to apply default image tag \"%s\": %s", image, diag.message);
+        wait_with(unit, "InvalidImageName", "Failed to apply default image tag \"%s\": %s", image, diag.message);
+        wake_in(unit, PULL_MAX_MS);
+        return;
+    }
+    int r = image_ensure(node->loop, node->store_dir, node->layers_dir, &reference, on_image, unit, &unit->pull);
+    if (r < 0)
+        return wake_in(unit, PULL_FIRST_MS);
+    unit->stage = UNIT_PULLING;
+}
+
+void unit_start(struct unit *unit) {
+    if (unit->stage != UNIT_WAITING)
+        return;
+    int64_t wait_ms = unit->start_at_ms - now_ms(unit);
+    if (wait_ms > 0) {
+        if (!loop_timer_is_set(&unit->timer))
+            loop_timer_set(&unit->timer, wait_ms);
+        return;
+    }
+    loop_timer_cancel(&unit->timer);
+    pull(unit);
+}
+
+/* --- creating --- */
+
+static void run_path(const struct unit *unit, const char *name, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s/containers/%s/%d/%s", unit->pod->dir, unit->spec->name, unit->restart_count, name);
+}
+
+void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s/logs/%s_%s_%s/%s/%d.log", unit->pod->node->state_dir, unit->pod->namespace, unit->pod->name, unit->pod->uid, unit->spec->name, attempt);
+}
+
+static void cgroup_path(const struct unit *unit, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s/pod%s/%s", unit->pod->node->cgroup_root, unit->pod->uid, unit->id);
+}
+
+static int make_folders(const struct unit *unit) {
+    char path[PATH_MAX];
+    run_path(unit, "upper", path);
+    int r = sys_mkdirs(path, 0755);
+    run_path(unit, "work", path);
+    if (r == 0)
+        r = sys_mkdirs(path, 0755);
+    unit_log_path(unit, unit->restart_count, path);
+    *strrchr(path, '/') = 0;
+    return r < 0 ? r : sys_mkdirs(path, 0755);
+}
+
+/* The files of the run before the last one are of no use any more; the last one's log stays for `kubectl logs --previous`. */
+static void remove_old_run(const struct unit *unit) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/containers/%s/%d", unit->pod->dir, unit->spec->name, unit->restart_count - 1);
+    if (unit->restart_count > 0)
+        sys_remove_tree(AT_FDCWD, path);
+    for (int i = 0; unit->restart_count > 1 && i < LOG_ROTATE_FILES; i++) {
+        unit_log_path(unit, unit->restart_count - 2, path);
+        if (i)
+            snprintf(path + strlen(path), sizeof path - strlen(path), ".%d", i);
+        unlink(path);
+    }
+}
+
+static int create_with(struct unit *unit, struct slice config) {
+    struct node *node = unit->pod->node;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(4 * MIB);
+    char upper[PATH_MAX], work[PATH_MAX], log[PATH_MAX], group[PATH_MAX];
+    const char **lower = arena ? ARENA_ARRAY(arena, const char *, unit->image->layers_count + 1) : NULL;
+    if (!lower)
+        return -ENOMEM;
+    for (size_t i = 0; i < unit->image->layers_count; i++)
+        lower[i] = arena_printf(arena, "%s/%s", node->layers_dir, unit->image->layers[unit->image->layers_count - 1 - i].chain_id + 7);
+    run_path(unit, "upper", upper);
+    run_path(unit, "work", work);
+    unit_log_path(unit, unit->restart_count, log);
+    cgroup_path(unit, group);
+    const struct container_options options = {.id = unit->id, .name = unit->spec->name, .config_json = config, .lower = lower, .lower_count = unit->image->layers_count,
+                                              .upper = upper, .work = work, .log_path = log, .cgroup_path = group, .terminal = unit->spec->tty, .open_stdin = unit->spec->stdin,
+                                              .stdin_once = unit->spec->stdin_once, .on_created = on_created, .on_exit = on_exit_code, .userdata = unit};
+    return container_create(node->containers, &options, &unit->container);
+}
+
+static void start_failed(struct unit *unit, const char *message);
+
+static void create(struct unit *unit) {
+    CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
+    struct diag diag = DIAG_INIT;
+    if (unit->has_run)
+        unit->restart_count++;
+    unit->has_run = true;
+    event_pod(unit->pod, unit, "Normal", "Pulled", "Container image \"%s\" already present on machine", unit->spec->image);
+    container_new_id(unit->id);
+    int r = make_folders(unit);
+    if (r == 0)
+        r = spec_format(unit, &config, &diag);
+    if (r < 0) {
+        if (!diag.message[0])
+            diag_set(&diag, r, "%s", strerror(-r));
+        event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", diag.message);
+        wait_with(unit, "CreateContainerConfigError", "%s", diag.message);
+        unit->has_run = unit->restart_count > 0;
+        unit->restart_count -= unit->restart_count > 0;
+        wake_in(unit, BACKOFF_FIRST_MS);
+        pod_sync_later(unit->pod);
+        return;
+    }
+    unit->stage = UNIT_CREATING;
+    record_save(unit->pod);
+    r = create_with(unit, buffer_slice(&config));
+    if (r < 0)
+        start_failed(unit, strerror(-r));
+}
+
+/* A container that could not be created or started counts as a run that failed at once. */
+static void start_failed(struct unit *unit, const char *message) {
+    int64_t now = loop_wall_ns(unit->pod->node->loop);
+    event_pod(unit->pod, unit, "Warning", "Failed", "Error: failed to start container: %s", message);
+    unit->current = (struct termination){.set = true, .code = 128, .reason = "StartError", .started_ns = now, .finished_ns = now};
+    snprintf(unit->current.message, sizeof unit->current.message, "failed to start container: %s", message);
+    snprintf(unit->current.id, sizeof unit->current.id, "%s", unit->id);
+    unit->stage = UNIT_EXITED;
+    unit->stopping = false;
+    if (unit->container)
+        unit_remove_container(unit);
+    else if (container_delete_id(unit->pod->node->containers, unit->id, on_deleted, unit->pod) == 0)
+        unit->pod->deletions++;
+    record_save(unit->pod);
+    pod_sync_later(unit->pod);
+}
+
+static void begin_start(struct unit *unit) {
+    unit->stage = UNIT_STARTING;
+    int r = container_start(unit->container, on_started);
+    if (r < 0)
+        start_failed(unit, strerror(-r));
+}
+
+static void on_created(void *userdata, int error, const char *message) {
+    struct unit *unit = userdata;
+    if (error)
+        return start_failed(unit, message);
+    event_pod(unit->pod, unit, "Normal", "Created", "Created container: %s", unit->spec->name);
+    if (unit->stopping) { /* it never ran */
+        unit->stopping = false;
+        unit_remove_container(unit);
+        wait_with(unit, "ContainerCreating", "%s", "");
+        pod_sync_later(unit->pod);
+        return;
+    }
+    begin_start(unit);
+}
+
+/* --- running --- */
+
+static void on_post_start(void *userdata, bool success, const char *message) {
+    struct unit *unit = userdata;
+    unit->hook = NULL;
+    if (success)
+        return;
+    event_pod(unit->pod, unit, "Warning", "FailedPostStartHook", "PostStartHook failed: %s", message);
+    unit_stop(unit, unit->pod->grace_s, "FailedPostStartHook");
+}
+
+static void mark_running(struct unit *unit, bool adopted) {
+    unit->stage = UNIT_RUNNING;
+    if (!adopted)
+        unit->started_ns = loop_wall_ns(unit->pod->node->loop);
+    unit->started_ms = now_ms(unit) - MAX(0, loop_wall_ns(unit->pod->node->loop) - unit->started_ns) / 1000000;
+    loop_timer_set(&unit->log_timer, LOG_CHECK_MS);
+}
+
+static void on_started(void *userdata, int error, const char *message) {
+    struct unit *unit = userdata;
+    if (error)
+        return start_failed(unit, message);
+    mark_running(unit, false);
+    event_pod(unit->pod, unit, "Normal", "Started", "Started container %s", unit->spec->name);
+    remove_old_run(unit);
+    record_save(unit->pod);
+    if (unit->stopping) {
+        unit->stopping = false;
+        unit_stop(unit, unit->grace_ms / 1000, NULL);
+    } else {
+        probing_begin(unit);
+        if (unit->spec->lifecycle && unit->spec->lifecycle->post_start)
+            probing_run_hook(unit, unit->spec->lifecycle->post_start, 0, on_post_start);
+    }
+    pod_sync_later(unit->pod);
+}
+
+/* The log's size is looked at only after the log changed: an idle container's timer is not set. */
+static void on_log_timer(void *userdata) {
+    struct unit *unit = userdata;
+    struct stat st;
+    char path[PATH_MAX];
+    unit_log_path(unit, unit->restart_count, path);
+    if (unit->stage != UNIT_RUNNING || !unit->container || stat(path, &st) < 0)
+        return;
+    if ((size_t)st.st_size >= LOG_ROTATE_BYTES && log_rotate(path) == 0)
+        container_reopen_log(unit->container);
+}
+
+/* --- the end of a run --- */
+
+/* The last word of the program: its termination message file, or, when asked for, the end of its log. */
+static void read_termination_message(const struct unit *unit, char *ret, size_t size) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(TERMINATION_MESSAGE_BYTES_MAX + 1);
+    char path[PATH_MAX];
+    run_path(unit, "termination-log", path);
+    if (sys_read_file(AT_FDCWD, path, TERMINATION_MESSAGE_BYTES_MAX, &text) == 0 && text.len) {
+        snprintf(ret, size, "%.*s", SLICE_ARG(buffer_slice(&text)));
+        return;
+    }
+    const char *policy = unit->spec->termination_message_policy;
+    if (unit->current.code == 0 || !policy || strcmp(policy, "FallbackToLogsOnError") != 0)
+        return;
+    unit_log_path(unit, unit->restart_count, path);
+    CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char bytes[4096];
+    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    ssize_t n = fd < 0 ? 0 : pread(fd, bytes, sizeof bytes, MAX(0, end - (off_t)sizeof bytes));
+    for (struct slice rest = slice_make(bytes, (size_t)MAX(n, 0)); rest.data;) {
+        struct crilog_line line;
+        if (crilog_parse(slice_cut(&rest, '\n'), &line) == 0)
+            snprintf(ret + strlen(ret), size - strlen(ret), "%.*s\n", SLICE_ARG(line.text));
+    }
+}
+
+static void on_exit_code(void *userdata, const struct container_exit *exit) {
+    struct unit *unit = userdata;
+    struct termination *end = &unit->current;
+    probing_end(unit);
+    end_hook(unit);
+    loop_timer_cancel(&unit->kill_timer);
+    loop_timer_cancel(&unit->log_timer);
+    if (unit->stage == UNIT_STARTING) /* so short that its end was seen first */
+        unit->started_ns = exit->finished_ns;
+    *end = (struct termination){.set = true, .code = exit->code, .started_ns = unit->started_ns, .finished_ns = exit->finished_ns};
+    snprintf(end->reason, sizeof end->reason, "%s", !exit->is_known ? "ContainerStatusUnknown" : exit->oom_killed && exit->code ? "OOMKilled" : exit->code ? "Error" : "Completed");
+    snprintf(end->id, sizeof end->id, "%s", unit->id);
+    if (!exit->is_known)
+        snprintf(end->message, sizeof end->message, "The container could not be located when the pod was terminated");
+    else
+        read_termination_message(unit, end->message, sizeof end->message);
+    unit->stage = UNIT_EXITED;
+    unit->ready = unit->started = false;
+    unit->stopping = unit->term_sent = unit->killed_by_liveness = false;
+    record_save(unit->pod);
+    session_unit_ended(unit->pod->node, unit);
+    unit_remove_container(unit);
+    pod_sync_later(unit->pod);
+}
+
+void unit_restart(struct unit *unit) {
+    if (unit->stage != UNIT_EXITED)
+        return;
+    int64_t ran_ms = (unit->current.finished_ns - unit->current.started_ns) / 1000000;
+    int64_t since_ms = MAX(0, loop_wall_ns(unit->pod->node->loop) - unit->current.finished_ns) / 1000000;
+    int64_t delay_ms = backoff_next_ms(&unit->backoff, ran_ms);
+    unit->last = unit->current;
+    unit->current = (struct termination){.set = false};
+    if (delay_ms > 0) {
+        wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000, unit->spec->name, unit->pod->name,
+                  unit->pod->namespace, unit->pod->uid);
+        event_pod(unit->pod, unit, "Warning", "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", unit->spec->name, unit->pod->name, unit->pod->namespace, unit->pod->uid);
+        wake_in(unit, MAX(1, delay_ms - since_ms));
+    } else {
+        wait_with(unit, "ContainerCreating", "%s", "");
+        unit->start_at_ms = 0;
+    }
+}
+
+/* --- stopping --- */
+
+static int stop_signal(const struct unit *unit) {
+    static const struct {
+        const char *name;
+        int number;
+    } names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"KILL", SIGKILL},   {"USR1", SIGUSR1},
+                 {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"WINCH", SIGWINCH}, {"ABRT", SIGABRT}, {"STOP", SIGSTOP}};
+    const char *text = unit->spec->lifecycle ? unit->spec->lifecycle->stop_signal : NULL;
+    uint64_t number;
+    if (!text || !*text)
+        text = unit->image ? unit->image->stop_signal : "";
+    if (slice_parse_u64(slice_of(text), 64, &number) == 0 && number > 0)
+        return (int)number;
+    if (strncmp(text, "SIG", 3) == 0)
+        text += 3;
+    if (strncmp(text, "RTMIN+", 6) == 0 && slice_parse_u64(slice_of(text + 6), 30, &number) == 0)
+        return SIGRTMIN + (int)number;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(text, names[i].name) == 0)
+            return names[i].number;
+    return SIGTERM;
+}
+
+static void send_stop(struct unit *unit) {
+    end_hook(unit);
+    unit->term_sent = true;
+    if (unit->container)
+        container_signal(unit->container, stop_signal(unit));
+    int64_t left_ms = unit->stop_began_ms + unit->grace_ms - now_ms(unit);
+    if (left_ms <= 0 && unit->grace_ms > 0)
+        left_ms = KILL_AGAIN_MS; /* the hook took it all: two seconds more, as kubelet gives */
+    loop_timer_set(&unit->kill_timer, MAX(1, left_ms));
+}
+
+static void on_kill_timer(void *userdata) {
+    struct unit *unit = userdata;
+    if (!unit->term_sent && unit->grace_ms > 0)
+        return send_stop(unit);
+    if (unit->container)
+        container_kill(unit->container);
+    loop_timer_set(&unit->kill_timer, KILL_AGAIN_MS); /* until it is gone */
+}
+
+static void on_pre_stop(void *userdata, bool success, const char *message) {
+    struct unit *unit = userdata;
+    unit->hook = NULL;
+    if (!success)
+        event_pod(unit->pod, unit, "Warning", "FailedPreStopHook", "PreStopHook failed: %s", message);
+    send_stop(unit);
+}
+
+static void on_hook_timer(void *userdata) {
+    send_stop(userdata);
+}
+
+static void begin_stop(struct unit *unit) {
+    const struct kube_lifecycle *lifecycle = unit->spec->lifecycle;
+    const struct kube_lifecycle_handler *hook = lifecycle ? lifecycle->pre_stop : NULL;
+    end_hook(unit);
+    unit->stop_began_ms = now_ms(unit);
+    if (unit->grace_ms <= 0) {
+        on_kill_timer(unit);
+    } else if (hook && hook->sleep) {
+        loop_timer_set(&unit->hook_timer, MIN(hook->sleep->seconds * 1000, unit->grace_ms));
+    } else if (!hook || !probing_run_hook(unit, hook, unit->grace_ms, on_pre_stop)) {
+        send_stop(unit);
+    }
+}
+
+void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
+    if (unit->stage == UNIT_PULLING) {
+        image_request_cancel(unit->pull);
+        unit->pull = NULL;
+        wait_with(unit, "ContainerCreating", "%s", "");
+        return;
+    }
+    if (!unit_is_busy(unit))
+        return;
+    if (unit->stopping) {
+        if (grace_s * 1000 >= unit->grace_ms)
+            return;
+        unit->grace_ms = grace_s * 1000; /* a second, more urgent wish */
+        if (unit->stage == UNIT_RUNNING && unit->term_sent)
+            loop_timer_set(&unit->kill_timer, MAX(1, unit->stop_began_ms + unit->grace_ms - now_ms(unit)));
+        else if (unit->stage == UNIT_RUNNING && grace_s == 0)
+            on_kill_timer(unit);
+        return;
+    }
+    unit->stopping = true;
+    unit->term_sent = false;
+    unit->grace_ms = grace_s * 1000;
+    if (why)
+        event_pod(unit->pod, unit, "Normal", "Killing", "%s", why);
+    if (unit->stage != UNIT_RUNNING)
+        return; /* its creation or start is under way: what comes back looks at unit->stopping */
+    probing_end(unit);
+    begin_stop(unit);
+}
+
+/* --- after a restart of the node --- */
+
+static void on_adopted_image(void *userdata, struct image *image, __attribute__((unused)) const struct diag *diag) {
+    struct unit *unit = userdata;
+    unit->pull = NULL;
+    if (image && !unit->image)
+        unit->image = image_ref(image); /* for its stop signal */
+}
+
+static void find_image(struct unit *unit) {
+    struct node *node = unit->pod->node;
+    struct image_reference reference;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
+    if (arena && unit->spec->image && image_reference_parse(arena, slice_of(unit->spec->image), node->own_hosts, &reference, NULL) == 0)
+        (void)image_ensure(node->loop, node->store_dir, node->layers_dir, &reference, on_adopted_image, unit, &unit->pull);
+}
+
+void unit_adopt(struct unit *unit) {
+    char log[PATH_MAX], group[PATH_MAX];
+    if (unit->stage == UNIT_WAITING || unit->stage == UNIT_EXITED)
+        return;
+    unit_log_path(unit, unit->restart_count, log);
+    cgroup_path(unit, group);
+    const struct container_options options = {.id = unit->id, .name = unit->spec->name, .log_path = log, .cgroup_path = group, .on_exit = on_exit_code, .userdata = unit};
+    int r = container_adopt(unit->pod->node->containers, &options, &unit->container);
+    if (r == 0) {
+        bool started = container_is_started(unit->container);
+        bool was_running = unit->stage == UNIT_RUNNING;
+        if (!started)
+            return begin_start(unit);
+        if (!was_running)
+            unit->started_ns = loop_wall_ns(unit->pod->node->loop);
+        mark_running(unit, true);
+        probing_begin(unit);
+        find_image(unit);
+        return;
+    }
+    if (unit->stage == UNIT_RUNNING) { /* its bundle is gone: the machine was restarted */
+        unit->current = (struct termination){.set = true, .code = 255, .reason = "Unknown", .started_ns = unit->started_ns, .finished_ns = loop_wall_ns(unit->pod->node->loop)};
+        snprintf(unit->current.id, sizeof unit->current.id, "%s", unit->id);
+        unit->ready = unit->started = false;
+        unit->stage = UNIT_EXITED;
+        return;
+    }
+    if (container_delete_id(unit->pod->node->containers, unit->id, on_deleted, unit->pod) == 0)
+        unit->pod->deletions++;
+    wait_with(unit, "ContainerCreating", "%s", "");
+    unit->has_run = unit->restart_count > 0;
+    unit->restart_count -= unit->restart_count > 0;
+}

@@ -1,0 +1,416 @@
+/* A pod's volumes and its files of /etc.
+ *
+ *   <pod>/volumes/<name>       empty folders on disk, configuration maps, downward API
+ *   <run>/volumes/<uid>/<name> tmpfs: empty folders in memory, secrets (they never touch the disk)
+ *   <pod>/etc/{hosts,hostname,resolv.conf}
+ * Everything is made once and idempotently: after a restart of the node what exists is left alone. Paths inside volumes are the pod author's words: opened beneath the volume's folder only.
+ * A sub path is resolved inside the volume and then bound by descriptor to a path of ours, so that a container cannot swap it for a link before crun mounts it. */
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define RESOLV_BYTES_MAX (64 * KIB)
+
+struct writer {
+    struct pod *pod;
+    const struct kube_volume *volume;
+    int root; /* the volume's folder */
+    mode_t mode;
+    struct diag *diag;
+};
+
+static int failed(struct diag *diag, int error, const struct kube_volume *volume, const char *what) {
+    return diag_set(diag, error, "MountVolume.SetUp failed for volume \"%s\": %s: %s", volume->name, what, strerror(-error));
+}
+
+static void disk_path(const struct pod *pod, const char *name, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s/volumes/%s", pod->dir, name);
+}
+static void memory_path(const struct pod *pod, const char *name, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s/volumes/%s%s%s", pod->node->run_dir, pod->uid, *name ? "/" : "", name);
+}
+
+static const struct kube_volume *find_volume(const struct pod *pod, const char *name) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    for (size_t i = 0; i < spec->volumes.count; i++)
+        if (strcmp(spec->volumes.items[i].name, name) == 0)
+            return &spec->volumes.items[i];
+    return NULL;
+}
+
+static bool in_memory(const struct kube_volume *volume) {
+    if (volume->empty_dir)
+        return volume->empty_dir->medium && strncmp(volume->empty_dir->medium, "Memory", 6) == 0;
+    return volume->secret || volume->projected;
+}
+
+/* --- files of configuration maps, secrets, downward API --- */
+
+static bool path_is_safe(const char *path) {
+    struct slice rest = slice_of(path);
+    if (!*path || *path == '/' || strlen(path) >= PATH_MAX)
+        return false;
+    while (rest.data) {
+        struct slice part = slice_cut(&rest, '/');
+        if (part.len == 0 || part.len > NAME_MAX || slice_is(part, ".") || slice_is(part, ".."))
+            return false;
+    }
+    return true;
+}
+
+static int open_folder_of(const struct writer *writer, const char *path, const char **ret_leaf) {
+    int at = fcntl(writer->root, F_DUPFD_CLOEXEC, 3);
+    const char *slash;
+    for (; at >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
+        char name[NAME_MAX + 1];
+        snprintf(name, sizeof name, "%.*s", (int)(slash - path), path);
+        if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+            return close(at), -errno;
+        int next = sys_open_beneath(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        close(at);
+        at = next;
+    }
+    *ret_leaf = path;
+    return at < 0 ? (at == -1 ? -errno : at) : at;
+}
+
+static int write_entry(const struct writer *writer, const char *path, struct slice bytes, const int32_t *mode) {
+    const char *leaf;
+    if (!path_is_safe(path))
+        return diag_set(writer->diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": invalid path \"%.200s\"", writer->volume->name, path);
+    CLEANUP(fd_closep) int folder = open_folder_of(writer, path, &leaf);
+    if (folder < 0)
+        return failed(writer->diag, folder, writer->volume, path);
+    int r = sys_write_file_fast(folder, leaf, bytes, 0600);
+    if (r == 0 && fchmodat(folder, leaf, mode ? (mode_t)*mode & 0777 : writer->mode, 0) < 0)
+        r = -errno;
+    const struct kube_pod_security_context *security = writer->pod->spec_object->pod->spec.security_context;
+    if (r == 0 && security && security->fs_group && fchownat(folder, leaf, (uid_t)-1, (gid_t)*security->fs_group, AT_SYMLINK_NOFOLLOW) < 0)
+        r = -errno;
+    return r < 0 ? failed(writer->diag, r, writer->volume, path) : 0;
+}
+
+static bool find_key(const struct kube_object *object, const char *key, struct slice *ret) {
+    if (object->kind == &kube_kind_config_map) {
+        const char *text = kube_map_find(&object->config_map->data, key);
+        if (text)
+            return *ret = slice_of(text), true;
+    }
+    const struct kube_bytes_map *map = object->kind == &kube_kind_secret ? &object->secret->data : &object->config_map->binary_data;
+    for (size_t i = 0; i < map->count; i++)
+        if (strcmp(map->items[i].key, key) == 0)
+            return *ret = map->items[i].value, true;
+    return false;
+}
+
+static int write_all(const struct writer *writer, const struct kube_object *object) {
+    const struct kube_bytes_map *map = object->kind == &kube_kind_secret ? &object->secret->data : &object->config_map->binary_data;
+    int r = 0;
+    for (size_t i = 0; r == 0 && object->kind == &kube_kind_config_map && i < object->config_map->data.count; i++)
+        r = write_entry(writer, object->config_map->data.items[i].key, slice_of(object->config_map->data.items[i].value), NULL);
+    for (size_t i = 0; r == 0 && i < map->count; i++)
+        r = write_entry(writer, map->items[i].key, map->items[i].value, NULL);
+    return r;
+}
+
+static int write_object(const struct writer *writer, const struct kube_kind *kind, const char *name, const struct kube_key_to_path_array *items, const bool *optional) {
+    const struct kube_object *object = references_find(writer->pod, kind, name);
+    struct slice value;
+    if (!object)
+        return optional && *optional ? 0 : diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": %s \"%s\" not found", writer->volume->name, kind->singular, name);
+    if (items->count == 0)
+        return write_all(writer, object);
+    for (size_t i = 0; i < items->count; i++) {
+        const struct kube_key_to_path *item = &items->items[i];
+        if (!find_key(object, item->key, &value)) {
+            if (optional && *optional)
+                continue;
+            return diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": references non-existent %s key: %s", writer->volume->name, kind->singular, item->key);
+        }
+        int r = write_entry(writer, item->path, value, item->mode);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int write_downward(const struct writer *writer, const struct kube_downward_api_volume_file_array *items) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    for (size_t i = 0; arena && i < items->count; i++) {
+        const struct kube_downward_api_volume_file *item = &items->items[i];
+        const char *value = "";
+        int r = -EINVAL;
+        if (item->field_ref)
+            r = environment_field(writer->pod, arena, item->field_ref->field_path, &value);
+        else if (item->resource_field_ref && writer->pod->units_count)
+            r = environment_resource(&writer->pod->units[0], arena, item->resource_field_ref, &value);
+        if (r < 0)
+            return failed(writer->diag, r, writer->volume, item->path);
+        r = write_entry(writer, item->path, slice_of(value), item->mode);
+        if (r < 0)
+            return r;
+    }
+    return arena ? 0 : -ENOMEM;
+}
+
+static int write_projected(const struct writer *writer, const struct kube_projected_volume_source *projected) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < projected->sources.count; i++) {
+        const struct kube_volume_projection *source = &projected->sources.items[i];
+        if (source->config_map)
+            r = write_object(writer, &kube_kind_config_map, source->config_map->name, &source->config_map->items, source->config_map->optional);
+        if (r == 0 && source->secret)
+            r = write_object(writer, &kube_kind_secret, source->secret->name, &source->secret->items, source->secret->optional);
+        if (r == 0 && source->downward_api)
+            r = write_downward(writer, &source->downward_api->items);
+    }
+    return r;
+}
+
+static mode_t mode_or(const int32_t *mode) {
+    return mode ? (mode_t)*mode & 0777 : 0644;
+}
+
+static int fill_volume(struct pod *pod, const struct kube_volume *volume, const char *path, struct diag *diag) {
+    CLEANUP(fd_closep) int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct writer writer = {.pod = pod, .volume = volume, .root = root, .diag = diag};
+    if (root < 0)
+        return failed(diag, -errno, volume, path);
+    if (volume->config_map) {
+        writer.mode = mode_or(volume->config_map->default_mode);
+        return write_object(&writer, &kube_kind_config_map, volume->config_map->name, &volume->config_map->items, volume->config_map->optional);
+    }
+    if (volume->secret) {
+        writer.mode = mode_or(volume->secret->default_mode);
+        return write_object(&writer, &kube_kind_secret, volume->secret->secret_name, &volume->secret->items, volume->secret->optional);
+    }
+    if (volume->downward_api) {
+        writer.mode = mode_or(volume->downward_api->default_mode);
+        return write_downward(&writer, &volume->downward_api->items);
+    }
+    writer.mode = mode_or(volume->projected->default_mode);
+    return write_projected(&writer, volume->projected);
+}
+
+/* --- folders --- */
+
+static int make_folder(struct pod *pod, const struct kube_volume *volume, const char *path, mode_t mode, struct diag *diag) {
+    const struct kube_pod_security_context *security = pod->spec_object->pod->spec.security_context;
+    bool existed = access(path, F_OK) == 0;
+    int r = sys_mkdirs(path, 0755);
+    if (r == 0 && in_memory(volume) && !mounts_is_mounted(path)) {
+        const struct kube_quantity *limit = volume->empty_dir ? volume->empty_dir->size_limit : NULL;
+        r = mounts_tmpfs(path, limit && limit->text ? limit->milli / 1000 : 0, mode);
+        existed = false;
+    }
+    if (r == 0 && !existed && chmod(path, mode) < 0)
+        r = -errno;
+    if (r == 0 && !existed && security && security->fs_group) {
+        if (chown(path, (uid_t)-1, (gid_t)*security->fs_group) < 0 || chmod(path, mode | 02070) < 0)
+            r = -errno;
+    }
+    return r < 0 ? failed(diag, r, volume, path) : 0;
+}
+
+static int check_host_path(const struct kube_volume *volume, struct diag *diag) {
+    static const struct {
+        const char *type;
+        mode_t format;
+    } types[] = {{"Directory", S_IFDIR}, {"DirectoryOrCreate", S_IFDIR}, {"File", S_IFREG}, {"FileOrCreate", S_IFREG}, {"Socket", S_IFSOCK}, {"CharDevice", S_IFCHR}, {"BlockDevice", S_IFBLK}};
+    const char *path = volume->host_path->path, *type = volume->host_path->type ? volume->host_path->type : "";
+    struct stat st;
+    if (stat(path, &st) < 0) {
+        int r = -ENOENT;
+        if (!*type || strcmp(type, "DirectoryOrCreate") == 0)
+            r = sys_mkdirs(path, 0755);
+        else if (strcmp(type, "FileOrCreate") == 0) {
+            CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+            r = fd < 0 ? -errno : 0;
+        }
+        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not there", volume->name, path) : 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (strcmp(type, types[i].type) == 0 && (st.st_mode & S_IFMT) != types[i].format)
+            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not a %s", volume->name, path, types[i].type);
+    return 0;
+}
+
+static int prepare_volume(struct pod *pod, const struct kube_volume *volume, struct diag *diag) {
+    char path[PATH_MAX];
+    if (volume->host_path)
+        return check_host_path(volume, diag);
+    if (!volume->empty_dir && !volume->config_map && !volume->secret && !volume->downward_api && !volume->projected)
+        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\": this kind of volume is not supported", volume->name);
+    if (in_memory(volume))
+        memory_path(pod, volume->name, path);
+    else
+        disk_path(pod, volume->name, path);
+    int r = make_folder(pod, volume, path, volume->empty_dir ? 0777 : 0755, diag);
+    return r < 0 || volume->empty_dir ? r : fill_volume(pod, volume, path, diag);
+}
+
+/* --- /etc --- */
+
+static int write_etc(const struct pod *pod, const char *name, const struct buffer *text) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/etc/%s", pod->dir, name);
+    if (buffer_error(text))
+        return buffer_error(text);
+    if (access(path, F_OK) == 0)
+        return sys_write_existing(AT_FDCWD, path, buffer_slice(text)); /* it may be mounted: the file must stay the same one */
+    int r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
+    return r == 0 && chmod(path, 0644) < 0 ? -errno : r;
+}
+
+int volumes_write_hosts(const struct pod *pod) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    buffer_append_text(&text, "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    const char *address = *pod->net.address ? pod->net.address : pod->node->host_address;
+    buffer_printf(&text, "%s\t%s\n", address, spec->hostname ? spec->hostname : pod->name);
+    for (size_t i = 0; i < spec->host_aliases.count; i++) {
+        buffer_printf(&text, "%s", spec->host_aliases.items[i].ip);
+        for (size_t k = 0; k < spec->host_aliases.items[i].hostnames.count; k++)
+            buffer_printf(&text, "\t%s", spec->host_aliases.items[i].hostnames.items[k]);
+        buffer_append_byte(&text, '\n');
+    }
+    return write_etc(pod, "hosts", &text);
+}
+
+/* The host's name servers, but for loopback ones, which a pod cannot reach. */
+static void add_host_resolv(const char *path, bool keep_loopback, struct buffer *out) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RESOLV_BYTES_MAX + 1);
+    if (sys_read_file(AT_FDCWD, path, RESOLV_BYTES_MAX, &text) < 0)
+        return;
+    for (struct slice rest = buffer_slice(&text); rest.data;) {
+        struct slice line = slice_trim(slice_cut(&rest, '\n')), value = line;
+        struct slice keyword = slice_cut(&value, ' ');
+        bool loopback = slice_is(keyword, "nameserver") && (slice_starts(slice_trim(value), SLICE("127.")) || slice_is(slice_trim(value), "::1"));
+        if (line.len && line.data[0] != '#' && (keep_loopback || !loopback))
+            buffer_printf(out, "%.*s\n", SLICE_ARG(line));
+    }
+}
+
+static int write_resolv(const struct pod *pod) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    const struct kube_pod_dns_config *config = spec->dns_config;
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    if (!spec->dns_policy || strcmp(spec->dns_policy, "None") != 0)
+        add_host_resolv("/etc/resolv.conf", spec->host_network, &text);
+    if (text.len && slice_find(buffer_slice(&text), SLICE("nameserver")) < 0)
+        add_host_resolv("/run/systemd/resolve/resolv.conf", false, &text);
+    for (size_t i = 0; config && i < config->nameservers.count; i++)
+        buffer_printf(&text, "nameserver %s\n", config->nameservers.items[i]);
+    for (size_t i = 0; config && i < config->searches.count; i++)
+        buffer_printf(&text, "%s%s%s", i ? " " : "search ", config->searches.items[i], i + 1 == config->searches.count ? "\n" : "");
+    for (size_t i = 0; config && i < config->options.count; i++)
+        buffer_printf(&text, "options %s%s%s\n", config->options.items[i].name, config->options.items[i].value ? ":" : "", config->options.items[i].value ? config->options.items[i].value : "");
+    return write_etc(pod, "resolv.conf", &text);
+}
+
+static int write_hostname(const struct pod *pod) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(1024);
+    buffer_printf(&text, "%s\n", spec->hostname ? spec->hostname : pod->name);
+    return write_etc(pod, "hostname", &text);
+}
+
+int volumes_prepare(struct pod *pod, struct diag *diag) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/etc", pod->dir);
+    int r = sys_mkdirs(path, 0755);
+    if (r == 0)
+        r = volumes_write_hosts(pod);
+    if (r == 0)
+        r = write_hostname(pod);
+    if (r == 0)
+        r = write_resolv(pod);
+    if (r < 0)
+        return diag_set(diag, r, "cannot write %s: %s", path, strerror(-r));
+    for (size_t i = 0; r == 0 && i < spec->volumes.count; i++)
+        r = prepare_volume(pod, &spec->volumes.items[i], diag);
+    return r;
+}
+
+/* --- mounts of containers --- */
+
+static int open_sub_path(int root, const char *path) {
+    int fd = sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
+    if (fd != -ENOENT)
+        return fd;
+    char prefix[PATH_MAX];
+    for (const char *at = path; *at; at += strcspn(at, "/") + (at[strcspn(at, "/")] == '/')) { /* what is missing becomes folders */
+        snprintf(prefix, sizeof prefix, "%.*s", (int)(at - path), path);
+        char name[NAME_MAX + 1];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, "/"), at);
+        CLEANUP(fd_closep) int parent = sys_open_in_root(root, *prefix ? prefix : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        if (parent < 0)
+            return parent;
+        if (*name && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
+            return -errno;
+    }
+    return sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
+}
+
+static int bind_sub_path(const struct unit *unit, size_t index, const char *volume, const char *sub_path, struct arena *arena, const char **ret) {
+    const struct pod *pod = unit->pod;
+    char source[64], folder[PATH_MAX];
+    struct stat st;
+    CLEANUP(fd_closep) int root = open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return -errno;
+    CLEANUP(fd_closep) int fd = path_is_safe(sub_path) ? open_sub_path(root, sub_path) : -EINVAL;
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    memory_path(pod, "", folder);
+    const char *target = arena_printf(arena, "%s/.sub-%s-%d-%zu", folder, unit->spec->name, unit->restart_count, index);
+    int r = target ? sys_mkdirs(folder, 0700) : -ENOMEM;
+    if (r == 0 && mounts_is_mounted(target))
+        mounts_remove(target);
+    if (r == 0 && S_ISDIR(st.st_mode))
+        r = sys_mkdirs(target, 0700);
+    else if (r == 0)
+        r = sys_write_file_fast(AT_FDCWD, target, SLICE(""), 0600);
+    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
+    if (r == 0)
+        r = mounts_bind(source, target);
+    *ret = target;
+    return r;
+}
+
+int volumes_source(const struct unit *unit, size_t mount_index, struct arena *arena, const char **ret, struct diag *diag) {
+    const struct kube_volume_mount *mount = &unit->spec->volume_mounts.items[mount_index];
+    const struct kube_volume *volume = find_volume(unit->pod, mount->name);
+    char path[PATH_MAX];
+    if (!volume)
+        return diag_set(diag, -EINVAL, "volume mount \"%s\" names no volume of the pod", mount->name);
+    if (volume->host_path)
+        snprintf(path, sizeof path, "%s", volume->host_path->path);
+    else if (in_memory(volume))
+        memory_path(unit->pod, volume->name, path);
+    else
+        disk_path(unit->pod, volume->name, path);
+    if (mount->sub_path && *mount->sub_path) {
+        int r = bind_sub_path(unit, mount_index, path, mount->sub_path, arena, ret);
+        return r < 0 ? diag_set(diag, r, "failed to prepare subPath \"%.200s\" of volume \"%s\": %s", mount->sub_path, mount->name, strerror(-r)) : 0;
+    }
+    *ret = arena_strdup(arena, path);
+    return *ret ? 0 : -ENOMEM;
+}
+
+static void on_mount(__attribute__((unused)) void *userdata, const char *target) {
+    mounts_remove(target);
+}
+
+void volumes_remove(struct pod *pod) {
+    char path[PATH_MAX];
+    memory_path(pod, "", path);
+    mounts_beneath(path, on_mount, NULL);
+    sys_remove_tree(AT_FDCWD, path);
+}
