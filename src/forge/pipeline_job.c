@@ -19,7 +19,10 @@ static int read_before_script(struct reader *reader, const struct tree *node, st
     return reader_strings(reader, node, "before_script", &job->before_script);
 }
 static int read_after_script(struct reader *reader, const struct tree *node, struct pipeline_job *job) {
-    return reader_strings(reader, node, "after_script", &job->after_script);
+    int error = reader_strings(reader, node, "after_script", &job->after_script);
+    if (!error && job->after_script.count && reader_warn(reader, node, "`after_script` has no effect yet"))
+        return reader_no_memory(reader);
+    return error;
 }
 static int read_stage(struct reader *reader, const struct tree *node, struct pipeline_job *job) {
     return reader_scalar(reader, node, "stage", &job->stage);

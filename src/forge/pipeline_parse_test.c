@@ -81,7 +81,7 @@ UNIT_TEST(reads_a_whole_file) {
     assert_true(pipeline->jobs[2].allow_failure);
     assert_int_equal(deploy->rules.count, 2);
     assert_int_equal(deploy->rules.items[0].when, PIPELINE_MANUAL);
-    assert_int_equal(pipeline->warnings.count, 0);
+    assert_int_equal(pipeline->warnings.count, 1); /* after_script */
     arena_free(parsed.arena);
 }
 
