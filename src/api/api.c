@@ -61,7 +61,11 @@ bool api_request_flag(const struct request *request, const char *key) {
 /* --- what is no resource --- */
 
 static void serve_health(struct request *request) {
-    http_respond_text(request->exchange, 200, "ok");
+    bool ready = slice_starts(http_path(request->exchange), SLICE("/readyz"));
+    if (ready && request->api->bootstrapping)
+        http_respond_text(request->exchange, 503, "the first objects are being written");
+    else
+        http_respond_text(request->exchange, 200, "ok");
 }
 
 static void serve_version(struct request *request) {
@@ -298,11 +302,13 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     struct api *api = calloc(1, sizeof *api);
     if (!api)
         return -ENOMEM;
+    api->references = 1;
     api->loop = loop;
     api->store = options->store;
     api->arena = arena_new(64 * KIB);
     list_init(&api->watches);
     list_init(&api->tunnels);
+    list_init(&api->deferred);
     int error = api->arena ? copy_options(api, options) : -ENOMEM;
     if (!error)
         error = api_addresses_init(&api->addresses, api->options.service_range, diag);
@@ -326,17 +332,27 @@ void api_end_watches(struct api *api) {
     api_tunnels_end(api);
 }
 
-void api_free(struct api *api) {
-    if (!api)
+void api_unref(struct api *api) {
+    ASSERT(api->references > 0);
+    if (--api->references)
         return;
-    api_end_watches(api);
-    loop_timer_cancel(&api->bookmark_timer);
-    loop_timer_cancel(&api->event_timer);
-    http_client_free(api->node);
     api_addresses_deinit(&api->addresses);
     free(api->openapi_hashes);
     arena_free(api->arena);
     free(api);
+}
+
+void api_free(struct api *api) {
+    if (!api)
+        return;
+    api_end_watches(api);
+    api->closed = true;
+    api_writes_end(api);
+    loop_timer_cancel(&api->bookmark_timer);
+    loop_timer_cancel(&api->event_timer);
+    http_client_free(api->node);
+    store_set_stamp(api->store, NULL, NULL);
+    api_unref(api);
 }
 
 void api_statistics(const struct api *api, struct api_statistics *ret) {

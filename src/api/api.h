@@ -44,7 +44,7 @@ struct api_options {
 
 /* Copies the options; the store must outlive it. Creates the default namespaces and the service `kubernetes` when they are missing (asynchronously). -EINVAL with diag. */
 int api_new(struct loop *loop, const struct api_options *options, struct api **ret, struct diag *diag);
-/* Ends all watches and the like; the http_servers must be freed before. NULL is fine. */
+/* Ends all watches and the like; the http_servers must be freed before. No callback of the functions below runs afterwards, even when store_close still commits their writes. NULL is fine. */
 void api_free(struct api *api);
 /* The http_handler_fn of every server; userdata is the struct api. */
 void api_handle(void *api, struct http_exchange *exchange);

@@ -18,6 +18,8 @@ struct addresses {
 };
 
 struct api {
+    unsigned references; /* the owner's, and one of each write under way: the store may call back after api_free */
+    bool closed;         /* after api_free */
     struct loop *loop;
     struct store *store;
     struct arena *arena; /* copies of the options' strings */
@@ -26,7 +28,9 @@ struct api {
     struct http_client *node; /* made on first use */
     struct list watches;      /* struct watch by its node */
     struct list tunnels;      /* log streams and tunnels, by their node */
+    struct list deferred;     /* struct pending: answers without a write */
     struct loop_timer bookmark_timer, event_timer;
+    unsigned bootstrapping; /* writes of bootstrap under way: not ready before they are durable */
     char *openapi_hashes; /* cached /openapi/v3 answer */
     struct api_statistics statistics;
 };
@@ -50,6 +54,10 @@ struct request {
     void (*on_gone)(struct request *request); /* the client has gone; may be NULL */
     void *extra;             /* of the one who set on_gone */
 };
+/* Frees the memory with the last reference. */
+void api_unref(struct api *api);
+/* Answers what is deferred at once. */
+void api_writes_end(struct api *api);
 void api_request_hold(struct request *request);
 /* May free the request. */
 void api_request_release(struct request *request);

@@ -80,6 +80,8 @@ static int add_map_fields(struct arena *arena, struct tree *set, const struct tr
         char *name = arena_printf(arena, "f:%s", entry->key.data);
         bool metadata = depth == 0 && !strcmp(entry->key.data, "metadata");
         struct tree *inner = fields_of(arena, entry->value, entry->key.data, metadata ? -1 : 1);
+        if (metadata && inner && !tree_count(inner))
+            continue; /* only a name: nothing that one could own */
         if (!name || tree_set(arena, set, slice_of(name), inner))
             return -ENOMEM;
     }
@@ -178,6 +180,7 @@ struct conflict_walk {
     struct arena *arena;
     const char *manager;
     struct api_failure *failure;
+    bool steal; /* take the leaf from the other's set instead of reporting it */
     size_t count;
 };
 
@@ -187,24 +190,44 @@ static void note_conflict(struct conflict_walk *walk, const char *path) {
     walk->count++;
 }
 
+/* ".spec.containers[name=\"c\"].image" */
+static const char *path_below(struct arena *arena, const char *path, const char *element) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * KIB);
+    if (!strncmp(element, "f:", 2)) {
+        const char *below = arena_printf(arena, "%s.%s", path, element + 2);
+        return below ? below : path;
+    }
+    buffer_printf(&out, "%s[", path);
+    struct slice keys = slice_of(element + sizeof "k:{" - 1);
+    keys.len -= keys.len > 0;
+    while (keys.len) {
+        struct slice pair = slice_cut(&keys, ','), key = slice_cut(&pair, ':');
+        buffer_printf(&out, "%.*s=%.*s%s", (int)(key.len > 2 ? key.len - 2 : 0), key.data + 1, SLICE_ARG(pair), keys.len ? "," : "");
+    }
+    buffer_append_text(&out, "]");
+    const char *below = buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
+    return below ? below : path;
+}
+
 /* Leaves that are in both sets and whose applied value differs from the live one. */
-static void find_conflicts(struct conflict_walk *walk, const struct tree *mine, const struct tree *theirs, const struct tree *applied, const struct tree *live,
+static void find_conflicts(struct conflict_walk *walk, const struct tree *mine, struct tree *theirs, const struct tree *applied, const struct tree *live,
                            const char *field, const char *path) {
     for (size_t i = 0; i < tree_count(mine); i++) {
         const struct tree_entry *entry = &mine->children->items[i];
         const char *element = entry->key.data;
-        const struct tree *other = tree_find(theirs, element);
+        struct tree *other = tree_find(theirs, element);
         size_t index = 0;
         const struct tree *wanted = other ? child_of(walk->arena, applied, element, field, &index) : NULL;
         const struct tree *there = wanted ? child_of(walk->arena, live, element, field, &index) : NULL;
         if (!there)
             continue;
-        bool is_field = !strncmp(element, "f:", 2);
-        char *below = arena_printf(walk->arena, is_field ? "%s.%s" : "%s[%s]", path, element + 2);
+        const char *below = path_below(walk->arena, path, element);
         if (tree_count(entry->value) && tree_count(other))
-            find_conflicts(walk, entry->value, other, wanted, there, field_name(element), below ? below : path);
-        else if (!tree_equal(wanted, there))
-            note_conflict(walk, below ? below : path);
+            find_conflicts(walk, entry->value, other, wanted, there, field_name(element), below);
+        else if (!(wanted->type == TREE_MAP && there->type == TREE_MAP) && !tree_equal(wanted, there) && walk->steal)
+            tree_unset(theirs, entry->key);
+        else if (!(wanted->type == TREE_MAP && there->type == TREE_MAP) && !tree_equal(wanted, there))
+            note_conflict(walk, below);
     }
 }
 
@@ -265,10 +288,15 @@ static int merge(struct request *request, const struct kube_object *old, struct 
                  struct api_failure *failure) {
     struct arena *arena = request->arena;
     struct tree *live = kube_encode_tree(old, arena), *others = tree_list(arena), *before = NULL, *merged = NULL;
+    if (live && !(live = tree_copy(arena, live))) /* the sets below are changed, and the object may share them */
+        return api_fail_no_memory(failure);
     struct tree *kept = live && others ? split_entries(arena, live, manager, others, &before) : NULL;
     struct diag diag = DIAG_INIT;
     if (!kept)
         return api_fail_no_memory(failure);
+    struct conflict_walk walk = {.arena = arena, .steal = true}; /* without force there are no conflicts left to steal */
+    for (size_t i = 0; i < tree_count(others); i++)
+        find_conflicts(&walk, set, tree_at(others, i), applied, live, "", "");
     int error = kube_strategic_merge(request->kind, arena, live, applied, &merged, &diag);
     if (error == -EINVAL)
         return api_fail_bad_request(failure, "%s", diag.message);

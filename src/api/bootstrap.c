@@ -14,6 +14,19 @@ static struct kube_object *named(const struct kube_kind *kind, const char *names
     return object;
 }
 
+static void on_written(void *userdata, const struct api_failure *failure, struct kube_object *object) {
+    struct api *api = userdata;
+    (void)failure; /* tried again at the next start */
+    (void)object;
+    api->bootstrapping--;
+}
+
+static void create(struct api *api, struct kube_object *object) {
+    api->bootstrapping++;
+    if (api_create(api, object, on_written, api, NULL))
+        api->bootstrapping--;
+}
+
 static bool exists(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = api_stored_get(api, kind, namespace, name);
     return object != NULL;
@@ -22,7 +35,7 @@ static bool exists(struct api *api, const struct kube_kind *kind, const char *na
 void api_bootstrap_namespace(struct api *api, const char *name) {
     struct kube_object *account = exists(api, &kube_kind_service_account, name, "default") ? NULL : named(&kube_kind_service_account, name, "default");
     if (account)
-        api_create(api, account, NULL, NULL, NULL);
+        create(api, account);
 }
 
 static void create_namespaces(struct api *api) {
@@ -30,7 +43,7 @@ static void create_namespaces(struct api *api) {
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         struct kube_object *namespace = exists(api, &kube_kind_namespace, "", names[i]) ? NULL : named(&kube_kind_namespace, NULL, names[i]);
         if (namespace)
-            api_create(api, namespace, NULL, NULL, NULL);
+            create(api, namespace);
     }
 }
 
@@ -41,7 +54,7 @@ static void create_json(struct api *api, const struct kube_kind *kind, const cha
     int error = kube_decode_json(kind, slice_of(text), KUBE_LENIENT, &object, &diag);
     ASSERT(error == 0 || error == -ENOMEM);
     if (!error)
-        api_create(api, object, NULL, NULL, NULL);
+        create(api, object);
 }
 
 static void create_service(struct api *api) {

@@ -45,13 +45,6 @@ static void serve_status(struct request *request) {
         respond_method(request);
 }
 
-static void serve_finalize(struct request *request) {
-    if (!strcmp(request->verb, "update"))
-        api_serve_update(request);
-    else
-        respond_method(request);
-}
-
 /* --- scale --- */
 
 bool api_is_scale(const struct request *request) {
@@ -226,6 +219,49 @@ static void on_binding_body(void *userdata, struct http_exchange *exchange, stru
     if (!code && !*node)
         code = api_fail_field(&failure, old, "FieldValueRequired", "target.name", "Required value");
     finish(request, code ? code : bind_pod(request, old, node, &failure), &failure);
+}
+
+/* --- finalize --- */
+
+/* A namespace's spec.finalizers, and nothing else, become those given; with the last one a deleted namespace goes. */
+static int set_finalizers(struct request *request, const struct kube_object *old, const struct tree *given, struct api_failure *failure) {
+    const struct tree *list = tree_path(given, "spec.finalizers");
+    size_t count = tree_count(list);
+    struct kube_object *object = kube_object_copy(old);
+    const char **items = object ? ARENA_ARRAY(object->arena, const char *, count + 1) : NULL;
+    bool complete = items != NULL;
+    for (size_t i = 0; i < count && complete; i++)
+        complete = (items[i] = arena_strdup(object->arena, tree_text_or(tree_at(list, i), ""))) != NULL;
+    const char *version = tree_text_or(tree_path(given, "metadata.resourceVersion"), NULL);
+    if (complete && version)
+        complete = (object->metadata->resource_version = arena_strdup(object->arena, version)) != NULL;
+    if (!complete) {
+        kube_object_unref(object);
+        return api_fail_no_memory(failure);
+    }
+    object->namespace_->spec.finalizers = (struct kube_string_list){items, count};
+    const struct write_options options = {.dry_run = api_request_dry_run(request), .whole = true};
+    return api_write_update(request->api, object, &options, api_answer_written, request, failure);
+}
+
+static void on_finalize_body(void *userdata, struct http_exchange *exchange, struct slice body) {
+    (void)exchange;
+    struct request *request = userdata;
+    struct api_failure failure;
+    struct tree *given = NULL;
+    CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
+    if (!old)
+        return;
+    api_request_hold(request);
+    int code = api_body_parse(request, body, &given, &failure);
+    finish(request, code ? code : set_finalizers(request, old, given, &failure), &failure);
+}
+
+static void serve_finalize(struct request *request) {
+    if (!strcmp(request->verb, "update"))
+        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_finalize_body, request);
+    else
+        respond_method(request);
 }
 
 /* --- eviction --- */

@@ -130,8 +130,7 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
     struct kube_object *object = read_object(request, body);
     if (!object)
         return;
-    const char *sub = request->route.subresource;
-    const struct write_options options = {.dry_run = api_request_dry_run(request), .status = !strcmp(sub, "status"), .whole = !strcmp(sub, "finalize")};
+    const struct write_options options = {.dry_run = api_request_dry_run(request), .status = !strcmp(request->route.subresource, "status")};
     api_request_hold(request);
     finish(request, api_write_update(request->api, object, &options, api_answer_written, request, &failure), &failure);
 }

@@ -20,7 +20,8 @@
 #define NAME_TRIES 8
 
 struct pending {
-    struct api *api;
+    struct list node; /* among api->deferred; otherwise alone */
+    struct api *api;  /* a reference */
     struct kube_object *object; /* the new version; of a delete the last one */
     bool removed, created;
     write_done_fn *done;
@@ -30,6 +31,8 @@ struct pending {
 };
 
 static void pending_free(struct pending *pending) {
+    list_remove(&pending->node);
+    api_unref(pending->api);
     kube_object_unref(pending->object);
     buffer_deinit(&pending->json);
     free(pending);
@@ -43,6 +46,8 @@ static void release(struct api *api, const struct kube_object *object) {
 
 static void note_written(const struct pending *pending) {
     struct api *api = pending->api;
+    if (api->closed)
+        return;
     api_watch_note_write(api);
     if (pending->removed)
         release(api, pending->object);
@@ -82,6 +87,8 @@ static struct pending *pending_new(struct api *api, struct kube_object *object, 
     if (!pending)
         return NULL;
     *pending = (struct pending){.api = api, .object = kube_object_ref(object), .done = done, .userdata = userdata, .json = BUFFER_INIT(16 * MIB)};
+    api->references++;
+    list_init(&pending->node);
     loop_defer_init(&pending->defer, api->loop, on_deferred, pending);
     return pending;
 }
@@ -107,8 +114,17 @@ static int answer_later(struct api *api, struct kube_object *object, uint64_t re
         pending_free(pending);
         return api_fail_no_memory(failure);
     }
+    list_push(&api->deferred, &pending->node);
     loop_defer_schedule(&pending->defer);
     return 0;
+}
+
+void api_writes_end(struct api *api) {
+    while (!list_empty(&api->deferred)) {
+        struct pending *pending = CONTAINER_OF(api->deferred.next, struct pending, node);
+        loop_defer_cancel(&pending->defer);
+        on_deferred(pending);
+    }
 }
 
 /* Hands a version to the store. The object's resource_version must be unset; it is set when accepted. */
@@ -531,6 +547,7 @@ int api_write_delete(struct api *api, const struct kube_kind *kind, const char *
 /* --- for controllers --- */
 
 struct inside {
+    struct api *api;
     api_done_fn *on_done;
     void *userdata;
 };
@@ -538,15 +555,15 @@ struct inside {
 static void inside_done(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     struct inside *inside = userdata;
     (void)json;
-    if (inside->on_done)
+    if (inside->on_done && !inside->api->closed)
         inside->on_done(inside->userdata, failure, object);
     free(inside);
 }
 
-static struct inside *inside_new(api_done_fn *on_done, void *userdata) {
+static struct inside *inside_new(struct api *api, api_done_fn *on_done, void *userdata) {
     struct inside *inside = malloc(sizeof *inside);
     if (inside)
-        *inside = (struct inside){on_done, userdata};
+        *inside = (struct inside){api, on_done, userdata};
     return inside;
 }
 
@@ -558,30 +575,30 @@ static int checked(int code, struct inside *inside) {
 
 int api_create(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.keep_status = true};
-    struct inside *inside = inside_new(on_done, userdata);
+    struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_create(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.status = false};
-    struct inside *inside = inside_new(on_done, userdata);
+    struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.status = true};
-    struct inside *inside = inside_new(on_done, userdata);
+    struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     static const struct write_options options = {.whole = true, .bind = true};
-    struct inside *inside = inside_new(on_done, userdata);
+    struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, api_done_fn *on_done,
                void *userdata, struct api_failure *failure) {
-    struct inside *inside = inside_new(on_done, userdata);
+    struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_delete(api, kind, namespace, name, options, inside_done, inside, failure), inside);
 }

@@ -209,9 +209,32 @@ static int open_all(struct core *core, struct diag *diag) {
     return error ? error : open_servers(core, diag);
 }
 
+static void on_flushed(void *userdata, int error) {
+    (void)error;
+    *(bool *)userdata = true;
+}
+
+/* Waits until every write so far has called back, so that nothing calls into what is freed next: commits are in order, so one more write at the end tells. */
+static void flush(struct core *core) {
+    bool flushed = false;
+    int64_t deadline_ns = sys_monotonic_ns() + (int64_t)STOP_GRACE_MS * 1000000;
+    if (store_meta_put(core->store, SLICE("core/stopped"), SLICE("1"), on_flushed, &flushed))
+        return;
+    while (!flushed && sys_monotonic_ns() < deadline_ns)
+        loop_turn(core->loop, STOP_LOOK_MS);
+    if (flushed)
+        return;
+    log_error("the store does not commit; leaving without waiting for it");
+    _exit(1); /* the disk hangs: nothing acknowledged is lost, and the supervisor starts us again */
+}
+
 static void close_all(struct core *core) {
     for (size_t i = 0; i < core->servers_count; i++)
         http_server_free(core->servers[i]);
+    if (core->executor)
+        executor_stop(core->executor);
+    if (core->store)
+        flush(core);
     if (core->loop)
         loop_timer_cancel(&core->stop_timer);
     platform_free(core->platform);

@@ -32,6 +32,8 @@ struct tls_context *identity_tls(const struct identity *identity);
 /* --- executor.c: drives the controllers --- */
 struct executor;
 int executor_new(struct loop *loop, struct store *store, struct api *api, struct executor **ret);
+/* No key runs any more; writes that are under way end. */
+void executor_stop(struct executor *executor);
 void executor_free(struct executor *executor);
 void executor_metrics(const struct executor *executor, struct buffer *out);
 

@@ -21,26 +21,29 @@ struct executor {
     struct api *api;
     struct control *control;
     struct store_watch *watch;
+    struct list runs; /* struct run by its node */
+    bool stopped;
     struct loop_defer step;
     struct loop_timer deadline;
 };
 
 /* One run of a key, until its writes have ended. */
 struct run {
+    struct list node;
     struct executor *executor;
     struct control_key key;
     size_t waiting;
     bool failed;
     char failure[256];
-};
-
-struct result {
-    struct run *run;
-    bool optional, is_delete;
+    struct result {
+        struct run *run;
+        bool optional, is_delete;
+    } *results; /* one per action */
 };
 
 static void schedule(struct executor *executor) {
-    loop_defer_schedule(&executor->step);
+    if (!executor->stopped)
+        loop_defer_schedule(&executor->step);
 }
 
 /* --- the view --- */
@@ -120,13 +123,19 @@ static int follow(struct executor *executor) {
 
 /* --- actions --- */
 
+static void run_free(struct run *run) {
+    list_remove(&run->node);
+    free(run->results);
+    free(run);
+}
+
 static void run_end(struct run *run) {
     if (--run->waiting)
         return;
     struct executor *executor = run->executor;
     control_done(executor->control, &run->key, run->failed ? run->failure : NULL, loop_now_ns(executor->loop));
     schedule(executor);
-    free(run);
+    run_free(run);
 }
 
 /* What a delete wanted is so: the object is gone, or is another by now. */
@@ -149,9 +158,7 @@ static void on_written(void *userdata, const struct api_failure *failure, struct
     (void)object;
     if (failure)
         note_failure(result->run, result->optional, result->is_delete, failure);
-    struct run *run = result->run;
-    free(result);
-    run_end(run);
+    run_end(result->run);
 }
 
 /* Hands one action over; 0 when it will call back. */
@@ -178,35 +185,39 @@ static int submit(struct executor *executor, struct control_action *action, stru
 static void submit_all(struct run *run, struct control_actions *actions) {
     for (size_t i = 0; i < actions->count && !run->failed; i++) {
         struct control_action *action = &actions->items[i];
-        struct result *result = malloc(sizeof *result);
+        struct result *result = &run->results[i];
         struct api_failure failure;
-        if (!result) {
-            run->failed = true;
-            snprintf(run->failure, sizeof run->failure, "out of memory");
-            return;
-        }
         *result = (struct result){run, action->optional, action->verb == CONTROL_DELETE};
         run->waiting++;
         if (submit(run->executor, action, result, &failure)) {
             note_failure(run, result->optional, result->is_delete, &failure);
-            free(result);
             run->waiting--;
         }
     }
 }
 
+static struct run *run_new(struct executor *executor, const struct control_key *key, size_t actions) {
+    struct run *run = calloc(1, sizeof *run);
+    struct result *results = calloc(actions + 1, sizeof *results);
+    if (!run || !results) {
+        free(run);
+        free(results);
+        return NULL;
+    }
+    *run = (struct run){.executor = executor, .key = *key, .waiting = 1, .results = results};
+    list_push(&executor->runs, &run->node);
+    return run;
+}
+
 static void run_key(struct executor *executor, const struct control_key *key) {
     struct control_actions actions = {.count = 0};
-    struct run *run = calloc(1, sizeof *run);
-    int64_t now_ns = loop_now_ns(executor->loop);
-    int error = run ? control_reconcile(executor->control, key, loop_wall_ns(executor->loop), &actions) : -ENOMEM;
-    if (error) {
-        control_done(executor->control, key, "out of memory", now_ns);
-        free(run);
-    } else {
-        *run = (struct run){.executor = executor, .key = *key, .waiting = 1};
+    int error = control_reconcile(executor->control, key, loop_wall_ns(executor->loop), &actions);
+    struct run *run = error ? NULL : run_new(executor, key, actions.count);
+    if (run) {
         submit_all(run, &actions);
         run_end(run);
+    } else {
+        control_done(executor->control, key, "out of memory", loop_now_ns(executor->loop));
     }
     control_actions_deinit(&actions);
 }
@@ -236,6 +247,7 @@ int executor_new(struct loop *loop, struct store *store, struct api *api, struct
     if (!executor)
         return -ENOMEM;
     *executor = (struct executor){.loop = loop, .store = store, .api = api};
+    list_init(&executor->runs);
     loop_defer_init(&executor->step, loop, on_step, executor);
     loop_timer_init(&executor->deadline, loop, on_step, executor);
     struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list}};
@@ -251,12 +263,20 @@ int executor_new(struct loop *loop, struct store *store, struct api *api, struct
     return 0;
 }
 
+void executor_stop(struct executor *executor) {
+    executor->stopped = true;
+    store_watch_free(executor->watch);
+    executor->watch = NULL;
+    loop_defer_cancel(&executor->step);
+    loop_timer_cancel(&executor->deadline);
+}
+
 void executor_free(struct executor *executor) {
     if (!executor)
         return;
-    store_watch_free(executor->watch);
-    loop_defer_cancel(&executor->step);
-    loop_timer_cancel(&executor->deadline);
+    executor_stop(executor);
+    LIST_FOREACH(node, &executor->runs)
+        run_free(CONTAINER_OF(node, struct run, node));
     control_free(executor->control);
     free(executor);
 }

@@ -1,0 +1,490 @@
+/* The API as clients see it: a real store in a temporary folder, a real server on a unix socket, and our own client, all in one loop. */
+#include "unit.h"
+
+#include "api/api.h"
+#include "sys/sys.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define TURNS_MAX 2000
+
+struct fixture {
+    char folder[64];
+    struct loop *loop;
+    struct store *store;
+    struct api *api;
+    struct http_server *server;
+    struct http_client *client;
+    int listen_fd;
+    struct arena *arena;
+};
+
+struct reply {
+    bool done;
+    int status;
+    struct tree *tree;
+    struct buffer body;
+    struct fixture *fixture;
+    char warning[256];
+};
+
+static void open_all(struct fixture *fixture) {
+    char path[128], endpoint[128];
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(loop_new(&fixture->loop), 0);
+    snprintf(path, sizeof path, "%s/store.db", fixture->folder);
+    const struct store_options options = {.path = path};
+    assert_int_equal(store_open(fixture->loop, &options, &fixture->store, &diag), 0);
+    const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
+    const struct api_options api = {.store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24"};
+    assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
+    struct sys_address address;
+    snprintf(endpoint, sizeof endpoint, "unix:%s/api.sock", fixture->folder);
+    assert_int_equal(sys_address_parse(endpoint, &address), 0);
+    fixture->listen_fd = sys_listen(&address, 16, 0600);
+    assert_true(fixture->listen_fd >= 0);
+    const struct http_server_options server = {.handler = api_handle, .userdata = fixture->api};
+    assert_int_equal(http_server_new(fixture->loop, fixture->listen_fd, &server, &fixture->server), 0);
+    const struct http_client_options client = {.endpoint = endpoint};
+    assert_int_equal(http_client_new(fixture->loop, &client, &fixture->client), 0);
+}
+
+static void close_all(struct fixture *fixture) {
+    http_client_free(fixture->client);
+    http_server_free(fixture->server);
+    close(fixture->listen_fd);
+    api_free(fixture->api);
+    store_close(fixture->store);
+    loop_free(fixture->loop);
+}
+
+static int setup(void **state) {
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    assert_non_null(fixture);
+    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/tidemill-api-XXXXXX");
+    assert_non_null(mkdtemp(fixture->folder));
+    fixture->arena = arena_new(64 * MIB);
+    open_all(fixture);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *fixture = *state;
+    close_all(fixture);
+    sys_remove_tree(AT_FDCWD, fixture->folder);
+    arena_free(fixture->arena);
+    free(fixture);
+    return 0;
+}
+
+static void on_answer(void *userdata, const struct http_answer *answer) {
+    struct reply *reply = userdata;
+    struct diag diag = DIAG_INIT;
+    reply->done = true;
+    reply->status = answer->status;
+    assert_int_equal(answer->error, 0);
+    struct slice warning = answer->header(answer, "Warning");
+    snprintf(reply->warning, sizeof reply->warning, "%.*s", SLICE_ARG(warning));
+    const char *copy = arena_dup(reply->fixture->arena, answer->body);
+    if (answer->body.len && answer->body.data[0] == '{')
+        assert_int_equal(json_parse(reply->fixture->arena, slice_make(copy, answer->body.len), NULL, &reply->tree, &diag), 0);
+}
+
+static struct reply ask_as(struct fixture *fixture, const char *method, const char *target, const char *type, const char *body, const char *accept) {
+    struct reply reply = {.fixture = fixture};
+    const struct http_field fields[] = {{accept ? "Accept" : NULL, accept}, {NULL, NULL}};
+    const struct http_request_options options = {.method = method, .target = target, .content_type = type, .body = slice_of(body), .fields = fields};
+    struct http_request *request = NULL;
+    assert_int_equal(http_client_send(fixture->client, &options, on_answer, &reply, &request), 0);
+    for (int i = 0; i < TURNS_MAX && !reply.done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(reply.done);
+    return reply;
+}
+
+static struct reply ask(struct fixture *fixture, const char *method, const char *target, const char *body) {
+    return ask_as(fixture, method, target, body ? "application/json" : NULL, body, NULL);
+}
+
+static const char *text(const struct reply *reply, const char *path) {
+    return tree_text_or(tree_path(reply->tree, path), "");
+}
+
+#define MAPS "/api/v1/namespaces/default/configmaps"
+#define DEPLOYMENTS "/apis/apps/v1/namespaces/default/deployments"
+#define PODS "/api/v1/namespaces/default/pods"
+#define DEPLOYMENT                                                                                                                                   \
+    "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"web\"},\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"web\"}},"    \
+    "\"template\":{\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:1\"}]}}}}"
+#define MAP(name, labels) "{\"metadata\":{\"name\":\"" name "\",\"labels\":{" labels "}},\"data\":{\"k\":\"v\"}}"
+
+UNIT_TEST(bootstraps_namespaces) {
+    struct fixture *fixture = *state;
+    struct reply reply = {.status = 0};
+    for (int i = 0; i < TURNS_MAX && reply.status != 200; i++)
+        reply = ask(fixture, "GET", "/readyz", NULL);
+    reply = ask(fixture, "GET", "/api/v1/namespaces", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 4);
+    reply = ask(fixture, "GET", "/api/v1/namespaces/default/services/kubernetes", NULL);
+    assert_string_equal(text(&reply, "spec.clusterIP"), "10.96.0.1");
+}
+
+UNIT_TEST(creates_reads_updates_deletes) {
+    struct fixture *fixture = *state;
+    struct reply reply = ask(fixture, "POST", MAPS, MAP("a", ""));
+    assert_int_equal(reply.status, 201);
+    assert_true(*text(&reply, "metadata.uid") && *text(&reply, "metadata.creationTimestamp") && *text(&reply, "metadata.resourceVersion"));
+    const char *version = text(&reply, "metadata.resourceVersion");
+    reply = ask(fixture, "POST", MAPS, MAP("a", ""));
+    assert_int_equal(reply.status, 409);
+    assert_string_equal(text(&reply, "message"), "configmaps \"a\" already exists");
+    assert_string_equal(text(&reply, "reason"), "AlreadyExists");
+    char body[300];
+    snprintf(body, sizeof body, "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"%s\"},\"data\":{\"k\":\"w\"}}", version);
+    reply = ask(fixture, "PUT", MAPS "/a", body);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "data.k"), "w");
+    reply = ask(fixture, "PUT", MAPS "/a", body);
+    assert_int_equal(reply.status, 409);
+    assert_string_equal(text(&reply, "message"),
+                        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again");
+    reply = ask(fixture, "DELETE", MAPS "/a", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "status"), "Success");
+    reply = ask(fixture, "GET", MAPS "/a", NULL);
+    assert_int_equal(reply.status, 404);
+    assert_string_equal(text(&reply, "message"), "configmaps \"a\" not found");
+}
+
+UNIT_TEST(refuses_missing_namespace) {
+    struct reply reply = ask(*state, "POST", "/api/v1/namespaces/nope/configmaps", MAP("a", ""));
+    assert_int_equal(reply.status, 404);
+    assert_string_equal(text(&reply, "message"), "namespaces \"nope\" not found");
+}
+
+UNIT_TEST(terminates_namespaces) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", "/api/v1/namespaces", "{\"metadata\":{\"name\":\"gone\"}}");
+    struct reply reply = ask(fixture, "DELETE", "/api/v1/namespaces/gone", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "status.phase"), "Terminating");
+    reply = ask(fixture, "POST", "/api/v1/namespaces/gone/configmaps", MAP("a", ""));
+    assert_int_equal(reply.status, 403);
+    assert_string_equal(text(&reply, "message"), "configmaps \"a\" is forbidden: unable to create new content in namespace gone because it is being terminated");
+    reply = ask(fixture, "PUT", "/api/v1/namespaces/gone/finalize", "{\"metadata\":{\"name\":\"gone\"},\"spec\":{\"finalizers\":[]}}");
+    assert_int_equal(reply.status, 200);
+    reply = ask(fixture, "GET", "/api/v1/namespaces/gone", NULL);
+    assert_int_equal(reply.status, 404);
+}
+
+UNIT_TEST(lists_by_pages_and_selectors) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", MAPS, MAP("a", "\"x\":\"1\""));
+    ask(fixture, "POST", MAPS, MAP("b", "\"x\":\"2\""));
+    ask(fixture, "POST", MAPS, MAP("c", "\"x\":\"1\""));
+    struct reply reply = ask(fixture, "GET", MAPS "?limit=2", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 2);
+    char target[300];
+    snprintf(target, sizeof target, MAPS "?limit=2&continue=%s", text(&reply, "metadata.continue"));
+    reply = ask(fixture, "GET", target, NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
+    assert_null(tree_path(reply.tree, "metadata.continue"));
+    reply = ask(fixture, "GET", MAPS "?labelSelector=x%3D1", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 2);
+    reply = ask(fixture, "GET", MAPS "?fieldSelector=metadata.name%3Db", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
+    reply = ask(fixture, "GET", MAPS "?continue=garbage", NULL);
+    assert_int_equal(reply.status, 400);
+    reply = ask(fixture, "DELETE", MAPS "?labelSelector=x%3D1", NULL);
+    assert_int_equal(reply.status, 200);
+    reply = ask(fixture, "GET", "/api/v1/configmaps", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
+}
+
+UNIT_TEST(answers_tables) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", MAPS, MAP("a", ""));
+    struct reply reply = ask_as(fixture, "GET", MAPS, NULL, NULL, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
+    assert_string_equal(text(&reply, "kind"), "Table");
+    const struct tree *row = tree_at(tree_find(reply.tree, "rows"), 0);
+    assert_string_equal(tree_text_or(tree_at(tree_find(row, "cells"), 0), ""), "a");
+    assert_string_equal(tree_text_or(tree_path(row, "object.metadata.name"), ""), "a");
+}
+
+UNIT_TEST(bumps_generation_on_spec_only) {
+    struct fixture *fixture = *state;
+    struct reply reply = ask(fixture, "POST", DEPLOYMENTS, DEPLOYMENT);
+    assert_int_equal(reply.status, 201);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 1);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "spec.replicas"), 0), 1);
+    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web", "application/merge-patch+json", "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}", NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 1);
+    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web", "application/strategic-merge-patch+json",
+                   "{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:2\"}]}}}}", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 2);
+    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web/status", "application/merge-patch+json", "{\"status\":{\"replicas\":3},\"spec\":{\"replicas\":9}}", NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 2);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "status.replicas"), 0), 3);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "spec.replicas"), 0), 1);
+    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web", "application/json-patch+json", "[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":4}]", NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "status.replicas"), 0), 3);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 3);
+}
+
+UNIT_TEST(writes_nothing_when_nothing_changes) {
+    struct fixture *fixture = *state;
+    struct reply first = ask(fixture, "POST", DEPLOYMENTS, DEPLOYMENT);
+    struct reply again = ask_as(fixture, "PATCH", DEPLOYMENTS "/web", "application/merge-patch+json", "{\"spec\":{\"replicas\":1}}", NULL);
+    assert_int_equal(again.status, 200);
+    assert_string_equal(text(&again, "metadata.resourceVersion"), text(&first, "metadata.resourceVersion"));
+}
+
+UNIT_TEST(scales) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", DEPLOYMENTS, DEPLOYMENT);
+    struct reply reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web/scale", "application/merge-patch+json", "{\"spec\":{\"replicas\":5}}", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "kind"), "Scale");
+    assert_string_equal(text(&reply, "status.selector"), "app=web");
+    reply = ask(fixture, "GET", DEPLOYMENTS "/web", NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "spec.replicas"), 0), 5);
+}
+
+UNIT_TEST(validates_fields) {
+    struct fixture *fixture = *state;
+    const char *body = "{\"metadata\":{\"name\":\"a\"},\"dta\":{}}";
+    struct reply reply = ask(fixture, "POST", MAPS "?fieldValidation=Strict", body);
+    assert_int_equal(reply.status, 400);
+    assert_string_equal(text(&reply, "message"), "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"dta\"");
+    reply = ask(fixture, "POST", MAPS "?dryRun=All", body);
+    assert_int_equal(reply.status, 201);
+    assert_string_equal(reply.warning, "299 - \"unknown field \\\"dta\\\"\"");
+    reply = ask(fixture, "GET", MAPS "/a", NULL);
+    assert_int_equal(reply.status, 404);
+    reply = ask(fixture, "POST", MAPS "?fieldValidation=Ignore", body);
+    assert_int_equal(reply.status, 201);
+    assert_string_equal(reply.warning, "");
+    reply = ask(fixture, "POST", MAPS, "{\"metadata\":{\"name\":\"A_b\"}}");
+    assert_int_equal(reply.status, 422);
+    assert_string_equal(text(&reply, "reason"), "Invalid");
+    assert_string_equal(tree_text_or(tree_find(tree_at(tree_path(reply.tree, "details.causes"), 0), "field"), ""), "metadata.name");
+}
+
+UNIT_TEST(applies_and_detects_conflicts) {
+    struct fixture *fixture = *state;
+    struct reply reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=one", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '1', y: '2'}\n", NULL);
+    assert_int_equal(reply.status, 201);
+    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=two", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '3'}\n", NULL);
+    assert_int_equal(reply.status, 409);
+    assert_string_equal(text(&reply, "message"), "Apply failed with 1 conflict: conflict with \"one\": .data.x");
+    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=two&force=true", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '3'}\n", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "data.x"), "3");
+    /* One drops both: y goes, x is two's by now. */
+    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=one", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {z: '1'}\n", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "data.x"), "3");
+    assert_string_equal(text(&reply, "data.z"), "1");
+    assert_null(tree_path(reply.tree, "data.y"));
+}
+
+UNIT_TEST(deletes_pods_gracefully) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", PODS, "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}");
+    struct reply reply = ask(fixture, "POST", PODS "/p/binding", "{\"apiVersion\":\"v1\",\"kind\":\"Binding\",\"target\":{\"kind\":\"Node\",\"name\":\"n1\"}}");
+    assert_int_equal(reply.status, 201);
+    reply = ask(fixture, "POST", PODS "/p/binding", "{\"target\":{\"name\":\"n2\"}}");
+    assert_int_equal(reply.status, 409);
+    reply = ask(fixture, "DELETE", PODS "/p", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.deletionGracePeriodSeconds"), -1), 30);
+    assert_true(*text(&reply, "metadata.deletionTimestamp"));
+    reply = ask(fixture, "DELETE", PODS "/p", "{\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"other\"}}");
+    assert_int_equal(reply.status, 409);
+    reply = ask(fixture, "DELETE", PODS "/p", "{\"gracePeriodSeconds\":0}");
+    assert_int_equal(reply.status, 200);
+    reply = ask(fixture, "GET", PODS "/p", NULL);
+    assert_int_equal(reply.status, 404);
+}
+
+UNIT_TEST(waits_for_finalizers) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", MAPS, "{\"metadata\":{\"name\":\"f\",\"finalizers\":[\"example.com/x\"]}}");
+    struct reply reply = ask(fixture, "DELETE", MAPS "/f", NULL);
+    assert_true(*text(&reply, "metadata.deletionTimestamp"));
+    reply = ask(fixture, "GET", MAPS "/f", NULL);
+    assert_int_equal(reply.status, 200);
+    reply = ask_as(fixture, "PATCH", MAPS "/f", "application/merge-patch+json", "{\"metadata\":{\"finalizers\":null}}", NULL);
+    assert_int_equal(reply.status, 200);
+    reply = ask(fixture, "GET", MAPS "/f", NULL);
+    assert_int_equal(reply.status, 404);
+}
+
+UNIT_TEST(allocates_service_addresses) {
+    struct fixture *fixture = *state;
+    const char *body = "{\"metadata\":{\"generateName\":\"s-\"},\"spec\":{\"ports\":[{\"port\":80}]}}";
+    struct reply first = ask(fixture, "POST", "/api/v1/namespaces/default/services", body);
+    struct reply second = ask(fixture, "POST", "/api/v1/namespaces/default/services", body);
+    assert_int_equal(first.status, 201);
+    assert_string_not_equal(text(&first, "spec.clusterIP"), text(&second, "spec.clusterIP"));
+    assert_string_not_equal(text(&first, "metadata.name"), text(&second, "metadata.name"));
+    char target[200], taken[300];
+    snprintf(taken, sizeof taken, "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"clusterIP\":\"%s\",\"ports\":[{\"port\":80}]}}", text(&first, "spec.clusterIP"));
+    struct reply reply = ask(fixture, "POST", "/api/v1/namespaces/default/services", taken);
+    assert_int_equal(reply.status, 422);
+    snprintf(target, sizeof target, "/api/v1/namespaces/default/services/%s", text(&first, "metadata.name"));
+    reply = ask_as(fixture, "PATCH", target, "application/merge-patch+json", "{\"spec\":{\"clusterIP\":\"10.96.0.99\"}}", NULL);
+    assert_int_equal(reply.status, 422);
+    ask(fixture, "DELETE", target, NULL);
+    reply = ask(fixture, "POST", "/api/v1/namespaces/default/services", taken);
+    assert_int_equal(reply.status, 201);
+}
+
+UNIT_TEST(merges_string_data) {
+    struct reply reply = ask(*state, "POST", "/api/v1/namespaces/default/secrets",
+                             "{\"metadata\":{\"name\":\"s\"},\"data\":{\"a\":\"b2xk\",\"c\":\"Yw==\"},\"stringData\":{\"a\":\"new\",\"b\":\"x\"}}");
+    assert_int_equal(reply.status, 201);
+    assert_string_equal(text(&reply, "data.a"), "bmV3");
+    assert_string_equal(text(&reply, "data.b"), "eA==");
+    assert_string_equal(text(&reply, "data.c"), "Yw==");
+    assert_null(tree_find(reply.tree, "stringData"));
+}
+
+UNIT_TEST(survives_a_restart) {
+    struct fixture *fixture = *state;
+    struct reply first = ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"s\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
+    close_all(fixture);
+    open_all(fixture);
+    struct reply again = ask(fixture, "GET", "/api/v1/namespaces/default/services/s", NULL);
+    assert_string_equal(text(&again, "metadata.resourceVersion"), text(&first, "metadata.resourceVersion"));
+    struct reply other = ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
+    assert_string_not_equal(text(&other, "spec.clusterIP"), text(&first, "spec.clusterIP"));
+}
+
+/* --- watches --- */
+
+struct seen {
+    struct buffer lines;
+    bool head, ended;
+    int status;
+};
+
+static void on_head(void *userdata, const struct http_answer *head) {
+    struct seen *seen = userdata;
+    seen->head = true;
+    seen->status = head->status;
+}
+
+static void on_data(void *userdata, struct slice data) {
+    struct seen *seen = userdata;
+    buffer_append_slice(&seen->lines, data);
+}
+
+static void on_end(void *userdata, int error) {
+    struct seen *seen = userdata;
+    (void)error;
+    seen->ended = true;
+}
+
+static struct http_request *watch(struct fixture *fixture, const char *target, struct seen *seen) {
+    static const struct http_stream_handlers handlers = {.on_head = on_head, .on_data = on_data, .on_end = on_end};
+    const struct http_request_options options = {.method = "GET", .target = target};
+    struct http_request *request = NULL;
+    buffer_init(&seen->lines, 4 * MIB);
+    assert_int_equal(http_client_stream(fixture->client, &options, &handlers, seen, &request), 0);
+    for (int i = 0; i < TURNS_MAX && !seen->head; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(seen->head);
+    return request;
+}
+
+static size_t count_lines(const struct seen *seen) {
+    size_t count = 0;
+    for (size_t i = 0; i < seen->lines.len; i++)
+        count += seen->lines.data[i] == '\n';
+    return count;
+}
+
+static void wait_lines(struct fixture *fixture, const struct seen *seen, size_t count) {
+    for (int i = 0; i < TURNS_MAX && count_lines(seen) < count; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_int_equal(count_lines(seen), count);
+}
+
+static const char *line_type(struct fixture *fixture, const struct seen *seen, size_t index) {
+    struct slice rest = buffer_slice(&seen->lines), line = {NULL, 0};
+    struct tree *tree = NULL;
+    struct diag diag = DIAG_INIT;
+    for (size_t i = 0; i <= index; i++)
+        line = slice_cut(&rest, '\n');
+    assert_int_equal(json_parse(fixture->arena, line, NULL, &tree, &diag), 0);
+    return tree_text_or(tree_find(tree, "type"), "");
+}
+
+UNIT_TEST(watches_with_selector) {
+    struct fixture *fixture = *state;
+    struct seen seen = {.head = false};
+    ask(fixture, "POST", MAPS, MAP("old", "\"x\":\"1\""));
+    struct http_request *request = watch(fixture, MAPS "?watch=true&labelSelector=x%3D1", &seen);
+    wait_lines(fixture, &seen, 1);
+    ask(fixture, "POST", MAPS, MAP("other", ""));
+    ask_as(fixture, "PATCH", MAPS "/other", "application/merge-patch+json", "{\"metadata\":{\"labels\":{\"x\":\"1\"}}}", NULL);
+    ask_as(fixture, "PATCH", MAPS "/other", "application/merge-patch+json", "{\"data\":{\"k\":\"2\"}}", NULL);
+    ask_as(fixture, "PATCH", MAPS "/other", "application/merge-patch+json", "{\"metadata\":{\"labels\":null}}", NULL);
+    ask(fixture, "DELETE", MAPS "/other", NULL);
+    ask(fixture, "DELETE", MAPS "/old", NULL);
+    wait_lines(fixture, &seen, 5);
+    static const char *const expected[] = {"ADDED", "ADDED", "MODIFIED", "DELETED", "DELETED"};
+    for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+        assert_string_equal(line_type(fixture, &seen, i), expected[i]);
+    http_request_cancel(request);
+    buffer_deinit(&seen.lines);
+}
+
+UNIT_TEST(resumes_watches) {
+    struct fixture *fixture = *state;
+    struct seen seen = {.head = false};
+    struct reply reply = ask(fixture, "POST", MAPS, MAP("a", ""));
+    ask(fixture, "POST", MAPS, MAP("b", ""));
+    char target[200];
+    snprintf(target, sizeof target, MAPS "?watch=true&timeoutSeconds=3600&resourceVersion=%s", text(&reply, "metadata.resourceVersion"));
+    watch(fixture, target, &seen);
+    wait_lines(fixture, &seen, 1);
+    assert_non_null(strstr(seen.lines.data, "\"name\":\"b\""));
+    api_end_watches(fixture->api);
+    for (int i = 0; i < TURNS_MAX && !seen.ended; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(seen.ended);
+    buffer_deinit(&seen.lines);
+}
+
+#define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_API(bootstraps_namespaces),
+        WITH_API(creates_reads_updates_deletes),
+        WITH_API(refuses_missing_namespace),
+        WITH_API(terminates_namespaces),
+        WITH_API(lists_by_pages_and_selectors),
+        WITH_API(answers_tables),
+        WITH_API(bumps_generation_on_spec_only),
+        WITH_API(writes_nothing_when_nothing_changes),
+        WITH_API(scales),
+        WITH_API(validates_fields),
+        WITH_API(applies_and_detects_conflicts),
+        WITH_API(deletes_pods_gracefully),
+        WITH_API(waits_for_finalizers),
+        WITH_API(allocates_service_addresses),
+        WITH_API(merges_string_data),
+        WITH_API(survives_a_restart),
+        WITH_API(watches_with_selector),
+        WITH_API(resumes_watches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

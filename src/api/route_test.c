@@ -1,0 +1,138 @@
+#include "unit.h"
+
+#include "api/api_priv.h"
+
+static struct api_route parse(struct arena *arena, const char *path) {
+    struct api_route route;
+    assert_int_equal(api_route_parse(arena, slice_of(path), &route), 0);
+    return route;
+}
+
+UNIT_TEST(reads_resource_paths) {
+    static const struct {
+        const char *path;
+        enum api_route_type type;
+        const char *group, *version, *namespace, *plural, *name, *subresource;
+    } cases[] = {
+        {"/", ROUTE_ROOT, "", "", "", "", "", ""},
+        {"/api", ROUTE_CORE_VERSIONS, "", "", "", "", "", ""},
+        {"/api/v1", ROUTE_RESOURCES, "", "v1", "", "", "", ""},
+        {"/api/v1/", ROUTE_RESOURCES, "", "v1", "", "", "", ""},
+        {"/api/v1/pods", ROUTE_RESOURCE, "", "v1", "", "pods", "", ""},
+        {"/api/v1/namespaces", ROUTE_RESOURCE, "", "v1", "", "namespaces", "", ""},
+        {"/api/v1/namespaces/x", ROUTE_RESOURCE, "", "v1", "", "namespaces", "x", ""},
+        {"/api/v1/namespaces/x/status", ROUTE_RESOURCE, "", "v1", "", "namespaces", "x", "status"},
+        {"/api/v1/namespaces/x/finalize", ROUTE_RESOURCE, "", "v1", "", "namespaces", "x", "finalize"},
+        {"/api/v1/namespaces/x/pods", ROUTE_RESOURCE, "", "v1", "x", "pods", "", ""},
+        {"/api/v1/namespaces/x/pods/p", ROUTE_RESOURCE, "", "v1", "x", "pods", "p", ""},
+        {"/api/v1/namespaces/x/pods/p/log", ROUTE_RESOURCE, "", "v1", "x", "pods", "p", "log"},
+        {"/api/v1/nodes/n/status", ROUTE_RESOURCE, "", "v1", "", "nodes", "n", "status"},
+        {"/apis", ROUTE_GROUPS, "", "", "", "", "", ""},
+        {"/apis/apps", ROUTE_GROUP, "apps", "", "", "", "", ""},
+        {"/apis/apps/v1", ROUTE_RESOURCES, "apps", "v1", "", "", "", ""},
+        {"/apis/apps/v1/namespaces/x/deployments/d/scale", ROUTE_RESOURCE, "apps", "v1", "x", "deployments", "d", "scale"},
+        {"/openapi/v3", ROUTE_OPENAPI_INDEX, "", "", "", "", "", ""},
+        {"/openapi/v3/api/v1", ROUTE_OPENAPI_V3, "", "v1", "", "", "", ""},
+        {"/openapi/v3/apis/apps/v1", ROUTE_OPENAPI_V3, "apps", "v1", "", "", "", ""},
+        {"/readyz/ping", ROUTE_HEALTH, "", "", "", "", "", ""},
+        {"/nothing", ROUTE_UNKNOWN, "", "", "", "", "", ""},
+        {"/api/v1/namespaces/x/pods/p/log/more", ROUTE_UNKNOWN, "", "v1", "x", "", "", ""},
+        {"/api/v1/configmaps/a%20b", ROUTE_RESOURCE, "", "v1", "", "configmaps", "a b", ""},
+        {"/api/v1/configmaps/a%2Fb", ROUTE_RESOURCE, "", "v1", "", "configmaps", "a/b", ""},
+    };
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct api_route route = parse(arena, cases[i].path);
+        assert_int_equal(route.type, cases[i].type);
+        assert_string_equal(route.group, cases[i].group);
+        assert_string_equal(route.version, cases[i].version);
+        assert_string_equal(route.namespace, cases[i].namespace);
+        assert_string_equal(route.plural, cases[i].plural);
+        assert_string_equal(route.name, cases[i].name);
+        assert_string_equal(route.subresource, cases[i].subresource);
+    }
+}
+
+UNIT_TEST(refuses_tricks) {
+    static const char *const paths[] = {"/api/v1/../../x", "/api/v1/%2e%2e/pods", "/api/v1/pods/%00", "/api/v1/pods/%zz", "/a/b/c/d/e/f/g/h/i/j/k/l/m/n"};
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        struct api_route route;
+        assert_int_equal(api_route_parse(arena, slice_of(paths[i]), &route), -EINVAL);
+    }
+}
+
+UNIT_TEST(negotiates) {
+    const char *kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+    assert_int_equal(api_accept_table(slice_of(kubectl)), TABLE_V1);
+    assert_int_equal(api_accept_table(SLICE("application/json;as=Table;v=v1beta1;g=meta.k8s.io")), TABLE_V1BETA1);
+    assert_int_equal(api_accept_table(SLICE("application/json, */*")), TABLE_NONE);
+    assert_int_equal(api_accept_table(SLICE("application/vnd.kubernetes.protobuf,application/json")), TABLE_NONE);
+    assert_int_equal(api_accept_table((struct slice){NULL, 0}), TABLE_NONE);
+    const char *discovery = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    assert_int_equal(api_accept_discovery(slice_of(discovery)), DISCOVERY_V2BETA1);
+    assert_int_equal(api_accept_discovery(SLICE("*/*")), DISCOVERY_PLAIN);
+    assert_int_equal(api_body_form_of(SLICE("application/json; charset=utf-8")), BODY_JSON);
+    assert_int_equal(api_body_form_of(SLICE("application/apply-patch+yaml")), BODY_APPLY);
+    assert_int_equal(api_body_form_of(SLICE("text/html")), BODY_UNKNOWN);
+}
+
+UNIT_TEST(stamps_versions) {
+    CLEANUP(buffer_deinit) struct buffer first = BUFFER_INIT(KIB), second = BUFFER_INIT(KIB), empty = BUFFER_INIT(KIB);
+    struct slice value = SLICE("{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"a}\\\"{\"},\"spec\":{}}");
+    assert_int_equal(api_stored_stamp_value(value, 7, &first), 0);
+    assert_string_equal(first.data, "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"7\",\"name\":\"a}\\\"{\"},\"spec\":{}}");
+    assert_int_equal(api_stored_stamp_value(buffer_slice(&first), 123, &second), 0);
+    assert_string_equal(second.data, "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"123\",\"name\":\"a}\\\"{\"},\"spec\":{}}");
+    assert_true(slice_is(api_stored_metadata(buffer_slice(&second)), "{\"resourceVersion\":\"123\",\"name\":\"a}\\\"{\"}"));
+    assert_int_equal(api_stored_stamp_value(SLICE("{\"metadata\":{}}"), 1, &empty), 0);
+    assert_string_equal(empty.data, "{\"metadata\":{\"resourceVersion\":\"1\"}}");
+    assert_int_equal(api_stored_stamp_value(SLICE("{}"), 1, &empty), -EINVAL);
+}
+
+static bool may(const char *group, const char *verb, const char *api_group, const char *resource, const char *subresource) {
+    const char *groups[] = {group, "system:authenticated", NULL};
+    const struct api_user user = {.name = "x", .groups = groups};
+    const struct api_access access = {.verb = verb, .group = api_group, .resource = resource, .subresource = subresource, .namespace = "", .name = ""};
+    return api_authorize(&user, &access);
+}
+
+UNIT_TEST(authorizes) {
+    assert_true(may("system:masters", "delete", "apps", "deployments", ""));
+    assert_true(may("system:masters", "create", "", "pods", "exec"));
+    assert_true(may("system:gateway", "watch", "", "services", ""));
+    assert_true(may("system:gateway", "list", "networking.k8s.io", "ingresses", ""));
+    assert_false(may("system:gateway", "list", "", "secrets", ""));
+    assert_false(may("system:gateway", "update", "", "services", ""));
+    assert_false(may("system:gateway", "get", "", "pods", "exec"));
+    assert_false(may("system:gateway", "get", "", "pods", "log"));
+    assert_true(may("system:tidemill", "create", "batch", "jobs", ""));
+    assert_false(may("system:tidemill", "create", "rbac.authorization.k8s.io", "roles", ""));
+    assert_false(may("system:serviceaccounts", "get", "", "pods", ""));
+    assert_true(may("system:serviceaccounts", "create", "authorization.k8s.io", "selfsubjectaccessreviews", ""));
+}
+
+UNIT_TEST(authorizes_paths) {
+    const char *nobody[] = {"system:unauthenticated", NULL}, *somebody[] = {"system:authenticated", NULL};
+    const struct api_user anonymous = {.name = "system:anonymous", .groups = nobody}, known = {.name = "x", .groups = somebody};
+    const struct api_access version = {.verb = "get", .path = "/version"}, health = {.verb = "get", .path = "/readyz"}, apis = {.verb = "get", .path = "/apis/apps"};
+    const struct api_access metrics = {.verb = "get", .path = "/metrics"};
+    assert_true(api_authorize(&anonymous, &version));
+    assert_true(api_authorize(&anonymous, &health));
+    assert_false(api_authorize(&anonymous, &apis));
+    assert_true(api_authorize(&known, &apis));
+    assert_false(api_authorize(&known, &metrics));
+}
+
+UNIT_TEST(hands_out_addresses) {
+    struct addresses addresses;
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(api_addresses_init(&addresses, "10.96.0.0/16", &diag), 0);
+    assert_int_equal(addresses.count, 65536);
+    api_addresses_deinit(&addresses);
+    static const char *const bad[] = {"10.96.0.0", "10.96.0.0/8", "10.96.0.0/29", "x/16", "fd00::/64"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(api_addresses_init(&addresses, bad[i], &diag), -EINVAL);
+}
+
+UNIT_MAIN(UNIT(reads_resource_paths), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions), UNIT(authorizes), UNIT(authorizes_paths), UNIT(hands_out_addresses))
