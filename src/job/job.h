@@ -10,7 +10,7 @@
  *   GET  /job/v1/artifact-paths?exit_code=N  glob patterns, each followed by a NUL; empty when this job keeps nothing (asked after the script, before the result)
  *   POST /job/v1/artifacts                   tar of what the patterns match; only sent when something matches
  *   POST /job/v1/result                      {"exit_code":N,"failed_line":N,"failed_command":"…"}; failed_line counts snippets from 1, 0 and "" on success. The last request of a job
- *   POST /job/v1/build?tag=NAME:TAG&dockerfile=PATH[&target=STAGE][&build_arg=K%3DV…]   tar of the context
+ *   POST /job/v1/build?tag=IMAGE&dockerfile=PATH[&target=STAGE][&build_arg=K%3DV…]   tar of the context; IMAGE is what the user wrote, or $CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA
  *   POST /job/v1/apply                       tar of the manifests
  *
  * The last two are answered 200 with text that streams to the job's log, and ends with the line "TIDEMILL-EXIT <code>". Bodies of requests are chunked. Any status but 2xx is an error whose

@@ -194,7 +194,12 @@ int tar_pack(struct tar_packer *packer, int folder_fd) {
 }
 
 int tar_pack_path(struct tar_packer *packer, int folder_fd, const char *path, const char *name) {
-    int r = strlen(name) >= TAR_PATH_MAX ? -ENAMETOOLONG : pack_item(packer, folder_fd, path, name, 0);
+    char plain[TAR_PATH_MAX];
+    size_t length = strlen(name);
+    while (length > 1 && name[length - 1] == '/')
+        length--;
+    snprintf(plain, sizeof plain, "%.*s", (int)MIN(length, sizeof plain - 1), name);
+    int r = length >= TAR_PATH_MAX ? -ENAMETOOLONG : pack_item(packer, folder_fd, path, plain, 0);
     if (r < 0 && !packer->failed_path[0])
         snprintf(packer->failed_path, sizeof packer->failed_path, "%.200s", name);
     return r;
