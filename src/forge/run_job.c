@@ -81,13 +81,6 @@ void job_output(struct run_job *job, struct slice bytes) {
 
 /* --- the pod --- */
 
-static struct tree *text_list(struct arena *arena, const char *const *texts) {
-    struct tree *list = tree_list(arena);
-    for (size_t i = 0; list && texts[i]; i++)
-        tree_push(arena, list, tree_text(arena, texts[i]));
-    return list;
-}
-
 /* Kubernetes itself would expand $(NAME) in values. */
 static const char *escape_value(struct arena *arena, struct slice value) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(2 * ENV_VALUE_BYTES_MAX);
