@@ -74,7 +74,7 @@ static void on_end(void *userdata, int error) {
 }
 
 static int start_stream(struct follower *follower, const struct invocation *invocation, const char *namespace, const char *pod, const char *container) {
-    static const struct http_stream_handlers handlers = {on_head, on_data, on_end};
+    static const struct http_stream_handlers handlers = {.on_head = on_head, .on_data = on_data, .on_end = on_end};
     if (follower->count == LOG_STREAMS_MAX)
         return 0;
     struct log_stream *stream = &follower->streams[follower->count];

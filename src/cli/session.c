@@ -143,7 +143,7 @@ static void on_stream_end(void *userdata, int error) {
 
 int session_stream(struct session *session, const char *method, const char *path, const char *content_type, struct slice body,
                    void (*on_data)(void *userdata, struct slice data), void *userdata, struct diag *diag) {
-    static const struct http_stream_handlers handlers = {on_stream_head, on_stream_data, on_stream_end};
+    static const struct http_stream_handlers handlers = {.on_head = on_stream_head, .on_data = on_stream_data, .on_end = on_stream_end};
     struct call call = {.session = session, .diag = diag, .on_data = on_data, .userdata = userdata, .error_body = BUFFER_INIT(MIB)};
     struct http_request *request;
     const struct http_request_options options = {.method = method, .target = path, .content_type = content_type, .body = body, .timeout_ms = -1};

@@ -146,8 +146,8 @@ static int unpack_folder(struct tar_unpacker *unpacker, mode_t mode) {
     if (fd < 0)
         return fd;
     CLEANUP(fd_closep) int parent = open_parent(unpacker, unpacker->path, false, &leaf);
-    if (parent >= 0)
-        (void)fchmodat(parent, leaf, (mode & 0777) | 0700, AT_SYMLINK_NOFOLLOW); /* not ours: it stays as it is */
+    if (parent >= 0 && fchmodat(parent, leaf, (mode & 0777) | 0700, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0; /* not ours: it stays as it is */
     return 0;
 }
 

@@ -170,7 +170,7 @@ static int take_matcher(struct tsdb_selector *selector, struct reader *reader) {
         if (!take(reader, operators[i].token))
             continue;
         skip_blanks(reader);
-        char *value;
+        char *value = NULL;
         int error = take_string(reader, &value);
         return error < 0 ? error : add_matcher(selector, reader, name, operators[i].type, value);
     }
