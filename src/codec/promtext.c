@@ -5,6 +5,7 @@
 #include "codec/promtext.h"
 
 #include <math.h>
+#include <stdio.h>
 
 void promtext_init(struct promtext *parser, struct slice input) {
     parser->input = input;
@@ -52,6 +53,41 @@ int promtext_parse_value(struct slice text, double *ret) {
         return -EINVAL;
     *ret = value;
     return 0;
+}
+
+int promtext_format_value(struct buffer *out, double value) {
+    char text[40];
+    if (isnan(value))
+        return buffer_append_text(out, "NaN");
+    if (isinf(value))
+        return buffer_append_text(out, value < 0 ? "-Inf" : "+Inf");
+    for (int precision = 0; precision <= 16; precision++) {
+        snprintf(text, sizeof text, "%.*e", precision, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    /* "-d.ddde±xx" laid out as a plain decimal */
+    char digits[24];
+    size_t count = 0;
+    const char *at = text;
+    if (*at == '-')
+        buffer_append_byte(out, *at++);
+    for (; *at != 'e'; at++)
+        if (*at != '.')
+            digits[count++] = *at;
+    long exponent = strtol(at + 1, NULL, 10);
+    while (count > 1 && digits[count - 1] == '0')
+        count--;
+    for (long i = exponent; i < 0; i++)
+        buffer_append_text(out, i == exponent ? "0." : "0");
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && (long)i == exponent + 1)
+            buffer_append_byte(out, '.');
+        buffer_append_byte(out, digits[i]);
+    }
+    for (long i = (long)count; i <= exponent; i++)
+        buffer_append_byte(out, '0');
+    return buffer_error(out);
 }
 
 /* --- one line --- */

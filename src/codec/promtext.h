@@ -41,5 +41,7 @@ bool promtext_is_metric_name(struct slice name);
 bool promtext_is_label_name(struct slice name);
 /* A Go float: decimal, "NaN", "+Inf", "-Inf"; -EINVAL. */
 int promtext_parse_value(struct slice text, double *ret);
+/* The shortest decimal that reads back as the value, without exponent, as Prometheus' HTTP API writes it; "NaN", "+Inf", "-Inf". */
+int promtext_format_value(struct buffer *out, double value);
 
 #endif

@@ -56,4 +56,20 @@ UNIT_TEST(malformed_lines_are_named) {
     }
 }
 
-UNIT_MAIN(UNIT(samples_are_read), UNIT(malformed_lines_are_named))
+UNIT_TEST(values_are_written_as_prometheus_does) {
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0, "0"}, {-0.0, "-0"}, {1, "1"}, {-1.5, "-1.5"}, {0.1, "0.1"}, {1e21, "1000000000000000000000"}, {1e23, "100000000000000000000000"}, {0.000001, "0.000001"},
+                 {123456.789, "123456.789"}, {1.0 / 3, "0.3333333333333333"}, {NAN, "NaN"}, {INFINITY, "+Inf"}, {-INFINITY, "-Inf"}, {10, "10"}, {0.05, "0.05"}, {5e-324, NULL}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(KIB);
+        assert_int_equal(promtext_format_value(&text, cases[i].value), 0);
+        if (cases[i].text)
+            assert_string_equal(text.data, cases[i].text);
+        else
+            assert_true(strtod(text.data, NULL) == cases[i].value);
+    }
+}
+
+UNIT_MAIN(UNIT(values_are_written_as_prometheus_does), UNIT(samples_are_read), UNIT(malformed_lines_are_named))

@@ -251,6 +251,14 @@ void tsdb_series_unpin(struct tsdb_series *series) {
     series->pins--;
 }
 
+void tsdb_series_set_mark(struct tsdb_series *series, uint64_t mark) {
+    series->mark = mark;
+}
+
+uint64_t tsdb_series_mark(const struct tsdb_series *series) {
+    return series->mark;
+}
+
 size_t tsdb_series_labels(const struct tsdb_series *series, const struct tsdb_label **ret) {
     *ret = series->labels;
     return series->labels_count;

@@ -28,6 +28,9 @@ DEFINE_CLEANUP(struct tsdb, tsdb_free)
 int tsdb_series_get(struct tsdb *tsdb, const struct tsdb_label *labels, size_t count, struct tsdb_series **ret);
 void tsdb_series_pin(struct tsdb_series *series);
 void tsdb_series_unpin(struct tsdb_series *series);
+/* A number of the writer's own, 0 at first. */
+void tsdb_series_set_mark(struct tsdb_series *series, uint64_t mark);
+uint64_t tsdb_series_mark(const struct tsdb_series *series);
 /* Labels in order of their names. */
 size_t tsdb_series_labels(const struct tsdb_series *series, const struct tsdb_label **ret);
 /* The value, data NULL when absent. */

@@ -7,6 +7,7 @@
 
 struct tsdb_series {
     uint64_t hash;
+    uint64_t mark;
     struct tsdb_series *hash_next;
     struct chunk *chunks; /* oldest first */
     uint16_t chunks_count, chunks_capacity;
