@@ -19,7 +19,7 @@
 
 #define LINGER_BYTES_MAX (1 * MIB)
 
-int client_new(struct proxy *proxy, int fd, bool secure, const struct sockaddr_storage *address) {
+int downstream_new(struct proxy *proxy, int fd, bool secure, const struct sockaddr_storage *address) {
     struct client *client = calloc(1, sizeof *client);
     if (!client)
         return -ENOMEM;
@@ -91,7 +91,7 @@ void client_set_deadline(struct client *client, enum deadline_kind kind) {
 void client_close(struct client *client) {
     struct proxy *proxy = client->proxy;
     if (client->exchange)
-        exchange_free(client->exchange);
+        relay_exchange_free(client->exchange);
     client_set_state(client, CLIENT_LINGER);
     list_remove(&client->node);
     list_remove(&client->deadline.node);
@@ -118,7 +118,7 @@ static void linger_read(struct client *client) {
 
 void client_linger(struct client *client) {
     if (client->exchange)
-        exchange_free(client->exchange);
+        relay_exchange_free(client->exchange);
     client_set_state(client, CLIENT_LINGER);
     client_set_deadline(client, DEADLINE_LINGER);
     shutdown(client->fd, SHUT_WR);
@@ -199,7 +199,7 @@ static enum head_read head_read(struct client *client, struct slice *ret) {
 static void head_wait(struct client *client) {
     if (!client->exchange || client->exchange->input.len > 0)
         return;
-    exchange_free(client->exchange);
+    relay_exchange_free(client->exchange);
     client_set_state(client, CLIENT_IDLE);
     client_set_deadline(client, DEADLINE_IDLE);
     proxy_on_client_idle(client->proxy);
@@ -212,7 +212,7 @@ void client_read_heads(struct client *client) {
     struct slice bytes;
     enum head_read read;
     while ((read = head_read(client, &bytes)) == HEAD_READ_BYTES) {
-        if (!client->exchange && !exchange_new(client)) {
+        if (!client->exchange && !relay_exchange_new(client)) {
             client_close(client);
             return;
         }
@@ -236,7 +236,7 @@ void client_read_heads(struct client *client) {
 void client_next(struct client *client) {
     struct exchange *exchange = client->exchange;
     if (exchange->input.len == 0 && !client->readable) {
-        exchange_free(exchange);
+        relay_exchange_free(exchange);
         client_set_state(client, CLIENT_IDLE);
         client_set_deadline(client, DEADLINE_IDLE);
         proxy_on_client_idle(client->proxy);

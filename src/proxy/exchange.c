@@ -25,7 +25,7 @@
 
 /* --- making and forgetting --- */
 
-struct exchange *exchange_new(struct client *client) {
+struct exchange *relay_exchange_new(struct client *client) {
     struct proxy *proxy = client->proxy;
     struct exchange *exchange = proxy->cache_count > 0 ? proxy->cache[--proxy->cache_count] : calloc(1, sizeof *exchange);
     if (!exchange)
@@ -85,7 +85,7 @@ void exchange_reset(struct exchange *exchange) {
     exchange_clear(exchange);
 }
 
-void exchange_free(struct exchange *exchange) {
+void relay_exchange_free(struct exchange *exchange) {
     struct proxy *proxy = exchange->client->proxy;
     exchange_release(exchange);
     exchange->client->exchange = NULL;

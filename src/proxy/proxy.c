@@ -102,7 +102,7 @@ static bool accept_one(struct listener *listener) {
         evict_idle(proxy);
     if (address.ss_family != AF_UNIX)
         sys_tune_tcp(fd);
-    if (client_new(proxy, fd, listener->secure, &address) < 0)
+    if (downstream_new(proxy, fd, listener->secure, &address) < 0)
         close(fd);
     return true;
 }

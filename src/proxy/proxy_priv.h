@@ -124,7 +124,7 @@ struct client {
 /* The client's address as text; returns its length. */
 size_t client_address_format(const struct client *client, char text[ADDRESS_TEXT_BYTES]);
 void client_on_ready(void *userdata, uint32_t events);
-int client_new(struct proxy *proxy, int fd, bool secure, const struct sockaddr_storage *address);
+int downstream_new(struct proxy *proxy, int fd, bool secure, const struct sockaddr_storage *address);
 void client_close(struct client *client);
 /* Closes after the peer has had time to read what was sent. */
 void client_linger(struct client *client);
@@ -182,11 +182,11 @@ struct exchange {
     int status;
 };
 
-struct exchange *exchange_new(struct client *client);
+struct exchange *relay_exchange_new(struct client *client);
 /* Ready for the connection's next request: keeps `input`. */
 void exchange_reset(struct exchange *exchange);
 /* Forgets the exchange; its link is closed. */
-void exchange_free(struct exchange *exchange);
+void relay_exchange_free(struct exchange *exchange);
 /* A head is complete: routes, builds the upstream's head, dispatches. */
 void exchange_begin(struct exchange *exchange, const struct http1_head *head);
 /* Moves what can be moved and acts on what follows. May free exchange and client. */
