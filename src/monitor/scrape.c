@@ -69,7 +69,8 @@ static void end_missing(struct target *target, int64_t time_ms) {
             target->series.items[kept++] = series;
             continue;
         }
-        tsdb_append(target->monitor->tsdb, series, time_ms, tsdb_stale_value());
+        if (tsdb_append(target->monitor->tsdb, series, time_ms, tsdb_stale_value()) == TSDB_E_ORDER)
+            tsdb_append(target->monitor->tsdb, series, time_ms + 1, tsdb_stale_value()); /* it has a sample of this very moment */
         if (tsdb_series_mark(series) >> 32 == target->id)
             tsdb_series_set_mark(series, 0);
         tsdb_series_unpin(series);
@@ -127,7 +128,7 @@ static void scrape_finish(struct target *target, int error) {
     store_own(target, "up", time_ms, error < 0 ? 0 : 1);
     store_own(target, "scrape_duration_seconds", time_ms, (double)(loop_now_ns(monitor->loop) - target->started_ns) / 1e9);
     store_own(target, "scrape_samples_scraped", time_ms, (double)target->samples);
-    end_missing(target, time_ms + 1);
+    end_missing(target, time_ms);
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {
