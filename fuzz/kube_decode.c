@@ -1,5 +1,5 @@
-/* JSON of any served kind (the first byte chooses when the document does not say): what was decoded must be encoded and decoded again to an equal object; defaults,
- * validation and the table must not crash on it. */
+/* JSON of any served kind (the first byte chooses when the document does not say): what was decoded must be encoded and decoded again to an equal
+ * object; defaults, validation and the table must not crash on it. */
 #include "kube/kube.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

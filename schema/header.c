@@ -1,10 +1,10 @@
-/* Writes kube_types.h: plain structs. A struct that another holds by value must come first, so each is written after those it embeds (depth first; a type
- * that embedded itself would be an incomplete type to the C compiler). */
+/* Writes kube_types.h: plain structs. A struct that another holds by value must come first, so each is written after those it embeds (depth first; a
+ * type that embedded itself would be an incomplete type to the C compiler). */
 #include "schema_priv.h"
 
 static const char *value_type(const struct schema_field *field) {
-    const char *const by_shape[] = {[SHAPE_VALUE] = field->form->value, [SHAPE_POINTER] = field->form->pointer, [SHAPE_LIST] = field->form->list,
-                                    [SHAPE_MAP] = field->form->map};
+    const char *const by_shape[] = {
+        [SHAPE_VALUE] = field->form->value, [SHAPE_POINTER] = field->form->pointer, [SHAPE_LIST] = field->form->list, [SHAPE_MAP] = field->form->map};
     return by_shape[field->shape];
 }
 

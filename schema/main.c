@@ -1,5 +1,5 @@
-/* schemac HEADER TABLES FILE.idl… : the schema compiler, a tool of the build. Files are replaced only when their content changes, so that an edit of a comment
- * in the IDL rebuilds nothing. */
+/* schemac HEADER TABLES FILE.idl… : the schema compiler, a tool of the build. Files are replaced only when their content changes, so that an edit of
+ * a comment in the IDL rebuilds nothing. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>

@@ -3,7 +3,8 @@
  *   group NAME VERSION                    what follows belongs to it
  *   enum NAME VALUE…                      a closed set of strings;  names NAME VALUE…  an open one
  *   type NAME { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }
- *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; served; type T; column NAME TYPE SOURCE PRIORITY "…" }
+ *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; served; type T;
+ *               column NAME TYPE SOURCE PRIORITY "DESCRIPTION" }
  *
  * The words of each statement and their rules are tables below; an unknown word is an error at its line. */
 #include "schema_priv.h"
@@ -201,8 +202,12 @@ static int open_kind(struct reader *reader) {
         return -ENOMEM;
     if (!reader->group)
         return reader_error(reader, "kind \"%s\" stands before any group", reader->words[1]);
-    *kind = (struct schema_kind){.file = reader->file, .line = reader->line, .group = reader->group, .version = reader->version,
-                                 .name = reader->words[1], .type_name = reader->words[1]};
+    *kind = (struct schema_kind){.file = reader->file,
+                                 .line = reader->line,
+                                 .group = reader->group,
+                                 .version = reader->version,
+                                 .name = reader->words[1],
+                                 .type_name = reader->words[1]};
     reader->kind = kind;
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Completes the model: each field's type text becomes a shape (value, pointer, list, map) of a form or a struct; inlined types are flattened into the types that
- * hold them (their protobuf number is kept, since on the wire they are messages of their own); kinds find their types. */
+/* Completes the model: each field's type text becomes a shape (value, pointer, list, map) of a form or a struct; inlined types are flattened into the
+ * types that hold them (their protobuf number is kept, since on the wire they are messages of their own); kinds find their types. */
 #include "schema_priv.h"
 
 static const struct schema_form forms[] = {
@@ -26,9 +26,10 @@ const struct schema_form *schema_form_find(const char *name) {
     return NULL;
 }
 
-static const char *const keywords[] = {"auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
-                                       "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
-                                       "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while"};
+static const char *const keywords[] = {"auto",   "break",    "case",     "char",     "const", "continue", "default", "do",     "double",
+                                       "else",   "enum",     "extern",   "float",    "for",   "goto",     "if",      "inline", "int",
+                                       "long",   "register", "restrict", "return",   "short", "signed",   "sizeof",  "static", "struct",
+                                       "switch", "typedef",  "union",    "unsigned", "void",  "volatile", "while"};
 
 static bool is_upper(char c) {
     return c >= 'A' && c <= 'Z';
@@ -37,7 +38,8 @@ static bool is_lower(char c) {
     return c >= 'a' && c <= 'z';
 }
 
-/* A word starts at a capital behind a small letter or digit, and at the last capital of a run (HTTPGet → http_get) unless it only ends a plural (IPs). */
+/* A word starts at a capital behind a small letter or digit, and at the last capital of a run (HTTPGet → http_get) unless it only ends a plural
+ * (IPs). */
 static bool word_starts(const char *name, size_t i) {
     if (i == 0 || !is_upper(name[i]))
         return false;
@@ -69,8 +71,8 @@ static int field_error(const struct schema_field *field, struct diag *diag, cons
 }
 
 static const char *field_c_type(const struct schema_field *field) {
-    const char *const by_shape[] = {[SHAPE_VALUE] = field->form->value, [SHAPE_POINTER] = field->form->pointer, [SHAPE_LIST] = field->form->list,
-                                    [SHAPE_MAP] = field->form->map};
+    const char *const by_shape[] = {
+        [SHAPE_VALUE] = field->form->value, [SHAPE_POINTER] = field->form->pointer, [SHAPE_LIST] = field->form->list, [SHAPE_MAP] = field->form->map};
     return by_shape[field->shape];
 }
 

@@ -1,4 +1,5 @@
-/* The schema compiler's own model: what the .idl files say, read by read.c, completed by resolve.c, written by header.c and tables.c. See README.md. */
+/* The schema compiler's own model: what the .idl files say, read by read.c, completed by resolve.c, written by header.c and tables.c. See README.md.
+ */
 #ifndef TIDEMILL_SCHEMA_PRIV_H
 #define TIDEMILL_SCHEMA_PRIV_H
 
@@ -31,9 +32,9 @@ struct schema_type;
 struct schema_field {
     const char *file;
     int line;
-    const char *name;   /* NULL: inline */
+    const char *name; /* NULL: inline */
     const char *c_name;
-    const char *text;   /* the type as written */
+    const char *text; /* the type as written */
     int number, inline_number;
     bool always, required, immutable, atomic;
     const char *list, *keys, *patch, *merge_key, *default_, *format;
@@ -41,8 +42,8 @@ struct schema_field {
     int64_t min, max;
     /* resolved */
     enum schema_shape shape;
-    const struct schema_form *form;  /* NULL: a struct */
-    struct schema_type *type;        /* of a struct */
+    const struct schema_form *form; /* NULL: a struct */
+    struct schema_type *type;       /* of a struct */
     struct schema_values *values;
 };
 

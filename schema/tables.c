@@ -58,8 +58,8 @@ static void write_flags(const struct schema_field *field, struct buffer *out) {
 }
 
 static void write_type(const struct schema_type *type, struct buffer *out) {
-    static const char *const shapes[] = {[SHAPE_VALUE] = "KUBE_SHAPE_VALUE", [SHAPE_POINTER] = "KUBE_SHAPE_POINTER", [SHAPE_LIST] = "KUBE_SHAPE_LIST",
-                                         [SHAPE_MAP] = "KUBE_SHAPE_MAP"};
+    static const char *const shapes[] = {
+        [SHAPE_VALUE] = "KUBE_SHAPE_VALUE", [SHAPE_POINTER] = "KUBE_SHAPE_POINTER", [SHAPE_LIST] = "KUBE_SHAPE_LIST", [SHAPE_MAP] = "KUBE_SHAPE_MAP"};
     if (type->fields.count > 0)
         buffer_printf(out, "static const struct kube_field kube_%s_fields[] = {\n", type->c_name);
     for (size_t i = 0; i < type->fields.count; i++) {
@@ -129,14 +129,16 @@ static void write_strings(const char *const *items, size_t count, struct buffer 
 
 static void write_kind(const struct schema_kind *kind, struct buffer *out) {
     write_columns(kind, out);
-    buffer_printf(out, "const struct kube_kind kube_kind_%s = {\n    .group = \"%s\", .version = \"%s\", .kind = \"%s\", .plural = \"%s\", .singular = \"%s\",\n",
-                  kind->c_name, kind->group, kind->version, kind->name, kind->plural, kind->singular);
+    buffer_printf(
+        out,
+        "const struct kube_kind kube_kind_%s = {\n    .group = \"%s\", .version = \"%s\", .kind = \"%s\", .plural = \"%s\", .singular = \"%s\",\n",
+        kind->c_name, kind->group, kind->version, kind->name, kind->plural, kind->singular);
     buffer_append_text(out, "    .short_names = ");
     write_strings(kind->short_names.items, kind->short_names.count, out);
     buffer_append_text(out, ", .categories = ");
     write_strings(kind->categories.items, kind->categories.count, out);
-    buffer_printf(out, ",\n    .namespaced = %d, .has_status = %d, .has_scale = %d, .type = &kube_%s_type,\n", kind->namespaced, kind->status, kind->scale,
-                  kind->type->c_name);
+    buffer_printf(out, ",\n    .namespaced = %d, .has_status = %d, .has_scale = %d, .type = &kube_%s_type,\n", kind->namespaced, kind->status,
+                  kind->scale, kind->type->c_name);
     if (kind->columns.count > 0)
         buffer_printf(out, "    .columns = kube_%s_columns, .columns_count = %zu,\n", kind->c_name, kind->columns.count);
     buffer_printf(out, "    .key = \"%s%s%s\", .api_version = \"%s%s%s\",\n};\n\n", kind->plural, kind->group[0] ? "." : "", kind->group, kind->group,

@@ -263,14 +263,19 @@ CELL(deployment_ready) {
 CELL(job_status) {
     static const struct {
         const char *condition, *shown;
-    } states[] = {{"Complete", "Complete"}, {"Failed", "Failed"}, {NULL, "Terminating"}, {"Suspended", "Suspended"}, {"FailureTarget", "FailureTarget"},
+    } states[] = {{"Complete", "Complete"},
+                  {"Failed", "Failed"},
+                  {NULL, "Terminating"},
+                  {"Suspended", "Suspended"},
+                  {"FailureTarget", "FailureTarget"},
                   {"SuccessCriteriaMet", "SuccessCriteriaMet"}};
     const struct kube_job *job = object->job;
     for (size_t i = 0; i < ARRAY_LEN(states); i++) {
         if (!states[i].condition && job->metadata.deletion_timestamp.set)
             return tree_text(arena, states[i].shown);
         for (size_t j = 0; states[i].condition && j < job->status.conditions.count; j++)
-            if (kube_text_is(job->status.conditions.items[j].type, states[i].condition) && kube_text_is(job->status.conditions.items[j].status, "True"))
+            if (kube_text_is(job->status.conditions.items[j].type, states[i].condition) &&
+                kube_text_is(job->status.conditions.items[j].status, "True"))
                 return tree_text(arena, states[i].shown);
     }
     return tree_text(arena, "Running");

@@ -1,5 +1,6 @@
-/* The cells of pods. STATUS is one word for a dozen situations; the order of the questions is upstream's (printPod), and people know its answers by heart:
- * Pending, ContainerCreating, Init:0/1, Init:Error, PodInitializing, Running, NotReady, Completed, Error, CrashLoopBackOff, ImagePullBackOff, Terminating, … */
+/* The cells of pods. STATUS is one word for a dozen situations; the order of the questions is upstream's (printPod), and people know its answers by
+ * heart: Pending, ContainerCreating, Init:0/1, Init:Error, PodInitializing, Running, NotReady, Completed, Error, CrashLoopBackOff, ImagePullBackOff,
+ * Terminating, … */
 #include "kube/cell_priv.h"
 
 struct summary {
@@ -96,7 +97,8 @@ static void summarize_containers(struct summary *summary, const struct kube_pod 
 
 static bool scheduling_gated(const struct kube_pod *pod) {
     for (size_t i = 0; i < pod->status.conditions.count; i++)
-        if (kube_text_is(pod->status.conditions.items[i].type, "PodScheduled") && kube_text_is(pod->status.conditions.items[i].reason, "SchedulingGated"))
+        if (kube_text_is(pod->status.conditions.items[i].type, "PodScheduled") &&
+            kube_text_is(pod->status.conditions.items[i].reason, "SchedulingGated"))
             return true;
     return false;
 }

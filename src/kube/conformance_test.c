@@ -1,5 +1,5 @@
-/* Round trips of fully populated objects that others made (the golden files of the Kubernetes API): JSON → object → JSON must give the same document, and the
- * protobuf of the same object must decode to it. The files are found by TIDEMILL_CONFORMANCE, or beside the source tree. */
+/* Round trips of fully populated objects that others made (the golden files of the Kubernetes API): JSON → object → JSON must give the same document,
+ * and the protobuf of the same object must decode to it. The files are found by TIDEMILL_CONFORMANCE, or beside the source tree. */
 #include "kube/kube.h"
 #include "unit.h"
 
@@ -124,16 +124,26 @@ UNIT_TEST(served_kinds_round_trip) {
 }
 
 UNIT_TEST(other_messages_decode_from_protobuf) {
-    static const char *const messages[][3] = {{"", "v1", "DeleteOptions"},       {"policy", "v1", "Eviction"},
-                                              {"", "v1", "CreateOptions"},       {"autoscaling", "v1", "Scale"},
-                                              {"", "v1", "Binding"},             {"authentication.k8s.io", "v1", "TokenRequest"},
-                                              {"", "v1", "Status"},              {"authorization.k8s.io", "v1", "SelfSubjectAccessReview"},
-                                              {"batch", "v1", "CronJob"},        {"autoscaling", "v2", "HorizontalPodAutoscaler"},
-                                              {"apps", "v1", "StatefulSet"},     {"apps", "v1", "DaemonSet"},
-                                              {"", "v1", "PersistentVolumeClaim"}, {"", "v1", "PersistentVolume"},
-                                              {"networking.k8s.io", "v1", "NetworkPolicy"}, {"events.k8s.io", "v1", "Event"},
-                                              {"rbac.authorization.k8s.io", "v1", "ClusterRole"}, {"policy", "v1", "PodDisruptionBudget"},
-                                              {"authentication.k8s.io", "v1", "SelfSubjectReview"}, {"", "v1", "ResourceQuota"}};
+    static const char *const messages[][3] = {{"", "v1", "DeleteOptions"},
+                                              {"policy", "v1", "Eviction"},
+                                              {"", "v1", "CreateOptions"},
+                                              {"autoscaling", "v1", "Scale"},
+                                              {"", "v1", "Binding"},
+                                              {"authentication.k8s.io", "v1", "TokenRequest"},
+                                              {"", "v1", "Status"},
+                                              {"authorization.k8s.io", "v1", "SelfSubjectAccessReview"},
+                                              {"batch", "v1", "CronJob"},
+                                              {"autoscaling", "v2", "HorizontalPodAutoscaler"},
+                                              {"apps", "v1", "StatefulSet"},
+                                              {"apps", "v1", "DaemonSet"},
+                                              {"", "v1", "PersistentVolumeClaim"},
+                                              {"", "v1", "PersistentVolume"},
+                                              {"networking.k8s.io", "v1", "NetworkPolicy"},
+                                              {"events.k8s.io", "v1", "Event"},
+                                              {"rbac.authorization.k8s.io", "v1", "ClusterRole"},
+                                              {"policy", "v1", "PodDisruptionBudget"},
+                                              {"authentication.k8s.io", "v1", "SelfSubjectReview"},
+                                              {"", "v1", "ResourceQuota"}};
     if (!available())
         skip();
     for (size_t i = 0; i < ARRAY_LEN(messages); i++) {

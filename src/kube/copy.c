@@ -14,39 +14,30 @@ static bool equal_strings(const struct kube_string_list *a, const struct kube_st
 
 static bool equal_value(const struct kube_field *field, const void *a, const void *b) {
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        return same_text(*(const char *const *)a, *(const char *const *)b);
-    case KUBE_FORM_BOOL:
-        return *(const bool *)a == *(const bool *)b;
-    case KUBE_FORM_INT32:
-        return *(const int32_t *)a == *(const int32_t *)b;
-    case KUBE_FORM_INT64:
-        return *(const int64_t *)a == *(const int64_t *)b;
-    case KUBE_FORM_DOUBLE:
-        return memcmp(a, b, sizeof(double)) == 0;
+    case KUBE_FORM_STRING: return same_text(*(const char *const *)a, *(const char *const *)b);
+    case KUBE_FORM_BOOL: return *(const bool *)a == *(const bool *)b;
+    case KUBE_FORM_INT32: return *(const int32_t *)a == *(const int32_t *)b;
+    case KUBE_FORM_INT64: return *(const int64_t *)a == *(const int64_t *)b;
+    case KUBE_FORM_DOUBLE: return memcmp(a, b, sizeof(double)) == 0;
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: {
         const struct kube_time *x = a, *y = b;
         return x->set == y->set && (!x->set || x->ns == y->ns);
     }
-    case KUBE_FORM_QUANTITY:
-        return same_text(((const struct kube_quantity *)a)->text, ((const struct kube_quantity *)b)->text);
+    case KUBE_FORM_QUANTITY: return same_text(((const struct kube_quantity *)a)->text, ((const struct kube_quantity *)b)->text);
     case KUBE_FORM_INT_OR_STRING: {
         const struct kube_int_or_string *x = a, *y = b;
         return x->is_string == y->is_string && (x->is_string ? same_text(x->text, y->text) : x->number == y->number);
     }
-    case KUBE_FORM_BYTES:
-        return slice_equal(*(const struct slice *)a, *(const struct slice *)b);
+    case KUBE_FORM_BYTES: return slice_equal(*(const struct slice *)a, *(const struct slice *)b);
     case KUBE_FORM_RAW:
     case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: {
         const struct tree *x = *(struct tree *const *)a, *y = *(struct tree *const *)b;
         return x == y || (x && y && tree_equal(x, y));
     }
-    case KUBE_FORM_STRINGS:
-        return equal_strings(a, b);
-    case KUBE_FORM_STRUCT:
-        return kube_equal(field->type, a, b);
+    case KUBE_FORM_STRINGS: return equal_strings(a, b);
+    case KUBE_FORM_STRUCT: return kube_equal(field->type, a, b);
     }
     UNREACHABLE();
 }
@@ -99,8 +90,7 @@ static int copy_strings(struct arena *arena, const struct kube_string_list *from
 
 static int copy_value(const struct kube_field *field, struct arena *arena, const void *from, void *to) {
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        return copy_text(arena, *(const char *const *)from, to);
+    case KUBE_FORM_STRING: return copy_text(arena, *(const char *const *)from, to);
     case KUBE_FORM_QUANTITY:
         ((struct kube_quantity *)to)->milli = ((const struct kube_quantity *)from)->milli;
         return copy_text(arena, ((const struct kube_quantity *)from)->text, &((struct kube_quantity *)to)->text);
@@ -120,13 +110,9 @@ static int copy_value(const struct kube_field *field, struct arena *arena, const
         *(struct tree **)to = tree ? tree_copy(arena, tree) : NULL;
         return tree && !*(struct tree **)to ? -ENOMEM : 0;
     }
-    case KUBE_FORM_STRINGS:
-        return copy_strings(arena, from, to);
-    case KUBE_FORM_STRUCT:
-        return kube_copy(field->type, arena, from, to);
-    default:
-        memcpy(to, from, kube_value_size(field));
-        return 0;
+    case KUBE_FORM_STRINGS: return copy_strings(arena, from, to);
+    case KUBE_FORM_STRUCT: return kube_copy(field->type, arena, from, to);
+    default: memcpy(to, from, kube_value_size(field)); return 0;
     }
 }
 

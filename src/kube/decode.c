@@ -1,9 +1,9 @@
-/* Tree → struct. The walker takes each entry of a JSON object to the field of that name; null is absent, as in Go. What the type does not know is dropped,
- * reported or refused according to the strictness. Messages are those of upstream's decoder: "json: cannot unmarshal string into Go struct field
- * DeploymentSpec.spec.replicas of type int32", and all unknown fields in one "strict decoding error: unknown field "a", unknown field "b"".
+/* Tree → struct. The walker takes each entry of a JSON object to the field of that name; null is absent, as in Go. What the type does not know is
+ * dropped, reported or refused according to the strictness. Messages are those of upstream's decoder: "json: cannot unmarshal string into Go struct
+ * field DeploymentSpec.spec.replicas of type int32", and all unknown fields in one "strict decoding error: unknown field "a", unknown field "b"".
  *
- * Invariants: everything decoded is copied into the arena, nothing points into the tree; map entries are sorted by key, the last of equal ones wins; strings with a
- * NUL byte are refused, since C strings cannot hold them. */
+ * Invariants: everything decoded is copied into the arena, nothing points into the tree; map entries are sorted by key, the last of equal ones wins;
+ * strings with a NUL byte are refused, since C strings cannot hold them. */
 #include "kube/decode_priv.h"
 
 #include <stdio.h>
@@ -35,7 +35,7 @@ static void go_path(const struct kube_path *path, char *out, size_t size) {
 }
 
 static const char *go_kind_of(const struct tree *tree) {
-    static const char *const names[] = {[TREE_NULL] = "null", [TREE_BOOL] = "bool", [TREE_INT] = "number", [TREE_FLOAT] = "number",
+    static const char *const names[] = {[TREE_NULL] = "null",     [TREE_BOOL] = "bool",  [TREE_INT] = "number", [TREE_FLOAT] = "number",
                                         [TREE_STRING] = "string", [TREE_LIST] = "array", [TREE_MAP] = "object"};
     return names[tree->type];
 }
@@ -124,8 +124,7 @@ static int decode_quantity(struct decoder *decoder, const struct tree *tree, str
         return type_error(decoder, tree, "resource.Quantity");
     int error = kube_quantity_set(ret, decoder->arena, text);
     if (error == -EINVAL)
-        return value_error(decoder, tree,
-                           "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
+        return value_error(decoder, tree, "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
     return error;
 }
 
@@ -169,8 +168,7 @@ static int decode_value(struct decoder *decoder, const struct kube_field *field,
     int64_t number = 0;
     int error = 0;
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        return decode_string(decoder, tree, at);
+    case KUBE_FORM_STRING: return decode_string(decoder, tree, at);
     case KUBE_FORM_BOOL:
         if (tree->type != TREE_BOOL)
             return type_error(decoder, tree, "bool");
@@ -180,31 +178,22 @@ static int decode_value(struct decoder *decoder, const struct kube_field *field,
         error = decode_integer(decoder, tree, INT32_MIN, INT32_MAX, "int32", &number);
         *(int32_t *)at = (int32_t)number;
         return error;
-    case KUBE_FORM_INT64:
-        return decode_integer(decoder, tree, INT64_MIN, INT64_MAX, "int64", at);
+    case KUBE_FORM_INT64: return decode_integer(decoder, tree, INT64_MIN, INT64_MAX, "int64", at);
     case KUBE_FORM_DOUBLE:
         if (tree->type != TREE_INT && tree->type != TREE_FLOAT)
             return type_error(decoder, tree, "float64");
         *(double *)at = tree->type == TREE_INT ? (double)tree->integer : tree->real;
         return 0;
     case KUBE_FORM_TIME:
-    case KUBE_FORM_MICROTIME:
-        return decode_time(decoder, tree, field->form == KUBE_FORM_TIME ? 1000000000 : 1000, at);
-    case KUBE_FORM_QUANTITY:
-        return decode_quantity(decoder, tree, at);
-    case KUBE_FORM_INT_OR_STRING:
-        return decode_int_or_string(decoder, tree, at);
-    case KUBE_FORM_BYTES:
-        return decode_bytes(decoder, tree, at);
+    case KUBE_FORM_MICROTIME: return decode_time(decoder, tree, field->form == KUBE_FORM_TIME ? 1000000000 : 1000, at);
+    case KUBE_FORM_QUANTITY: return decode_quantity(decoder, tree, at);
+    case KUBE_FORM_INT_OR_STRING: return decode_int_or_string(decoder, tree, at);
+    case KUBE_FORM_BYTES: return decode_bytes(decoder, tree, at);
     case KUBE_FORM_RAW:
     case KUBE_FORM_FIELDS:
-    case KUBE_FORM_JSON:
-        *(struct tree **)at = tree_copy(decoder->arena, tree);
-        return *(struct tree **)at ? 0 : -ENOMEM;
-    case KUBE_FORM_STRINGS:
-        return decode_strings(decoder, tree, at);
-    case KUBE_FORM_STRUCT:
-        return decode_struct(decoder, field->type, tree, at);
+    case KUBE_FORM_JSON: *(struct tree **)at = tree_copy(decoder->arena, tree); return *(struct tree **)at ? 0 : -ENOMEM;
+    case KUBE_FORM_STRINGS: return decode_strings(decoder, tree, at);
+    case KUBE_FORM_STRUCT: return decode_struct(decoder, field->type, tree, at);
     }
     UNREACHABLE();
 }
@@ -289,10 +278,8 @@ static int decode_field(struct decoder *decoder, const struct kube_field *field,
     if (tree->type == TREE_NULL)
         return 0;
     switch ((enum kube_shape)field->shape) {
-    case KUBE_SHAPE_LIST:
-        return decode_list(decoder, field, tree, at);
-    case KUBE_SHAPE_MAP:
-        return decode_map(decoder, field, tree, at);
+    case KUBE_SHAPE_LIST: return decode_list(decoder, field, tree, at);
+    case KUBE_SHAPE_MAP: return decode_map(decoder, field, tree, at);
     case KUBE_SHAPE_POINTER:
         if (kube_form_is_own_pointer(field))
             return decode_value(decoder, field, tree, at);
@@ -378,13 +365,15 @@ static int check_type_meta(const struct kube_kind *kind, const struct tree *tree
     const struct tree *api_version = tree_find(tree, "apiVersion"), *kind_name = tree_find(tree, "kind");
     const char *found_version = tree_text_or(api_version, ""), *found_kind = tree_text_or(kind_name, "");
     if (found_version[0] && strcmp(found_version, kind->api_version) != 0)
-        return diag_set(diag, -EINVAL, "the API version in the data (%s) does not match the expected API version (%s)", found_version, kind->api_version);
+        return diag_set(diag, -EINVAL, "the API version in the data (%s) does not match the expected API version (%s)", found_version,
+                        kind->api_version);
     if (found_kind[0] && strcmp(found_kind, kind->kind) != 0)
         return diag_set(diag, -EINVAL, "the kind in the data (%s) does not match the expected kind (%s)", found_kind, kind->kind);
     return 0;
 }
 
-int kube_decode_tree(const struct kube_kind *kind, const struct tree *tree, enum kube_strictness strictness, struct kube_object **ret, struct diag *diag) {
+int kube_decode_tree(const struct kube_kind *kind, const struct tree *tree, enum kube_strictness strictness, struct kube_object **ret,
+                     struct diag *diag) {
     int error = check_type_meta(kind, tree, diag);
     if (error)
         return error;

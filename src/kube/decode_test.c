@@ -48,9 +48,10 @@ UNIT_TEST(type_errors_are_upstreams) {
 
 UNIT_TEST(special_values) {
     struct kube_object *object = object_from(
-        &kube_kind_pod, "{'metadata':{'name':'','labels':{'b':'2','a':''},'creationTimestamp':null},'spec':{'containers':[{'name':'c','resources':{'limits':"
-                        "{'cpu':0.5,'memory':'1024Mi'}},'env':[{'name':'E'}],'livenessProbe':{'httpGet':{'port':'web'}}}],"
-                        "'activeDeadlineSeconds':0,'automountServiceAccountToken':false}}");
+        &kube_kind_pod,
+        "{'metadata':{'name':'','labels':{'b':'2','a':''},'creationTimestamp':null},'spec':{'containers':[{'name':'c','resources':{'limits':"
+        "{'cpu':0.5,'memory':'1024Mi'}},'env':[{'name':'E'}],'livenessProbe':{'httpGet':{'port':'web'}}}],"
+        "'activeDeadlineSeconds':0,'automountServiceAccountToken':false}}");
     const struct kube_pod *pod = object->pod;
     assert_null(pod->metadata.name);
     assert_string_equal(pod->metadata.labels.items[0].key, "a");
@@ -58,9 +59,10 @@ UNIT_TEST(special_values) {
     assert_int_equal(kube_quantity_milli(&pod->spec.containers.items[0].resources.limits, "cpu", 0), 500);
     assert_int_equal(*pod->spec.active_deadline_seconds, 0);
     assert_false(*pod->spec.automount_service_account_token);
-    assert_json(object, "{'kind':'Pod','apiVersion':'v1','metadata':{'labels':{'a':'','b':'2'}},'spec':{'containers':[{'name':'c','env':[{'name':'E'}],"
-                        "'resources':{'limits':{'cpu':'500m','memory':'1Gi'}},'livenessProbe':{'httpGet':{'port':'web'}}}],"
-                        "'activeDeadlineSeconds':0,'automountServiceAccountToken':false},'status':{}}");
+    assert_json(object,
+                "{'kind':'Pod','apiVersion':'v1','metadata':{'labels':{'a':'','b':'2'}},'spec':{'containers':[{'name':'c','env':[{'name':'E'}],"
+                "'resources':{'limits':{'cpu':'500m','memory':'1Gi'}},'livenessProbe':{'httpGet':{'port':'web'}}}],"
+                "'activeDeadlineSeconds':0,'automountServiceAccountToken':false},'status':{}}");
     kube_object_unref(object);
 }
 
@@ -86,5 +88,5 @@ UNIT_TEST(protobuf_refuses_garbage) {
     assert_int_equal(kube_decode_protobuf(&kube_kind_node, slice_make(name, sizeof name - 1), &object, &diag), -EINVAL);
 }
 
-UNIT_MAIN(UNIT(strict_names_unknown_fields), UNIT(warn_reports_and_succeeds), UNIT(type_errors_are_upstreams), UNIT(special_values), UNIT(kinds_are_found),
-          UNIT(protobuf_refuses_garbage))
+UNIT_MAIN(UNIT(strict_names_unknown_fields), UNIT(warn_reports_and_succeeds), UNIT(type_errors_are_upstreams), UNIT(special_values),
+          UNIT(kinds_are_found), UNIT(protobuf_refuses_garbage))

@@ -1,8 +1,10 @@
-/* Defaults, as upstream's defaults.go fills them. What is a constant stands in the IDL (default=…); what depends on other fields is one of the functions below,
- * found by the type of the struct. The walk is pre-order: a struct's own constants, then its function, then what hangs on it, so that a function may rely on the
- * constants of its struct and may create children, which are then visited. Applying the defaults twice changes nothing.
+/* Defaults, as upstream's defaults.go fills them. What is a constant stands in the IDL (default=…); what depends on other fields is one of the
+ * functions below, found by the type of the struct. The walk is pre-order: a struct's own constants, then its function, then what hangs on it, so
+ * that a function may rely on the constants of its struct and may create children, which are then visited. Applying the defaults twice changes
+ * nothing.
  *
- * Not here: what upstream's admission plugins and strategies add when an object is created (service account, cluster address, uid, status of new pods). */
+ * Not here: what upstream's admission plugins and strategies add when an object is created (service account, cluster address, uid, status of new
+ * pods). */
 #include "kube/helpers_priv.h"
 
 typedef int default_function(struct arena *arena, void *data);
@@ -297,22 +299,4 @@ static int default_struct(const struct kube_type *type, struct arena *arena, voi
 
 int kube_default(struct kube_object *object) {
     return default_struct(object->kind->type, object->arena, object->data);
-}
-
-int kube_job_select(struct kube_object *object) {
-    struct kube_job *job = object->job;
-    struct kube_string_map *labels = &job->spec.template.metadata.labels;
-    if (!job->metadata.uid || job->spec.selector || (job->spec.manual_selector && *job->spec.manual_selector))
-        return 0;
-    const char *const added[][2] = {{"batch.kubernetes.io/controller-uid", job->metadata.uid},
-                                    {"batch.kubernetes.io/job-name", job->metadata.name},
-                                    {"controller-uid", job->metadata.uid},
-                                    {"job-name", job->metadata.name}};
-    for (size_t i = 0; i < ARRAY_LEN(added); i++)
-        if (kube_map_set(labels, object->arena, added[i][0], kube_text_or(added[i][1], "")) != 0)
-            return -ENOMEM;
-    job->spec.selector = ARENA_NEW(object->arena, struct kube_label_selector);
-    if (!job->spec.selector)
-        return -ENOMEM;
-    return kube_map_set(&job->spec.selector->match_labels, object->arena, added[0][0], added[0][1]);
 }

@@ -1,5 +1,5 @@
-/* Struct → JSON, in the order of upstream's fields, kind and apiVersion first. What Go's omitempty leaves out is left out: absent pointers, "" 0 false, empty
- * lists and maps; structs held by value stay even when empty ("status": {}), except times, which newer upstream omits too. */
+/* Struct → JSON, in the order of upstream's fields, kind and apiVersion first. What Go's omitempty leaves out is left out: absent pointers, "" 0
+ * false, empty lists and maps; structs held by value stay even when empty ("status": {}), except times, which newer upstream omits too. */
 #include "kube/schema_priv.h"
 
 static void encode_struct(const struct kube_type *type, const void *data, bool comma, struct buffer *out);
@@ -41,25 +41,13 @@ static void encode_value(const struct kube_field *field, const void *at, struct 
     const struct kube_int_or_string *either = at;
     const struct tree *tree;
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        encode_text(*(const char *const *)at, out);
-        return;
-    case KUBE_FORM_BOOL:
-        buffer_append_text(out, *(const bool *)at ? "true" : "false");
-        return;
-    case KUBE_FORM_INT32:
-        buffer_printf(out, "%" PRId32, *(const int32_t *)at);
-        return;
-    case KUBE_FORM_INT64:
-        buffer_printf(out, "%" PRId64, *(const int64_t *)at);
-        return;
-    case KUBE_FORM_DOUBLE:
-        json_format_double(out, *(const double *)at);
-        return;
+    case KUBE_FORM_STRING: encode_text(*(const char *const *)at, out); return;
+    case KUBE_FORM_BOOL: buffer_append_text(out, *(const bool *)at ? "true" : "false"); return;
+    case KUBE_FORM_INT32: buffer_printf(out, "%" PRId32, *(const int32_t *)at); return;
+    case KUBE_FORM_INT64: buffer_printf(out, "%" PRId64, *(const int64_t *)at); return;
+    case KUBE_FORM_DOUBLE: json_format_double(out, *(const double *)at); return;
     case KUBE_FORM_TIME:
-    case KUBE_FORM_MICROTIME:
-        encode_time(at, field->form == KUBE_FORM_MICROTIME, out);
-        return;
+    case KUBE_FORM_MICROTIME: encode_time(at, field->form == KUBE_FORM_MICROTIME, out); return;
     case KUBE_FORM_QUANTITY:
         buffer_printf(out, "\"%s\"", ((const struct kube_quantity *)at)->text ? ((const struct kube_quantity *)at)->text : "0");
         return;
@@ -69,9 +57,7 @@ static void encode_value(const struct kube_field *field, const void *at, struct 
         else
             buffer_printf(out, "%" PRId32, either->number);
         return;
-    case KUBE_FORM_BYTES:
-        encode_bytes(*(const struct slice *)at, out);
-        return;
+    case KUBE_FORM_BYTES: encode_bytes(*(const struct slice *)at, out); return;
     case KUBE_FORM_RAW:
     case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON:
@@ -81,9 +67,7 @@ static void encode_value(const struct kube_field *field, const void *at, struct 
         else
             buffer_append_text(out, "null");
         return;
-    case KUBE_FORM_STRINGS:
-        encode_strings(at, out);
-        return;
+    case KUBE_FORM_STRINGS: encode_strings(at, out); return;
     case KUBE_FORM_STRUCT:
         buffer_append_byte(out, '{');
         encode_struct(field->type, at, false, out);
@@ -128,21 +112,15 @@ static void encode_map(const struct kube_field *field, const struct kube_array *
 
 static void encode_field(const struct kube_field *field, const void *at, struct buffer *out) {
     switch ((enum kube_shape)field->shape) {
-    case KUBE_SHAPE_LIST:
-        encode_list(field, at, out);
-        return;
-    case KUBE_SHAPE_MAP:
-        encode_map(field, at, out);
-        return;
+    case KUBE_SHAPE_LIST: encode_list(field, at, out); return;
+    case KUBE_SHAPE_MAP: encode_map(field, at, out); return;
     case KUBE_SHAPE_POINTER:
         if (kube_field_is_empty(field, at))
             buffer_append_text(out, "null");
         else
             encode_value(field, kube_form_is_own_pointer(field) ? at : *(void *const *)at, out);
         return;
-    case KUBE_SHAPE_VALUE:
-        encode_value(field, at, out);
-        return;
+    case KUBE_SHAPE_VALUE: encode_value(field, at, out); return;
     }
 }
 

@@ -32,36 +32,21 @@ static struct tree *tree_of_value(const struct kube_field *field, const void *at
     const struct tree *tree;
     const char *text;
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        text = *(const char *const *)at;
-        return tree_text(arena, text ? text : "");
-    case KUBE_FORM_BOOL:
-        return tree_bool(arena, *(const bool *)at);
-    case KUBE_FORM_INT32:
-        return tree_int(arena, *(const int32_t *)at);
-    case KUBE_FORM_INT64:
-        return tree_int(arena, *(const int64_t *)at);
-    case KUBE_FORM_DOUBLE:
-        return tree_float(arena, *(const double *)at);
+    case KUBE_FORM_STRING: text = *(const char *const *)at; return tree_text(arena, text ? text : "");
+    case KUBE_FORM_BOOL: return tree_bool(arena, *(const bool *)at);
+    case KUBE_FORM_INT32: return tree_int(arena, *(const int32_t *)at);
+    case KUBE_FORM_INT64: return tree_int(arena, *(const int64_t *)at);
+    case KUBE_FORM_DOUBLE: return tree_float(arena, *(const double *)at);
     case KUBE_FORM_TIME:
-    case KUBE_FORM_MICROTIME:
-        return tree_of_time(at, field->form == KUBE_FORM_MICROTIME, arena);
-    case KUBE_FORM_QUANTITY:
-        text = ((const struct kube_quantity *)at)->text;
-        return tree_text(arena, text ? text : "0");
-    case KUBE_FORM_INT_OR_STRING:
-        return either->is_string ? tree_text(arena, either->text ? either->text : "") : tree_int(arena, either->number);
-    case KUBE_FORM_BYTES:
-        return tree_of_bytes(*(const struct slice *)at, arena);
+    case KUBE_FORM_MICROTIME: return tree_of_time(at, field->form == KUBE_FORM_MICROTIME, arena);
+    case KUBE_FORM_QUANTITY: text = ((const struct kube_quantity *)at)->text; return tree_text(arena, text ? text : "0");
+    case KUBE_FORM_INT_OR_STRING: return either->is_string ? tree_text(arena, either->text ? either->text : "") : tree_int(arena, either->number);
+    case KUBE_FORM_BYTES: return tree_of_bytes(*(const struct slice *)at, arena);
     case KUBE_FORM_RAW:
     case KUBE_FORM_FIELDS:
-    case KUBE_FORM_JSON:
-        tree = *(struct tree *const *)at;
-        return tree ? tree_copy(arena, tree) : tree_null(arena);
-    case KUBE_FORM_STRINGS:
-        return tree_of_strings(at, arena);
-    case KUBE_FORM_STRUCT:
-        return tree_of_struct(field->type, at, arena, tree_map(arena));
+    case KUBE_FORM_JSON: tree = *(struct tree *const *)at; return tree ? tree_copy(arena, tree) : tree_null(arena);
+    case KUBE_FORM_STRINGS: return tree_of_strings(at, arena);
+    case KUBE_FORM_STRUCT: return tree_of_struct(field->type, at, arena, tree_map(arena));
     }
     UNREACHABLE();
 }

@@ -38,10 +38,8 @@ bool kube_form_is_own_pointer(const struct kube_field *field) {
     case KUBE_FORM_MICROTIME:
     case KUBE_FORM_RAW:
     case KUBE_FORM_FIELDS:
-    case KUBE_FORM_JSON:
-        return true;
-    default:
-        return false;
+    case KUBE_FORM_JSON: return true;
+    default: return false;
     }
 }
 
@@ -54,39 +52,27 @@ const struct kube_field *kube_field_find(const struct kube_type *type, struct sl
 
 static bool value_is_empty(const struct kube_field *field, const void *at) {
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        return !*(const char *const *)at || (field->shape == KUBE_SHAPE_VALUE && !**(const char *const *)at);
-    case KUBE_FORM_BOOL:
-        return !*(const bool *)at;
-    case KUBE_FORM_INT32:
-        return *(const int32_t *)at == 0;
-    case KUBE_FORM_INT64:
-        return *(const int64_t *)at == 0;
-    case KUBE_FORM_DOUBLE:
-        return !(*(const double *)at < 0 || *(const double *)at > 0);
+    case KUBE_FORM_STRING: return !*(const char *const *)at || (field->shape == KUBE_SHAPE_VALUE && !**(const char *const *)at);
+    case KUBE_FORM_BOOL: return !*(const bool *)at;
+    case KUBE_FORM_INT32: return *(const int32_t *)at == 0;
+    case KUBE_FORM_INT64: return *(const int64_t *)at == 0;
+    case KUBE_FORM_DOUBLE: return !(*(const double *)at < 0 || *(const double *)at > 0);
     case KUBE_FORM_TIME:
-    case KUBE_FORM_MICROTIME:
-        return !((const struct kube_time *)at)->set;
-    case KUBE_FORM_BYTES:
-        return ((const struct slice *)at)->len == 0;
+    case KUBE_FORM_MICROTIME: return !((const struct kube_time *)at)->set;
+    case KUBE_FORM_BYTES: return ((const struct slice *)at)->len == 0;
     case KUBE_FORM_RAW:
     case KUBE_FORM_FIELDS:
-    case KUBE_FORM_JSON:
-        return !*(struct tree *const *)at;
-    default:
-        return false; /* structs, quantities and IntOrStrings are Go structs: omitempty keeps them */
+    case KUBE_FORM_JSON: return !*(struct tree *const *)at;
+    default: return false; /* structs, quantities and IntOrStrings are Go structs: omitempty keeps them */
     }
 }
 
 bool kube_field_is_empty(const struct kube_field *field, const void *at) {
     switch ((enum kube_shape)field->shape) {
     case KUBE_SHAPE_LIST:
-    case KUBE_SHAPE_MAP:
-        return ((const struct kube_array *)at)->count == 0;
-    case KUBE_SHAPE_POINTER:
-        return kube_form_is_own_pointer(field) ? value_is_empty(field, at) : !*(void *const *)at;
-    default:
-        return value_is_empty(field, at);
+    case KUBE_SHAPE_MAP: return ((const struct kube_array *)at)->count == 0;
+    case KUBE_SHAPE_POINTER: return kube_form_is_own_pointer(field) ? value_is_empty(field, at) : !*(void *const *)at;
+    default: return value_is_empty(field, at);
     }
 }
 

@@ -9,9 +9,10 @@
 static const char *check_label(struct slice text) {
     if (text.len > 63)
         return TOO_LONG_63;
-    return name_is_dns_label(text) ? NULL
-                                   : "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
-                                     "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+    return name_is_dns_label(text)
+               ? NULL
+               : "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
+                 "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 }
 
 static const char *check_subdomain(struct slice text) {
@@ -19,17 +20,18 @@ static const char *check_subdomain(struct slice text) {
         return TOO_LONG_253;
     return name_is_dns_subdomain(text)
                ? NULL
-               : "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
+               : "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+                 "alphanumeric "
                  "character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 }
 
 static const char *check_dns1035(struct slice text) {
     if (text.len > 63)
         return TOO_LONG_63;
-    return name_is_dns1035_label(text)
-               ? NULL
-               : "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric "
-                 "character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+    return name_is_dns1035_label(text) ? NULL
+                                       : "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
+                                         "character, and end with an alphanumeric "
+                                         "character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 }
 
 static const char *check_qualified(struct slice text) {
@@ -43,17 +45,19 @@ static const char *check_qualified(struct slice text) {
         return "name part must be no more than 63 characters";
     if (slash >= 0 && !name_is_dns_subdomain(slice_head(text, (size_t)slash)))
         return slash == 0 ? "prefix part must be non-empty" : "prefix part must be a lowercase RFC 1123 subdomain";
-    return "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or "
+    return "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. "
+           "'MyName',  or "
            "'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 }
 
 static const char *check_label_value(struct slice text) {
     if (text.len > 63)
         return TOO_LONG_63;
-    return name_is_label_value(text)
-               ? NULL
-               : "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-                 "character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+    return name_is_label_value(text) ? NULL
+                                     : "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
+                                       "and end with an alphanumeric "
+                                       "character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+                                       "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 }
 
 static const char *check_env_name(struct slice text) {
@@ -72,7 +76,8 @@ static const char *check_config_key(struct slice text) {
         return TOO_LONG_253;
     for (size_t i = 0; i < text.len; i++)
         if (!is_alnum(text.data[i]) && !strchr("-._", text.data[i]))
-            return "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used "
+            return "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', "
+                   "regex used "
                    "for validation is '[-._a-zA-Z0-9]+')";
     if (slice_is(text, "."))
         return "must not be '.'";
@@ -128,9 +133,10 @@ const char *format_check(const char *format, struct slice text) {
     static const struct {
         const char *name;
         const char *(*check)(struct slice text);
-    } formats[] = {{"dns-label", check_label},       {"dns-subdomain", check_subdomain}, {"dns1035-label", check_dns1035}, {"qualified-name", check_qualified},
-                   {"label-value", check_label_value}, {"env-name", check_env_name},     {"config-key", check_config_key}, {"port-name", check_port_name},
-                   {"ip", check_ip},                 {"local-path", check_local_path}};
+    } formats[] = {{"dns-label", check_label},          {"dns-subdomain", check_subdomain}, {"dns1035-label", check_dns1035},
+                   {"qualified-name", check_qualified}, {"label-value", check_label_value}, {"env-name", check_env_name},
+                   {"config-key", check_config_key},    {"port-name", check_port_name},     {"ip", check_ip},
+                   {"local-path", check_local_path}};
     for (size_t i = 0; i < ARRAY_LEN(formats); i++)
         if (strcmp(format, formats[i].name) == 0)
             return formats[i].check(text);

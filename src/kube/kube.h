@@ -1,25 +1,29 @@
-/* The object model: one table per kind drives everything. schema/ describes each type once (.idl); the schema compiler turns it into plain structs (generated
- * "kube_types.h") and descriptor tables, and the generic functions here walk those tables. See README.md and schema/README.md.
+/* The object model: one table per kind drives everything. schema/ describes each type once (.idl); the schema compiler turns it into plain structs
+ * (generated "kube_types.h") and descriptor tables, and the generic functions here walk those tables. See README.md and schema/README.md.
  *
  * How a type reads in C (the compiler's naming rules):
  *   type Deployment of apps/v1           struct kube_deployment           table  kube_deployment_type, kind  kube_kind_deployment
- *   type PodSpec                         struct kube_pod_spec             (names are unique across groups: events.k8s.io's Event is kube_events_event, autoscaling/v2's HPA types get a v2_)
- *   field terminationGracePeriodSeconds  termination_grace_period_seconds; C keywords get a trailing underscore (default_, template is fine); hostIP → host_ip,
- *                                        podIPs → pod_ips, clusterIP → cluster_ip, externalIPs → external_ips, hostPID → host_pid, TTL… → ttl_…
+ *   type PodSpec                         struct kube_pod_spec             (names are unique across groups: events.k8s.io's Event is
+ *                                        kube_events_event, autoscaling/v2's types get a v2_)
+ *   field terminationGracePeriodSeconds  termination_grace_period_seconds; C keywords get a trailing underscore (default_, template is fine);
+ *                                        hostIP → host_ip, podIPs → pod_ips, externalIPs → external_ips, hostPID → host_pid, TTL… → ttl_…
  *   string, named string types           const char *      NULL when absent or empty
  *   *string                              const char *      NULL when absent ("" is present and empty)
  *   bool int32 int64 float64             bool int32_t int64_t double
  *   *bool *int32 *int64                  bool * int32_t * int64_t *        NULL when absent
  *   T, *T (structs)                      struct kube_t inline, struct kube_t *
- *   []T                                  struct kube_t_array { struct kube_t *items; size_t count; }; of strings: struct kube_string_list; of int32: kube_int32_list
+ *   []T                                  struct kube_t_array { struct kube_t *items; size_t count; }
+ *   []string, []int32                    struct kube_string_list, struct kube_int32_list
  *   map[string]string                    struct kube_string_map (sorted by key)
- *   map[string]Quantity (ResourceList)   struct kube_quantity_map;  Quantity: struct kube_quantity {const char *text; int64_t milli;}; *Quantity: pointer to it
+ *   map[string]Quantity (ResourceList)   struct kube_quantity_map
+ *   Quantity, *Quantity                  struct kube_quantity {const char *text; int64_t milli;}, pointer to it
  *   map[string][]byte                    struct kube_bytes_map (decoded from base64);  []byte: struct slice
  *   IntOrString                          struct kube_int_or_string {bool is_string; int32_t number; const char *text;}; pointer when optional
  *   Time, MicroTime                      struct kube_time {int64_t ns; bool set;} (UTC); *Time: the same, set tells
- *   named twice in upstream's groups     discovery's EndpointPort is kube_discovery_endpoint_port, core's Preconditions kube_core_preconditions
  *   RawExtension, FieldsV1, JSON         struct tree * (generic), NULL when absent
+ *   named twice in upstream's groups     discovery's EndpointPort is kube_discovery_endpoint_port, core's Preconditions kube_core_preconditions
  *   inlined types (json:",inline")       their fields stand in the outer struct (struct kube_volume has name, host_path, empty_dir, … side by side)
+ *
  * Every kind's struct starts with `struct kube_object_meta metadata` (TypeMeta is not stored); lists of a kind have no struct.
  */
 #ifndef TIDEMILL_KUBE_H
@@ -99,15 +103,15 @@ struct kube_time_map {
 struct kube_type;
 struct kube_column;
 struct kube_kind {
-    const char *group;     /* "" for core */
+    const char *group; /* "" for core */
     const char *version;
-    const char *kind;      /* "Deployment" */
-    const char *plural;    /* "deployments": also the store's kind together with the group, see kube_kind_key */
+    const char *kind;   /* "Deployment" */
+    const char *plural; /* "deployments": also the store's kind together with the group, see kube_kind_key */
     const char *singular;
     const char *const *short_names; /* ends with NULL */
     const char *const *categories;  /* "all"; ends with NULL */
     bool namespaced;
-    bool has_status;       /* a /status subresource; spec changes bump metadata.generation */
+    bool has_status; /* a /status subresource; spec changes bump metadata.generation */
     bool has_scale;
     const struct kube_type *type;
     const struct kube_column *columns; /* what a Table shows, see kube_table_row */
@@ -162,8 +166,10 @@ enum kube_strictness {
     KUBE_WARN,    /* … and reported through diag causes, decoding succeeds */
     KUBE_STRICT,  /* … and are errors */
 };
-/* Tree → object. -EINVAL with diag in upstream's words ("strict decoding error: unknown field \"spec.foo\""; "json: cannot unmarshal string into Go struct field …"). */
-int kube_decode_tree(const struct kube_kind *kind, const struct tree *tree, enum kube_strictness strictness, struct kube_object **ret, struct diag *diag);
+/* Tree → object. -EINVAL with diag in upstream's words ("strict decoding error: unknown field \"spec.foo\""; "json: cannot unmarshal string into Go
+ * struct field …"). */
+int kube_decode_tree(const struct kube_kind *kind, const struct tree *tree, enum kube_strictness strictness, struct kube_object **ret,
+                     struct diag *diag);
 /* JSON → object, of a known kind (apiVersion and kind are checked when present) or, kind NULL, of the kind it names. */
 int kube_decode_json(const struct kube_kind *kind, struct slice json, enum kube_strictness strictness, struct kube_object **ret, struct diag *diag);
 /* Kubernetes protobuf ("k8s\0" envelope) → object. */
@@ -184,25 +190,25 @@ int kube_copy(const struct kube_type *type, struct arena *arena, const void *fro
 
 /* Fills upstream's defaults in place. -ENOMEM. */
 int kube_default(struct kube_object *object);
-/* What upstream's strategy does to a new Job once it has its uid: labels on the template and the selector that finds its pods, unless manualSelector. -ENOMEM. */
-int kube_job_select(struct kube_object *object);
-/* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value, …`. `old` is NULL on create
- * (then immutability is not checked). */
+/* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value,
+ * …`. `old` is NULL on create (then immutability is not checked). */
 int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag);
 
 /* Strategic merge patch by the kind's merge keys, all directives ($patch, $retainKeys, $setElementOrder, $deleteFromPrimitiveList). */
-int kube_strategic_merge(const struct kube_kind *kind, struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret, struct diag *diag);
+int kube_strategic_merge(const struct kube_kind *kind, struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret,
+                         struct diag *diag);
 
 /* Tables: the columns of `kubectl get`. Cells are strings, numbers or booleans; now_ns for ages. */
 struct kube_column {
     const char *name, *type, *format, *description;
-    int priority; /* 0: always, 1: -o wide */
+    int priority;       /* 0: always, 1: -o wide */
     const void *source; /* private: how the cell is computed */
 };
 /* The cells of one object as a TREE_LIST; NULL at the arena's limit. */
 struct tree *kube_table_row(const struct kube_object *object, struct arena *arena, int64_t now_ns);
 
-/* OpenAPI v3 document of a group version ("apps", "v1") with one PATCH per kind that lists fieldValidation: enough for kubectl's validation. Appends. */
+/* OpenAPI v3 document of a group version ("apps", "v1") with one PATCH per kind that lists fieldValidation: enough for kubectl's validation. Appends.
+ */
 int kube_openapi_v3(struct slice group, struct slice version, struct buffer *out);
 
 /* Selectors. NULL selector matches nothing; an empty one everything (LabelSelectorAsSelector). */

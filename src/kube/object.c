@@ -1,5 +1,5 @@
-/* Objects and kinds. An object is one arena: the object itself, its struct and all that hangs on it, freed at once with the last reference. Published objects
- * are never changed; who wants a changed one copies it. */
+/* Objects and kinds. An object is one arena: the object itself, its struct and all that hangs on it, freed at once with the last reference. Published
+ * objects are never changed; who wants a changed one copies it. */
 #include "kube/schema_priv.h"
 
 const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind) {

@@ -1,5 +1,5 @@
-/* A skeleton of the OpenAPI v3 document of a group version. kubectl asks it two things before it sends anything: does the kind exist, and does its PATCH take the
- * query parameters fieldValidation and dryRun. One PATCH per kind answers both; schemas, which `kubectl explain` needs, come later. */
+/* A skeleton of the OpenAPI v3 document of a group version. kubectl asks it two things before it sends anything: does the kind exist, and does its
+ * PATCH take the query parameters fieldValidation and dryRun. One PATCH per kind answers both; schemas, which `kubectl explain` needs, come later. */
 #include "kube/schema_priv.h"
 
 static void write_parameter(struct buffer *out, const char *name, bool last) {
@@ -13,10 +13,11 @@ static void write_kind(const struct kube_kind *kind, struct buffer *out) {
     write_parameter(out, "dryRun", false);
     write_parameter(out, "fieldManager", false);
     write_parameter(out, "fieldValidation", true);
-    buffer_printf(out,
-                  "],\"responses\":{\"200\":{\"description\":\"OK\"}},\"x-kubernetes-action\":\"patch\",\"x-kubernetes-group-version-kind\":{\"group\":\"%s\","
-                  "\"kind\":\"%s\",\"version\":\"%s\"}}}",
-                  kind->group, kind->kind, kind->version);
+    buffer_printf(
+        out,
+        "],\"responses\":{\"200\":{\"description\":\"OK\"}},\"x-kubernetes-action\":\"patch\",\"x-kubernetes-group-version-kind\":{\"group\":\"%s\","
+        "\"kind\":\"%s\",\"version\":\"%s\"}}}",
+        kind->group, kind->kind, kind->version);
 }
 
 int kube_openapi_v3(struct slice group, struct slice version, struct buffer *out) {

@@ -1,12 +1,13 @@
-/* Kubernetes' protobuf → struct. kubectl from 1.32 on and Helm send the bodies of built-in kinds as protobuf: "k8s\0" and then the message runtime.Unknown
- * {typeMeta = 1 {apiVersion = 1, kind = 2}, raw = 2}. We only ever decode it; answers are JSON.
+/* Kubernetes' protobuf → struct. kubectl from 1.32 on and Helm send the bodies of built-in kinds as protobuf: "k8s\0" and then the message
+ * runtime.Unknown {typeMeta = 1 {apiVersion = 1, kind = 2}, raw = 2}. We only ever decode it; answers are JSON.
  *
- * The walker goes by the field numbers of the tables. Types that upstream inlines into others are messages of their own on the wire: a field number that some
- * fields carry as inline_number opens them, decoded into the same struct. Special messages: Time {seconds = 1, nanos = 2} (an empty one is no time), Quantity
- * {string = 1}, IntOrString {type = 1, int = 2, string = 3}, RawExtension and FieldsV1 {raw = 1} (JSON), map entries {key = 1, value = 2}, lists in maps {items = 1}.
+ * The walker goes by the field numbers of the tables. Types that upstream inlines into others are messages of their own on the wire: a field number
+ * that some fields carry as inline_number opens them, decoded into the same struct. Special messages: Time {seconds = 1, nanos = 2} (an empty one is
+ * no time), Quantity {string = 1}, IntOrString {type = 1, int = 2, string = 3}, RawExtension and FieldsV1 {raw = 1} (JSON), map entries {key = 1,
+ * value = 2}, lists in maps {items = 1}.
  *
- * Invariants: unknown fields are skipped (protobuf has no strict mode); nesting is bounded; a value of another wire type than the field's is an error; strings are
- * UTF-8 without NUL; every byte comes through the cursor, which checks bounds. */
+ * Invariants: unknown fields are skipped (protobuf has no strict mode); nesting is bounded; a value of another wire type than the field's is an
+ * error; strings are UTF-8 without NUL; every byte comes through the cursor, which checks bounds. */
 #include "kube/decode_priv.h"
 
 #define DEPTH_MAX 64
@@ -210,36 +211,25 @@ static int read_value(struct reader *reader, const struct kube_field *field, con
         return diag_set(reader->diag, -EINVAL, "protobuf: field %s has wire type %u", field->name, wire->type);
     }
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        return read_text(reader, wire->bytes, at);
+    case KUBE_FORM_STRING: return read_text(reader, wire->bytes, at);
     case KUBE_FORM_BOOL:
     case KUBE_FORM_INT32:
-    case KUBE_FORM_INT64:
-        return read_number(field, wire->varint, at);
-    case KUBE_FORM_DOUBLE:
-        memcpy(at, wire->bytes.data, sizeof(double));
-        return 0;
+    case KUBE_FORM_INT64: return read_number(field, wire->varint, at);
+    case KUBE_FORM_DOUBLE: memcpy(at, wire->bytes.data, sizeof(double)); return 0;
     case KUBE_FORM_TIME:
-    case KUBE_FORM_MICROTIME:
-        return read_time(reader, wire->bytes, field->form == KUBE_FORM_MICROTIME, at);
-    case KUBE_FORM_QUANTITY:
-        return read_quantity(reader, wire->bytes, at);
-    case KUBE_FORM_INT_OR_STRING:
-        return read_int_or_string(reader, wire->bytes, at);
+    case KUBE_FORM_MICROTIME: return read_time(reader, wire->bytes, field->form == KUBE_FORM_MICROTIME, at);
+    case KUBE_FORM_QUANTITY: return read_quantity(reader, wire->bytes, at);
+    case KUBE_FORM_INT_OR_STRING: return read_int_or_string(reader, wire->bytes, at);
     case KUBE_FORM_BYTES: {
         const char *copy = arena_dup(reader->arena, wire->bytes);
         *(struct slice *)at = slice_make(copy, wire->bytes.len);
         return copy ? 0 : -ENOMEM;
     }
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
-        return read_json(reader, wire->bytes, at);
-    case KUBE_FORM_JSON:
-        return 0;
-    case KUBE_FORM_STRINGS:
-        return read_strings(reader, wire->bytes, at);
-    case KUBE_FORM_STRUCT:
-        return read_struct(reader, field->type, 0, wire->bytes, at);
+    case KUBE_FORM_FIELDS: return read_json(reader, wire->bytes, at);
+    case KUBE_FORM_JSON: return 0;
+    case KUBE_FORM_STRINGS: return read_strings(reader, wire->bytes, at);
+    case KUBE_FORM_STRUCT: return read_struct(reader, field->type, 0, wire->bytes, at);
     }
     UNREACHABLE();
 }
@@ -280,10 +270,8 @@ static int read_pair(struct reader *reader, const struct kube_field *field, stru
 
 static int read_field(struct reader *reader, const struct kube_field *field, const struct wire *wire, void *at) {
     switch ((enum kube_shape)field->shape) {
-    case KUBE_SHAPE_LIST:
-        return read_list(reader, field, wire, at);
-    case KUBE_SHAPE_MAP:
-        return wire->type == WIRE_BYTES ? read_pair(reader, field, wire->bytes, at) : malformed(reader, "a map entry is malformed");
+    case KUBE_SHAPE_LIST: return read_list(reader, field, wire, at);
+    case KUBE_SHAPE_MAP: return wire->type == WIRE_BYTES ? read_pair(reader, field, wire->bytes, at) : malformed(reader, "a map entry is malformed");
     case KUBE_SHAPE_POINTER:
         if (kube_form_is_own_pointer(field))
             return read_value(reader, field, wire, at);
@@ -312,7 +300,8 @@ static int read_message(struct reader *reader, const struct kube_type *type, uin
                 break;
             }
             if (inlined == 0 && field->inline_number != 0 && field->inline_number == wire.number) {
-                error = wire.type == WIRE_BYTES ? read_struct(reader, type, field->inline_number, wire.bytes, data) : malformed(reader, "wrong wire type");
+                error = wire.type == WIRE_BYTES ? read_struct(reader, type, field->inline_number, wire.bytes, data)
+                                                : malformed(reader, "wrong wire type");
                 break;
             }
         }

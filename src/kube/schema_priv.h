@@ -1,5 +1,5 @@
-/* The descriptor tables that the schema compiler writes (kube_tables.c) and everything here walks. A type is a list of fields with offsets into its struct; a
- * field has a form (what a single value is) and a shape (one value, a pointer, a list, a map). */
+/* The descriptor tables that the schema compiler writes (kube_tables.c) and everything here walks. A type is a list of fields with offsets into its
+ * struct; a field has a form (what a single value is) and a shape (one value, a pointer, a list, a map). */
 #ifndef TIDEMILL_KUBE_SCHEMA_PRIV_H
 #define TIDEMILL_KUBE_SCHEMA_PRIV_H
 
@@ -16,19 +16,19 @@ enum kube_form {
     KUBE_FORM_QUANTITY,
     KUBE_FORM_INT_OR_STRING,
     KUBE_FORM_BYTES,
-    KUBE_FORM_RAW,    /* RawExtension: a message {raw = 1} on the wire */
-    KUBE_FORM_FIELDS, /* FieldsV1: {Raw = 1} */
-    KUBE_FORM_JSON,   /* any value; has no wire form */
+    KUBE_FORM_RAW,     /* RawExtension: a message {raw = 1} on the wire */
+    KUBE_FORM_FIELDS,  /* FieldsV1: {Raw = 1} */
+    KUBE_FORM_JSON,    /* any value; has no wire form */
     KUBE_FORM_STRINGS, /* only in maps: lists of strings, {items = 1} */
     KUBE_FORM_STRUCT,
 };
 enum kube_shape { KUBE_SHAPE_VALUE, KUBE_SHAPE_POINTER, KUBE_SHAPE_LIST, KUBE_SHAPE_MAP };
 
 enum kube_flags {
-    KUBE_ALWAYS = 1,    /* written even when empty (no omitempty upstream) */
+    KUBE_ALWAYS = 1, /* written even when empty (no omitempty upstream) */
     KUBE_REQUIRED = 2,
     KUBE_IMMUTABLE = 4,
-    KUBE_LIST_MAP = 8,  /* a list keyed by rules->keys */
+    KUBE_LIST_MAP = 8, /* a list keyed by rules->keys */
     KUBE_LIST_SET = 16,
     KUBE_ATOMIC = 32,
     KUBE_PATCH_MERGE = 64, /* strategic merge by rules->merge_key; without a key: a set of scalars */

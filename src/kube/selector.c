@@ -1,7 +1,7 @@
 /* Selectors: as they stand in objects (LabelSelector), as text in requests ("a=b,c in (x,y),!d"), and over fields ("metadata.name=x").
  *
- * Text is parsed into requirements in the caller's arena; all must hold. As upstream, `!=` and `notin` also hold for objects without the label. Field selectors
- * compare the text form of the field, "" when absent. */
+ * Text is parsed into requirements in the caller's arena; all must hold. As upstream, `!=` and `notin` also hold for objects without the label. Field
+ * selectors compare the text form of the field, "" when absent. */
 #include "kube/helpers_priv.h"
 
 #include <stdio.h>
@@ -30,14 +30,10 @@ static bool requirement_holds(const struct requirement *requirement, const char 
     for (size_t i = 0; i < requirement->count && value; i++)
         found = found || strcmp(requirement->values[i], value) == 0;
     switch (requirement->operation) {
-    case OP_IN:
-        return found;
-    case OP_NOT_IN:
-        return !found;
-    case OP_EXISTS:
-        return value != NULL;
-    case OP_ABSENT:
-        return value == NULL;
+    case OP_IN: return found;
+    case OP_NOT_IN: return !found;
+    case OP_EXISTS: return value != NULL;
+    case OP_ABSENT: return value == NULL;
     case OP_GREATER:
     case OP_LESS:
         if (!value || slice_parse_i64(slice_of(value), &number) != 0 || slice_parse_i64(slice_of(requirement->values[0]), &bound) != 0)
@@ -61,7 +57,8 @@ static bool expression_holds(const struct kube_label_selector_requirement *expre
     } operations[] = {{"In", OP_IN}, {"NotIn", OP_NOT_IN}, {"Exists", OP_EXISTS}, {"DoesNotExist", OP_ABSENT}};
     for (size_t i = 0; i < ARRAY_LEN(operations); i++)
         if (kube_text_is(expression->operator, operations[i].name)) {
-            struct requirement requirement = {.operation = operations[i].operation, .values = expression->values.items, .count = expression->values.count};
+            struct requirement requirement = {
+                .operation = operations[i].operation, .values = expression->values.items, .count = expression->values.count};
             return requirement_holds(&requirement, expression->key ? kube_map_find(labels, expression->key) : NULL);
         }
     return false;
@@ -126,10 +123,11 @@ static int add_value(struct parser *parser, struct requirement *requirement, str
     if (requirement->count == VALUES_MAX)
         return diag_set(parser->diag, -EINVAL, "more than %d values in one requirement", VALUES_MAX);
     if (!name_is_label_value(value))
-        return diag_set(parser->diag, -EINVAL,
-                        "values[%zu][%s]: Invalid value: \"%.*s\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
-                        "'.', and must start and end with an alphanumeric character",
-                        requirement->count, requirement->key, SLICE_ARG(slice_head(value, 100)));
+        return diag_set(
+            parser->diag, -EINVAL,
+            "values[%zu][%s]: Invalid value: \"%.*s\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
+            "'.', and must start and end with an alphanumeric character",
+            requirement->count, requirement->key, SLICE_ARG(slice_head(value, 100)));
     const char *copy = arena_dup(parser->arena, value);
     requirement->values[requirement->count++] = copy;
     return copy ? 0 : -ENOMEM;
@@ -231,7 +229,8 @@ static int resolve_field(const struct kube_kind *kind, struct requirement *requi
 static int parse_term(struct arena *arena, const struct kube_kind *kind, struct slice term, struct requirement *requirement, struct diag *diag) {
     ptrdiff_t at = slice_index(term, '=');
     if (at <= 0)
-        return diag_set(diag, -EINVAL, "invalid selector: '%.*s'; can't understand '%.*s'", SLICE_ARG(slice_head(term, 100)), SLICE_ARG(slice_head(term, 100)));
+        return diag_set(diag, -EINVAL, "invalid selector: '%.*s'; can't understand '%.*s'", SLICE_ARG(slice_head(term, 100)),
+                        SLICE_ARG(slice_head(term, 100)));
     struct slice key = slice_head(term, (size_t)at), value = slice_from(term, (size_t)at + 1);
     requirement->operation = slice_ends(key, SLICE("!")) ? OP_NOT_IN : OP_IN;
     if (requirement->operation == OP_NOT_IN)
@@ -299,16 +298,10 @@ static const char *field_text(const struct requirement *requirement, const void 
             break;
     }
     switch ((enum kube_form)field->form) {
-    case KUBE_FORM_STRING:
-        return *(const char *const *)data ? *(const char *const *)data : "";
-    case KUBE_FORM_BOOL:
-        return *(const bool *)data ? "true" : "false";
-    case KUBE_FORM_INT32:
-        snprintf(number, size, "%" PRId32, *(const int32_t *)data);
-        return number;
-    default:
-        snprintf(number, size, "%" PRId64, *(const int64_t *)data);
-        return number;
+    case KUBE_FORM_STRING: return *(const char *const *)data ? *(const char *const *)data : "";
+    case KUBE_FORM_BOOL: return *(const bool *)data ? "true" : "false";
+    case KUBE_FORM_INT32: snprintf(number, size, "%" PRId32, *(const int32_t *)data); return number;
+    default: snprintf(number, size, "%" PRId64, *(const int64_t *)data); return number;
     }
 }
 

@@ -18,7 +18,8 @@ static bool label_match(const char *text, const char *labels) {
 
 UNIT_TEST(text_selectors) {
     const char *labels = "{'app':'web','tier':'front','n':'5'}";
-    static const char *const matching[] = {"", "app=web", "app == web , tier!=back", "app in (db, web)", "x notin (a)", "app", "!x", "x!=1", "n>4,n<6", "app.io/x!=a"};
+    static const char *const matching[] = {"",        "app=web",    "app == web , tier!=back", "app in (db, web)", "x notin (a)", "app", "!x", "x!=1",
+                                           "n>4,n<6", "app.io/x!=a"};
     static const char *const failing[] = {"app=db", "app=web,tier=back", "app in (db)", "app notin (web)", "x", "!app", "n>5", "x in (a)", "x="};
     for (size_t i = 0; i < ARRAY_LEN(matching); i++)
         if (!label_match(matching[i], labels))
@@ -41,9 +42,10 @@ UNIT_TEST(bad_text) {
 }
 
 UNIT_TEST(label_selectors) {
-    struct kube_object *object = object_from(&kube_kind_deployment, "{'metadata':{'labels':{'a':'1'}},'spec':{'selector':{'matchLabels':{'a':'1'},"
-                                                                    "'matchExpressions':[{'key':'b','operator':'DoesNotExist'},{'key':'a','operator':'In',"
-                                                                    "'values':['1','2']}]}}}");
+    struct kube_object *object =
+        object_from(&kube_kind_deployment, "{'metadata':{'labels':{'a':'1'}},'spec':{'selector':{'matchLabels':{'a':'1'},"
+                                           "'matchExpressions':[{'key':'b','operator':'DoesNotExist'},{'key':'a','operator':'In',"
+                                           "'values':['1','2']}]}}}");
     struct kube_label_selector everything = {.match_labels.count = 0};
     assert_true(kube_selector_matches(object->deployment->spec.selector, &object->metadata->labels));
     assert_true(kube_selector_matches(&everything, &object->metadata->labels));
@@ -88,7 +90,9 @@ UNIT_TEST(percentages) {
         int total;
         bool up;
         int want;
-    } cases[] = {{{.number = 3}, 10, true, 3}, {{.is_string = true, .text = "25%"}, 3, true, 1}, {{.is_string = true, .text = "25%"}, 3, false, 0},
+    } cases[] = {{{.number = 3}, 10, true, 3},
+                 {{.is_string = true, .text = "25%"}, 3, true, 1},
+                 {{.is_string = true, .text = "25%"}, 3, false, 0},
                  {{.is_string = true, .text = "100%"}, 7, false, 7}};
     int got = 0;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -1,14 +1,15 @@
-/* Strategic merge patch: a JSON merge patch that knows the types. Lists whose field says patch=merge are merged by their merge key (or, of scalars, as sets) instead
- * of being replaced, and directives in the patch say what a plain document cannot:
+/* Strategic merge patch: a JSON merge patch that knows the types. Lists whose field says patch=merge are merged by their merge key (or, of scalars,
+ * as sets) instead of being replaced, and directives in the patch say what a plain document cannot:
  *
- *   $patch: replace | delete | merge      in a map: take the patch as it is | empty it; in an element of a list: replace the whole list | remove the element
+ *   $patch: replace | delete | merge      in a map: take the patch as it is | empty it; in an element of a list: replace the whole list |
+ *                                         remove the element
  *   $retainKeys: [a, b]                   other keys of this map go
  *   $deleteFromPrimitiveList/F: [x]       removes scalars from the list F
  *   $setElementOrder/F: [...]             the order of the list F afterwards
  *
- * Order of a merged list, as upstream: elements that the patch (or $setElementOrder) names keep its order, the others keep theirs, and the two runs are woven by
- * their places in the original. The target is copied first and the copy is changed; the patch is only read. Where the types know nothing (unknown fields, free-form
- * values), maps are merged and lists replaced. */
+ * Order of a merged list, as upstream: elements that the patch (or $setElementOrder) names keep its order, the others keep theirs, and the two runs
+ * are woven by their places in the original. The target is copied first and the copy is changed; the patch is only read. Where the types know nothing
+ * (unknown fields, free-form values), maps are merged and lists replaced. */
 #include "kube/schema_priv.h"
 
 #define ORDER_PREFIX "$setElementOrder/"
@@ -22,7 +23,8 @@ struct merge {
 static int merge_map(struct merge *merge, const struct kube_type *type, struct tree *original, const struct tree *patch);
 
 static bool is_directive(struct slice key) {
-    return slice_is(key, "$patch") || slice_is(key, "$retainKeys") || slice_starts(key, SLICE(ORDER_PREFIX)) || slice_starts(key, SLICE(DELETE_PREFIX));
+    return slice_is(key, "$patch") || slice_is(key, "$retainKeys") || slice_starts(key, SLICE(ORDER_PREFIX)) ||
+           slice_starts(key, SLICE(DELETE_PREFIX));
 }
 
 static const char *directive_of(const struct tree *node) {
@@ -71,7 +73,8 @@ static ptrdiff_t find_element(const struct tree *list, const struct tree *elemen
 }
 
 /* Splits `merged` into what `order` names (in its order) and the rest, and weaves the two by their places in `server`. */
-static int put_in_order(struct merge *merge, const struct tree *merged, const struct tree *order, const struct tree *server, const char *key, struct tree **ret) {
+static int put_in_order(struct merge *merge, const struct tree *merged, const struct tree *order, const struct tree *server, const char *key,
+                        struct tree **ret) {
     struct tree *named = tree_list(merge->arena), *others = tree_list(merge->arena), *out = tree_list(merge->arena);
     if (!named || !others || !out)
         return -ENOMEM;
@@ -177,7 +180,8 @@ static int merge_list(struct merge *merge, const struct kube_field *field, const
 }
 
 /* "$setElementOrder/containers": merges the list as well, since its order depends on both. */
-static int set_order(struct merge *merge, const struct kube_type *type, struct tree *map, const struct tree *patch, const struct tree_entry *directive) {
+static int set_order(struct merge *merge, const struct kube_type *type, struct tree *map, const struct tree *patch,
+                     const struct tree_entry *directive) {
     struct slice name = slice_from(directive->key, sizeof ORDER_PREFIX - 1);
     const struct kube_field *field = type ? kube_field_find(type, name) : NULL;
     const struct tree_entry *patched = tree_find_entry(patch, name), *existing = tree_find_entry(map, name);
@@ -228,9 +232,8 @@ static int apply_map_directive(struct merge *merge, struct tree *map, const stru
     bool replace = strcmp(directive, "replace") == 0;
     *ret_done = replace || strcmp(directive, "delete") == 0;
     if (!*ret_done)
-        return directive[0] && strcmp(directive, "merge") != 0
-                   ? diag_set(merge->diag, -EINVAL, "unrecognized patch directive: \"%.60s\"", directive)
-                   : 0;
+        return directive[0] && strcmp(directive, "merge") != 0 ? diag_set(merge->diag, -EINVAL, "unrecognized patch directive: \"%.60s\"", directive)
+                                                               : 0;
     map->children->count = 0;
     int error = 0;
     for (size_t i = 0; replace && i < tree_count(patch) && error == 0; i++) {

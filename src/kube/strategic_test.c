@@ -28,7 +28,8 @@ static void refused(const char *target, const char *patch, const char *message) 
 #define IN_POD(x) "{'spec':{'template':{'spec':{" x "}}}}"
 
 UNIT_TEST(maps_merge_and_nulls_delete) {
-    merged("{'metadata':{'labels':{'a':'1','b':'2'}},'spec':{'replicas':1}}", "{'metadata':{'labels':{'a':null,'c':'3','d':null}},'spec':{'paused':true}}",
+    merged("{'metadata':{'labels':{'a':'1','b':'2'}},'spec':{'replicas':1}}",
+           "{'metadata':{'labels':{'a':null,'c':'3','d':null}},'spec':{'paused':true}}",
            "{'metadata':{'labels':{'b':'2','c':'3'}},'spec':{'replicas':1,'paused':true}}");
 }
 
@@ -44,15 +45,17 @@ UNIT_TEST(other_lists_are_replaced) {
 }
 
 UNIT_TEST(elements_are_deleted_and_replaced) {
-    merged(IN_POD("'containers':[{'name':'a'},{'name':'b'}]"), IN_POD("'containers':[{'name':'a','$patch':'delete'}]"), IN_POD("'containers':[{'name':'b'}]"));
-    merged(IN_POD("'containers':[{'name':'a'},{'name':'b'}]"), IN_POD("'containers':[{'name':'z'},{'$patch':'replace'}]"), IN_POD("'containers':[{'name':'z'}]"));
-    merged("{'spec':{'strategy':{'type':'RollingUpdate','rollingUpdate':{'maxSurge':1}}}}", "{'spec':{'strategy':{'$patch':'replace','type':'Recreate'}}}",
-           "{'spec':{'strategy':{'type':'Recreate'}}}");
+    merged(IN_POD("'containers':[{'name':'a'},{'name':'b'}]"), IN_POD("'containers':[{'name':'a','$patch':'delete'}]"),
+           IN_POD("'containers':[{'name':'b'}]"));
+    merged(IN_POD("'containers':[{'name':'a'},{'name':'b'}]"), IN_POD("'containers':[{'name':'z'},{'$patch':'replace'}]"),
+           IN_POD("'containers':[{'name':'z'}]"));
+    merged("{'spec':{'strategy':{'type':'RollingUpdate','rollingUpdate':{'maxSurge':1}}}}",
+           "{'spec':{'strategy':{'$patch':'replace','type':'Recreate'}}}", "{'spec':{'strategy':{'type':'Recreate'}}}");
 }
 
 UNIT_TEST(retain_keys) {
-    merged("{'spec':{'strategy':{'type':'RollingUpdate','rollingUpdate':{'maxSurge':1}}}}", "{'spec':{'strategy':{'$retainKeys':['type'],'type':'Recreate'}}}",
-           "{'spec':{'strategy':{'type':'Recreate'}}}");
+    merged("{'spec':{'strategy':{'type':'RollingUpdate','rollingUpdate':{'maxSurge':1}}}}",
+           "{'spec':{'strategy':{'$retainKeys':['type'],'type':'Recreate'}}}", "{'spec':{'strategy':{'type':'Recreate'}}}");
     merged(IN_POD("'volumes':[{'name':'v','emptyDir':{}}]"),
            IN_POD("'volumes':[{'$retainKeys':['hostPath','name'],'name':'v','hostPath':{'path':'/x'}}]"),
            IN_POD("'volumes':[{'name':'v','hostPath':{'path':'/x'}}]"));
@@ -62,9 +65,11 @@ UNIT_TEST(element_order) {
     merged(IN_POD("'containers':[{'name':'server'},{'name':'a'},{'name':'b'}]"),
            IN_POD("'$setElementOrder/containers':[{'name':'b'},{'name':'a'}],'containers':[{'name':'a','image':'x'}]"),
            IN_POD("'containers':[{'name':'server'},{'name':'b'},{'name':'a','image':'x'}]"));
-    merged(IN_POD("'containers':[{'name':'a'}]"), IN_POD("'$setElementOrder/containers':[{'name':'n'},{'name':'a'}],'containers':[{'name':'n','image':'x'}]"),
+    merged(IN_POD("'containers':[{'name':'a'}]"),
+           IN_POD("'$setElementOrder/containers':[{'name':'n'},{'name':'a'}],'containers':[{'name':'n','image':'x'}]"),
            IN_POD("'containers':[{'name':'n','image':'x'},{'name':'a'}]"));
-    merged("{'metadata':{'finalizers':['a','b','c']}}", "{'metadata':{'$setElementOrder/finalizers':['c','a'],'$deleteFromPrimitiveList/finalizers':['b']}}",
+    merged("{'metadata':{'finalizers':['a','b','c']}}",
+           "{'metadata':{'$setElementOrder/finalizers':['c','a'],'$deleteFromPrimitiveList/finalizers':['b']}}",
            "{'metadata':{'finalizers':['c','a']}}");
 }
 
@@ -78,10 +83,11 @@ UNIT_TEST(new_values_lose_directives) {
 }
 
 UNIT_TEST(errors) {
-    refused(IN_POD("'containers':[{'name':'a'}]"), IN_POD("'containers':[{'image':'x'}]"), "an element of the list does not contain declared merge key: name");
+    refused(IN_POD("'containers':[{'name':'a'}]"), IN_POD("'containers':[{'image':'x'}]"),
+            "an element of the list does not contain declared merge key: name");
     refused("{'spec':{}}", "{'spec':{'$patch':'explode'}}", "unrecognized patch directive: \"explode\"");
     refused("{}", "[]", "a patch must be an object, found array");
 }
 
-UNIT_MAIN(UNIT(maps_merge_and_nulls_delete), UNIT(lists_merge_by_key), UNIT(other_lists_are_replaced), UNIT(elements_are_deleted_and_replaced), UNIT(retain_keys),
-          UNIT(element_order), UNIT(scalars_are_sets), UNIT(new_values_lose_directives), UNIT(errors))
+UNIT_MAIN(UNIT(maps_merge_and_nulls_delete), UNIT(lists_merge_by_key), UNIT(other_lists_are_replaced), UNIT(elements_are_deleted_and_replaced),
+          UNIT(retain_keys), UNIT(element_order), UNIT(scalars_are_sets), UNIT(new_values_lose_directives), UNIT(errors))

@@ -1,4 +1,5 @@
-/* Tables: what `kubectl get` prints is made here, not there. The columns stand in the IDL; a cell is the value at a path, or made by a function of cells_*.c. */
+/* Tables: what `kubectl get` prints is made here, not there. The columns stand in the IDL; a cell is the value at a path, or made by a function of
+ * cells_*.c. */
 #include "kube/cell_priv.h"
 
 /* The value at "status.phase" of a struct: of the field's own form; "" or 0 when something on the way is absent. */
@@ -25,8 +26,8 @@ struct tree *kube_table_row(const struct kube_object *object, struct arena *aren
     for (size_t i = 0; i < object->kind->columns_count && row; i++) {
         const struct kube_column *column = &object->kind->columns[i];
         const struct kube_cell *cell = column->source;
-        struct tree *value = cell->make ? cell->make(object, arena, now_ns)
-                                        : cell_at_path(object, slice_of(cell->path), strcmp(column->type, "integer") == 0, arena);
+        struct tree *value =
+            cell->make ? cell->make(object, arena, now_ns) : cell_at_path(object, slice_of(cell->path), strcmp(column->type, "integer") == 0, arena);
         if (tree_push(arena, row, value) != 0)
             return NULL;
     }

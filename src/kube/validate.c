@@ -1,9 +1,9 @@
-/* Validation. What a field can say for itself stands in the IDL (required, enum, bounds, format, immutable) and is checked by one walk over the tables; what
- * concerns several fields is a function per type, found in the table below and called after the struct's own fields. Messages and field paths are upstream's, since
- * people and tools read them.
+/* Validation. What a field can say for itself stands in the IDL (required, enum, bounds, format, immutable) and is checked by one walk over the
+ * tables; what concerns several fields is a function per type, found in the table below and called after the struct's own fields. Messages and field
+ * paths are upstream's, since people and tools read them.
  *
- * Invariants: nothing below a root's `status` is checked (it is written by controllers, not people); immutability is only checked where the old struct is known for
- * certain: not within lists. Defaults have been filled before. */
+ * Invariants: nothing below a root's `status` is checked (it is written by controllers, not people); immutability is only checked where the old
+ * struct is known for certain: not within lists. Defaults have been filled before. */
 #include "kube/validate_priv.h"
 
 #include <stdio.h>
@@ -55,7 +55,8 @@ static const struct {
 static void report(struct validator *validator, const char *reason, const char *name, const char *message) {
     size_t before = name ? kube_path_push_field(&validator->path, name) : validator->path.len;
     diag_cause(validator->diag, reason, validator->path.text, "%s", message);
-    buffer_printf(&validator->summary, "%s%s: %s", validator->errors > 0 ? ", " : "", validator->path.len > 0 ? validator->path.text : "<nil>", message);
+    buffer_printf(&validator->summary, "%s%s: %s", validator->errors > 0 ? ", " : "", validator->path.len > 0 ? validator->path.text : "<nil>",
+                  message);
     validator->errors++;
     kube_path_pop(&validator->path, before);
 }
@@ -271,8 +272,8 @@ int kube_validate(const struct kube_object *object, const struct kube_object *ol
     kube_path_pop(&validator.path, before);
     validate_struct(&validator, kind->type, object->data, old ? old->data : NULL);
     if (validator.errors > 0)
-        diag_set(diag, -EINVAL, "%s%s%s \"%s\" is invalid: %s%s%s", kind->kind, kind->group[0] ? "." : "", kind->group, kube_text_or(object->metadata->name, ""),
-                 validator.errors > 1 ? "[" : "", validator.summary.data, validator.errors > 1 ? "]" : "");
+        diag_set(diag, -EINVAL, "%s%s%s \"%s\" is invalid: %s%s%s", kind->kind, kind->group[0] ? "." : "", kind->group,
+                 kube_text_or(object->metadata->name, ""), validator.errors > 1 ? "[" : "", validator.summary.data, validator.errors > 1 ? "]" : "");
     buffer_deinit(&validator.summary);
     return validator.errors > 0 ? -EINVAL : 0;
 }

@@ -27,7 +27,8 @@ void validate_container(struct validator *validator, const void *data, const voi
     const struct kube_probe *const strict[] = {container->liveness_probe, container->startup_probe};
     for (size_t i = 0; i < ARRAY_LEN(strict); i++)
         if (strict[i] && strict[i]->success_threshold != 1)
-            fail_number(validator, i == 0 ? "livenessProbe.successThreshold" : "startupProbe.successThreshold", strict[i]->success_threshold, "must be 1");
+            fail_number(validator, i == 0 ? "livenessProbe.successThreshold" : "startupProbe.successThreshold", strict[i]->success_threshold,
+                        "must be 1");
 }
 
 void validate_volume_mount(struct validator *validator, const void *data, const void *old) {

@@ -36,7 +36,8 @@ static void check_cluster_ip(struct validator *validator, const struct kube_serv
         fail_forbidden(validator, "clusterIPs", "may not be set when `type` is 'ExternalName'");
     if (none && (kube_text_is(spec->type, "NodePort") || kube_text_is(spec->type, "LoadBalancer")))
         fail_text(validator, "clusterIPs[0]", "None", "may not be set to 'None' for %s services", spec->type);
-    if (before && before->cluster_ip && !external && !kube_text_is(before->type, "ExternalName") && !kube_text_is(spec->cluster_ip, before->cluster_ip))
+    if (before && before->cluster_ip && !external && !kube_text_is(before->type, "ExternalName") &&
+        !kube_text_is(spec->cluster_ip, before->cluster_ip))
         fail_text(validator, "clusterIP", spec->cluster_ip, "field is immutable");
 }
 
@@ -88,7 +89,8 @@ static const char *check_host(struct slice host) {
     if (slice_starts(host, SLICE("*."))) {
         return name_is_dns_subdomain(slice_from(host, 2))
                    ? NULL
-                   : "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric "
+                   : "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case "
+                     "alphanumeric "
                      "characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is "
                      "'\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
     }

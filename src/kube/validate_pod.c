@@ -70,7 +70,8 @@ static void check_restart_policy(struct validator *validator, const struct kube_
             fail_forbidden(validator, refused[i].name, "may not be set for init containers without restartPolicy=Always");
 }
 
-static void check_containers(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container_array *list, const char *name) {
+static void check_containers(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container_array *list,
+                             const char *name) {
     for (size_t i = 0; i < list->count; i++) {
         const struct kube_container *container = &list->items[i];
         size_t before = kube_path_push_field(&validator->path, name);

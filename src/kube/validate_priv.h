@@ -39,11 +39,11 @@ void validate_port(struct validator *validator, const char *name, const struct k
 
 validate_function validate_metadata, validate_label_requirement;
 validate_function validate_pod, validate_pod_spec, validate_volume, validate_toleration;
-validate_function validate_container, validate_env_var, validate_env_from, validate_probe, validate_lifecycle_handler, validate_http_get, validate_tcp_socket,
-    validate_resources, validate_security_context, validate_pod_security_context, validate_volume_mount;
+validate_function validate_container, validate_env_var, validate_env_from, validate_probe, validate_lifecycle_handler, validate_http_get,
+    validate_tcp_socket, validate_resources, validate_security_context, validate_pod_security_context, validate_volume_mount;
 validate_function validate_deployment_spec, validate_deployment_strategy, validate_replica_set_spec, validate_job_spec;
-validate_function validate_service_spec, validate_service_port, validate_ingress_spec, validate_ingress_rule, validate_ingress_path, validate_ingress_backend,
-    validate_http_rule, validate_endpoint_subset, validate_endpoint_slice;
+validate_function validate_service_spec, validate_service_port, validate_ingress_spec, validate_ingress_rule, validate_ingress_path,
+    validate_ingress_backend, validate_http_rule, validate_endpoint_subset, validate_endpoint_slice;
 validate_function validate_config_map, validate_secret, validate_event;
 
 #endif

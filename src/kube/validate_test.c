@@ -38,10 +38,12 @@ UNIT_TEST(metadata) {
     check(&kube_kind_config_map, "{'metadata':{'namespace':'n'}}", NULL, "metadata.name: Required value: name or generateName is required");
     check(&kube_kind_config_map, "{'metadata':{'generateName':'a-','namespace':'n'}}", NULL, "");
     check(&kube_kind_namespace, "{'metadata':{'name':'a.b'}}", NULL,
-          "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+          "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
+          "start and end with "
           "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')");
     check(&kube_kind_config_map, "{'metadata':{'name':'a','namespace':'n','labels':{'k':'a b'}}}", NULL,
-          "metadata.labels: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
+          "metadata.labels: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
+          "and must start "
           "and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
           "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')");
     check(&kube_kind_config_map, "{'metadata':{'name':'b','namespace':'n'}}", "{'metadata':{'name':'a','namespace':'n'}}",
@@ -56,18 +58,23 @@ UNIT_TEST(pods) {
           "spec.containers[0].image: Required value\n"
           "spec.containers[1].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"\n"
           "spec.containers[1].name: Duplicate value: \"c\"");
-    check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i','ports':[{'containerPort':70000}],'volumeMounts':[{'name':'v','mountPath':'/x'}]}]}}", NULL,
+    check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i','ports':[{'containerPort':70000}],'volumeMounts':[{'name':'v','mountPath':'/x'}]}]}}",
+          NULL,
           "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive\n"
           "spec.containers[0].volumeMounts[0].name: Not found: \"v\"");
-    check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i','livenessProbe':{},'env':[{'name':'','value':'x'},{'name':'A','value':'1','valueFrom':{}}]}]}}", NULL,
+    check(&kube_kind_pod,
+          POD_HEAD "{'name':'c','image':'i','livenessProbe':{},'env':[{'name':'','value':'x'},{'name':'A','value':'1','valueFrom':{}}]}]}}", NULL,
           "spec.containers[0].env[0].name: Required value\n"
-          "spec.containers[0].env[1].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`\n"
+          "spec.containers[0].env[1].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or "
+          "`secretKeyRef`\n"
           "spec.containers[0].livenessProbe: Required value: must specify a handler type");
-    check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i','resources':{'requests':{'cpu':'2','foo':'1'},'limits':{'cpu':'1'}}}],'restartPolicy':'Maybe'}}", NULL,
+    check(&kube_kind_pod,
+          POD_HEAD "{'name':'c','image':'i','resources':{'requests':{'cpu':'2','foo':'1'},'limits':{'cpu':'1'}}}],'restartPolicy':'Maybe'}}", NULL,
           "spec.containers[0].resources.requests[foo]: Invalid value: \"foo\": must be a standard resource for containers\n"
           "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1\n"
           "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"Never\", \"OnFailure\"");
-    check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i'}],'volumes':[{'name':'a','emptyDir':{},'secret':{'secretName':'s'}},{'name':'a'}]}}", NULL,
+    check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i'}],'volumes':[{'name':'a','emptyDir':{},'secret':{'secretName':'s'}},{'name':'a'}]}}",
+          NULL,
           "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type\n"
           "spec.volumes[1].name: Duplicate value: \"a\"");
 }
@@ -76,15 +83,18 @@ UNIT_TEST(what_may_change_of_a_pod) {
     const char *old = POD_HEAD "{'name':'c','image':'i:1'}]}}";
     check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i:2'}],'nodeName':'n1'}}", old, "");
     check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i:1','args':['x']}]}}", old,
-          "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
-          "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)");
+          "spec: Forbidden: pod updates may not change fields other than "
+          "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
+          "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+          "previously negative)");
 }
 
 UNIT_TEST(workloads) {
     const char *good = "{'metadata':{'name':'d','namespace':'n'},'spec':{'selector':{'matchLabels':{'a':'b'}}," GOOD_TEMPLATE "}}";
     check(&kube_kind_deployment, good, good, "");
-    check(&kube_kind_deployment, "{'metadata':{'name':'d','namespace':'n'},'spec':{'replicas':-1,'selector':{'matchLabels':{'a':'c'}},"
-                                 "'strategy':{'rollingUpdate':{'maxSurge':0,'maxUnavailable':0}}," GOOD_TEMPLATE "}}",
+    check(&kube_kind_deployment,
+          "{'metadata':{'name':'d','namespace':'n'},'spec':{'replicas':-1,'selector':{'matchLabels':{'a':'c'}},"
+          "'strategy':{'rollingUpdate':{'maxSurge':0,'maxUnavailable':0}}," GOOD_TEMPLATE "}}",
           good,
           "spec.replicas: Invalid value: -1: must be greater than or equal to 0\n"
           "spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"c\"}}: field is immutable\n"
@@ -97,11 +107,13 @@ UNIT_TEST(workloads) {
 UNIT_TEST(networks) {
     check(&kube_kind_service, "{'metadata':{'name':'s','namespace':'n'},'spec':{'ports':[{'port':80}]}}", NULL, "");
     check(&kube_kind_service, "{'metadata':{'name':'1s','namespace':'n'},'spec':{'type':'Nope'}}", NULL,
-          "metadata.name: Invalid value: \"1s\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
+          "metadata.name: Invalid value: \"1s\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+          "alphabetic character, "
           "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')\n"
           "spec.type: Unsupported value: \"Nope\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"\n"
           "spec.ports: Required value");
-    check(&kube_kind_service, "{'metadata':{'name':'s','namespace':'n'},'spec':{'ports':[{'port':0},{'name':'a','port':80,'targetPort':'-x'}]}}", NULL,
+    check(&kube_kind_service, "{'metadata':{'name':'s','namespace':'n'},'spec':{'ports':[{'port':0},{'name':'a','port':80,'targetPort':'-x'}]}}",
+          NULL,
           "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\n"
           "spec.ports[1].targetPort: Invalid value: \"-x\": must not begin or end with a hyphen\n"
           "spec.ports[0].name: Required value");
@@ -109,11 +121,14 @@ UNIT_TEST(networks) {
           "{'metadata':{'name':'s','namespace':'n'},'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80}]}}",
           "spec.clusterIP: Invalid value: \"10.0.0.2\": field is immutable");
     check(&kube_kind_ingress,
-          "{'metadata':{'name':'i','namespace':'n'},'spec':{'rules':[{'host':'*.example.org','http':{'paths':[{'path':'/','pathType':'Prefix','backend':"
+          "{'metadata':{'name':'i','namespace':'n'},'spec':{'rules':[{'host':'*.example.org','http':{'paths':[{'path':'/"
+          "','pathType':'Prefix','backend':"
           "{'service':{'name':'s','port':{'number':80}}}}]}}]}}",
           NULL, "");
     check(&kube_kind_ingress,
-          "{'metadata':{'name':'i','namespace':'n'},'spec':{'rules':[{'host':'10.0.0.1','http':{'paths':[{'path':'x','backend':{'service':{'name':'s'}}}]}}]}}", NULL,
+          "{'metadata':{'name':'i','namespace':'n'},'spec':{'rules':[{'host':'10.0.0.1','http':{'paths':[{'path':'x','backend':{'service':{'name':'s'"
+          "}}}]}}]}}",
+          NULL,
           "spec.rules[0].http.paths[0].pathType: Required value\n"
           "spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required\n"
           "spec.rules[0].http.paths[0].path: Invalid value: \"x\": must be an absolute path\n"

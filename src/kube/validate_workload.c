@@ -56,7 +56,8 @@ static bool check_share(struct validator *validator, const char *name, const str
         return false;
     if (kube_int_or_percent(share, 100, true, ret) != 0) {
         fail_text(validator, name, share->text,
-                  "a valid percent string must be a numeric string followed by an ending '%%' (e.g. '1%%',  or '93%%', regex used for validation is '[0-9]+%%')");
+                  "a valid percent string must be a numeric string followed by an ending '%%' (e.g. '1%%',  or '93%%', regex used for validation is "
+                  "'[0-9]+%%')");
         return false;
     }
     if (*ret < 0)
