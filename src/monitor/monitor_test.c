@@ -185,6 +185,14 @@ static void assert_has(const char *text, const char *part) {
         fail_msg("\"%s\" is not in: %s", part, text);
 }
 
+/* A stale mark may lie a millisecond ahead: asks until the answer has the part. */
+static void ask_until(struct fixture *f, const char *target, const char *part) {
+    for (int i = 0; i < 1000; i++)
+        if (strstr(ask(f, target, 200), part))
+            return;
+    assert_has(f->answer, part);
+}
+
 UNIT_TEST(scraped_and_asked) {
     struct fixture f;
     setup(&f);
@@ -219,20 +227,20 @@ UNIT_TEST(series_end_when_the_target_breaks) {
     f.text = NULL;
     until(&f, TARGET_DOWN);
     assert_has(ask(&f, "/api/v1/query?query=up", 200), ",\"0\"]}");
-    assert_has(ask(&f, "/api/v1/query?query=hits", 200), "\"result\":[]");
+    ask_until(&f, "/api/v1/query?query=hits", "\"result\":[]");
     assert_has(ask(&f, "/api/v1/targets", 200), "server returned HTTP status 500");
     f.text = "hits 4\nbroken{\n";
     f.monitor.targets.items[0]->health = TARGET_UNKNOWN;
     until(&f, TARGET_DOWN);
     assert_has(ask(&f, "/api/v1/targets", 200), "expected a label name");
-    assert_has(ask(&f, "/api/v1/query?query=hits", 200), "\"result\":[]");
+    ask_until(&f, "/api/v1/query?query=hits", "\"result\":[]");
     f.text = "hits 5\n";
     until(&f, TARGET_UP);
     assert_has(ask(&f, "/api/v1/query?query=hits", 200), ",\"5\"]}");
     target_specs none = {0};
     targets_set(&f.monitor, &none);
     assert_int_equal(f.monitor.targets.count, 0);
-    assert_has(ask(&f, "/api/v1/query?query=up", 200), "\"result\":[]");
+    ask_until(&f, "/api/v1/query?query=up", "\"result\":[]");
     teardown(&f);
 }
 
