@@ -431,10 +431,10 @@ const char *http1_reason(int status) {
 
 /* --- chunked bodies ---
  *
- *   SIZE → EXTENSION → SIZE_LF → DATA → DATA_CR → DATA_LF → SIZE …
+ *   SIZE → SIZE_BLANK → EXTENSION → SIZE_LF → DATA → DATA_CR → DATA_LF → SIZE …     (a blank leads to ';' and nothing else: "1 2" is no size)
  *                        └ size 0 → TRAILER_START → TRAILER_NAME → TRAILER_VALUE → TRAILER_LF → TRAILER_START
  *                                        └ CR → END_LF → (complete) */
-enum chunk_state { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER_START, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, END_LF, COMPLETE };
+enum chunk_state { SIZE, SIZE_BLANK, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER_START, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, END_LF, COMPLETE };
 
 static int hex_digit(char byte) {
     if (byte >= '0' && byte <= '9')
@@ -454,13 +454,15 @@ static bool step_size(struct http1_chunked *chunked, char byte) {
     }
     if (chunked->digits == 0)
         return false;
-    if (byte == '\r') {
+    if (byte == '\r' && chunked->state != SIZE_BLANK) {
         chunked->state = SIZE_LF;
         return true;
     }
-    if (chunked->state == SIZE && byte != ';' && byte != ' ' && byte != '\t')
+    bool blank = byte == ' ' || byte == '\t';
+    if (chunked->state != EXTENSION && byte != ';' && !blank)
         return false;
-    chunked->state = EXTENSION;
+    if (chunked->state != EXTENSION)
+        chunked->state = blank ? SIZE_BLANK : EXTENSION;
     return is_class(byte, CLASS_VALUE) && ++chunked->extension_bytes <= HTTP1_CHUNK_EXTENSION_BYTES_MAX;
 }
 
@@ -486,6 +488,7 @@ static bool step_trailer(struct http1_chunked *chunked, char byte) {
 static bool step_byte(struct http1_chunked *chunked, char byte) {
     switch ((enum chunk_state)chunked->state) {
     case SIZE:
+    case SIZE_BLANK:
     case EXTENSION:
         return step_size(chunked, byte);
     case SIZE_LF:
