@@ -214,9 +214,9 @@ static int set_identity(struct api *api, struct kube_object *object) {
     return metadata->uid ? set_name(api, object) : -ENOMEM;
 }
 
-/* A status is nothing that a creator may set: it begins empty. */
+/* A status is nothing that a creator may set: it begins empty. But for nodes, which register with it. */
 static int without_status(struct kube_object **object, struct api_failure *failure) {
-    if (!(*object)->kind->has_status)
+    if (!(*object)->kind->has_status || (*object)->kind == &kube_kind_node)
         return 0;
     CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
     struct tree *tree = arena ? kube_encode_tree(*object, arena) : NULL;

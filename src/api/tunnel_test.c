@@ -1,0 +1,271 @@
+/* Logs and exec through to a node that is played by a second server in the same loop. */
+#include "unit.h"
+
+#include "api/api.h"
+#include "sys/sys.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define TURNS_MAX 2000
+
+struct fixture {
+    char folder[64];
+    struct loop *loop;
+    struct store *store;
+    struct api *api;
+    struct http_server *server, *node;
+    struct http_client *client;
+    int listen_fd, node_fd;
+    char node_target[300];
+    struct websocket *socket;
+};
+
+struct seen {
+    int status;
+    struct buffer data;
+    bool head, ended;
+    int error;
+};
+
+/* --- the node --- */
+
+static void on_message(void *userdata, bool binary, struct slice message) {
+    struct fixture *fixture = userdata;
+    websocket_send(fixture->socket, binary, message); /* an echo */
+}
+
+static void on_socket_close(void *userdata, int code) {
+    struct fixture *fixture = userdata;
+    (void)code;
+    websocket_free(fixture->socket);
+    fixture->socket = NULL;
+}
+
+static void serve_node(void *userdata, struct http_exchange *exchange) {
+    static const char *const protocols[] = {"v5.channel.k8s.io", NULL};
+    static const struct websocket_callbacks callbacks = {.on_message = on_message, .on_close = on_socket_close};
+    struct fixture *fixture = userdata;
+    struct slice target = http_target(exchange);
+    snprintf(fixture->node_target, sizeof fixture->node_target, "%.*s", SLICE_ARG(target));
+    const char *protocol = NULL;
+    if (websocket_is_upgrade(exchange)) {
+        assert_int_equal(websocket_accept(exchange, protocols, MIB, &callbacks, fixture, &protocol, &fixture->socket), 0);
+        return;
+    }
+    http_respond_begin(exchange, 200, "text/plain", -1, NULL);
+    http_write(exchange, SLICE("first\n"));
+    http_write(exchange, SLICE("second\n"));
+    http_respond_end(exchange);
+}
+
+/* --- set-up --- */
+
+static int listen_at(struct fixture *fixture, const char *name, char endpoint[128]) {
+    struct sys_address address;
+    snprintf(endpoint, 128, "unix:%s/%s", fixture->folder, name);
+    assert_int_equal(sys_address_parse(endpoint, &address), 0);
+    int fd = sys_listen(&address, 16, 0600);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+
+static void on_created(void *userdata, const struct api_failure *failure, struct kube_object *object) {
+    (void)object;
+    assert_null(failure);
+    *(bool *)userdata = true;
+}
+
+static void create(struct fixture *fixture, const char *json, bool *done) {
+    struct kube_object *object = NULL;
+    struct diag diag = DIAG_INIT;
+    struct api_failure failure = {.code = 0};
+    assert_int_equal(kube_decode_json(&kube_kind_pod, slice_of(json), KUBE_STRICT, &object, &diag), 0);
+    assert_int_equal(api_create(fixture->api, object, on_created, done, &failure), 0);
+    for (int i = 0; i < TURNS_MAX && !*done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(*done);
+}
+
+static int setup(void **state) {
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    char path[128], endpoint[128], node_endpoint[128], node_path[128];
+    struct diag diag = DIAG_INIT;
+    snprintf(fixture->folder, sizeof fixture->folder, "/tmp/tidemill-api-XXXXXX");
+    assert_non_null(mkdtemp(fixture->folder));
+    assert_int_equal(loop_new(&fixture->loop), 0);
+    snprintf(path, sizeof path, "%s/store.db", fixture->folder);
+    snprintf(node_path, sizeof node_path, "%s/node.sock", fixture->folder);
+    const struct store_options options = {.path = path};
+    assert_int_equal(store_open(fixture->loop, &options, &fixture->store, &diag), 0);
+    const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
+    const struct api_options api = {.store = fixture->store, .unix_users = users, .node_socket = node_path};
+    assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
+    fixture->listen_fd = listen_at(fixture, "api.sock", endpoint);
+    fixture->node_fd = listen_at(fixture, "node.sock", node_endpoint);
+    const struct http_server_options server = {.handler = api_handle, .userdata = fixture->api}, node = {.handler = serve_node, .userdata = fixture};
+    assert_int_equal(http_server_new(fixture->loop, fixture->listen_fd, &server, &fixture->server), 0);
+    assert_int_equal(http_server_new(fixture->loop, fixture->node_fd, &node, &fixture->node), 0);
+    const struct http_client_options client = {.endpoint = endpoint};
+    assert_int_equal(http_client_new(fixture->loop, &client, &fixture->client), 0);
+    bool one = false, two = false;
+    create(fixture, "{\"metadata\":{\"name\":\"p\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}", &one);
+    create(fixture, "{\"metadata\":{\"name\":\"q\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":[{\"name\":\"a\",\"image\":\"x\"},{\"name\":\"b\",\"image\":\"x\"}]}}", &two);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *fixture = *state;
+    http_client_free(fixture->client);
+    websocket_free(fixture->socket);
+    http_server_free(fixture->server);
+    api_free(fixture->api);
+    http_server_free(fixture->node);
+    close(fixture->listen_fd);
+    close(fixture->node_fd);
+    store_close(fixture->store);
+    loop_free(fixture->loop);
+    sys_remove_tree(AT_FDCWD, fixture->folder);
+    free(fixture);
+    return 0;
+}
+
+/* --- the client --- */
+
+static void on_head(void *userdata, const struct http_answer *head) {
+    struct seen *seen = userdata;
+    seen->head = true;
+    seen->status = head->status;
+}
+
+static void on_data(void *userdata, struct slice data) {
+    struct seen *seen = userdata;
+    buffer_append_slice(&seen->data, data);
+}
+
+static void on_end(void *userdata, int error) {
+    struct seen *seen = userdata;
+    seen->ended = true;
+    seen->error = error;
+}
+
+static const struct http_stream_handlers handlers = {.on_head = on_head, .on_data = on_data, .on_end = on_end};
+
+static void wait_for(struct fixture *fixture, const bool *what) {
+    for (int i = 0; i < TURNS_MAX && !*what; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(*what);
+}
+
+static struct seen get(struct fixture *fixture, const char *target) {
+    struct seen seen = {.data = BUFFER_INIT(MIB)};
+    struct http_request *request = NULL;
+    const struct http_request_options options = {.method = "GET", .target = target};
+    assert_int_equal(http_client_stream(fixture->client, &options, &handlers, &seen, &request), 0);
+    wait_for(fixture, &seen.ended);
+    return seen;
+}
+
+UNIT_TEST(streams_logs) {
+    struct fixture *fixture = *state;
+    struct seen seen = get(fixture, "/api/v1/namespaces/default/pods/p/log?follow=true&tailLines=5");
+    assert_int_equal(seen.status, 200);
+    assert_string_equal(seen.data.data, "first\nsecond\n");
+    assert_string_equal(fixture->node_target, "/containerLogs/default/p/c?follow=true&tailLines=5");
+    buffer_deinit(&seen.data);
+}
+
+UNIT_TEST(asks_which_container) {
+    struct fixture *fixture = *state;
+    struct seen seen = get(fixture, "/api/v1/namespaces/default/pods/q/log");
+    assert_int_equal(seen.status, 400);
+    assert_non_null(strstr(seen.data.data, "a container name must be specified for pod q, choose one of: [a b]"));
+    buffer_deinit(&seen.data);
+    seen = get(fixture, "/api/v1/namespaces/default/pods/q/log?container=b");
+    assert_int_equal(seen.status, 200);
+    assert_string_equal(fixture->node_target, "/containerLogs/default/q/b");
+    buffer_deinit(&seen.data);
+    seen = get(fixture, "/api/v1/namespaces/default/pods/q/log?container=z");
+    assert_int_equal(seen.status, 400);
+    buffer_deinit(&seen.data);
+    seen = get(fixture, "/api/v1/namespaces/default/pods/nope/log");
+    assert_int_equal(seen.status, 404);
+    buffer_deinit(&seen.data);
+}
+
+UNIT_TEST(says_when_the_node_is_away) {
+    struct fixture *fixture = *state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/node.sock", fixture->folder);
+    assert_int_equal(unlink(path), 0);
+    struct seen seen = get(fixture, "/api/v1/namespaces/default/pods/p/log");
+    assert_int_equal(seen.status, 503);
+    assert_non_null(strstr(seen.data.data, "the node does not answer"));
+    buffer_deinit(&seen.data);
+}
+
+UNIT_TEST(tunnels_exec) {
+    static const struct http_field fields[] = {{"Upgrade", "websocket"},
+                                               {"Connection", "Upgrade"},
+                                               {"Sec-WebSocket-Version", "13"},
+                                               {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="},
+                                               {"Sec-WebSocket-Protocol", "v5.channel.k8s.io"},
+                                               {NULL, NULL}};
+    struct fixture *fixture = *state;
+    struct seen seen = {.data = BUFFER_INIT(MIB)};
+    struct http_request *request = NULL;
+    const struct http_request_options options = {
+        .method = "GET", .target = "/api/v1/namespaces/default/pods/p/exec?command=ls&command=-l&container=c&stdout=true", .fields = fields};
+    assert_int_equal(http_client_upgrade(fixture->client, &options, &handlers, &seen, &request), 0);
+    wait_for(fixture, &seen.head);
+    assert_int_equal(seen.status, 101);
+    assert_string_equal(fixture->node_target, "/exec/default/p/c?command=ls&command=-l&stdout=true");
+    /* A masked binary frame "hi" with mask 0: comes back unmasked. */
+    assert_int_equal(http_request_write(request, SLICE("\x82\x82\0\0\0\0hi")), 0);
+    for (int i = 0; i < TURNS_MAX && seen.data.len < 4; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(slice_equal(buffer_slice(&seen.data), SLICE("\x82\x02hi")));
+    /* The node closes: so does our side. */
+    websocket_free(fixture->socket);
+    fixture->socket = NULL;
+    wait_for(fixture, &seen.ended);
+    buffer_deinit(&seen.data);
+}
+
+UNIT_TEST(client_that_leaves_ends_exec) {
+    static const struct http_field fields[] = {{"Upgrade", "websocket"},
+                                               {"Connection", "Upgrade"},
+                                               {"Sec-WebSocket-Version", "13"},
+                                               {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="},
+                                               {"Sec-WebSocket-Protocol", "v5.channel.k8s.io"},
+                                               {NULL, NULL}};
+    struct fixture *fixture = *state;
+    struct seen seen = {.data = BUFFER_INIT(MIB)};
+    struct http_request *request = NULL;
+    const struct http_request_options options = {.method = "GET", .target = "/api/v1/namespaces/default/pods/p/exec?command=sh", .fields = fields};
+    assert_int_equal(http_client_upgrade(fixture->client, &options, &handlers, &seen, &request), 0);
+    wait_for(fixture, &seen.head);
+    http_request_cancel(request);
+    for (int i = 0; i < TURNS_MAX && fixture->socket; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_null(fixture->socket);
+    buffer_deinit(&seen.data);
+}
+
+UNIT_TEST(refuses_spdy) {
+    struct seen seen = get(*state, "/api/v1/namespaces/default/pods/p/exec?command=ls");
+    assert_int_equal(seen.status, 400);
+    assert_non_null(strstr(seen.data.data, "WebSocket"));
+    buffer_deinit(&seen.data);
+}
+
+#define WITH_NODE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {WITH_NODE(streams_logs), WITH_NODE(asks_which_container),         WITH_NODE(says_when_the_node_is_away),
+                                       WITH_NODE(tunnels_exec), WITH_NODE(client_that_leaves_ends_exec), WITH_NODE(refuses_spdy)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
