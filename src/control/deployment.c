@@ -41,10 +41,16 @@ int32_t rollout_sum_status(const struct rollout *rollout, bool old_only) {
     return sum;
 }
 
-int32_t rollout_sum_available(const struct rollout *rollout) {
+/* A ReplicaSet that has been shrunk and has not yet acted still reports its former number: what it may keep counts, no more. (Upstream takes the report as it is, and
+ * can go below the bound when the report is late.) */
+static int32_t available(const struct revision *revision) {
+    return MIN(revision_set(revision)->status.available_replicas, revision->replicas);
+}
+
+static int32_t sum_available(const struct rollout *rollout) {
     int32_t sum = 0;
     for (size_t i = 0; i < rollout->count; i++)
-        sum += revision_set(&rollout->revisions[i])->status.available_replicas;
+        sum += available(&rollout->revisions[i]);
     return sum;
 }
 
@@ -422,7 +428,7 @@ static int32_t remove_unhealthy(struct rollout *rollout, int32_t most) {
     int32_t removed = 0;
     for (size_t i = 0; i < rollout->count && removed < most; i++) {
         struct revision *old = &rollout->revisions[i];
-        int32_t unhealthy = old->replicas - revision_set(old)->status.available_replicas;
+        int32_t unhealthy = old->replicas - available(old);
         if (old->is_new || old->replicas == 0 || unhealthy <= 0)
             continue;
         int32_t count = MIN(most - removed, unhealthy);
@@ -433,7 +439,7 @@ static int32_t remove_unhealthy(struct rollout *rollout, int32_t most) {
 }
 
 static int32_t shrink_available(struct rollout *rollout) {
-    int32_t most = rollout_sum_available(rollout) - (rollout->replicas - rollout->max_unavailable), removed = 0;
+    int32_t most = sum_available(rollout) - (rollout->replicas - rollout->max_unavailable), removed = 0;
     for (size_t i = 0; i < rollout->count && removed < most; i++) {
         struct revision *old = &rollout->revisions[i];
         if (old->is_new || old->replicas == 0)
@@ -449,7 +455,7 @@ static bool shrink_old(struct rollout *rollout) {
     const struct revision *newest = rollout->newest;
     if (rollout_sum_replicas(rollout, true) == 0)
         return false;
-    int32_t newest_unavailable = newest ? newest->replicas - revision_set(newest)->status.available_replicas : 0;
+    int32_t newest_unavailable = newest ? newest->replicas - available(newest) : 0;
     int32_t most = rollout_sum_replicas(rollout, false) - (rollout->replicas - rollout->max_unavailable) - newest_unavailable;
     if (most <= 0)
         return false;

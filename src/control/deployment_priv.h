@@ -36,7 +36,6 @@ static inline const struct kube_replica_set *revision_set(const struct revision 
 /* Sums over all revisions, or over the old ones. */
 int32_t rollout_sum_replicas(const struct rollout *rollout, bool old_only);
 int32_t rollout_sum_status(const struct rollout *rollout, bool old_only);
-int32_t rollout_sum_available(const struct rollout *rollout);
 
 bool rollout_has_deadline(const struct rollout *rollout);
 const struct kube_deployment_condition *deployment_condition(const struct kube_deployment_status *status, const char *type);

@@ -91,14 +91,14 @@ static bool has_timed_out(struct rollout *rollout, const struct kube_deployment_
 static void set_counts(struct rollout *rollout) {
     struct kube_deployment_status *status = &rollout->status->deployment->status;
     status->observed_generation = rollout->object->metadata->generation;
-    status->replicas = status->ready_replicas = status->updated_replicas = 0;
+    status->replicas = status->ready_replicas = status->updated_replicas = status->available_replicas = 0;
     for (size_t i = 0; i < rollout->count; i++) {
         const struct kube_replica_set_status *set = &revision_set(&rollout->revisions[i])->status;
         status->replicas += set->replicas;
         status->ready_replicas += set->ready_replicas;
+        status->available_replicas += set->available_replicas;
         status->updated_replicas += rollout->revisions[i].is_new ? set->replicas : 0;
     }
-    status->available_replicas = rollout_sum_available(rollout);
     status->unavailable_replicas = MAX(0, rollout_sum_replicas(rollout, false) - status->available_replicas);
     if (status->available_replicas >= rollout->replicas - rollout->max_unavailable)
         rollout_set_condition(rollout, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.");

@@ -77,6 +77,10 @@ static int compare_for_deletion(const void *left, const void *right) {
 
 /* ---- more and fewer ---- */
 
+static size_t wanted_pods(const struct kube_object *set) {
+    return (size_t)MAX(0, int32_or(set->replica_set->spec.replicas, 1));
+}
+
 static void create_pods(struct context *context, const struct kube_object *set, size_t count) {
     for (size_t i = 0; i < MIN(count, CREATES_PER_RECONCILE_MAX) && !context->error; i++) {
         struct kube_object *pod = pod_from_template(context, &set->replica_set->spec.template, set);
@@ -88,24 +92,21 @@ static void create_pods(struct context *context, const struct kube_object *set, 
     }
 }
 
-static void delete_pods(struct context *context, const struct kube_object *set, struct managed_list *pods, size_t count) {
-    if (count < pods->list.count)
-        qsort(pods->list.items, pods->list.count, sizeof *pods->list.items, compare_for_deletion);
+/* Moves the pods to be deleted to the front; returns how many. */
+static size_t choose_victims(const struct kube_object *set, struct managed_list *pods) {
+    size_t wanted = wanted_pods(set), present = pods->list.count;
+    if (is_deleting(set) || present <= wanted)
+        return 0;
+    if (wanted)
+        qsort(pods->list.items, present, sizeof *pods->list.items, compare_for_deletion);
+    return present - wanted;
+}
+
+static void delete_pods(struct context *context, const struct kube_object *set, const struct managed_list *pods, size_t count) {
     for (size_t i = 0; i < count; i++) {
         context_delete(context, pods->list.items[i].object, NULL, -1);
         context_event(context, set, "Normal", "SuccessfulDelete", "Deleted pod: %s", pods->list.items[i].object->metadata->name);
     }
-}
-
-static bool adjust(struct context *context, const struct kube_object *set, struct managed_list *pods) {
-    size_t wanted = (size_t)MAX(0, int32_or(set->replica_set->spec.replicas, 1)), present = pods->list.count;
-    if (is_deleting(set) || wanted == present)
-        return false;
-    if (present < wanted)
-        create_pods(context, set, wanted - present);
-    else
-        delete_pods(context, set, pods, present - wanted);
-    return true;
 }
 
 /* ---- status ---- */
@@ -118,10 +119,12 @@ static bool bears_template_labels(const struct kube_replica_set *set, const stru
     return true;
 }
 
-static void count_pods(struct context *context, const struct kube_replica_set *set, const struct managed_list *pods, struct kube_replica_set_status *status) {
-    status->replicas = (int32_t)pods->list.count;
+/* Of the pods that stay: those deleted in this run no longer count when the status is written, so that the deployment never believes in pods that are on their way out. */
+static void count_pods(struct context *context, const struct kube_replica_set *set, const struct managed_list *pods, size_t victims,
+                       struct kube_replica_set_status *status) {
+    status->replicas = (int32_t)(pods->list.count - victims);
     status->fully_labeled_replicas = status->ready_replicas = status->available_replicas = 0;
-    for (size_t i = 0; i < pods->list.count; i++) {
+    for (size_t i = victims; i < pods->list.count; i++) {
         const struct kube_object *pod = pods->list.items[i].object;
         int64_t wait_ms = 0;
         status->fully_labeled_replicas += bears_template_labels(set, pod);
@@ -154,28 +157,35 @@ static void set_failure(struct context *context, struct kube_object *copy, const
     status->conditions = (struct kube_replica_set_condition_array){.items = condition, .count = 1};
 }
 
+static void write_status(struct context *context, const struct kube_object *set, const struct managed_list *pods, size_t victims) {
+    CLEANUP(kube_object_unrefp) struct kube_object *copy = context_copy(context, set);
+    if (!copy)
+        return;
+    struct kube_replica_set_status *status = &copy->replica_set->status;
+    count_pods(context, set->replica_set, pods, victims, status);
+    status->observed_generation = set->metadata->generation;
+    /* Losing a race is no failure. */
+    bool failing = context->failure && strncmp(context->failure, "Conflict", 8) != 0;
+    const char *reason = victims ? "FailedDelete" : "FailedCreate";
+    if (failing)
+        context_event(context, set, "Warning", reason, "Error %s: %s", victims ? "deleting" : "creating", context->failure);
+    if (failing || !context->failure)
+        set_failure(context, copy, reason);
+    if (!kube_equal(&kube_replica_set_status_type, status, &set->replica_set->status))
+        context_update_status(context, TAKE(copy));
+}
+
 void replica_set_reconcile(struct context *context) {
     const struct kube_object *set = context_get(context, context->kind, context->namespace, context->name);
     if (!set)
         return;
     struct managed_list pods = {.list = {.items = NULL}};
     context_claim(context, &kube_kind_pod, set, set->replica_set->spec.selector, pod_is_active, &pods);
-    size_t present = pods.list.count;
-    struct kube_object *copy = context_copy(context, set);
-    if (copy) {
-        struct kube_replica_set_status *status = &copy->replica_set->status;
-        count_pods(context, set->replica_set, &pods, status);
-        status->observed_generation = set->metadata->generation;
-        bool failing = context->failure && strncmp(context->failure, "Conflict", 8) != 0;
-        const char *reason = present < (size_t)MAX(0, int32_or(set->replica_set->spec.replicas, 1)) ? "FailedCreate" : "FailedDelete";
-        if (failing)
-            context_event(context, set, "Warning", reason, "Error %s: %s", reason[6] == 'C' ? "creating" : "deleting", context->failure);
-        if (failing || !context->failure)
-            set_failure(context, copy, reason);
-        if (!kube_equal(&kube_replica_set_status_type, status, &set->replica_set->status))
-            context_update_status(context, TAKE(copy));
-    }
-    kube_object_unref(copy);
-    adjust(context, set, &pods);
+    size_t victims = choose_victims(set, &pods);
+    write_status(context, set, &pods, victims); /* first: when it is refused, nothing else happens */
+    if (victims)
+        delete_pods(context, set, &pods, victims);
+    else if (!is_deleting(set) && pods.list.count < wanted_pods(set))
+        create_pods(context, set, wanted_pods(set) - pods.list.count);
     managed_flush(context, &pods);
 }

@@ -1,0 +1,405 @@
+/* A cluster for tests: objects in a list, a clock that the test moves, a node that is a few lines, and the loop that drives the controllers as core does, but in an
+ * order that the seed chooses. */
+#ifndef TIDEMILL_CONTROL_CLUSTER_TESTING_PRIV_H
+#define TIDEMILL_CONTROL_CLUSTER_TESTING_PRIV_H
+
+#include <stdio.h>
+
+#include "control/control_priv.h"
+#include "unit.h"
+
+#define CLUSTER_START_NS (INT64_C(1800000000) * NS_PER_S)
+#define RUNS_IN_FLIGHT_MAX 8
+
+struct cluster_change {
+    struct kube_object *object, *old;
+};
+/* A reconcile whose actions are not done yet. */
+struct cluster_run {
+    struct control_key key;
+    struct control_actions actions;
+    int error;
+};
+struct cluster {
+    struct control *control;
+    VECTOR(struct kube_object *) objects;
+    VECTOR(struct cluster_change) changes; /* committed, not yet told */
+    struct cluster_run runs[RUNS_IN_FLIGHT_MAX];
+    size_t runs_count;
+    uint64_t revision, random;
+    int64_t now_ns;
+    bool keep_events;
+    size_t actions, reconciles;
+    void (*on_commit)(struct cluster *cluster); /* checks after every write; may be NULL */
+    void *userdata;
+};
+
+static inline uint64_t cluster_random(struct cluster *cluster, uint64_t below) {
+    cluster->random = cluster->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (cluster->random >> 33) % below;
+}
+
+/* ---- objects ---- */
+
+static inline size_t cluster_index(const struct cluster *cluster, const struct kube_kind *kind, const char *namespace, const char *name) {
+    for (size_t i = 0; i < cluster->objects.count; i++) {
+        const struct kube_object *object = cluster->objects.items[i];
+        if (object->kind == kind && strcmp(object->metadata->name, name) == 0 && same_text(object->metadata->namespace, namespace))
+            return i;
+    }
+    return SIZE_MAX;
+}
+
+static inline const struct kube_object *cluster_get(void *userdata, const struct kube_kind *kind, const char *namespace, const char *name) {
+    struct cluster *cluster = userdata;
+    size_t at = cluster_index(cluster, kind, namespace, name);
+    return at == SIZE_MAX ? NULL : cluster->objects.items[at];
+}
+
+static inline void cluster_list(void *userdata, const struct kube_kind *kind, const char *namespace, bool (*each)(void *, const struct kube_object *), void *each_userdata) {
+    struct cluster *cluster = userdata;
+    for (size_t i = 0; i < cluster->objects.count; i++) {
+        const struct kube_object *object = cluster->objects.items[i];
+        if (object->kind == kind && (!namespace || same_text(object->metadata->namespace, namespace)) && !each(each_userdata, object))
+            return;
+    }
+}
+
+/* Takes over `object` (NULL: deleted). */
+static inline void cluster_commit(struct cluster *cluster, size_t at, struct kube_object *object) {
+    struct kube_object *old = at == SIZE_MAX ? NULL : cluster->objects.items[at];
+    struct cluster_change change = {.object = object ? kube_object_ref(object) : NULL, .old = old};
+    cluster->revision++;
+    if (object)
+        object->metadata->resource_version = arena_printf(object->arena, "%" PRIu64, cluster->revision);
+    if (!object)
+        VECTOR_REMOVE(&cluster->objects, at);
+    else if (old)
+        cluster->objects.items[at] = object;
+    else
+        assert_int_equal(VECTOR_PUSH(&cluster->objects, object), 0);
+    assert_int_equal(VECTOR_PUSH(&cluster->changes, change), 0); /* owns old */
+    if (cluster->on_commit)
+        cluster->on_commit(cluster);
+}
+
+/* ---- what the API does with a write; NULL or why it is refused ---- */
+
+static inline const char *cluster_create(struct cluster *cluster, struct kube_object *object) {
+    if (cluster_index(cluster, object->kind, object->metadata->namespace, object->metadata->name) != SIZE_MAX) {
+        kube_object_unref(object);
+        return "AlreadyExists";
+    }
+    object->metadata->uid = arena_printf(object->arena, "uid-%" PRIu64, cluster->revision + 1);
+    object->metadata->creation_timestamp = (struct kube_time){.ns = cluster->now_ns - cluster->now_ns % NS_PER_S, .set = true};
+    object->metadata->generation = 1;
+    if (object->kind == &kube_kind_pod)
+        object->pod->status.phase = "Pending";
+    if (object->kind == &kube_kind_namespace) {
+        static const char *finalizer = "kubernetes";
+        object->namespace_->spec.finalizers = (struct kube_string_list){.items = &finalizer, .count = 1};
+    }
+    cluster_commit(cluster, SIZE_MAX, object);
+    return NULL;
+}
+
+static inline bool cluster_same_spec(const struct kube_object *a, const struct kube_object *b) {
+    if (a->kind == &kube_kind_deployment)
+        return kube_equal(&kube_deployment_spec_type, &a->deployment->spec, &b->deployment->spec);
+    if (a->kind == &kube_kind_replica_set)
+        return kube_equal(&kube_replica_set_spec_type, &a->replica_set->spec, &b->replica_set->spec);
+    return true;
+}
+
+/* The status comes from one, all else from the other. Memory is shared: both live as long as the result. */
+static inline struct kube_object *cluster_join(const struct kube_object *base, const struct kube_object *status) {
+    struct kube_object *joined = kube_object_copy(base), *from = kube_object_copy(status);
+    struct {
+        const struct kube_kind *kind;
+        void *to;
+        const void *from;
+        const struct kube_type *type;
+    } parts[] = {
+        {&kube_kind_deployment, &joined->deployment->status, &from->deployment->status, &kube_deployment_status_type},
+        {&kube_kind_replica_set, &joined->replica_set->status, &from->replica_set->status, &kube_replica_set_status_type},
+        {&kube_kind_job, &joined->job->status, &from->job->status, &kube_job_status_type},
+        {&kube_kind_pod, &joined->pod->status, &from->pod->status, &kube_pod_status_type},
+        {&kube_kind_node, &joined->node->status, &from->node->status, &kube_node_status_type},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (parts[i].kind == base->kind)
+            assert_int_equal(kube_copy(parts[i].type, joined->arena, parts[i].from, parts[i].to), 0);
+    kube_object_unref(from);
+    return joined;
+}
+
+static inline const char *cluster_update(struct cluster *cluster, struct kube_object *object, bool status_only) {
+    size_t at = cluster_index(cluster, object->kind, object->metadata->namespace, object->metadata->name);
+    const struct kube_object *old = at == SIZE_MAX ? NULL : cluster->objects.items[at];
+    const char *refused = !old                                                                                              ? "NotFound"
+                          : object->metadata->resource_version && !same_text(object->metadata->resource_version, old->metadata->resource_version) ? "Conflict: changed"
+                                                                                                                            : NULL;
+    if (refused) {
+        kube_object_unref(object);
+        return refused;
+    }
+    struct kube_object *joined = status_only ? cluster_join(old, object) : cluster_join(object, old);
+    joined->metadata->generation = old->metadata->generation + !cluster_same_spec(joined, old);
+    kube_object_unref(object);
+    bool gone = is_deleting(joined) && joined->metadata->finalizers.count == 0 &&
+                (joined->kind != &kube_kind_pod || (joined->metadata->deletion_grace_period_seconds && *joined->metadata->deletion_grace_period_seconds == 0)) &&
+                (joined->kind != &kube_kind_namespace || joined->namespace_->spec.finalizers.count == 0);
+    if (gone)
+        kube_object_unref(joined);
+    cluster_commit(cluster, at, gone ? NULL : joined);
+    return NULL;
+}
+
+static inline const char *cluster_delete(struct cluster *cluster, const struct kube_kind *kind, const char *namespace, const char *name, const char *uid,
+                                         const char *propagation, int64_t grace_seconds) {
+    size_t at = cluster_index(cluster, kind, namespace, name);
+    if (at == SIZE_MAX)
+        return "NotFound";
+    const struct kube_object *old = cluster->objects.items[at];
+    if (uid && !same_text(uid, old->metadata->uid))
+        return "Conflict: another uid";
+    const char *finalizer = text_is(propagation, "Foreground") ? "foregroundDeletion" : text_is(propagation, "Orphan") ? "orphan" : NULL;
+    bool graceful = kind == &kube_kind_pod && old->pod->spec.node_name && grace_seconds != 0 && !pod_is_finished(old->pod);
+    bool held = old->metadata->finalizers.count > 0 || finalizer || (kind == &kube_kind_namespace && old->namespace_->spec.finalizers.count > 0);
+    if (!graceful && !held) {
+        cluster_commit(cluster, at, NULL);
+        return NULL;
+    }
+    if (is_deleting(old))
+        return NULL;
+    struct kube_object *marked = kube_object_copy(old);
+    marked->metadata->deletion_timestamp = (struct kube_time){.ns = cluster->now_ns, .set = true};
+    marked->metadata->deletion_grace_period_seconds = int64_new(marked->arena, graceful ? 30 : 0);
+    if (finalizer) {
+        const char **items = ARENA_ARRAY(marked->arena, const char *, marked->metadata->finalizers.count + 1);
+        for (size_t i = 0; i < marked->metadata->finalizers.count; i++)
+            items[i] = marked->metadata->finalizers.items[i];
+        items[marked->metadata->finalizers.count++] = finalizer;
+        marked->metadata->finalizers.items = items;
+    }
+    cluster_commit(cluster, at, marked);
+    return NULL;
+}
+
+static inline const char *cluster_apply(struct cluster *cluster, struct control_action *action) {
+    cluster->actions += !action->optional;
+    if (action->optional && !cluster->keep_events)
+        return NULL;
+    switch (action->verb) {
+    case CONTROL_CREATE:
+        return cluster_create(cluster, TAKE(action->object));
+    case CONTROL_UPDATE:
+    case CONTROL_BIND:
+        return cluster_update(cluster, TAKE(action->object), false);
+    case CONTROL_UPDATE_STATUS:
+        return cluster_update(cluster, TAKE(action->object), true);
+    case CONTROL_DELETE:
+        return cluster_delete(cluster, action->kind, action->namespace, action->name, action->uid, action->propagation, action->grace_seconds);
+    }
+    return "impossible";
+}
+
+/* ---- driving ---- */
+
+static inline void cluster_init(struct cluster *cluster, uint64_t seed) {
+    *cluster = (struct cluster){.random = seed * 2 + 1, .now_ns = CLUSTER_START_NS};
+    struct control_options options = {.view = {.userdata = cluster, .get = cluster_get, .list = cluster_list}, .seed = seed, .finished_pods_max = 5};
+    cluster->control = control_new(&options);
+    assert_non_null(cluster->control);
+}
+
+static inline void cluster_deinit(struct cluster *cluster) {
+    control_free(cluster->control);
+    for (size_t i = 0; i < cluster->runs_count; i++)
+        control_actions_deinit(&cluster->runs[i].actions);
+    for (size_t i = 0; i < cluster->changes.count; i++) {
+        kube_object_unref(cluster->changes.items[i].object);
+        kube_object_unref(cluster->changes.items[i].old);
+    }
+    for (size_t i = 0; i < cluster->objects.count; i++)
+        kube_object_unref(cluster->objects.items[i]);
+    VECTOR_DEINIT(&cluster->changes);
+    VECTOR_DEINIT(&cluster->objects);
+}
+
+static inline bool cluster_tell(struct cluster *cluster) {
+    if (cluster->changes.count == 0)
+        return false;
+    struct cluster_change change = cluster->changes.items[0];
+    VECTOR_REMOVE(&cluster->changes, 0);
+    assert_int_equal(control_on_change(cluster->control, change.object, change.old, cluster->now_ns), 0);
+    kube_object_unref(change.object);
+    kube_object_unref(change.old);
+    return true;
+}
+
+static inline bool cluster_start_run(struct cluster *cluster) {
+    struct control_key key;
+    if (cluster->runs_count == RUNS_IN_FLIGHT_MAX || !control_next(cluster->control, cluster->now_ns, &key))
+        return false;
+    struct cluster_run *run = &cluster->runs[cluster->runs_count];
+    *run = (struct cluster_run){.key = key};
+    run->error = control_reconcile(cluster->control, &run->key, cluster->now_ns, &run->actions);
+    assert_int_equal(run->error, 0);
+    /* Names are good until the next reconcile only. */
+    for (size_t i = 0; i < run->actions.count; i++) {
+        struct control_action *action = &run->actions.items[i];
+        action->namespace = action->namespace ? strdup(action->namespace) : NULL;
+        action->name = strdup(action->name);
+        action->uid = action->uid ? strdup(action->uid) : NULL;
+    }
+    cluster->runs_count++;
+    cluster->reconciles++;
+    return true;
+}
+
+static inline bool cluster_end_run(struct cluster *cluster) {
+    if (cluster->runs_count == 0)
+        return false;
+    size_t at = cluster_random(cluster, cluster->runs_count);
+    struct cluster_run run = cluster->runs[at];
+    cluster->runs[at] = cluster->runs[--cluster->runs_count];
+    const char *failure = NULL;
+    unsigned stopped = UINT32_MAX;
+    for (size_t i = 0; i < run.actions.count; i++) {
+        struct control_action *action = &run.actions.items[i];
+        const char *refused = action->group == stopped ? NULL : cluster_apply(cluster, action);
+        if (refused && !action->optional) {
+            failure = refused;
+            stopped = action->group;
+        }
+        free((void *)(uintptr_t)action->namespace);
+        free((void *)(uintptr_t)action->name);
+        free((void *)(uintptr_t)action->uid);
+    }
+    control_actions_deinit(&run.actions);
+    control_done(cluster->control, &run.key, failure, cluster->now_ns);
+    return true;
+}
+
+/* One step of the platform, chosen at random; false when there is nothing to do now. */
+static inline bool cluster_step(struct cluster *cluster) {
+    for (uint64_t i = 0, first = cluster_random(cluster, 3); i < 3; i++) {
+        uint64_t which = (first + i) % 3;
+        if (which == 0 ? cluster_tell(cluster) : which == 1 ? cluster_start_run(cluster) : cluster_end_run(cluster))
+            return true;
+    }
+    return false;
+}
+
+static inline void cluster_exhaust(struct cluster *cluster) {
+    for (size_t steps = 0; cluster_step(cluster); steps++)
+        assert_true(steps < 100000); /* a hot loop */
+}
+
+/* Until nothing more happens within a second: lost races are tried again. */
+static inline void cluster_settle(struct cluster *cluster) {
+    cluster_exhaust(cluster);
+    while (control_deadline(cluster->control) <= cluster->now_ns + NS_PER_S) {
+        cluster->now_ns = MAX(cluster->now_ns, control_deadline(cluster->control));
+        cluster_exhaust(cluster);
+    }
+}
+
+/* Lets time pass, through every deadline on the way. */
+static inline void cluster_wait(struct cluster *cluster, int64_t seconds) {
+    int64_t end_ns = cluster->now_ns + seconds * NS_PER_S;
+    cluster_settle(cluster);
+    while (control_deadline(cluster->control) <= end_ns) {
+        cluster->now_ns = MAX(cluster->now_ns, control_deadline(cluster->control));
+        cluster_exhaust(cluster);
+    }
+    cluster->now_ns = MAX(cluster->now_ns, end_ns);
+}
+
+/* ---- shorthands ---- */
+
+static inline struct kube_object *object_from(const struct kube_kind *kind, const char *quoted) {
+    char *json = strdup(quoted);
+    for (char *c = json; *c; c++)
+        if (*c == '\'')
+            *c = '"';
+    struct kube_object *object = NULL;
+    struct diag diag = DIAG_INIT;
+    if (kube_decode_json(kind, slice_of(json), KUBE_STRICT, &object, &diag) != 0)
+        fail_msg("%s: %s", diag.message, json);
+    free(json);
+    assert_int_equal(kube_default(object), 0);
+    return object;
+}
+
+static inline void cluster_add(struct cluster *cluster, const struct kube_kind *kind, const char *quoted) {
+    const char *refused = cluster_create(cluster, object_from(kind, quoted));
+    assert_null(refused);
+}
+
+static inline struct kube_object *cluster_edit(struct cluster *cluster, const struct kube_kind *kind, const char *namespace, const char *name) {
+    const struct kube_object *object = cluster_get(cluster, kind, namespace, name);
+    assert_non_null(object);
+    return kube_object_copy(object);
+}
+
+static inline void cluster_set_condition(struct kube_object *pod, const char *type, bool value, int64_t now_ns) {
+    struct kube_pod_condition_array *list = &pod->pod->status.conditions;
+    struct kube_pod_condition *items = ARENA_ARRAY(pod->arena, struct kube_pod_condition, list->count + 1);
+    size_t at = list->count;
+    for (size_t i = 0; i < list->count; i++) {
+        items[i] = list->items[i];
+        if (text_is(items[i].type, type))
+            at = i;
+    }
+    items[at] = (struct kube_pod_condition){
+        .type = type, .status = value ? "True" : "False", .last_transition_time = {.ns = now_ns - now_ns % NS_PER_S, .set = true}};
+    list->items = items;
+    list->count = MAX(list->count, at + 1);
+}
+
+/* The node's part: a pod gets a phase and an address. */
+static inline void cluster_set_pod(struct cluster *cluster, const struct kube_object *pod, const char *phase, bool ready) {
+    struct kube_object *copy = kube_object_copy(pod);
+    copy->pod->status.phase = phase;
+    copy->pod->status.pod_ip = arena_printf(copy->arena, "10.1.0.%u", (unsigned)(slice_hash(slice_of(pod->metadata->name)) % 250 + 1));
+    cluster_set_condition(copy, "Ready", ready, cluster->now_ns);
+    const char *refused = cluster_update(cluster, copy, true);
+    assert_null(refused);
+}
+
+static inline void cluster_add_node(struct cluster *cluster, const char *cpu, const char *pods) {
+    char text[512];
+    snprintf(text, sizeof text, "{'metadata':{'name':'n1'},'status':{'allocatable':{'cpu':'%s','memory':'8Gi','pods':'%s'}}}", cpu, pods);
+    cluster_add(cluster, &kube_kind_node, text);
+}
+
+/* Starts, readies and removes pods until the platform is content. */
+static inline void cluster_run_pods(struct cluster *cluster) {
+    bool busy = true;
+    for (size_t rounds = 0; busy; rounds++) {
+        assert_true(rounds < 10000);
+        cluster_settle(cluster);
+        busy = false;
+        for (size_t i = 0; i < cluster->objects.count && !busy; i++) {
+            const struct kube_object *pod = cluster->objects.items[i];
+            if (pod->kind != &kube_kind_pod || !pod->pod->spec.node_name || pod_is_finished(pod->pod))
+                continue;
+            busy = is_deleting(pod) || !kube_pod_is_ready(pod->pod);
+            if (is_deleting(pod))
+                cluster_delete(cluster, pod->kind, pod->metadata->namespace, pod->metadata->name, NULL, NULL, 0);
+            else if (busy)
+                cluster_set_pod(cluster, pod, "Running", true);
+        }
+    }
+}
+
+static inline size_t cluster_count(const struct cluster *cluster, const struct kube_kind *kind) {
+    size_t count = 0;
+    for (size_t i = 0; i < cluster->objects.count; i++)
+        count += cluster->objects.items[i]->kind == kind;
+    return count;
+}
+
+#endif
