@@ -103,8 +103,10 @@ static const char *closest_command(const char *typed) {
 
 static void print_wrapped(FILE *out, const char *text, int indent) {
     struct slice rest = slice_of(text);
-    while (rest.data)
-        fprintf(out, "%*s%.*s\n", indent, "", SLICE_ARG(slice_cut(&rest, '\n')));
+    while (rest.data) {
+        struct slice line = slice_cut(&rest, '\n');
+        fprintf(out, "%*s%.*s\n", indent, "", SLICE_ARG(line));
+    }
 }
 
 static void print_flags(FILE *out, const struct flag *flags) {

@@ -36,7 +36,7 @@ static void print_created(const struct tree *app) {
 }
 
 static void print_app(const struct tree *app) {
-    printf("Name:    %s\nURL:     %s\nRemote:  %s\n", text_of(app, "name"), text_of(app, "url"), text_of(app, "remote"));
+    printf("Name:         %s\nURL:          %s\nRepository:   %s\n", text_of(app, "name"), text_of(app, "url"), text_of(app, "repository"));
 }
 
 static void print_apps(const struct tree *answer) {
@@ -77,6 +77,18 @@ static int call_app(const struct invocation *invocation, const char *method, voi
 
 int run_app_show(const struct invocation *invocation) {
     return call_app(invocation, "GET", print_app);
+}
+
+static void print_remote(const struct tree *app) {
+    printf("%s\n", text_of(app, "remote"));
+}
+
+int run_app_token(const struct invocation *invocation) {
+    char path[128];
+    if (!check_name(invocation->arguments[0]))
+        return 1;
+    snprintf(path, sizeof path, "/tidemill/v1/apps/%s/token", invocation->arguments[0]);
+    return call_and_print(invocation, "POST", path, no_body, print_remote);
 }
 
 static void print_deleted(__attribute__((unused)) const struct tree *answer) {

@@ -15,6 +15,7 @@ int run_logs(const struct invocation *invocation);
 int run_app_create(const struct invocation *invocation);
 int run_app_list(const struct invocation *invocation);
 int run_app_show(const struct invocation *invocation);
+int run_app_token(const struct invocation *invocation);
 int run_app_delete(const struct invocation *invocation);
 int run_pipeline_list(const struct invocation *invocation);
 int run_pipeline_show(const struct invocation *invocation);

@@ -51,7 +51,8 @@ static bool is_program(const char *name) {
     struct slice rest = slice_of(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
     while (rest.data) {
         char candidate[PATH_MAX];
-        snprintf(candidate, sizeof candidate, "%.*s/%s", SLICE_ARG(slice_cut(&rest, ':')), name);
+        struct slice folder = slice_cut(&rest, ':');
+        snprintf(candidate, sizeof candidate, "%.*s/%s", SLICE_ARG(folder), name);
         if (access(candidate, X_OK) == 0)
             return true;
     }
