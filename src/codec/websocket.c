@@ -29,8 +29,8 @@ static bool is_control(uint8_t opcode) {
 
 /* The shortest and strict form of UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
 static bool is_utf8(struct slice text) {
-    const uint8_t *at = (const uint8_t *)text.data, *end = at + text.len;
-    while (at < end) {
+    const uint8_t *at = (const uint8_t *)text.data;
+    for (const uint8_t *end = text.len ? at + text.len : at; at < end;) {
         uint8_t lead = *at++;
         if (lead < 0x80)
             continue;
