@@ -119,7 +119,7 @@ static void print_pipelines(const struct tree *answer) {
         char id[24], age[TIMESTAMP_BYTES], commit[12];
         snprintf(id, sizeof id, "%" PRId64, tree_int_or(tree_find(item, "id"), 0));
         snprintf(commit, sizeof commit, "%.8s", text_of(item, "sha"));
-        age_of(item, "created_at", age);
+        age_of(item, "created", age);
         terminal_table_row(&table, (const char *const[]){id, text_of(item, "app"), text_of(item, "status"), text_of(item, "ref"), commit, age});
     }
     terminal_table_print(&table);
@@ -137,7 +137,7 @@ int run_pipeline_list(const struct invocation *invocation) {
 
 static void print_pipeline(const struct tree *pipeline) {
     char age[TIMESTAMP_BYTES];
-    age_of(pipeline, "created_at", age);
+    age_of(pipeline, "created", age);
     printf("Pipeline %" PRId64 " of %s: %s (%s, %.8s, %s ago)\n", tree_int_or(tree_find(pipeline, "id"), 0), text_of(pipeline, "app"), text_of(pipeline, "status"),
            text_of(pipeline, "ref"), text_of(pipeline, "sha"), age);
     const struct tree *jobs = tree_find(pipeline, "jobs");
