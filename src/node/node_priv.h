@@ -18,6 +18,7 @@
 struct events;
 struct node {
     const struct node_options *options;
+    int socket_fd;
     struct loop *loop;
     struct client *client;
     struct informer *pods_informer, *services_informer, *slices_informer;

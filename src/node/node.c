@@ -1,0 +1,469 @@
+/* The role: sets the machine up, takes over what an earlier node left, and then only reacts.
+ *
+ * Order at start, and why
+ *  1. checks (root, overlayfs, cgroups, one node per state): a clear error before anything is touched
+ *  2. <run>/node becomes a shared mount point; then, on hybrid hosts, a mount namespace of our own hides cgroup2 (mounts.c)
+ *  3. bridge, table
+ *  4. pods from disk are taken over: their containers are watched again before anything else happens
+ *  5. what belongs to no pod (bundles, namespaces, cgroups, mounts of pods that are gone) is removed
+ *  6. the API: pods, services, endpoint slices; the first complete list tells which pods are orphans
+ *
+ * At the end (SIGTERM) nothing of the pods is touched: conmon and the kernel keep them. */
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "http/http.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define SHUTDOWN_TURNS_MAX 300
+
+/* --- checks and folders --- */
+
+static int check_machine(struct node *node, struct diag *diag) {
+    if (geteuid() != 0) {
+        diag_hint(diag, 0, "run as root: containers need namespaces, mounts and control groups");
+        return diag_set(diag, -EPERM, "the node must run as root");
+    }
+    if (!mounts_kernel_has("overlay")) {
+        diag_hint(diag, 0, "modprobe overlay, or use a kernel with CONFIG_OVERLAY_FS");
+        return diag_set(diag, -ENOTSUP, "this kernel has no overlayfs, which containers' file systems need");
+    }
+    return cgroups_detect("/sys/fs/cgroup", &node->cgroups, diag);
+}
+
+static int make_folder(const char *path, struct diag *diag) {
+    int r = sys_mkdirs(path, 0711);
+    return r < 0 ? diag_set(diag, r, "cannot create %s: %s", path, strerror(-r)) : 0;
+}
+
+static int set_paths(struct node *node, struct diag *diag) {
+    const struct node_options *options = node->options;
+    snprintf(node->run_dir, PATH_MAX, "%s/node", options->run_dir);
+    snprintf(node->state_dir, PATH_MAX, "%s/node", options->state_dir);
+    snprintf(node->store_dir, PATH_MAX, "%s/registry", options->state_dir);
+    snprintf(node->layers_dir, PATH_MAX, "%s/layers", node->state_dir);
+    snprintf(node->cgroup_root, sizeof node->cgroup_root, "/tidemill-%s", options->instance);
+    int r = make_folder(node->run_dir, diag);
+    if (r == 0)
+        r = make_folder(node->state_dir, diag);
+    return r == 0 ? make_folder(node->layers_dir, diag) : r;
+}
+
+static int take_lock(const struct node *node, struct diag *diag) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/lock", node->state_dir);
+    int fd = sys_lock_file(path);
+    if (fd == -EBUSY)
+        return diag_set(diag, fd, "another node already runs on %s", node->state_dir);
+    return fd < 0 ? diag_set(diag, fd, "cannot lock %s: %s", path, strerror(-fd)) : fd;
+}
+
+static int set_mounts(struct node *node, struct diag *diag) {
+    int r = mounts_share(node->run_dir);
+    if (r < 0)
+        return diag_set(diag, r, "cannot make %s a mount point: %s", node->run_dir, strerror(-r));
+    r = node->cgroups.is_hybrid ? mounts_hide_unified_cgroup() : 0;
+    return r < 0 ? diag_set(diag, r, "cannot hide /sys/fs/cgroup/unified: %s", strerror(-r)) : 0;
+}
+
+static void set_own_hosts(struct node *node) {
+    size_t count = 0;
+    snprintf(node->own_hosts_text[0], sizeof node->own_hosts_text[0], "%s:5000", podnet_gateway(node->podnet));
+    snprintf(node->own_hosts_text[1], sizeof node->own_hosts_text[1], "127.0.0.1:5000");
+    snprintf(node->own_hosts_text[2], sizeof node->own_hosts_text[2], "localhost:5000");
+    for (; count < ARRAY_LEN(node->own_hosts_text); count++)
+        node->own_hosts[count] = node->own_hosts_text[count];
+    for (size_t i = 0; node->options->registry_hosts && node->options->registry_hosts[i] && count + 1 < ARRAY_LEN(node->own_hosts); i++)
+        node->own_hosts[count++] = node->options->registry_hosts[i];
+}
+
+/* --- engines --- */
+
+static int start_network(struct node *node, struct diag *diag) {
+    char state[PATH_MAX], namespaces[PATH_MAX];
+    snprintf(state, sizeof state, "%s/podnet", node->state_dir);
+    snprintf(namespaces, sizeof namespaces, "%s/ns", node->run_dir);
+    const struct podnet_options options = {.instance = node->options->instance, .cidr = node->options->pod_cidr, .service_cidr = node->options->service_cidr, .state_dir = state,
+                                           .namespace_dir = namespaces};
+    return podnet_new(&options, &node->podnet, diag);
+}
+
+static int start_containers(struct node *node, struct diag *diag) {
+    char conmon[64];
+    snprintf(conmon, sizeof conmon, "%s/conmon", node->cgroup_root);
+    const struct containers_options options = {.dir = node->run_dir, .cgroups = &node->cgroups, .conmon_cgroup = conmon};
+    return containers_new(node->loop, &options, &node->containers, diag);
+}
+
+static int open_socket(struct node *node, struct diag *diag) {
+    char text[PATH_MAX + 16];
+    struct sys_address address;
+    node->socket_fd = node->options->socket_fd;
+    if (node->socket_fd >= 0)
+        return 0;
+    snprintf(text, sizeof text, "unix:%s/node.sock", node->options->run_dir);
+    int r = sys_address_parse(text, &address);
+    if (r == 0)
+        r = node->socket_fd = sys_listen(&address, 128, 0600);
+    return r < 0 ? diag_set(diag, r, "cannot listen on %s: %s", text + 5, strerror(-r)) : 0;
+}
+
+/* --- what belongs to nobody --- */
+
+static bool is_known_container(const struct node *node, const char *id) {
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
+        const struct pod *pod = value;
+        for (size_t i = 0; i < pod->units_count; i++)
+            if (pod->units[i].container && strcmp(pod->units[i].id, id) == 0)
+                return true;
+    }
+    return false;
+}
+
+static void on_stray_deleted(void *userdata, int error, const char *message) {
+    (void)userdata;
+    if (error)
+        log_warning("cannot remove a stray container: %s", message);
+}
+
+static void on_bundle(void *userdata, const char *id) {
+    struct node *node = userdata;
+    if (!is_known_container(node, id) && container_delete_id(node->containers, id, on_stray_deleted, NULL) == 0)
+        log_info("removing container %s, which no pod knows", id);
+}
+
+static void on_network_pod(void *userdata, const char *uid) {
+    struct node *node = userdata;
+    if (!map_find(node->pods, slice_of(uid)))
+        podnet_remove(node->podnet, uid);
+}
+
+static void on_cgroup(void *userdata, const char *name) {
+    struct node *node = userdata;
+    char path[300];
+    if (strncmp(name, "pod", 3) != 0 || map_find(node->pods, slice_of(name + 3)))
+        return;
+    snprintf(path, sizeof path, "%s/%s", node->cgroup_root, name);
+    cgroup_kill(&node->cgroups, path);
+    cgroup_remove(&node->cgroups, path); /* busy until its processes are gone: then the next start removes it */
+}
+
+static void on_mount(void *userdata, const char *target) {
+    struct node *node = userdata;
+    char lead[PATH_MAX];
+    int len = snprintf(lead, sizeof lead, "%s/volumes/", node->run_dir);
+    const char *at = strstr(target, "/node/volumes/"); /* target is a real path, ours may hold links */
+    if (len < 0 || !at)
+        return;
+    at += strlen("/node/volumes/");
+    if (!map_find(node->pods, slice_make(at, strcspn(at, "/"))))
+        mounts_remove(target);
+}
+
+static void remove_strays(struct node *node) {
+    containers_list(node->containers, on_bundle, node);
+    podnet_list(node->podnet, on_network_pod, node);
+    cgroup_children(&node->cgroups, node->cgroup_root, on_cgroup, node);
+    mounts_beneath(node->run_dir, on_mount, node);
+    image_clean_temporary(node->layers_dir);
+}
+
+/* --- the API --- */
+
+static void on_pod(void *userdata, enum informer_event event, struct kube_object *object, struct kube_object *old) {
+    struct node *node = userdata;
+    const char *uid = object->metadata->uid ? object->metadata->uid : "";
+    struct pod *pod = map_find(node->pods, slice_of(uid));
+    if (old && old->metadata->uid && strcmp(old->metadata->uid, uid) != 0) { /* deleted and made again while nobody looked */
+        struct pod *before = map_find(node->pods, slice_of(old->metadata->uid));
+        if (before)
+            pod_orphaned(before);
+    }
+    if (event == INFORMER_DELETED) {
+        if (pod)
+            pod_orphaned(pod);
+        return;
+    }
+    if (pod) {
+        pod_update(pod, object);
+        return;
+    }
+    int r = pod_add(node, object, false);
+    if (r < 0)
+        log_error("cannot take on pod %s/%s: %s", object->metadata->namespace, object->metadata->name, strerror(-r));
+}
+
+static void on_pods_synced(void *userdata) {
+    struct node *node = userdata;
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
+        struct pod *pod = value;
+        if (!pod->object)
+            pod_orphaned(pod);
+    }
+    log_info("%zu pods", map_count(node->pods));
+}
+
+static void on_service(void *userdata, enum informer_event event, struct kube_object *object, struct kube_object *old) {
+    (void)event;
+    (void)object;
+    (void)old;
+    services_changed(userdata);
+}
+static void on_services_synced(void *userdata) {
+    services_changed(userdata);
+}
+static void on_services_defer(void *userdata) {
+    services_apply(userdata);
+}
+static void on_register_retry(void *userdata) {
+    register_node(userdata);
+}
+
+static int start_informers(struct node *node) {
+    char selector[300];
+    snprintf(selector, sizeof selector, "spec.nodeName=%s", node->options->node_name);
+    const struct informer_options pods = {.field_selector = selector, .on_event = on_pod, .on_synced = on_pods_synced, .userdata = node};
+    const struct informer_options services = {.on_event = on_service, .on_synced = on_services_synced, .userdata = node};
+    int r = informer_new(node->client, &kube_kind_service, &services, &node->services_informer);
+    if (r == 0)
+        r = informer_new(node->client, &kube_kind_endpoint_slice, &services, &node->slices_informer);
+    return r == 0 ? informer_new(node->client, &kube_kind_pod, &pods, &node->pods_informer) : r;
+}
+
+static int start_client(struct node *node, struct diag *diag) {
+    const struct client_options options = {.endpoint = node->options->api_endpoint};
+    return client_new(node->loop, &options, &node->client, diag);
+}
+
+/* --- life --- */
+
+static void on_signal(void *userdata, int signal) {
+    struct node *node = userdata;
+    log_info("signal %d: stopping; pods keep running", signal);
+    loop_stop(node->loop);
+}
+
+static bool has_deletions(const struct node *node) {
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(node->pods, &at, &key, &value);)
+        if (((struct pod *)value)->deletions)
+            return true;
+    return false;
+}
+
+static void free_pods(struct node *node) {
+    struct slice key;
+    void *value;
+    for (;;) {
+        size_t at = 0;
+        if (!map_next(node->pods, &at, &key, &value))
+            break;
+        pod_free(value);
+    }
+}
+
+static void free_programs(struct node *node) {
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(node->seccomp, &at, &key, &value);)
+        free(value);
+    map_free(node->seccomp);
+}
+
+static void stop_node(struct node *node) {
+    if (!node->loop)
+        return;
+    informer_free(node->pods_informer);
+    informer_free(node->services_informer);
+    informer_free(node->slices_informer);
+    node->services_informer = NULL;
+    for (int i = 0; i < SHUTDOWN_TURNS_MAX && node->loop && node->pods && has_deletions(node); i++)
+        loop_turn(node->loop, 10);
+    if (node->pods && has_deletions(node))
+        return; /* the process ends anyway; the next one finds the bundles */
+    sessions_free(node);
+    server_stop(node);
+    if (node->pods)
+        free_pods(node);
+    map_free(node->pods);
+    if (node->seccomp)
+        free_programs(node);
+    client_free(node->client);
+    events_free(node->events);
+    containers_free(node->containers);
+    podnet_free(node->podnet);
+    loop_defer_cancel(&node->services_defer);
+    loop_timer_cancel(&node->register_retry);
+    buffer_deinit(&node->node_json);
+    loop_free(node->loop);
+}
+
+static int start_node(struct node *node, struct diag *diag) {
+    int r = start_containers(node, diag);
+    if (r == 0)
+        r = start_network(node, diag);
+    if (r == 0)
+        r = start_client(node, diag);
+    if (r == 0)
+        r = open_socket(node, diag);
+    if (r < 0)
+        return r;
+    register_host_address(node);
+    set_own_hosts(node);
+    r = events_new(node, &node->events);
+    if (r == 0)
+        r = record_load_all(node);
+    if (r < 0)
+        return diag_set(diag, r, "cannot read what runs from %s: %s", node->state_dir, strerror(-r));
+    remove_strays(node);
+    r = server_start(node, diag);
+    if (r == 0)
+        r = start_informers(node);
+    if (r == 0)
+        register_node(node);
+    return r;
+}
+
+static int prepare(struct node *node, struct diag *diag) {
+    int r = check_machine(node, diag);
+    if (r == 0)
+        r = set_paths(node, diag);
+    return r;
+}
+
+/* After the mount namespace was entered: the loop may start threads. */
+static int init(struct node *node) {
+    int r = loop_new(&node->loop);
+    if (r < 0)
+        return r;
+    loop_defer_init(&node->services_defer, node->loop, on_services_defer, node);
+    loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
+    node->pods = map_new();
+    node->seccomp = map_new();
+    return node->pods && node->seccomp ? 0 : -ENOMEM;
+}
+
+static int run(struct node *node, struct diag *diag) {
+    static const int signals[] = {SIGTERM, SIGINT, 0};
+    struct loop_signal *signal_source = NULL;
+    int r = loop_signal_new(node->loop, signals, on_signal, node, &signal_source);
+    if (r == 0)
+        r = start_node(node, diag);
+    if (r == 0) {
+        log_info("the node %s runs, pods on %s", node->options->node_name, node->options->pod_cidr);
+        r = loop_run(node->loop);
+    }
+    loop_signal_free(signal_source);
+    return r;
+}
+
+static struct node *node_new(const struct node_options *options) {
+    struct node *node = calloc(1, sizeof *node);
+    if (!node)
+        return NULL;
+    node->options = options;
+    node->socket_fd = -1;
+    node->node_json = BUFFER_INIT(256 * KIB);
+    list_init(&node->sessions);
+    return node;
+}
+
+int node_run(const struct node_options *options, struct diag *diag) {
+    CLEANUP(freep) struct node *node = node_new(options);
+    if (!node)
+        return -ENOMEM;
+    int r = prepare(node, diag);
+    if (r < 0)
+        return r;
+    CLEANUP(fd_closep) int lock = take_lock(node, diag);
+    r = lock < 0 ? lock : set_mounts(node, diag);
+    if (r < 0)
+        return r;
+    r = init(node);
+    if (r == 0)
+        r = run(node, diag);
+    if (r < 0 && !diag->message[0])
+        diag_set(diag, r, "%s", strerror(-r));
+    stop_node(node);
+    return r;
+}
+
+/* --- taking the instance down --- */
+
+struct purge {
+    struct node *node;
+    unsigned pending;
+};
+
+static void on_purged(void *userdata, int error, const char *message) {
+    struct purge *purge = userdata;
+    purge->pending--;
+    if (error)
+        log_warning("cannot remove a container: %s", message);
+}
+
+static void on_purge_bundle(void *userdata, const char *id) {
+    struct purge *purge = userdata;
+    if (container_delete_id(purge->node->containers, id, on_purged, purge) == 0)
+        purge->pending++;
+}
+
+static void on_purge_pod(void *userdata, const char *uid) {
+    podnet_remove(((struct node *)userdata)->podnet, uid);
+}
+
+static void remove_pods_from_disk(const struct node *node) {
+    static const char *const names[] = {"pods", "podnet"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", node->state_dir, names[i]);
+        sys_remove_tree(AT_FDCWD, path);
+    }
+}
+
+static int purge(struct node *node, struct diag *diag) {
+    struct purge purge = {.node = node};
+    int r = start_containers(node, diag);
+    if (r == 0)
+        r = start_network(node, diag);
+    if (r < 0)
+        return r;
+    containers_list(node->containers, on_purge_bundle, &purge);
+    while (purge.pending)
+        if ((r = loop_turn(node->loop, -1)) < 0)
+            return r;
+    cgroup_kill(&node->cgroups, node->cgroup_root);
+    podnet_list(node->podnet, on_purge_pod, node);
+    podnet_remove_all(node->podnet);
+    mounts_unshare(node->run_dir);
+    sys_remove_tree(AT_FDCWD, node->run_dir);
+    remove_pods_from_disk(node);
+    for (int i = 0; i < SHUTDOWN_TURNS_MAX && cgroup_remove(&node->cgroups, node->cgroup_root) < 0; i++)
+        loop_turn(node->loop, 10); /* killed processes take a moment to leave their group */
+    return 0;
+}
+
+int node_purge(const struct node_options *options, struct diag *diag) {
+    CLEANUP(freep) struct node *node = node_new(options);
+    if (!node)
+        return -ENOMEM;
+    int r = prepare(node, diag);
+    if (r < 0)
+        return r;
+    CLEANUP(fd_closep) int lock = take_lock(node, diag);
+    r = lock < 0 ? lock : set_mounts(node, diag);
+    if (r == 0)
+        r = init(node);
+    if (r == 0)
+        r = purge(node, diag);
+    if (r < 0 && !diag->message[0])
+        diag_set(diag, r, "%s", strerror(-r));
+    stop_node(node);
+    return r;
+}

@@ -1,0 +1,478 @@
+/* A pod from the moment it is bound to this node to the moment nothing is left of it.
+ *
+ *   PREPARING ─► ACTIVE ─► ENDED ─► (deleted) ─► STOPPING ─► CLEANING ─► freed
+ *        └───────────┴────────(deleted)────────────┘
+ *
+ * Everything that happens (the object changed, a container ended, a timer, an answer) schedules one pod_sync at the end of the loop's turn; it looks at what is and does the next step.
+ *
+ * Invariants
+ *  1. pod_sync is idempotent: run at any time, any number of times, it converges.
+ *  2. Nothing of a pod is removed from disk before all its containers are gone; the API object is deleted after that; a crash in between repeats the rest.
+ *  3. A pod that the API does not know any more is stopped and removed, but only after the first complete list: while core is down pods keep running and being restarted. */
+#include "codec/codec.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define ORPHAN_GRACE_S 2
+#define RETRY_FIRST_MS 500
+#define RETRY_MAX_MS 30000
+
+static void sync_pod(void *userdata);
+static void on_retry(void *userdata);
+static void on_deadline(void *userdata);
+
+/* --- looking --- */
+
+bool pod_is_deleted(const struct pod *pod) {
+    return pod->orphan || (pod->object && pod->object->metadata->deletion_timestamp.set);
+}
+
+const char *pod_restart_policy(const struct pod *pod) {
+    const char *policy = pod->spec_object->pod->spec.restart_policy;
+    return policy ? policy : "Always";
+}
+
+struct unit *pod_unit(const struct pod *pod, const char *name) {
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (strcmp(pod->units[i].spec->name, name) == 0)
+            return &pod->units[i];
+    return NULL;
+}
+
+struct pod *pod_find(const struct node *node, const char *namespace, const char *name) {
+    struct slice key;
+    void *value;
+    struct pod *found = NULL;
+    for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
+        struct pod *pod = value;
+        if (strcmp(pod->name, name) == 0 && strcmp(pod->namespace, namespace) == 0 && (!found || found->stage >= POD_STOPPING))
+            found = pod;
+    }
+    return found;
+}
+
+static bool any_busy(const struct pod *pod) {
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (unit_is_busy(&pod->units[i]) || pod->units[i].stage == UNIT_PULLING)
+            return true;
+    return false;
+}
+
+static int64_t grace_of(const struct pod *pod) {
+    const struct kube_object_meta *meta = pod->object ? pod->object->metadata : pod->spec_object->metadata;
+    const int64_t *spec = pod->spec_object->pod->spec.termination_grace_period_seconds;
+    int64_t grace_s = spec ? *spec : POD_GRACE_DEFAULT_S;
+    if (meta->deletion_timestamp.set && meta->deletion_grace_period_seconds)
+        grace_s = *meta->deletion_grace_period_seconds;
+    return pod->orphan ? MIN(grace_s, ORPHAN_GRACE_S) : MAX(grace_s, 0);
+}
+
+/* --- the struct --- */
+
+void pod_sync_later(struct pod *pod) {
+    loop_defer_schedule(&pod->sync);
+}
+
+static int make_units(struct pod *pod) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    size_t count = spec->init_containers.count + spec->containers.count;
+    pod->units = calloc(count ? count : 1, sizeof *pod->units);
+    if (!pod->units)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        bool is_init = i < spec->init_containers.count;
+        unit_init(&pod->units[i], pod, is_init ? &spec->init_containers.items[i] : &spec->containers.items[i - spec->init_containers.count], is_init);
+        pod->units_count = i + 1;
+    }
+    return 0;
+}
+
+void pod_free(struct pod *pod) {
+    if (!pod)
+        return;
+    ASSERT(pod->deletions == 0);
+    map_remove(pod->node->pods, slice_of(pod->uid));
+    status_free(pod);
+    references_free(pod);
+    for (size_t i = 0; i < pod->units_count; i++)
+        unit_deinit(&pod->units[i]);
+    free(pod->units);
+    loop_defer_cancel(&pod->sync);
+    loop_timer_cancel(&pod->retry);
+    loop_timer_cancel(&pod->deadline);
+    kube_object_unref(pod->spec_object);
+    kube_object_unref(pod->object);
+    free(pod);
+}
+
+static void on_status_retry(void *userdata) {
+    status_update(userdata);
+}
+
+static struct pod *pod_new(struct node *node, struct kube_object *object) {
+    struct pod *pod = calloc(1, sizeof *pod);
+    if (!pod)
+        return NULL;
+    pod->node = node;
+    pod->spec_object = kube_object_ref(object);
+    pod->uid = object->metadata->uid;
+    pod->namespace = object->metadata->namespace;
+    pod->name = object->metadata->name;
+    pod->phase = "Pending";
+    pod->status_json = pod->status_sending = BUFFER_INIT(MIB);
+    snprintf(pod->dir, sizeof pod->dir, "%s/pods/%s", node->state_dir, pod->uid);
+    loop_defer_init(&pod->sync, node->loop, sync_pod, pod);
+    loop_timer_init(&pod->retry, node->loop, on_retry, pod);
+    loop_timer_init(&pod->deadline, node->loop, on_deadline, pod);
+    loop_timer_init(&pod->status_retry, node->loop, on_status_retry, pod);
+    return pod;
+}
+
+static void retry(struct pod *pod) {
+    pod->retry_ms = pod->retry_ms ? MIN(pod->retry_ms * 2, RETRY_MAX_MS) : RETRY_FIRST_MS;
+    loop_timer_set(&pod->retry, pod->retry_ms);
+}
+static void on_retry(void *userdata) {
+    pod_sync_later(userdata);
+}
+
+static void set_deadline(struct pod *pod) {
+    const int64_t *seconds = pod->spec_object->pod->spec.active_deadline_seconds;
+    if (seconds && pod->start_time_ns)
+        loop_timer_set(&pod->deadline, MAX(0, pod->start_time_ns / 1000000 + *seconds * 1000 - loop_wall_ns(pod->node->loop) / 1000000));
+}
+
+static bool has_ended_before(const struct kube_object *object) {
+    const char *phase = object->pod->status.phase;
+    return phase && (strcmp(phase, "Succeeded") == 0 || strcmp(phase, "Failed") == 0);
+}
+
+/* --- preparing --- */
+
+static bool prepare_network(struct pod *pod) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    struct diag diag = DIAG_INIT;
+    if (pod->network_ready)
+        return true;
+    char hostname[65];
+    snprintf(hostname, sizeof hostname, "%s", spec->hostname ? spec->hostname : pod->name);
+    hostname[63] = 0;
+    if (podnet_add(pod->node->podnet, pod->uid, hostname, spec->host_network, &pod->net, &diag) < 0) {
+        event_pod(pod, NULL, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: %s", diag.message);
+        return false;
+    }
+    pod->network_ready = true;
+    return true;
+}
+
+static bool prepare_cgroup(struct pod *pod) {
+    char path[128];
+    struct cgroup_limits limits;
+    spec_pod_limits(pod, &limits);
+    snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
+    int r = cgroup_create(&pod->node->cgroups, path, &limits);
+    if (r < 0)
+        event_pod(pod, NULL, "Warning", "FailedCreatePodContainer", "unable to ensure pod container exists: failed to create cgroup %s: %s", path, strerror(-r));
+    return r == 0;
+}
+
+static bool prepare_volumes(struct pod *pod) {
+    struct diag diag = DIAG_INIT;
+    if (pod->volumes_ready)
+        return true;
+    if (volumes_prepare(pod, &diag) < 0) {
+        event_pod(pod, NULL, "Warning", "FailedMount", "%s", diag.message);
+        return false;
+    }
+    pod->volumes_ready = true;
+    return true;
+}
+
+static void prepare(struct pod *pod) {
+    if (loop_timer_is_set(&pod->retry))
+        return;
+    if (!prepare_network(pod) || !prepare_cgroup(pod))
+        return retry(pod);
+    if (!references_ready(pod))
+        return;
+    if (!prepare_volumes(pod))
+        return retry(pod);
+    pod->retry_ms = 0;
+    pod->waiting_reason[0] = 0;
+    pod->stage = POD_ACTIVE;
+}
+
+/* --- taking on --- */
+
+static int take_over(struct pod *pod) {
+    int r = record_load(pod);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (r == -ENOENT)
+        pod->start_time_ns = loop_wall_ns(pod->node->loop);
+    prepare_network(pod); /* the same address, unless the machine was restarted */
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB + 1);
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/status.json", pod->dir);
+    if (sys_read_file(AT_FDCWD, path, MIB, &text) == 0)
+        buffer_append_slice(&pod->status_json, buffer_slice(&text));
+    for (size_t i = 0; i < pod->units_count; i++)
+        unit_adopt(&pod->units[i]);
+    record_save(pod);
+    return 0;
+}
+
+static int take_on(struct pod *pod) {
+    const struct kube_pod_status *status = &pod->spec_object->pod->status;
+    pod->start_time_ns = status->start_time.set ? status->start_time.ns : loop_wall_ns(pod->node->loop);
+    if (has_ended_before(pod->spec_object)) {
+        pod->stage = POD_ENDED;
+        pod->phase = status->phase;
+        return 0;
+    }
+    if (pod_is_deleted(pod))
+        return 0; /* nothing of it was ever here */
+    int r = record_save_spec(pod);
+    if (r == 0)
+        record_save(pod);
+    return r;
+}
+
+int pod_add(struct node *node, struct kube_object *object, bool adopted) {
+    struct pod *pod = pod_new(node, object);
+    if (!pod)
+        return -ENOMEM;
+    int r = map_put(node->pods, slice_of(pod->uid), pod, NULL);
+    if (!adopted)
+        pod->object = kube_object_ref(object);
+    if (r == 0)
+        r = make_units(pod);
+    if (r == 0)
+        r = references_collect(pod);
+    if (r == 0)
+        r = adopted ? take_over(pod) : take_on(pod);
+    if (r < 0) {
+        pod_free(pod);
+        return r;
+    }
+    pod->grace_s = grace_of(pod);
+    status_take_conditions(pod);
+    set_deadline(pod);
+    pod_sync_later(pod);
+    return 0;
+}
+
+void pod_update(struct pod *pod, struct kube_object *object) {
+    bool first = !pod->object;
+    kube_object_ref(object);
+    kube_object_unref(pod->object);
+    pod->object = object;
+    pod->grace_s = grace_of(pod);
+    if (first)
+        status_take_conditions(pod);
+    pod_sync_later(pod);
+}
+
+void pod_orphaned(struct pod *pod) {
+    pod->orphan = true;
+    pod->delete_done = true;
+    pod->grace_s = grace_of(pod);
+    pod_sync_later(pod);
+}
+
+/* --- running --- */
+
+static bool wants_restart(const struct unit *unit) {
+    const char *policy = pod_restart_policy(unit->pod);
+    if (unit->is_sidecar || strcmp(policy, "Always") == 0)
+        return true;
+    return strcmp(policy, "OnFailure") == 0 && unit_failed(unit);
+}
+
+/* True when this init container lets the next ones begin. */
+static bool run_init(struct unit *unit) {
+    if (unit->stage == UNIT_EXITED && !unit->is_sidecar) {
+        if (!unit_failed(unit))
+            return true;
+        if (strcmp(pod_restart_policy(unit->pod), "Never") == 0)
+            return false; /* the pod has failed: see finish_when_ended */
+        unit_restart(unit);
+    } else if (unit->stage == UNIT_EXITED)
+        unit_restart(unit);
+    unit_start(unit);
+    return unit->is_sidecar && unit->started;
+}
+
+static void run_unit(struct unit *unit) {
+    if (unit->stage == UNIT_EXITED) {
+        if (!wants_restart(unit))
+            return;
+        unit_restart(unit);
+    }
+    if (unit->stage == UNIT_WAITING && strcmp(unit->waiting_reason, "PodInitializing") == 0)
+        snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "ContainerCreating");
+    unit_start(unit);
+}
+
+static void run_units(struct pod *pod) {
+    size_t i = 0;
+    for (; i < pod->units_count && pod->units[i].is_init; i++)
+        if (!run_init(&pod->units[i]))
+            return;
+    for (; i < pod->units_count; i++)
+        run_unit(&pod->units[i]);
+}
+
+/* Succeeded, Failed, or NULL while something may still run. */
+static const char *final_phase(const struct pod *pod) {
+    bool failed = false;
+    if (pod->failed_reason[0])
+        return "Failed";
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct unit *unit = &pod->units[i];
+        if (unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && unit_failed(unit) && strcmp(pod_restart_policy(pod), "Never") == 0)
+            return "Failed";
+        if (unit->is_init)
+            continue;
+        if (unit->stage != UNIT_EXITED || wants_restart(unit))
+            return NULL;
+        failed = failed || unit_failed(unit);
+    }
+    return failed ? "Failed" : "Succeeded";
+}
+
+static void stop_units(struct pod *pod, int64_t grace_s);
+
+static void release(struct pod *pod) {
+    char path[128];
+    podnet_remove(pod->node->podnet, pod->uid);
+    volumes_remove(pod);
+    snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
+    cgroup_remove(&pod->node->cgroups, path);
+}
+
+static void finish_when_ended(struct pod *pod) {
+    const char *phase = final_phase(pod);
+    if (!phase)
+        return;
+    stop_units(pod, pod->grace_s); /* what is left: sidecars, or all at a deadline */
+    if (any_busy(pod) || pod->deletions)
+        return;
+    pod->phase = phase;
+    pod->stage = POD_ENDED;
+    loop_timer_cancel(&pod->deadline);
+    release(pod);
+}
+
+static void on_deadline(void *userdata) {
+    struct pod *pod = userdata;
+    if (pod->stage > POD_ACTIVE)
+        return;
+    snprintf(pod->failed_reason, sizeof pod->failed_reason, "DeadlineExceeded");
+    snprintf(pod->failed_message, sizeof pod->failed_message, "Pod was active on the node longer than the specified deadline");
+    event_pod(pod, NULL, "Normal", "DeadlineExceeded", "%s", pod->failed_message);
+    pod_sync_later(pod);
+}
+
+/* --- stopping --- */
+
+/* Sidecars go last, as they serve the others. */
+static void stop_units(struct pod *pod, int64_t grace_s) {
+    bool mains_run = false;
+    char why[300];
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < pod->units_count; i++) {
+            struct unit *unit = &pod->units[i];
+            if (unit->is_sidecar != (pass == 1) || (pass == 1 && mains_run))
+                continue;
+            snprintf(why, sizeof why, "Stopping container %s", unit->spec->name);
+            unit_stop(unit, grace_s, why);
+            mains_run = mains_run || (pass == 0 && unit_is_busy(unit));
+        }
+    }
+}
+
+struct delete_request {
+    struct node *node;
+    char uid[64];
+};
+
+static void on_deleted(void *userdata, const struct http_answer *answer) {
+    struct delete_request *request = userdata;
+    struct pod *pod = map_find(request->node->pods, slice_of(request->uid));
+    struct diag diag = DIAG_INIT;
+    free(request);
+    if (!pod)
+        return;
+    int r = client_check(answer, &diag);
+    pod->delete_in_flight = false;
+    pod->delete_done = r == 0 || r == -ENOENT || r == -EAGAIN; /* a conflict: another pod has the name now */
+    if (!pod->delete_done)
+        retry(pod);
+    pod_sync_later(pod);
+}
+
+static void send_delete(struct pod *pod) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
+    struct delete_request *request = calloc(1, sizeof *request);
+    char body[256];
+    const char *path = arena ? client_path(arena, &kube_kind_pod, pod->namespace, pod->name, NULL) : NULL;
+    if (!request || !path)
+        return free(request), retry(pod);
+    request->node = pod->node;
+    snprintf(request->uid, sizeof request->uid, "%s", pod->uid);
+    snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\",\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"%s\"}}", pod->uid);
+    pod->delete_in_flight = true;
+    if (client_request(pod->node->client, "DELETE", path, NULL, slice_of(body), on_deleted, request) < 0) {
+        pod->delete_in_flight = false;
+        free(request);
+        retry(pod);
+    }
+}
+
+static void clean(struct pod *pod) {
+    if (!pod->delete_done) {
+        if (!pod->delete_in_flight && !pod->status_in_flight && !loop_timer_is_set(&pod->retry))
+            send_delete(pod);
+        return;
+    }
+    pod->gone = true;
+    if (pod->deletions == 0)
+        pod_free(pod);
+}
+
+static void stop(struct pod *pod) {
+    if (pod->stage != POD_STOPPING) {
+        pod->stage = POD_STOPPING;
+        loop_timer_cancel(&pod->retry);
+        pod->retry_ms = 0;
+    }
+    stop_units(pod, pod->grace_s);
+    if (any_busy(pod) || pod->deletions) {
+        if (!pod->orphan)
+            status_update(pod);
+        return;
+    }
+    if (!pod->orphan && access(pod->dir, F_OK) == 0)
+        status_update(pod); /* the last word, with exit codes */
+    release(pod);
+    record_remove(pod);
+    pod->stage = POD_CLEANING;
+}
+
+static void sync_pod(void *userdata) {
+    struct pod *pod = userdata;
+    if (pod_is_deleted(pod) && pod->stage != POD_CLEANING) {
+        stop(pod);
+    } else if (pod->stage <= POD_ACTIVE) {
+        if (pod->stage == POD_PREPARING)
+            prepare(pod);
+        if (pod->stage == POD_ACTIVE && !pod->failed_reason[0])
+            run_units(pod);
+        finish_when_ended(pod);
+        status_update(pod);
+    } else if (pod->stage == POD_ENDED)
+        status_update(pod);
+    if (pod->stage == POD_CLEANING)
+        clean(pod); /* may free the pod */
+}

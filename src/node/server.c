@@ -1,0 +1,90 @@
+/* The node's socket, as kubelet's: /containerLogs, /exec and /attach for core, /metrics and /healthz for who measures. Only core and root can open the socket; who may see which log was
+ * decided there. */
+#include "http/http.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define METRICS_BYTES_MAX (16 * MIB)
+
+static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    buffer_append_text(&out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":");
+    json_format_string(&out, slice_of(message));
+    buffer_printf(&out, ",\"reason\":\"%s\",\"code\":%d}\n", reason, code);
+    http_respond(exchange, code, "application/json", buffer_slice(&out), NULL);
+}
+
+/* The next path segment, decoded, in the exchange's arena; NULL when it is missing or bad. */
+static const char *segment(struct http_exchange *exchange, struct slice *rest) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(1024);
+    struct slice part = rest->data ? slice_cut(rest, '/') : (struct slice){0};
+    if (part.len == 0 || percent_decode(&text, part, false) < 0)
+        return NULL;
+    return arena_dup(http_exchange_arena(exchange), buffer_slice(&text));
+}
+
+static void serve_metrics(struct node *node, struct http_exchange *exchange) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
+    if (metrics_format(node, &out) < 0)
+        http_respond_text(exchange, 500, "too many containers to measure\n");
+    else
+        http_respond(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
+}
+
+static void serve_container(struct node *node, struct http_exchange *exchange, struct slice verb, struct slice rest) {
+    const char *namespace = segment(exchange, &rest), *name = segment(exchange, &rest), *container = segment(exchange, &rest);
+    struct query query;
+    if (!container)
+        return respond_status(exchange, 400, "BadRequest", "expected /%.*s/NAMESPACE/POD/CONTAINER", SLICE_ARG(verb));
+    struct pod *pod = pod_find(node, namespace, name);
+    struct unit *unit = pod ? pod_unit(pod, container) : NULL;
+    if (!pod)
+        return respond_status(exchange, 404, "NotFound", "pod \"%s\" does not exist on node \"%s\"", name, node->options->node_name);
+    if (!unit)
+        return respond_status(exchange, 404, "NotFound", "container \"%s\" in pod \"%s\" is not available", container, name);
+    if (query_parse(http_exchange_arena(exchange), http_query_text(exchange), &query) < 0)
+        return respond_status(exchange, 400, "BadRequest", "the query cannot be read");
+    if (slice_is(verb, "containerLogs"))
+        session_serve_log(node, exchange, unit, &query);
+    else
+        session_serve_exec(node, exchange, unit, &query, slice_is(verb, "attach"));
+}
+
+static void on_metrics_request(void *userdata, struct http_exchange *exchange) {
+    if (slice_is(http_path(exchange), "/metrics"))
+        serve_metrics(userdata, exchange);
+    else if (slice_is(http_path(exchange), "/healthz"))
+        http_respond_text(exchange, 200, "ok");
+    else
+        http_respond_text(exchange, 404, "404 page not found\n");
+}
+
+static void on_request(void *userdata, struct http_exchange *exchange) {
+    struct slice rest = slice_from(http_path(exchange), 1);
+    struct slice verb = slice_cut(&rest, '/');
+    if (slice_is(verb, "containerLogs") || slice_is(verb, "exec") || slice_is(verb, "attach"))
+        serve_container(userdata, exchange, verb, rest);
+    else
+        on_metrics_request(userdata, exchange);
+}
+
+int server_start(struct node *node, struct diag *diag) {
+    const struct http_server_options options = {.handler = on_request, .userdata = node, .connections_max = 1000};
+    const struct http_server_options metrics = {.handler = on_metrics_request, .userdata = node, .connections_max = 100};
+    int r = http_server_new(node->loop, node->socket_fd, &options, &node->socket_server);
+    if (r == 0 && node->options->metrics_fd >= 0)
+        r = http_server_new(node->loop, node->options->metrics_fd, &metrics, &node->metrics_server);
+    return r < 0 ? diag_set(diag, r, "cannot serve the node's socket: %s", strerror(-r)) : 0;
+}
+
+void server_stop(struct node *node) {
+    http_server_free(node->socket_server);
+    http_server_free(node->metrics_server);
+    node->socket_server = node->metrics_server = NULL;
+}

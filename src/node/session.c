@@ -1,0 +1,317 @@
+/* Running answers of the node's socket: a log that is read or followed, a command, an attachment.
+ *
+ * WebSocket protocol "v5.channel.k8s.io" and "v4.channel.k8s.io" (kubernetes/remotecommand): each binary message starts with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the result as a
+ * v1.Status, 4 the terminal's size as {"Width":80,"Height":24}; v5 adds 255 N: channel N is closed, which is how standard input ends. The server first sends an empty message on
+ * the lowest output channel, which tells the client that the streams are open.
+ *
+ * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the socket while the command does not read. */
+#include "http/http.h"
+#include "node/node_priv.h"
+
+#define WAITING_BYTES_MAX (256 * KIB)
+#define MESSAGE_BYTES_MAX (1 * MIB)
+#define ARGUMENTS_MAX 1024
+
+struct session {
+    struct list node;
+    struct node *owner;
+    char pod_uid[64], unit_name[256];
+    struct http_exchange *exchange; /* a log */
+    struct logread *log;
+    struct websocket *socket; /* exec and attach */
+    struct exec *exec;
+    bool is_v5, is_attach, out, err;
+    bool finished; /* the result was sent */
+    struct loop_defer end;
+};
+
+static void session_free(struct session *session) {
+    list_remove(&session->node);
+    loop_defer_cancel(&session->end);
+    logread_free(session->log);
+    exec_free(session->exec);
+    websocket_free(session->socket);
+    free(session);
+}
+
+static void on_end(void *userdata) {
+    session_free(userdata);
+}
+
+static struct session *session_new(struct node *node, const struct unit *unit) {
+    struct session *session = calloc(1, sizeof *session);
+    if (!session)
+        return NULL;
+    session->owner = node;
+    snprintf(session->pod_uid, sizeof session->pod_uid, "%s", unit->pod->uid);
+    snprintf(session->unit_name, sizeof session->unit_name, "%s", unit->spec->name);
+    loop_defer_init(&session->end, node->loop, on_end, session);
+    list_push(&node->sessions, &session->node);
+    return session;
+}
+
+void sessions_free(struct node *node) {
+    LIST_FOREACH(it, &node->sessions) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        session->exchange = NULL;
+        session_free(session);
+    }
+}
+
+void session_unit_ended(struct node *node, const struct unit *unit) {
+    LIST_FOREACH(it, &node->sessions) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        if (session->log && strcmp(session->pod_uid, unit->pod->uid) == 0 && strcmp(session->unit_name, unit->spec->name) == 0)
+            logread_finish(session->log);
+    }
+}
+
+static void respond_error(struct http_exchange *exchange, int code, const char *reason, const char *message) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
+    buffer_append_text(&out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":");
+    json_format_string(&out, slice_of(message));
+    buffer_printf(&out, ",\"reason\":\"%s\",\"code\":%d}\n", reason, code);
+    http_respond(exchange, code, "application/json", buffer_slice(&out), NULL);
+}
+
+static bool is_true(const struct query *query, const char *key) {
+    const char *value = query_find(query, key);
+    return value && (strcmp(value, "true") == 0 || strcmp(value, "1") == 0);
+}
+
+/* --- logs --- */
+
+static void on_log_closed(void *userdata, __attribute__((unused)) struct http_exchange *exchange, __attribute__((unused)) bool complete) {
+    struct session *session = userdata;
+    session->exchange = NULL;
+    loop_defer_schedule(&session->end);
+}
+
+static void on_log_drained(void *userdata, __attribute__((unused)) struct http_exchange *exchange) {
+    struct session *session = userdata;
+    if (session->log)
+        logread_pause(session->log, false);
+}
+
+static void on_log_data(void *userdata, struct slice data) {
+    struct session *session = userdata;
+    if (!session->exchange || http_write(session->exchange, data) < 0)
+        return;
+    if (http_write_pending(session->exchange) > WAITING_BYTES_MAX)
+        logread_pause(session->log, true);
+}
+
+static void on_log_end(void *userdata, int error) {
+    struct session *session = userdata;
+    if (!session->exchange)
+        return;
+    if (error)
+        http_abort(session->exchange);
+    else
+        http_respond_end(session->exchange);
+}
+
+/* A number of the query: -1 when absent; -EINVAL. */
+static int query_number(const struct query *query, const char *key, int64_t *ret) {
+    const char *text = query_find(query, key);
+    uint64_t value;
+    *ret = -1;
+    if (!text)
+        return 0;
+    int r = slice_parse_u64(slice_of(text), INT64_MAX / 2000000000, &value);
+    if (r == 0)
+        *ret = (int64_t)value;
+    return r;
+}
+
+static int log_options(struct node *node, const struct query *query, struct logread_options *ret) {
+    int64_t since_s;
+    const char *since = query_find(query, "sinceTime"), *stream = query_find(query, "stream");
+    *ret = (struct logread_options){.follow = is_true(query, "follow"), .timestamps = is_true(query, "timestamps")};
+    int r = query_number(query, "tailLines", &ret->tail_lines);
+    if (r == 0)
+        r = query_number(query, "limitBytes", &ret->limit_bytes);
+    if (r == 0)
+        r = query_number(query, "sinceSeconds", &since_s);
+    if (r == 0 && since_s >= 0)
+        ret->since_ns = loop_wall_ns(node->loop) - since_s * 1000000000;
+    if (r == 0 && since)
+        r = timestamp_parse(slice_of(since), &ret->since_ns);
+    ret->stream = stream && strcmp(stream, "Stdout") == 0 ? 1 : stream && strcmp(stream, "Stderr") == 0 ? 2 : 0;
+    return r;
+}
+
+void session_serve_log(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query) {
+    struct logread_options options;
+    char path[PATH_MAX], message[400];
+    bool previous = is_true(query, "previous");
+    int attempt = unit->restart_count - (previous && (unit->stage != UNIT_WAITING || !unit->last.set));
+    if (log_options(node, query, &options) < 0)
+        return respond_error(exchange, 400, "BadRequest", "tailLines, sinceSeconds, limitBytes must be numbers, sinceTime an RFC 3339 time");
+    if (previous && (attempt < 0 || !unit->last.set)) {
+        snprintf(message, sizeof message, "previous terminated container \"%s\" in pod \"%s\" not found", unit->spec->name, unit->pod->name);
+        return respond_error(exchange, 400, "BadRequest", message);
+    }
+    unit_log_path(unit, attempt, path);
+    options.path = path;
+    options.follow = options.follow && !previous && unit_is_busy(unit);
+    struct session *session = session_new(node, unit);
+    const struct logread_callbacks callbacks = {.on_data = on_log_data, .on_end = on_log_end, .userdata = session};
+    int r = session ? logread_new(node->loop, &options, &callbacks, &session->log) : -ENOMEM;
+    if (r < 0) {
+        if (session)
+            session_free(session);
+        snprintf(message, sizeof message, "container \"%s\" in pod \"%s\" is waiting to start: %s", unit->spec->name, unit->pod->name, unit->waiting_reason);
+        return respond_error(exchange, r == -ENOENT ? 400 : 500, r == -ENOENT ? "BadRequest" : "InternalError", r == -ENOENT ? message : strerror(-r));
+    }
+    session->exchange = exchange;
+    http_on_close(exchange, on_log_closed, session);
+    http_respond_begin(exchange, 200, "text/plain", -1, NULL);
+    http_on_drained(exchange, on_log_drained, session);
+}
+
+/* --- exec and attach --- */
+
+static void send_channel(struct session *session, unsigned char channel, struct slice data) {
+    CLEANUP(buffer_deinit) struct buffer message = BUFFER_INIT(MESSAGE_BYTES_MAX + 1);
+    buffer_append_byte(&message, (char)channel);
+    buffer_append_slice(&message, data);
+    if (session->socket && buffer_error(&message) == 0)
+        websocket_send(session->socket, true, buffer_slice(&message));
+}
+
+static void send_result(struct session *session, int code, int error, const char *text) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
+    if (!error && code == 0) {
+        buffer_append_text(&out, "{\"metadata\":{},\"status\":\"Success\"}");
+    } else if (!error) {
+        buffer_printf(&out, "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"command terminated with non-zero exit code: exit status %d\",\"reason\":\"NonZeroExitCode\","
+                            "\"details\":{\"causes\":[{\"reason\":\"ExitCode\",\"message\":\"%d\"}]}}", code, code);
+    } else {
+        buffer_append_text(&out, "{\"metadata\":{},\"status\":\"Failure\",\"message\":");
+        json_format_string(&out, slice_of(text));
+        buffer_append_text(&out, ",\"reason\":\"InternalError\",\"code\":500}");
+    }
+    session->finished = true;
+    send_channel(session, 3, buffer_slice(&out));
+    websocket_close(session->socket, 1000, "");
+}
+
+static void on_output(void *userdata, int stream, struct slice data) {
+    struct session *session = userdata;
+    if ((stream == 1 && !session->out) || (stream == 2 && !session->err))
+        return;
+    send_channel(session, (unsigned char)stream, data);
+    if (websocket_pending(session->socket) > WAITING_BYTES_MAX)
+        exec_pause(session->exec, true);
+}
+
+static void on_exec_exit(void *userdata, int code, int error, const char *message) {
+    struct session *session = userdata;
+    send_result(session, code, error, message);
+}
+
+static void on_input_drained(void *userdata) {
+    struct session *session = userdata;
+    if (session->socket)
+        websocket_resume(session->socket);
+}
+
+static void resize(struct session *session, struct slice json) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
+    struct tree *root = NULL;
+    if (!arena || json_parse(arena, json, &(struct json_options){.allow_duplicates = true}, &root, NULL) < 0)
+        return;
+    int64_t columns = tree_int_or(tree_find(root, "Width"), 0), rows = tree_int_or(tree_find(root, "Height"), 0);
+    if (columns <= 0 || rows <= 0 || columns > 10000 || rows > 10000)
+        return;
+    struct pod *pod = map_find(session->owner->pods, slice_of(session->pod_uid));
+    struct unit *unit = pod ? pod_unit(pod, session->unit_name) : NULL;
+    if (!session->is_attach)
+        exec_resize(session->exec, (unsigned)columns, (unsigned)rows);
+    else if (unit && unit->container)
+        container_resize(unit->container, (unsigned)columns, (unsigned)rows);
+}
+
+static void on_message(void *userdata, __attribute__((unused)) bool binary, struct slice message) {
+    struct session *session = userdata;
+    if (message.len == 0 || session->finished || !session->exec)
+        return;
+    unsigned char channel = (unsigned char)message.data[0];
+    struct slice data = slice_from(message, 1);
+    if (channel == 0 && data.len) {
+        exec_write(session->exec, data); /* a command that has closed its input reads no more: dropped */
+        if (exec_input_pending(session->exec) > WAITING_BYTES_MAX)
+            websocket_pause(session->socket);
+    } else if (channel == 4) {
+        resize(session, data);
+    } else if (channel == 255 && session->is_v5 && data.len && data.data[0] == 0) {
+        exec_close_input(session->exec);
+    }
+}
+
+static void on_socket_drained(void *userdata) {
+    struct session *session = userdata;
+    if (session->exec && !session->finished)
+        exec_pause(session->exec, false);
+}
+
+static void on_socket_closed(void *userdata, __attribute__((unused)) int code) {
+    struct session *session = userdata;
+    loop_defer_schedule(&session->end); /* frees the socket; a command still running is killed */
+}
+
+static const char **arguments_of(struct arena *arena, const struct query *query) {
+    const char **args = ARENA_ARRAY(arena, const char *, ARGUMENTS_MAX + 1);
+    size_t count = 0;
+    for (size_t i = 0; args && i < query->count && count < ARGUMENTS_MAX; i++)
+        if (slice_is(query->items[i].key, "command"))
+            args[count++] = query->items[i].value.data ? query->items[i].value.data : "";
+    return args && count ? args : NULL;
+}
+
+static int begin(struct session *session, struct unit *unit, const char *const *args, bool input, bool terminal) {
+    const struct exec_callbacks callbacks = {.on_output = on_output, .on_exit = on_exec_exit, .on_input_drained = on_input_drained, .userdata = session};
+    const struct exec_options options = {.container_id = unit->id, .args = args, .terminal = terminal, .open_stdin = input};
+    if (session->is_attach)
+        return exec_attach(session->owner->containers, unit->id, &callbacks, &session->exec);
+    return exec_start(session->owner->containers, &options, &callbacks, &session->exec);
+}
+
+void session_serve_exec(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query, bool attach) {
+    static const char *const protocols[] = {"v5.channel.k8s.io", "v4.channel.k8s.io", NULL};
+    static const struct websocket_callbacks callbacks = {.on_message = on_message, .on_drained = on_socket_drained, .on_close = on_socket_closed};
+    bool input = is_true(query, "stdin") || is_true(query, "input"), terminal = is_true(query, "tty");
+    const char *protocol = NULL;
+    const char **args = arguments_of(http_exchange_arena(exchange), query);
+    char message[300];
+    if (!websocket_is_upgrade(exchange))
+        return respond_error(exchange, 400, "BadRequest", "a WebSocket connection is needed (v5.channel.k8s.io or v4.channel.k8s.io)");
+    if (!attach && !args)
+        return respond_error(exchange, 400, "BadRequest", "you must specify at least 1 command for the container");
+    if (unit->stage != UNIT_RUNNING || !unit->container) {
+        snprintf(message, sizeof message, "container not found (\"%s\")", unit->spec->name);
+        return respond_error(exchange, 500, "InternalError", message);
+    }
+    struct session *session = session_new(node, unit);
+    if (!session)
+        return respond_error(exchange, 500, "InternalError", "out of memory");
+    session->is_attach = attach;
+    session->out = is_true(query, "stdout") || is_true(query, "output");
+    session->err = is_true(query, "stderr") || is_true(query, "error");
+    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * MIB); /* the exchange's arena ends with the upgrade */
+    const char **kept = arena ? ARENA_ARRAY(arena, const char *, ARGUMENTS_MAX + 1) : NULL;
+    for (size_t i = 0; kept && args && args[i]; i++)
+        kept[i] = arena_strdup(arena, args[i]);
+    int r = kept ? websocket_accept(exchange, protocols, MESSAGE_BYTES_MAX, &callbacks, session, &protocol, &session->socket) : -ENOMEM;
+    if (r < 0) {
+        session->socket = NULL;
+        session_free(session);
+        return;
+    }
+    session->is_v5 = protocol && strcmp(protocol, protocols[0]) == 0;
+    send_channel(session, session->out ? 1 : session->err ? 2 : 3, (struct slice){0});
+    r = begin(session, unit, kept, input, terminal);
+    if (r < 0)
+        send_result(session, 126, r, strerror(-r));
+}

@@ -1,0 +1,374 @@
+/* What the API is told about a pod: computed anew from the units on every sync, sent only when it differs from what was sent last, one request at a time.
+ *
+ * The patch is a merge patch of the whole status that is ours; conditions of other writers (PodScheduled, readiness gates) are carried over. lastTransitionTime changes only with the
+ * condition's status. What was last accepted is kept on disk, so that a restart of the node sends nothing when nothing changed. */
+#include "codec/codec.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define STATUS_ARENA_BYTES_MAX (8 * MIB)
+#define RETRY_MS 2000
+
+enum pod_condition { CONDITION_INITIALIZED, CONDITION_READY, CONDITION_CONTAINERS_READY, CONDITIONS };
+static const char *const condition_names[] = {"Initialized", "Ready", "ContainersReady"};
+
+/* --- a small builder --- */
+
+struct builder {
+    struct arena *arena;
+    int error;
+};
+static void set(struct builder *b, struct tree *map, const char *key, struct tree *value) {
+    if (!map || tree_set(b->arena, map, slice_of(key), value) < 0)
+        b->error = -ENOMEM;
+}
+static struct tree *set_map(struct builder *b, struct tree *map, const char *key) {
+    struct tree *value = tree_map(b->arena);
+    set(b, map, key, value);
+    return value;
+}
+static struct tree *set_list(struct builder *b, struct tree *map, const char *key) {
+    struct tree *value = tree_list(b->arena);
+    set(b, map, key, value);
+    return value;
+}
+static struct tree *push_map(struct builder *b, struct tree *list) {
+    struct tree *value = tree_map(b->arena);
+    if (!list || tree_push(b->arena, list, value) < 0)
+        b->error = -ENOMEM;
+    return value;
+}
+static void set_text(struct builder *b, struct tree *map, const char *key, const char *text) {
+    set(b, map, key, tree_text(b->arena, text));
+}
+static void set_time(struct builder *b, struct tree *map, const char *key, int64_t ns) {
+    char text[TIMESTAMP_BYTES];
+    timestamp_format(ns, text);
+    set(b, map, key, tree_text(b->arena, text));
+}
+
+/* --- containers --- */
+
+static void add_container_id(struct builder *b, struct tree *map, const char *id) {
+    set_text(b, map, "containerID", arena_printf(b->arena, "tidemill://%s", id));
+}
+
+static void add_termination(struct builder *b, struct tree *state, const struct termination *end) {
+    struct tree *terminated = set_map(b, state, "terminated");
+    set(b, terminated, "exitCode", tree_int(b->arena, end->code));
+    set_text(b, terminated, "reason", end->reason);
+    if (end->message[0])
+        set_text(b, terminated, "message", end->message);
+    set_time(b, terminated, "startedAt", end->started_ns);
+    set_time(b, terminated, "finishedAt", end->finished_ns);
+    if (end->id[0])
+        add_container_id(b, terminated, end->id);
+}
+
+static void add_state(struct builder *b, struct tree *status, const struct unit *unit) {
+    struct tree *state = set_map(b, status, "state");
+    if (unit->stage == UNIT_RUNNING) {
+        set_time(b, set_map(b, state, "running"), "startedAt", unit->started_ns);
+    } else if (unit->stage == UNIT_EXITED && unit->current.set) {
+        add_termination(b, state, &unit->current);
+    } else {
+        struct tree *waiting = set_map(b, state, "waiting");
+        bool under_way = unit->stage != UNIT_WAITING;
+        const char *reason = unit->pod->stage == POD_PREPARING && unit->pod->waiting_reason[0] ? unit->pod->waiting_reason : unit->waiting_reason;
+        if (under_way && strcmp(reason, "CrashLoopBackOff") == 0)
+            reason = "ContainerCreating";
+        set_text(b, waiting, "reason", reason);
+        if (unit->waiting_message[0] && !under_way)
+            set_text(b, waiting, "message", unit->waiting_message);
+    }
+}
+
+static void add_unit(struct builder *b, struct tree *list, const struct unit *unit) {
+    struct tree *status = push_map(b, list);
+    set_text(b, status, "name", unit->spec->name);
+    add_state(b, status, unit);
+    struct tree *last = set_map(b, status, "lastState");
+    if (unit->last.set)
+        add_termination(b, last, &unit->last);
+    bool running = unit->stage == UNIT_RUNNING;
+    bool completed_init = unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && !unit_failed(unit);
+    set(b, status, "ready", tree_bool(b->arena, (running && unit->ready) || completed_init));
+    set(b, status, "restartCount", tree_int(b->arena, unit->restart_count));
+    set_text(b, status, "image", unit->spec->image ? unit->spec->image : "");
+    set_text(b, status, "imageID", unit->image_id);
+    if (unit->id[0] && (running || unit->stage == UNIT_EXITED))
+        add_container_id(b, status, unit->id);
+    set(b, status, "started", tree_bool(b->arena, running && unit->started));
+}
+
+static void add_units(struct builder *b, struct tree *status, const struct pod *pod) {
+    struct tree *inits = NULL;
+    for (size_t i = 0; i < pod->units_count && pod->units[i].is_init; i++) {
+        if (!inits)
+            inits = set_list(b, status, "initContainerStatuses");
+        add_unit(b, inits, &pod->units[i]);
+    }
+    struct tree *list = set_list(b, status, "containerStatuses");
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (!pod->units[i].is_init)
+            add_unit(b, list, &pod->units[i]);
+}
+
+/* --- phase and conditions --- */
+
+static bool is_initialized(const struct pod *pod) {
+    for (size_t i = 0; i < pod->units_count && pod->units[i].is_init; i++) {
+        const struct unit *unit = &pod->units[i];
+        if (unit->is_sidecar ? !unit->started : unit->stage != UNIT_EXITED || unit_failed(unit))
+            return false;
+    }
+    return true;
+}
+
+static bool is_final(const struct pod *pod) {
+    return strcmp(pod->phase, "Succeeded") == 0 || strcmp(pod->phase, "Failed") == 0;
+}
+
+void status_compute_phase(struct pod *pod) {
+    bool ran = false;
+    if (is_final(pod))
+        return;
+    if (!is_initialized(pod)) {
+        pod->phase = "Pending";
+        return;
+    }
+    for (size_t i = 0; i < pod->units_count; i++)
+        ran = ran || (!pod->units[i].is_init && (pod->units[i].stage >= UNIT_RUNNING || pod->units[i].last.set));
+    bool waiting_first = false;
+    for (size_t i = 0; i < pod->units_count; i++)
+        waiting_first = waiting_first || (!pod->units[i].is_init && pod->units[i].stage < UNIT_RUNNING && !pod->units[i].last.set);
+    pod->phase = ran && !waiting_first ? "Running" : "Pending";
+}
+
+static const struct kube_pod_status *api_status(const struct pod *pod) {
+    return &(pod->object ? pod->object : pod->spec_object)->pod->status;
+}
+
+static bool gates_open(const struct pod *pod) {
+    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+    const struct kube_pod_status *status = api_status(pod);
+    for (size_t i = 0; i < spec->readiness_gates.count; i++) {
+        bool open = false;
+        for (size_t k = 0; k < status->conditions.count; k++)
+            open = open || (strcmp(status->conditions.items[k].type, spec->readiness_gates.items[i].condition_type) == 0 && strcmp(status->conditions.items[k].status, "True") == 0);
+        if (!open)
+            return false;
+    }
+    return true;
+}
+
+static bool units_ready(const struct pod *pod) {
+    if (pod->stage == POD_ENDED || pod->stage == POD_CLEANING)
+        return false;
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (!pod->units[i].is_init && !(pod->units[i].stage == UNIT_RUNNING && pod->units[i].ready))
+            return false;
+    return true;
+}
+
+static char *names_of(struct arena *arena, const struct pod *pod, bool init) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * KIB);
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct unit *unit = &pod->units[i];
+        bool fine = init ? (unit->is_sidecar ? unit->started : unit->stage == UNIT_EXITED && !unit_failed(unit)) : unit->stage == UNIT_RUNNING && unit->ready;
+        if (unit->is_init == init && !fine)
+            buffer_printf(&out, "%s%s", out.len ? " " : "", unit->spec->name);
+    }
+    return arena_dup(arena, buffer_slice(&out));
+}
+
+void status_take_conditions(struct pod *pod) {
+    const struct kube_pod_status *status = api_status(pod);
+    for (size_t i = 0; i < status->conditions.count; i++)
+        for (size_t k = 0; k < CONDITIONS; k++)
+            if (strcmp(status->conditions.items[i].type, condition_names[k]) == 0 && status->conditions.items[i].last_transition_time.set) {
+                pod->conditions.known[k] = true;
+                pod->conditions.value[k] = strcmp(status->conditions.items[i].status, "True") == 0;
+                pod->conditions.since_ns[k] = status->conditions.items[i].last_transition_time.ns;
+            }
+}
+
+static void add_condition(struct builder *b, struct tree *list, struct pod *pod, enum pod_condition which, bool value, const char *reason, const char *message) {
+    struct tree *condition = push_map(b, list);
+    if (!pod->conditions.known[which] || pod->conditions.value[which] != value) {
+        pod->conditions.known[which] = true;
+        pod->conditions.value[which] = value;
+        pod->conditions.since_ns[which] = loop_wall_ns(pod->node->loop);
+    }
+    set_text(b, condition, "type", condition_names[which]);
+    set_text(b, condition, "status", value ? "True" : "False");
+    set(b, condition, "lastProbeTime", tree_null(b->arena));
+    set_time(b, condition, "lastTransitionTime", pod->conditions.since_ns[which]);
+    if (reason)
+        set_text(b, condition, "reason", reason);
+    if (message)
+        set_text(b, condition, "message", message);
+}
+
+static void add_foreign_conditions(struct builder *b, struct tree *list, const struct pod *pod) {
+    const struct kube_pod_status *status = api_status(pod);
+    bool scheduled = false;
+    for (size_t i = 0; i < status->conditions.count; i++) {
+        const struct kube_pod_condition *from = &status->conditions.items[i];
+        bool ours = false;
+        for (size_t k = 0; k < CONDITIONS; k++)
+            ours = ours || strcmp(from->type, condition_names[k]) == 0;
+        if (ours)
+            continue;
+        scheduled = scheduled || strcmp(from->type, "PodScheduled") == 0;
+        struct tree *condition = push_map(b, list);
+        set_text(b, condition, "type", from->type);
+        set_text(b, condition, "status", from->status);
+        set(b, condition, "lastProbeTime", tree_null(b->arena));
+        if (from->last_transition_time.set)
+            set_time(b, condition, "lastTransitionTime", from->last_transition_time.ns);
+        if (from->reason)
+            set_text(b, condition, "reason", from->reason);
+        if (from->message)
+            set_text(b, condition, "message", from->message);
+    }
+    if (scheduled)
+        return;
+    struct tree *condition = push_map(b, list);
+    set_text(b, condition, "type", "PodScheduled");
+    set_text(b, condition, "status", "True");
+    set(b, condition, "lastProbeTime", tree_null(b->arena));
+    set_time(b, condition, "lastTransitionTime", pod->start_time_ns);
+}
+
+static void add_conditions(struct builder *b, struct tree *status, struct pod *pod) {
+    struct tree *list = set_list(b, status, "conditions");
+    bool initialized = is_initialized(pod) || strcmp(pod->phase, "Succeeded") == 0, ready = units_ready(pod), completed = strcmp(pod->phase, "Succeeded") == 0;
+    const char *names = names_of(b->arena, pod, false), *inits = names_of(b->arena, pod, true);
+    if (!names || !inits) {
+        b->error = -ENOMEM;
+        return;
+    }
+    const char *unready_reason = completed ? "PodCompleted" : strcmp(pod->phase, "Failed") == 0 ? "PodFailed" : "ContainersNotReady";
+    const char *unready = is_final(pod) ? NULL : arena_printf(b->arena, "containers with unready status: [%s]", names);
+    add_condition(b, list, pod, CONDITION_INITIALIZED, initialized, initialized ? (completed ? "PodCompleted" : NULL) : "ContainersNotInitialized",
+                  initialized ? NULL : arena_printf(b->arena, "containers with incomplete status: [%s]", inits));
+    bool open = gates_open(pod);
+    add_condition(b, list, pod, CONDITION_READY, ready && open, ready ? (open ? NULL : "ReadinessGatesNotReady") : unready_reason, ready ? NULL : unready);
+    add_condition(b, list, pod, CONDITION_CONTAINERS_READY, ready, ready ? NULL : unready_reason, ready ? NULL : unready);
+    add_foreign_conditions(b, list, pod);
+}
+
+/* --- the whole --- */
+
+static void add_addresses(struct builder *b, struct tree *status, const struct pod *pod) {
+    const char *address = *pod->net.address ? pod->net.address : pod->network_ready ? pod->node->host_address : "";
+    set_text(b, status, "hostIP", pod->node->host_address);
+    set_text(b, push_map(b, set_list(b, status, "hostIPs")), "ip", pod->node->host_address);
+    if (!*address)
+        return;
+    set_text(b, status, "podIP", address);
+    set_text(b, push_map(b, set_list(b, status, "podIPs")), "ip", address);
+}
+
+int status_format(struct pod *pod, struct buffer *out) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(STATUS_ARENA_BYTES_MAX);
+    struct builder b = {.arena = arena};
+    struct tree *root = arena ? tree_map(arena) : NULL;
+    if (!root)
+        return -ENOMEM;
+    status_compute_phase(pod);
+    set_text(&b, set_map(&b, root, "metadata"), "uid", pod->uid);
+    struct tree *status = set_map(&b, root, "status");
+    set_text(&b, status, "phase", pod->phase);
+    if (pod->failed_reason[0]) {
+        set_text(&b, status, "reason", pod->failed_reason);
+        set_text(&b, status, "message", pod->failed_message);
+    }
+    add_conditions(&b, status, pod);
+    add_addresses(&b, status, pod);
+    set_time(&b, status, "startTime", pod->start_time_ns);
+    add_units(&b, status, pod);
+    return b.error < 0 ? b.error : json_format(out, root);
+}
+
+/* --- sending --- */
+
+struct status_request {
+    struct node *node;
+    char uid[64];
+};
+
+static void accepted(struct pod *pod) {
+    char path[PATH_MAX];
+    buffer_reset(&pod->status_json);
+    buffer_append_slice(&pod->status_json, buffer_slice(&pod->status_sending));
+    snprintf(path, sizeof path, "%s/status.json", pod->dir);
+    if (access(pod->dir, F_OK) == 0)
+        sys_write_file_fast(AT_FDCWD, path, buffer_slice(&pod->status_json), 0600);
+}
+
+static void on_answer(void *userdata, const struct http_answer *answer) {
+    struct status_request *request = userdata;
+    struct pod *pod = map_find(request->node->pods, slice_of(request->uid));
+    struct diag diag = DIAG_INIT;
+    free(request);
+    if (!pod)
+        return;
+    int r = client_check(answer, &diag);
+    pod->status_in_flight = false;
+    if (r == 0)
+        accepted(pod);
+    else if (r != -ENOENT && r != -EAGAIN) { /* gone, or another pod of the same name: nothing to tell */
+        log_warning("cannot tell the status of pod %s/%s: %s", pod->namespace, pod->name, diag.message);
+        loop_timer_set(&pod->status_retry, RETRY_MS);
+        return;
+    }
+    if (pod->status_dirty)
+        status_update(pod);
+    if (pod->stage >= POD_STOPPING)
+        pod_sync_later(pod);
+}
+
+static int send_status(struct pod *pod) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
+    struct status_request *request = calloc(1, sizeof *request);
+    const char *path = arena ? client_path(arena, &kube_kind_pod, pod->namespace, pod->name, "status") : NULL;
+    int r = path && request ? 0 : -ENOMEM;
+    if (r == 0) {
+        request->node = pod->node;
+        snprintf(request->uid, sizeof request->uid, "%s", pod->uid);
+        r = client_request(pod->node->client, "PATCH", path, "application/merge-patch+json", buffer_slice(&pod->status_sending), on_answer, request);
+    }
+    if (r < 0)
+        free(request);
+    return r;
+}
+
+void status_update(struct pod *pod) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(MIB);
+    if (pod->orphan || pod->stage == POD_CLEANING)
+        return;
+    if (pod->status_in_flight) {
+        pod->status_dirty = true;
+        return;
+    }
+    pod->status_dirty = false;
+    int r = status_format(pod, &json);
+    if (r == 0 && slice_equal(buffer_slice(&json), buffer_slice(&pod->status_json)))
+        return;
+    buffer_reset(&pod->status_sending);
+    if (r == 0)
+        r = buffer_append_slice(&pod->status_sending, buffer_slice(&json));
+    if (r == 0)
+        r = send_status(pod);
+    pod->status_in_flight = r == 0;
+    if (r < 0)
+        loop_timer_set(&pod->status_retry, RETRY_MS);
+}
+
+void status_free(struct pod *pod) {
+    loop_timer_cancel(&pod->status_retry);
+    buffer_deinit(&pod->status_json);
+    buffer_deinit(&pod->status_sending);
+}
