@@ -31,8 +31,8 @@ static int decode_segment(struct arena *arena, struct slice raw, const char **re
     char *copy = arena_dup(arena, buffer_slice(&text));
     if (!copy)
         return -ENOMEM;
-    if (!strcmp(copy, ".") || !strcmp(copy, ".."))
-        return -EINVAL;
+    if (strlen(copy) != text.len || !strcmp(copy, ".") || !strcmp(copy, ".."))
+        return -EINVAL; /* a NUL inside, or a step up */
     *ret = copy;
     return 0;
 }
