@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The gateway's engine beside nginx: CPU microseconds per request, from /proc/PID/schedstat, which neighbours on the machine disturb little.
 
-    bench/gateway.py --build build/release [--seconds 5] [--rounds 3] [--json]
+    bench/gateway.py [build/release/tidemill] [--seconds 5] [--rounds 3] [--json]
 
 The proxy has CPU 0 for itself; wrk and a backend that costs next to nothing share CPU 1 (on a machine with one CPU all share it). Rounds of both are interleaved, medians printed.
 """
@@ -66,14 +66,15 @@ def measure(port, pid, seconds, connections, close=False):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default="build/release", help="folder that holds bench/proxy_bench_main (built with: ninja -C BUILD proxy_bench_main)")
+    parser.add_argument("tidemill", nargs="?", default="build/release/tidemill", help="the program: bench/proxy_bench_main is looked for, or built, beside it")
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    program = os.path.join(options.build, "bench", "proxy_bench_main")
+    build = os.path.dirname(os.path.abspath(options.tidemill))
+    program = os.path.join(build, "bench", "proxy_bench_main")
     if not os.path.exists(program):
-        subprocess.run(["ninja", "-C", options.build, "proxy_bench_main"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["ninja", "-C", build, "proxy_bench_main"], check=True, stdout=subprocess.DEVNULL)
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if not nginx or not shutil.which("wrk"):
         sys.exit("needs the packages nginx and wrk")

@@ -7,7 +7,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct proxy_routes *routes;
     static char first[HTTP_TARGET_BYTES_MAX], second[HTTP_TARGET_BYTES_MAX];
     if (!routes) {
-        static const struct proxy_route table[] = {{.host = "a.b", .path = "/x/y"}, {.host = "*.b", .path = "/x", .path_type = PROXY_PATH_EXACT}, {.path = "/x"}};
+        static const struct proxy_route table[] = {
+            {.host = "a.b", .path = "/x/y"}, {.host = "*.b", .path = "/x", .path_type = PROXY_PATH_EXACT}, {.path = "/x"}};
         routes = proxy_routes_new();
         for (size_t i = 0; i < ARRAY_LEN(table); i++)
             proxy_routes_add(routes, &table[i]);

@@ -1,7 +1,8 @@
 /* The Prometheus text format, https://prometheus.io/docs/instrumenting/exposition_formats/: lines of `name{label="value",…} value [timestamp]`.
  *
- * Targets are applications of strangers, so the parser allocates nothing, bounds labels and escapes, and stops at the first malformed line with its place. OpenMetrics exemplars (`# {…}` behind
- * a value) are skipped, its `# EOF` is a comment, its timestamps in seconds with a fraction are understood. */
+ * Targets are applications of strangers, so the parser allocates nothing, bounds labels and escapes, and stops at the first malformed line with its
+ * place. OpenMetrics exemplars (`# {…}` behind a value) are skipped, its `# EOF` is a comment, its timestamps in seconds with a fraction are
+ * understood. */
 #include "codec/promtext.h"
 
 #include <math.h>
@@ -75,17 +76,18 @@ int promtext_format_value(struct buffer *out, double value) {
     for (; *at != 'e'; at++)
         if (*at != '.')
             digits[count++] = *at;
-    long exponent = strtol(at + 1, NULL, 10);
+    int64_t exponent = 0;
+    slice_parse_i64(slice_of(at[1] == '+' ? at + 2 : at + 1), &exponent);
     while (count > 1 && digits[count - 1] == '0')
         count--;
-    for (long i = exponent; i < 0; i++)
+    for (int64_t i = exponent; i < 0; i++)
         buffer_append_text(out, i == exponent ? "0." : "0");
     for (size_t i = 0; i < count; i++) {
-        if (i > 0 && (long)i == exponent + 1)
+        if (i > 0 && (int64_t)i == exponent + 1)
             buffer_append_byte(out, '.');
         buffer_append_byte(out, digits[i]);
     }
-    for (long i = (long)count; i <= exponent; i++)
+    for (int64_t i = (int64_t)count; i <= exponent; i++)
         buffer_append_byte(out, '0');
     return buffer_error(out);
 }

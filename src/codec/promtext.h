@@ -33,7 +33,8 @@ enum promtext_result { PROMTEXT_SAMPLE, PROMTEXT_END, PROMTEXT_BAD };
 
 /* The input is borrowed until the last call of promtext_next. */
 void promtext_init(struct promtext *parser, struct slice input);
-/* The next sample, valid until the next call; comments (HELP and TYPE too) and empty lines are skipped. PROMTEXT_BAD with diag (line, column): the rest cannot be read. */
+/* The next sample, valid until the next call; comments (HELP and TYPE too) and empty lines are skipped. PROMTEXT_BAD with diag (line, column): the
+ * rest cannot be read. */
 enum promtext_result promtext_next(struct promtext *parser, struct promtext_sample *ret, struct diag *diag);
 
 /* [a-zA-Z_:][a-zA-Z0-9_:]* and, for labels, the same without ':'. */

@@ -6,9 +6,10 @@
 #include "codec/codec.h"
 
 UNIT_TEST(samples_are_read) {
-    static const char text[] = "# HELP x y\n# TYPE x counter\nx 1\n\nhttp_requests_total{method=\"post\",code=\"200\"} 1027 1395066363000\n"
-                               "escaped{path=\"C:\\\\DIR\\n\\\"q\\\"\",b=\"plain\",} +Inf\r\nnan{} NaN\n  spaced { a = \"1\" , b=\"2\" }   -1.5e3   \nex 5 # {id=\"x\"} 1\n"
-                               "om 1 1520879607.789\n# EOF\nlast -Inf";
+    static const char text[] =
+        "# HELP x y\n# TYPE x counter\nx 1\n\nhttp_requests_total{method=\"post\",code=\"200\"} 1027 1395066363000\n"
+        "escaped{path=\"C:\\\\DIR\\n\\\"q\\\"\",b=\"plain\",} +Inf\r\nnan{} NaN\n  spaced { a = \"1\" , b=\"2\" }   -1.5e3   \nex 5 # {id=\"x\"} 1\n"
+        "om 1 1520879607.789\n# EOF\nlast -Inf";
     struct promtext parser;
     struct promtext_sample sample;
     struct diag diag = DIAG_INIT;
@@ -39,9 +40,23 @@ UNIT_TEST(malformed_lines_are_named) {
         const char *text;
         int line;
     } cases[] = {
-        {"x\n", 1},          {"ok 1\nx y\n", 2},     {"1x 1\n", 1},          {"x{a=1} 1\n", 1},    {"x{a=\"1\" 1\n", 1}, {"x{a=\"1} 1\n", 1},       {"x{a=\"\\t\"} 1\n", 1},
-        {"x{=\"1\"} 1\n", 1}, {"x 1 2 3\n", 1},      {"x 0x10\n", 1},        {"x 1 abc\n", 1},     {"x{a=\"1\"b=\"2\"} 1", 1}, {"x{a=\"1\",a=\"2\"} 1", 1}, {"\n\n{} 1", 3},
-        {"x infinity\n", 1}, {"x{a=\"1\",,} 1", 1}, {"x{a=\"\\", 1},
+        {"x\n", 1},
+        {"ok 1\nx y\n", 2},
+        {"1x 1\n", 1},
+        {"x{a=1} 1\n", 1},
+        {"x{a=\"1\" 1\n", 1},
+        {"x{a=\"1} 1\n", 1},
+        {"x{a=\"\\t\"} 1\n", 1},
+        {"x{=\"1\"} 1\n", 1},
+        {"x 1 2 3\n", 1},
+        {"x 0x10\n", 1},
+        {"x 1 abc\n", 1},
+        {"x{a=\"1\"b=\"2\"} 1", 1},
+        {"x{a=\"1\",a=\"2\"} 1", 1},
+        {"\n\n{} 1", 3},
+        {"x infinity\n", 1},
+        {"x{a=\"1\",,} 1", 1},
+        {"x{a=\"\\", 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct promtext parser;
@@ -60,8 +75,22 @@ UNIT_TEST(values_are_written_as_prometheus_does) {
     static const struct {
         double value;
         const char *text;
-    } cases[] = {{0, "0"}, {-0.0, "-0"}, {1, "1"}, {-1.5, "-1.5"}, {0.1, "0.1"}, {1e21, "1000000000000000000000"}, {1e23, "100000000000000000000000"}, {0.000001, "0.000001"},
-                 {123456.789, "123456.789"}, {1.0 / 3, "0.3333333333333333"}, {NAN, "NaN"}, {INFINITY, "+Inf"}, {-INFINITY, "-Inf"}, {10, "10"}, {0.05, "0.05"}, {5e-324, NULL}};
+    } cases[] = {{0, "0"},
+                 {-0.0, "-0"},
+                 {1, "1"},
+                 {-1.5, "-1.5"},
+                 {0.1, "0.1"},
+                 {1e21, "1000000000000000000000"},
+                 {1e23, "100000000000000000000000"},
+                 {0.000001, "0.000001"},
+                 {123456.789, "123456.789"},
+                 {1.0 / 3, "0.3333333333333333"},
+                 {NAN, "NaN"},
+                 {INFINITY, "+Inf"},
+                 {-INFINITY, "-Inf"},
+                 {10, "10"},
+                 {0.05, "0.05"},
+                 {5e-324, NULL}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(KIB);
         assert_int_equal(promtext_format_value(&text, cases[i].value), 0);

@@ -1,9 +1,9 @@
 /* The role: wires informers, the proxy and the metrics endpoint into one loop.
  *
- * Start: routes first, then accept. Connections wait in the kernel's backlog until the first lists are there (a restart of the gateway answers nobody with "no routes yet"), but no longer than
- * FIRST_SYNC_MS: then those that come are told so.
- * Running: any change of an Ingress, Service or EndpointSlice schedules one rebuild at the end of the turn. When core is away the informers keep what they know, and so does the proxy.
- * End: SIGTERM drains; a second one, or drain_timeout_ms, ends at once. */
+ * Start: routes first, then accept. Connections wait in the kernel's backlog until the first lists are there (a restart of the gateway answers nobody
+ * with "no routes yet"), but no longer than FIRST_SYNC_MS: then those that come are told so. Running: any change of an Ingress, Service or
+ * EndpointSlice schedules one rebuild at the end of the turn. When core is away the informers keep what they know, and so does the proxy. End:
+ * SIGTERM drains; a second one, or drain_timeout_ms, ends at once. */
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
@@ -121,9 +121,13 @@ static void handle(void *userdata, struct http_exchange *exchange) {
     } else if (slice_is(path, "/metrics")) {
         CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
         proxy_format_metrics(gateway->proxy, &out);
-        buffer_printf(&out, "# HELP tidemill_gateway_rebuilds_total Route snapshots built.\n# TYPE tidemill_gateway_rebuilds_total counter\ntidemill_gateway_rebuilds_total %" PRIu64 "\n",
+        buffer_printf(&out,
+                      "# HELP tidemill_gateway_rebuilds_total Route snapshots built.\n# TYPE tidemill_gateway_rebuilds_total "
+                      "counter\ntidemill_gateway_rebuilds_total %" PRIu64 "\n",
                       gateway->rebuilds);
-        buffer_printf(&out, "# HELP tidemill_gateway_rebuild_seconds Time of the last one.\n# TYPE tidemill_gateway_rebuild_seconds gauge\ntidemill_gateway_rebuild_seconds %.6f\n",
+        buffer_printf(&out,
+                      "# HELP tidemill_gateway_rebuild_seconds Time of the last one.\n# TYPE tidemill_gateway_rebuild_seconds "
+                      "gauge\ntidemill_gateway_rebuild_seconds %.6f\n",
                       (double)gateway->rebuild_ns / 1e9);
         if (buffer_error(&out) < 0)
             http_respond_text(exchange, 500, "too many metrics\n");

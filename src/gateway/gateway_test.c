@@ -1,4 +1,5 @@
-/* The whole role in a process of its own, with its filter on (but under sanitizers, which need more than it allows): a false API server gives it objects, a false application answers. */
+/* The whole role in a process of its own, with its filter on (but under sanitizers, which need more than it allows): a false API server gives it
+ * objects, a false application answers. */
 #include "unit.h"
 
 #include <netinet/in.h>
@@ -22,9 +23,11 @@
 #endif
 #define TURNS_MAX 20000
 
-#define LIST(group_version, kind, items) "{\"apiVersion\":\"" group_version "\",\"kind\":\"" kind "List\",\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[" items "]}"
-#define INGRESS                                                                                                                                              \
-    "{\"metadata\":{\"name\":\"i\",\"namespace\":\"n\"},\"spec\":{\"rules\":[{\"host\":\"app.test\",\"http\":{\"paths\":[{\"path\":\"/\",\"pathType\":\"Prefix\","       \
+#define LIST(group_version, kind, items)                                                                                                             \
+    "{\"apiVersion\":\"" group_version "\",\"kind\":\"" kind "List\",\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[" items "]}"
+#define INGRESS                                                                                                                                      \
+    "{\"metadata\":{\"name\":\"i\",\"namespace\":\"n\"},\"spec\":{\"rules\":[{\"host\":\"app.test\",\"http\":{\"paths\":[{\"path\":\"/"              \
+    "\",\"pathType\":\"Prefix\","                                                                                                                    \
     "\"backend\":{\"service\":{\"name\":\"s\",\"port\":{\"number\":80}}}}]}}]}}"
 #define SERVICE "{\"metadata\":{\"name\":\"s\",\"namespace\":\"n\"},\"spec\":{\"ports\":[{\"port\":80}]}}"
 
@@ -41,8 +44,11 @@ struct fixture {
 
 static void slice_json(const struct fixture *f, char *text, size_t size, bool ready) {
     snprintf(text, size,
-             "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"s-1\",\"namespace\":\"n\",\"resourceVersion\":\"%d\",\"labels\":{"
-             "\"kubernetes.io/service-name\":\"s\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":%d}],\"endpoints\":[{\"addresses\":[\"127.0.0.1\"],\"conditions\":{\"ready\":%s}}]}",
+             "{\"apiVersion\":\"discovery.k8s.io/"
+             "v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"s-1\",\"namespace\":\"n\",\"resourceVersion\":\"%d\",\"labels\":{"
+             "\"kubernetes.io/"
+             "service-name\":\"s\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":%d}],\"endpoints\":[{\"addresses\":[\"127.0.0.1\"],\"conditions\":"
+             "{\"ready\":%s}}]}",
              ready ? 12 : 11, f->backend_port, ready ? "true" : "false");
 }
 
@@ -67,9 +73,9 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
     char slice[600], list[800];
     slice_json(f, slice, sizeof slice, false);
     snprintf(list, sizeof list, LIST("discovery.k8s.io/v1", "EndpointSlice", "%s"), slice);
-    const char *text = slices                                             ? list
+    const char *text = slices                                     ? list
                        : slice_find(path, SLICE("ingresses")) > 0 ? LIST("networking.k8s.io/v1", "Ingress", INGRESS)
-                                                                          : LIST("v1", "Service", SERVICE);
+                                                                  : LIST("v1", "Service", SERVICE);
     http_respond(exchange, 200, "application/json", slice_of(text), NULL);
 }
 
@@ -91,8 +97,13 @@ static int listen_unix(const char *path) {
 
 static int run_role(const struct fixture *f) {
     struct diag diag = DIAG_INIT;
-    const struct gateway_options options = {
-        .http_fds = &f->http_fd, .http_fds_count = 1, .metrics_fd = f->metrics_fd, .api_endpoint = f->api_endpoint, .no_sandbox = SANITIZED, .uid = 12345, .gid = 12345};
+    const struct gateway_options options = {.http_fds = &f->http_fd,
+                                            .http_fds_count = 1,
+                                            .metrics_fd = f->metrics_fd,
+                                            .api_endpoint = f->api_endpoint,
+                                            .no_sandbox = SANITIZED,
+                                            .uid = 12345,
+                                            .gid = 12345};
     if (chmod(f->folder, 0755) < 0 || chmod(f->api_path, 0666) < 0)
         return 2;
     int error = gateway_run(&options, &diag);

@@ -1,13 +1,16 @@
 /* How Ingress, Service and EndpointSlice become routes (networking.k8s.io/v1, discovery.k8s.io/v1).
  *
- *   Ingress rule: host, path ──► backend: service name, port name or number ──► Service port (its name) ──► slices labelled with the service ──► the slice port of that name
+ *   Ingress rule ──► backend: service, port name or number ──► Service port (its name) ──► slices of the service ──► slice port of that name
  *
- * The slices hold the target port already resolved, so targetPort by name works even when pods differ. An upstream is named after the service port's number.
+ * The slices hold the target port already resolved, so targetPort by name works even when pods differ. An upstream is named after the service port's
+ * number.
  *
- * Order: of two Ingresses that claim the same host and path the older one wins, then the lesser namespace and name. The first defaultBackend in that order serves what nothing else matches. All
- * ingress classes are served: there is no other controller on this machine. A backend that does not exist keeps its route: 503 that names it is better than a 404.
+ * Order: of two Ingresses that claim the same host and path the older one wins, then the lesser namespace and name. The first defaultBackend in that
+ * order serves what nothing else matches. All ingress classes are served: there is no other controller on this machine. A backend that does not exist
+ * keeps its route: 503 that names it is better than a 404.
  *
- * Everything is built anew at each change (changes of one turn of the loop count as one); upstreams are found again by name, so connections and counters stay. */
+ * Everything is built anew at each change (changes of one turn of the loop count as one); upstreams are found again by name, so connections and
+ * counters stay. */
 #include <stdio.h>
 
 #include "gateway/routing_priv.h"
@@ -110,7 +113,8 @@ static const struct kube_service_port *service_port_find(const struct kube_servi
 }
 
 /* *ret is borrowed from build->next; NULL: there is no such service port. */
-static int upstream_find(struct build *build, const char *namespace, const struct kube_ingress_service_backend *backend, struct proxy_upstream **ret) {
+static int upstream_find(struct build *build, const char *namespace, const struct kube_ingress_service_backend *backend,
+                         struct proxy_upstream **ret) {
     CLEANUP(buffer_deinit) struct buffer key = BUFFER_INIT(KIB);
     *ret = NULL;
     int error = key_of(&key, namespace, backend->name);
@@ -142,7 +146,8 @@ static int upstream_find(struct build *build, const char *namespace, const struc
 }
 
 /* Finds the upstream and writes the backend's name, as the page that misses it shall say. */
-static int backend_find(struct build *build, const char *namespace, const struct kube_ingress_backend *backend, struct buffer *name, struct proxy_upstream **ret) {
+static int backend_find(struct build *build, const char *namespace, const struct kube_ingress_backend *backend, struct buffer *name,
+                        struct proxy_upstream **ret) {
     *ret = NULL;
     buffer_reset(name);
     if (!backend->service)
@@ -168,7 +173,8 @@ static int ingress_compare(const void *a, const void *b) {
 
 static int path_add(struct build *build, const char *namespace, const char *host, const struct kube_http_ingress_path *path) {
     CLEANUP(buffer_deinit) struct buffer backend = BUFFER_INIT(KIB);
-    struct proxy_route route = {.host = host, .path = path->path, .path_type = text_equal(path->path_type, "Exact") ? PROXY_PATH_EXACT : PROXY_PATH_PREFIX};
+    struct proxy_route route = {
+        .host = host, .path = path->path, .path_type = text_equal(path->path_type, "Exact") ? PROXY_PATH_EXACT : PROXY_PATH_PREFIX};
     int error = backend_find(build, namespace, &path->backend, &backend, &route.upstream);
     if (error < 0)
         return error;

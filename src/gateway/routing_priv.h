@@ -19,7 +19,8 @@ struct routing {
     VECTOR(struct proxy_upstream *) upstreams;
 };
 
-/* Brings the proxy in step with the objects: endpoints first, then the snapshot, so that a new route finds its endpoints. On -ENOMEM the former snapshot stays. */
+/* Brings the proxy in step with the objects: endpoints first, then the snapshot, so that a new route finds its endpoints. On -ENOMEM the former
+ * snapshot stays. */
 int routing_apply(struct routing *routing, struct proxy *proxy, const struct routing_input *input);
 void routing_deinit(struct routing *routing);
 

@@ -5,28 +5,33 @@
 
 #include "gateway/routing_priv.h"
 
-#define INGRESS_OLD                                                                                                                                          \
-    "{\"apiVersion\":\"networking.k8s.io/v1\",\"kind\":\"Ingress\",\"metadata\":{\"name\":\"old\",\"namespace\":\"shop\",\"creationTimestamp\":\"2026-01-01T00:00:00Z\"},"  \
-    "\"spec\":{\"rules\":[{\"host\":\"shop.test\",\"http\":{\"paths\":["                                                                                     \
-    "{\"path\":\"/\",\"pathType\":\"Prefix\",\"backend\":{\"service\":{\"name\":\"web\",\"port\":{\"number\":80}}}},"                                        \
-    "{\"path\":\"/api\",\"pathType\":\"Prefix\",\"backend\":{\"service\":{\"name\":\"api\",\"port\":{\"name\":\"http\"}}}},"                                 \
+#define INGRESS_OLD                                                                                                                                  \
+    "{\"apiVersion\":\"networking.k8s.io/"                                                                                                           \
+    "v1\",\"kind\":\"Ingress\",\"metadata\":{\"name\":\"old\",\"namespace\":\"shop\",\"creationTimestamp\":\"2026-01-01T00:00:00Z\"},"               \
+    "\"spec\":{\"rules\":[{\"host\":\"shop.test\",\"http\":{\"paths\":["                                                                             \
+    "{\"path\":\"/\",\"pathType\":\"Prefix\",\"backend\":{\"service\":{\"name\":\"web\",\"port\":{\"number\":80}}}},"                                \
+    "{\"path\":\"/api\",\"pathType\":\"Prefix\",\"backend\":{\"service\":{\"name\":\"api\",\"port\":{\"name\":\"http\"}}}},"                         \
     "{\"path\":\"/gone\",\"pathType\":\"Prefix\",\"backend\":{\"service\":{\"name\":\"gone\",\"port\":{\"number\":1}}}}]}}]}}"
-#define INGRESS_NEW                                                                                                                                          \
-    "{\"apiVersion\":\"networking.k8s.io/v1\",\"kind\":\"Ingress\",\"metadata\":{\"name\":\"new\",\"namespace\":\"shop\",\"creationTimestamp\":\"2026-02-01T00:00:00Z\"},"  \
-    "\"spec\":{\"defaultBackend\":{\"service\":{\"name\":\"web\",\"port\":{\"number\":80}}},\"rules\":[{\"host\":\"shop.test\",\"http\":{\"paths\":["        \
+#define INGRESS_NEW                                                                                                                                  \
+    "{\"apiVersion\":\"networking.k8s.io/"                                                                                                           \
+    "v1\",\"kind\":\"Ingress\",\"metadata\":{\"name\":\"new\",\"namespace\":\"shop\",\"creationTimestamp\":\"2026-02-01T00:00:00Z\"},"               \
+    "\"spec\":{\"defaultBackend\":{\"service\":{\"name\":\"web\",\"port\":{\"number\":80}}},\"rules\":[{\"host\":\"shop.test\",\"http\":{\"paths\":" \
+    "["                                                                                                                                              \
     "{\"path\":\"/\",\"pathType\":\"Prefix\",\"backend\":{\"service\":{\"name\":\"api\",\"port\":{\"number\":8080}}}}]}}]}}"
-#define SERVICE_WEB                                                                                                                                          \
-    "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"web\",\"namespace\":\"shop\"},\"spec\":{\"ports\":[{\"port\":80,\"targetPort\":\"http\"}]}}"
-#define SERVICE_API                                                                                                                                          \
-    "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"api\",\"namespace\":\"shop\"},\"spec\":{\"ports\":["                               \
+#define SERVICE_WEB                                                                                                                                  \
+    "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"web\",\"namespace\":\"shop\"},\"spec\":{\"ports\":[{\"port\":80,"          \
+    "\"targetPort\":\"http\"}]}}"
+#define SERVICE_API                                                                                                                                  \
+    "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"api\",\"namespace\":\"shop\"},\"spec\":{\"ports\":["                       \
     "{\"name\":\"http\",\"port\":8080,\"targetPort\":80},{\"name\":\"metrics\",\"port\":9090}]}}"
-#define SLICE_WEB                                                                                                                                            \
-    "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"web-1\",\"namespace\":\"shop\",\"labels\":{"                \
-    "\"kubernetes.io/service-name\":\"web\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":8000}],\"endpoints\":["                                          \
-    "{\"addresses\":[\"10.1.0.1\"]},{\"addresses\":[\"10.1.0.2\"],\"conditions\":{\"ready\":false}},"                                                        \
-    "{\"addresses\":[\"10.1.0.3\"],\"conditions\":{\"ready\":true,\"terminating\":true}},{\"addresses\":[\"10.1.0.4\"],\"conditions\":{\"ready\":true}}]}"
-#define SLICE_OTHER                                                                                                                                          \
-    "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"web-1\",\"namespace\":\"other\",\"labels\":{"               \
+#define SLICE_WEB                                                                                                                                    \
+    "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"web-1\",\"namespace\":\"shop\",\"labels\":{"        \
+    "\"kubernetes.io/service-name\":\"web\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":8000}],\"endpoints\":["                                  \
+    "{\"addresses\":[\"10.1.0.1\"]},{\"addresses\":[\"10.1.0.2\"],\"conditions\":{\"ready\":false}},"                                                \
+    "{\"addresses\":[\"10.1.0.3\"],\"conditions\":{\"ready\":true,\"terminating\":true}},{\"addresses\":[\"10.1.0.4\"],\"conditions\":{\"ready\":"   \
+    "true}}]}"
+#define SLICE_OTHER                                                                                                                                  \
+    "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"web-1\",\"namespace\":\"other\",\"labels\":{"       \
     "\"kubernetes.io/service-name\":\"web\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":8000}],\"endpoints\":[{\"addresses\":[\"10.2.0.1\"]}]}"
 
 static struct kube_object *object(const char *json) {
@@ -75,7 +80,8 @@ static void assert_metric(struct fixture *f, const char *line, bool present) {
     if ((slice_find(buffer_slice(&text), slice_of(line)) >= 0) != present)
         fail_msg("%s \"%s\" in:\n%s", present ? "not" : "unwanted", line, text.data);
 }
-#define READY(service, port, count) "tidemill_gateway_service_endpoints_ready{namespace=\"shop\",service=\"" service "\",port=\"" port "\"} " count "\n"
+#define READY(service, port, count)                                                                                                                  \
+    "tidemill_gateway_service_endpoints_ready{namespace=\"shop\",service=\"" service "\",port=\"" port "\"} " count "\n"
 
 UNIT_TEST(backends_resolve_to_ready_endpoints) {
     struct fixture f;

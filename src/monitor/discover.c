@@ -1,7 +1,8 @@
 /* What asks to be scraped, by the annotations that everybody uses:
  *   prometheus.io/scrape: "true"    prometheus.io/port: "9090"    prometheus.io/path: "/metrics" (the default)
- * on pods and on services (then every endpoint of the service is scraped). Without a port a pod's first declared port counts, and every port of a service. Labels are those of the usual
- * Prometheus configuration: job, instance, namespace, pod or service, and app when the object has such a label. */
+ * on pods and on services (then every endpoint of the service is scraped). Without a port a pod's first declared port counts, and every port of a
+ * service. Labels are those of the usual Prometheus configuration: job, instance, namespace, pod or service, and app when the object has such a
+ * label. */
 #include "monitor/monitor_priv.h"
 
 static const char *annotation(const struct kube_object *object, const char *key) {
@@ -89,11 +90,13 @@ int discover_pod(struct arena *arena, const struct kube_object *object, target_s
     return spec_finish(arena, &spec, out);
 }
 
-static int discover_endpoint(struct arena *arena, const struct kube_object *service, const struct kube_endpoint *endpoint, uint16_t port, target_specs *out) {
+static int discover_endpoint(struct arena *arena, const struct kube_object *service, const struct kube_endpoint *endpoint, uint16_t port,
+                             target_specs *out) {
     struct target_spec spec = {0};
     if (endpoint->addresses.count == 0 || port == 0)
         return 0;
-    int error = spec_init(arena, &spec, endpoint->addresses.items[0], port, annotation(service, "prometheus.io/path"), "kubernetes-service-endpoints");
+    int error =
+        spec_init(arena, &spec, endpoint->addresses.items[0], port, annotation(service, "prometheus.io/path"), "kubernetes-service-endpoints");
     if (error < 0)
         return error == -EINVAL ? 0 : error;
     add_label(&spec, "namespace", service->metadata->namespace);
@@ -106,7 +109,8 @@ static int discover_endpoint(struct arena *arena, const struct kube_object *serv
 
 int discover_service(struct arena *arena, const struct kube_object *service, const struct kube_object *slice, target_specs *out) {
     const char *name = kube_map_find(&slice->metadata->labels, "kubernetes.io/service-name");
-    if (!wants_scrape(service) || !name || strcmp(name, service->metadata->name) != 0 || strcmp(slice->metadata->namespace, service->metadata->namespace) != 0)
+    if (!wants_scrape(service) || !name || strcmp(name, service->metadata->name) != 0 ||
+        strcmp(slice->metadata->namespace, service->metadata->namespace) != 0)
         return 0;
     const struct kube_endpoint_slice *endpoints = slice->endpoint_slice;
     uint16_t annotated = annotated_port(service);
@@ -121,7 +125,8 @@ int discover_service(struct arena *arena, const struct kube_object *service, con
 }
 
 int discover_static(struct arena *arena, const struct monitor_target *target, target_specs *out) {
-    struct target_spec spec = {.endpoint = arena_strdup(arena, target->endpoint), .path = arena_strdup(arena, target->path ? target->path : "/metrics")};
+    struct target_spec spec = {.endpoint = arena_strdup(arena, target->endpoint),
+                               .path = arena_strdup(arena, target->path ? target->path : "/metrics")};
     if (!spec.endpoint || !spec.path)
         return -ENOMEM;
     add_label(&spec, "job", target->job);

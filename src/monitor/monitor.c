@@ -1,7 +1,7 @@
 /* The role: wires informers, scrapes, the store and the HTTP API into one loop.
  *
- * A change of a pod, a service or an endpoint slice schedules one discovery at the end of the turn; when core is away the targets stay as they are. Nothing is written to disk. Expiry runs once a
- * minute, only while there is something to expire (there always is a target: the platform itself). */
+ * A change of a pod, a service or an endpoint slice schedules one discovery at the end of the turn; when core is away the targets stay as they are.
+ * Nothing is written to disk. Expiry runs once a minute, only while there is something to expire (there always is a target: the platform itself). */
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>

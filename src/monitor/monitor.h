@@ -1,5 +1,5 @@
-/* The monitor role: scrapes the platform's roles and every pod and service that asks for it (annotations prometheus.io/scrape, port, path), keeps the samples in memory, answers
- * Prometheus' HTTP API for instant vector selectors. See README.md. */
+/* The monitor role: scrapes the platform's roles and every pod and service that asks for it (annotations prometheus.io/scrape, port, path), keeps the
+ * samples in memory, answers Prometheus' HTTP API for instant vector selectors. See README.md. */
 #ifndef TIDEMILL_MONITOR_H
 #define TIDEMILL_MONITOR_H
 

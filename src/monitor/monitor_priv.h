@@ -20,14 +20,15 @@
 /* --- what is to be scraped: pure --- */
 
 struct target_spec {
-    const char *endpoint; /* "http://10.88.0.7:9090", "unix:/run/…" */
-    const char *path;     /* "/metrics" */
+    const char *endpoint;                                /* "http://10.88.0.7:9090", "unix:/run/…" */
+    const char *path;                                    /* "/metrics" */
     struct tsdb_label labels[MONITOR_TARGET_LABELS_MAX]; /* job, instance, … sorted as given */
     size_t labels_count;
 };
 typedef VECTOR(struct target_spec) target_specs;
 
-/* Targets of an annotated pod, of an annotated service with its slices; texts in the arena. What asks for nothing, or is not running, adds nothing. 0 or -ENOMEM. */
+/* Targets of an annotated pod, of an annotated service with its slices; texts in the arena. What asks for nothing, or is not running, adds nothing. 0
+ * or -ENOMEM. */
 int discover_pod(struct arena *arena, const struct kube_object *pod, target_specs *out);
 int discover_service(struct arena *arena, const struct kube_object *service, const struct kube_object *slice, target_specs *out);
 int discover_static(struct arena *arena, const struct monitor_target *target, target_specs *out);

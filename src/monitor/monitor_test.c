@@ -8,13 +8,17 @@
 
 /* --- discovery --- */
 
-#define POD(annotations, phase)                                                                                                                              \
-    "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"labels\":{\"app\":\"hello\"},\"annotations\":{" annotations "}},"        \
-    "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"ports\":[{\"containerPort\":8080}]}]},\"status\":{\"phase\":\"" phase "\",\"podIP\":\"10.0.0.7\"}}"
-#define SERVICE "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"s\",\"namespace\":\"n\",\"annotations\":{\"prometheus.io/scrape\":\"true\"}},\"spec\":{}}"
-#define SLICE_OF_SERVICE                                                                                                                                     \
-    "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"s-1\",\"namespace\":\"n\",\"labels\":{"                     \
-    "\"kubernetes.io/service-name\":\"s\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":9090}],\"endpoints\":["                                            \
+#define POD(annotations, phase)                                                                                                                      \
+    "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"labels\":{\"app\":\"hello\"},\"annotations\":"       \
+    "{" annotations "}},"                                                                                                                            \
+    "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"ports\":[{\"containerPort\":8080}]}]},\"status\":{\"phase\":\"" phase               \
+    "\",\"podIP\":\"10.0.0.7\"}}"
+#define SERVICE                                                                                                                                      \
+    "{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"s\",\"namespace\":\"n\",\"annotations\":{\"prometheus.io/"                 \
+    "scrape\":\"true\"}},\"spec\":{}}"
+#define SLICE_OF_SERVICE                                                                                                                             \
+    "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":\"s-1\",\"namespace\":\"n\",\"labels\":{"             \
+    "\"kubernetes.io/service-name\":\"s\"}},\"addressType\":\"IPv4\",\"ports\":[{\"port\":9090}],\"endpoints\":["                                    \
     "{\"addresses\":[\"10.0.0.8\"],\"targetRef\":{\"kind\":\"Pod\",\"name\":\"p8\"}},{\"addresses\":[\"10.0.0.9\"]}]}"
 
 static struct kube_object *object(const char *json) {
@@ -52,7 +56,9 @@ static size_t pod_targets(const char *json, char endpoint[80], char path[80]) {
 
 UNIT_TEST(annotated_pods_are_targets) {
     char endpoint[80], path[80];
-    assert_int_equal(pod_targets(POD("\"prometheus.io/scrape\":\"true\",\"prometheus.io/port\":\"9090\",\"prometheus.io/path\":\"/m\"", "Running"), endpoint, path), 1);
+    assert_int_equal(pod_targets(POD("\"prometheus.io/scrape\":\"true\",\"prometheus.io/port\":\"9090\",\"prometheus.io/path\":\"/m\"", "Running"),
+                                 endpoint, path),
+                     1);
     assert_string_equal(endpoint, "http://10.0.0.7:9090");
     assert_string_equal(path, "/m");
     assert_int_equal(pod_targets(POD("\"prometheus.io/scrape\":\"true\"", "Running"), endpoint, path), 1);
@@ -121,8 +127,11 @@ static void setup(struct fixture *f) {
     f->monitor = (struct monitor){.options = &f->options, .interval_ms = 20};
     assert_int_equal(loop_new(&f->monitor.loop), 0);
     assert_int_equal(tsdb_new(NULL, &f->monitor.tsdb), 0);
-    assert_int_equal(http_server_new(f->monitor.loop, f->target_fd, &(struct http_server_options){.handler = target_handle, .userdata = f}, &f->target_server), 0);
-    assert_int_equal(http_server_new(f->monitor.loop, f->api_fd, &(struct http_server_options){.handler = query_handle, .userdata = &f->monitor}, &f->api_server), 0);
+    assert_int_equal(
+        http_server_new(f->monitor.loop, f->target_fd, &(struct http_server_options){.handler = target_handle, .userdata = f}, &f->target_server), 0);
+    assert_int_equal(
+        http_server_new(f->monitor.loop, f->api_fd, &(struct http_server_options){.handler = query_handle, .userdata = &f->monitor}, &f->api_server),
+        0);
     char endpoint[128];
     snprintf(endpoint, sizeof endpoint, "unix:%s", f->api);
     assert_int_equal(http_client_new(f->monitor.loop, &(struct http_client_options){.endpoint = endpoint}, &f->http), 0);
@@ -244,4 +253,5 @@ UNIT_TEST(series_end_when_the_target_breaks) {
     teardown(&f);
 }
 
-UNIT_MAIN(UNIT(annotated_pods_are_targets), UNIT(annotated_services_give_their_endpoints), UNIT(scraped_and_asked), UNIT(series_end_when_the_target_breaks))
+UNIT_MAIN(UNIT(annotated_pods_are_targets), UNIT(annotated_services_give_their_endpoints), UNIT(scraped_and_asked),
+          UNIT(series_end_when_the_target_breaks))

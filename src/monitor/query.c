@@ -1,6 +1,8 @@
-/* Prometheus' HTTP API (https://prometheus.io/docs/prometheus/latest/querying/api/) over selectors; functions and operators of PromQL are refused with a sentence that says so.
+/* Prometheus' HTTP API (https://prometheus.io/docs/prometheus/latest/querying/api/) over selectors; functions and operators of PromQL are refused
+ * with a sentence that says so.
  *
- * One table of paths. Parameters come in the query string or, by POST, in a form body. Answers are built in a buffer of bounded size; a query that would answer with more is refused. */
+ * One table of paths. Parameters come in the query string or, by POST, in a form body. Answers are built in a buffer of bounded size; a query that
+ * would answer with more is refused. */
 #include <math.h>
 #include <stdio.h>
 
@@ -24,7 +26,8 @@ struct call {
 
 static void respond_json(struct call *call, int status) {
     if (buffer_error(&call->out) < 0)
-        http_respond(call->exchange, 422, "application/json", SLICE("{\"status\":\"error\",\"errorType\":\"execution\",\"error\":\"the answer is larger than 16 MiB\"}"), NULL);
+        http_respond(call->exchange, 422, "application/json",
+                     SLICE("{\"status\":\"error\",\"errorType\":\"execution\",\"error\":\"the answer is larger than 16 MiB\"}"), NULL);
     else
         http_respond(call->exchange, status, "application/json", buffer_slice(&call->out), NULL);
 }
@@ -155,7 +158,8 @@ static void call_query(struct call *call) {
 }
 
 /* One series of a matrix; false when it has no point in the range (nothing is written then). */
-static bool write_matrix_row(struct buffer *out, const struct tsdb_series *series, int64_t start_ms, int64_t end_ms, int64_t step_ms, bool first_row) {
+static bool write_matrix_row(struct buffer *out, const struct tsdb_series *series, int64_t start_ms, int64_t end_ms, int64_t step_ms,
+                             bool first_row) {
     bool any = false;
     for (int64_t time_ms = start_ms; time_ms <= end_ms; time_ms += step_ms) {
         int64_t found_ms;
@@ -179,7 +183,8 @@ static bool write_matrix_row(struct buffer *out, const struct tsdb_series *serie
 
 static void call_query_range(struct call *call) {
     int64_t start_ms, end_ms, step_ms;
-    if (parameter_time(call, "start", INT64_MIN, &start_ms) < 0 || parameter_time(call, "end", INT64_MIN, &end_ms) < 0 || start_ms == INT64_MIN || end_ms < start_ms) {
+    if (parameter_time(call, "start", INT64_MIN, &start_ms) < 0 || parameter_time(call, "end", INT64_MIN, &end_ms) < 0 || start_ms == INT64_MIN ||
+        end_ms < start_ms) {
         respond_error(call, 400, "bad_data", "invalid parameter \"start\" or \"end\": both are needed, the end not before the start");
         return;
     }
@@ -330,9 +335,10 @@ static void write_target(struct buffer *out, const struct target *target) {
     }
     buffer_append_text(out, ",\"lastError\":");
     json_format_string(out, slice_of(target->error));
-    buffer_printf(out, ",\"lastScrape\":\"%s\",\"lastScrapeDuration\":%" PRId64 ".%03" PRId64 ",\"health\":\"%s\"", time, target->duration_ms / 1000, target->duration_ms % 1000,
-                  healths[target->health]);
-    buffer_printf(out, ",\"scrapeInterval\":\"%" PRId64 "s\",\"scrapeTimeout\":\"%ds\"}", target->monitor->interval_ms / 1000, SCRAPE_TIMEOUT_MS / 1000);
+    buffer_printf(out, ",\"lastScrape\":\"%s\",\"lastScrapeDuration\":%" PRId64 ".%03" PRId64 ",\"health\":\"%s\"", time, target->duration_ms / 1000,
+                  target->duration_ms % 1000, healths[target->health]);
+    buffer_printf(out, ",\"scrapeInterval\":\"%" PRId64 "s\",\"scrapeTimeout\":\"%ds\"}", target->monitor->interval_ms / 1000,
+                  SCRAPE_TIMEOUT_MS / 1000);
 }
 
 static void call_targets(struct call *call) {
@@ -349,7 +355,8 @@ static void call_targets(struct call *call) {
 
 static void call_buildinfo(struct call *call) {
     begin(call);
-    buffer_append_text(&call->out, "{\"version\":\"2.53.0\",\"revision\":\"tidemill-" TIDEMILL_VERSION "\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}");
+    buffer_append_text(&call->out, "{\"version\":\"2.53.0\",\"revision\":\"tidemill-" TIDEMILL_VERSION
+                                   "\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}");
     finish(call);
 }
 
@@ -375,7 +382,8 @@ static void call_metrics(struct call *call) {
     metric(out, "tidemill_monitor_bytes", "gauge", "Bytes of series and samples.", stats.bytes);
     metric(out, "tidemill_monitor_bytes_max", "gauge", "The bound on them.", stats.bytes_max);
     metric(out, "tidemill_monitor_samples_total", "counter", "Samples stored.", stats.samples);
-    metric(out, "tidemill_monitor_drops_for_space_total", "counter", "Times the oldest samples were dropped for want of space.", stats.samples_dropped);
+    metric(out, "tidemill_monitor_drops_for_space_total", "counter", "Times the oldest samples were dropped for want of space.",
+           stats.samples_dropped);
     metric(out, "tidemill_monitor_refused_total", "counter", "Samples and series that found no space.", stats.refused);
     metric(out, "tidemill_monitor_targets", "gauge", "Targets.", call->monitor->targets.count);
     metric(out, "tidemill_monitor_scrapes_total", "counter", "Scrapes.", call->monitor->scrapes);
@@ -404,7 +412,8 @@ static const struct {
 };
 
 static void answer(struct monitor *monitor, struct http_exchange *exchange, struct slice parameters) {
-    struct call call = {.monitor = monitor, .exchange = exchange, .now_ms = loop_wall_ns(monitor->loop) / 1000000, .out = BUFFER_INIT(ANSWER_BYTES_MAX)};
+    struct call call = {
+        .monitor = monitor, .exchange = exchange, .now_ms = loop_wall_ns(monitor->loop) / 1000000, .out = BUFFER_INIT(ANSWER_BYTES_MAX)};
     struct slice path = http_path(exchange);
     if (query_parse(http_exchange_arena(exchange), parameters, &call.query) < 0) {
         respond_error(&call, 400, "bad_data", "malformed parameters");
@@ -421,7 +430,8 @@ static void answer(struct monitor *monitor, struct http_exchange *exchange, stru
         buffer_deinit(&call.out);
         return;
     }
-    respond_error(&call, 404, "not_found", "no such path: /api/v1/query, query_range, series, labels, label/<name>/values, targets; /metrics, /-/healthy, /-/ready");
+    respond_error(&call, 404, "not_found",
+                  "no such path: /api/v1/query, query_range, series, labels, label/<name>/values, targets; /metrics, /-/healthy, /-/ready");
     buffer_deinit(&call.out);
 }
 

@@ -1,8 +1,10 @@
-/* Scraping: each target has a timer of its own, offset by a hash of its address, so that scrapes spread over the interval and a restart keeps the offsets.
+/* Scraping: each target has a timer of its own, offset by a hash of its address, so that scrapes spread over the interval and a restart keeps the
+ * offsets.
  *
- * A scrape stores its samples under the target's labels (a sample's own label of the same name becomes exported_NAME, as Prometheus does), and `up`, scrape_duration_seconds,
- * scrape_samples_scraped. Series that were in the last scrape and are not in this one end with a stale mark; so do all of them when the target is down or gone. A target that is slower than the
- * timeout, larger than SCRAPE_BYTES_MAX or not parseable is down, and /api/v1/targets says why.
+ * A scrape stores its samples under the target's labels (a sample's own label of the same name becomes exported_NAME, as Prometheus does), and `up`,
+ * scrape_duration_seconds, scrape_samples_scraped. Series that were in the last scrape and are not in this one end with a stale mark; so do all of
+ * them when the target is down or gone. A target that is slower than the timeout, larger than SCRAPE_BYTES_MAX or not parseable is down, and
+ * /api/v1/targets says why.
  *
  * Which series belong to a scrape is kept as a mark in the series: target id and generation. */
 #include <stdio.h>
@@ -34,7 +36,8 @@ static int store_sample(struct target *target, const struct tsdb_label *labels, 
 }
 
 /* The sample's labels and the target's. Returns the count, 0 when there are too many. `names` holds the exported_ names. */
-static size_t join_labels(const struct target *target, struct slice name, const struct promtext_label *own, size_t own_count, struct arena *arena, struct tsdb_label *out) {
+static size_t join_labels(const struct target *target, struct slice name, const struct promtext_label *own, size_t own_count, struct arena *arena,
+                          struct tsdb_label *out) {
     size_t count = 0;
     out[count++] = (struct tsdb_label){SLICE("__name__"), name};
     if (own_count + target->spec.labels_count + 1 > TSDB_LABELS_MAX)
@@ -105,7 +108,8 @@ int scrape_store(struct target *target, struct slice text, int64_t time_ms, stru
         size_t count = join_labels(target, sample.name, sample.labels, sample.labels_count, arena, labels);
         error = count > 0 ? store_sample(target, labels, count, sample.has_timestamp ? sample.timestamp_ms : time_ms, sample.value) : -EINVAL;
         if (error < 0)
-            return diag_set(diag, error, "%.*s cannot be stored: %s", SLICE_ARG(sample.name), error == -EINVAL ? "too many or too long labels" : strerror(-error));
+            return diag_set(diag, error, "%.*s cannot be stored: %s", SLICE_ARG(sample.name),
+                            error == -EINVAL ? "too many or too long labels" : strerror(-error));
     }
     return 0;
 }
@@ -148,7 +152,8 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
 }
 
 static void scrape_start(struct target *target) {
-    static const struct http_field fields[] = {{"Accept", "text/plain;version=0.0.4;q=0.9,*/*;q=0.1"}, {"X-Prometheus-Scrape-Timeout-Seconds", "10"}, {NULL, NULL}};
+    static const struct http_field fields[] = {
+        {"Accept", "text/plain;version=0.0.4;q=0.9,*/*;q=0.1"}, {"X-Prometheus-Scrape-Timeout-Seconds", "10"}, {NULL, NULL}};
     struct monitor *monitor = target->monitor;
     const struct http_request_options options = {
         .method = "GET",

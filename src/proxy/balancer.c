@@ -1,12 +1,12 @@
-/* Least request with random tie-break over a full scan: with one balancer that sees every request and at most a few dozen endpoints a scan costs tens of nanoseconds and beats
- * "power of two choices" at the tail, which exists for many balancers with stale views.
+/* Least request with random tie-break over a full scan: with one balancer that sees every request and at most a few dozen endpoints a scan costs tens
+ * of nanoseconds and beats "power of two choices" at the tail, which exists for many balancers with stale views.
  *
  * Retry (RFC 9110 9.2.2, RFC 9112 9.3.1). A proxy must not repeat a request that may have been acted on unless the method is idempotent. So:
  *   nothing of it left this machine (connect failed, or the kernel took no byte)    any method, another endpoint
- *   a *kept* connection closed before any byte of the answer                       idempotent methods only: the server may have closed it before it read, or died after it acted
- *   a *fresh* connection closed before any byte of the answer                      idempotent methods only, once: the pod may just be stopping
- *   a byte of the answer came, or we ran into the response timeout                  never
- * and only while every byte sent is still in memory. */
+ *   a *kept* connection closed before any byte of the answer                       idempotent methods only: the server may have closed it before it
+ * read, or died after it acted a *fresh* connection closed before any byte of the answer                      idempotent methods only, once: the pod
+ * may just be stopping a byte of the answer came, or we ran into the response timeout                  never and only while every byte sent is still
+ * in memory. */
 #include "proxy/balancer_priv.h"
 
 ptrdiff_t balancer_pick(balancer_at_fn *at, const void *userdata, size_t count, uint32_t request_id, int64_t now_ns, uint64_t random) {

@@ -8,7 +8,8 @@ static const struct balancer_view *at(const void *userdata, size_t index) {
 }
 
 UNIT_TEST(least_loaded_ready_endpoint_wins) {
-    struct balancer_view views[] = {{.in_flight = 3, .ready = true}, {.in_flight = 0, .ready = false}, {.in_flight = 1, .ready = true}, {.in_flight = 2, .ready = true}};
+    struct balancer_view views[] = {
+        {.in_flight = 3, .ready = true}, {.in_flight = 0, .ready = false}, {.in_flight = 1, .ready = true}, {.in_flight = 2, .ready = true}};
     for (uint64_t random = 1; random < 100; random++)
         assert_int_equal(balancer_pick(at, views, 4, 7, 0, random), 2);
     views[2].tried_by = 7;

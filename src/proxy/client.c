@@ -4,11 +4,11 @@
  *     │                   │ bad, too large, too slow: a page           │ Connection: close
  *     └──deadline──► closed ◄────────── LINGER ◄──────────────────────┘
  *
- * LINGER: we have sent our last byte and closed our direction; what the peer still sends is read and dropped for a while, since closing with unread bytes makes the kernel send a reset
- * that may destroy the answer before the peer has read it.
+ * LINGER: we have sent our last byte and closed our direction; what the peer still sends is read and dropped for a while, since closing with unread
+ * bytes makes the kernel send a reset that may destroy the answer before the peer has read it.
  *
- * Invariants: (1) an IDLE client has no exchange and no buffer; (2) a client has exactly one deadline, of the kind of its state; (3) bytes are read into the proxy's scratch and copied
- * to the exchange only when they are not used up at once. */
+ * Invariants: (1) an IDLE client has no exchange and no buffer; (2) a client has exactly one deadline, of the kind of its state; (3) bytes are read
+ * into the proxy's scratch and copied to the exchange only when they are not used up at once. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -262,9 +262,7 @@ void client_on_ready(void *userdata, uint32_t events) {
         if (client->readable)
             client_read_heads(client);
         break;
-    case CLIENT_EXCHANGE:
-        exchange_run(client->exchange);
-        break;
+    case CLIENT_EXCHANGE: exchange_run(client->exchange); break;
     case CLIENT_LINGER:
         if (client->readable)
             linger_read(client);

@@ -1,7 +1,8 @@
-/* Deadlines. Ten thousand connections have ten thousand deadlines, but of ten kinds; within a kind the timeout is the same, so the queue in order of arming is the order of expiry.
+/* Deadlines. Ten thousand connections have ten thousand deadlines, but of ten kinds; within a kind the timeout is the same, so the queue in order of
+ * arming is the order of expiry.
  *
- * Invariants: (1) a deadline is in at most one queue; (2) a queue's timer is set whenever the queue is not empty, at or before its first deadline. The timer is not moved when the first
- * one moves on: it fires early at most once per timeout and looks again. */
+ * Invariants: (1) a deadline is in at most one queue; (2) a queue's timer is set whenever the queue is not empty, at or before its first deadline.
+ * The timer is not moved when the first one moves on: it fires early at most once per timeout and looks again. */
 #include "proxy/proxy_priv.h"
 
 static void expire(struct deadline_queue *queue, struct deadline *deadline) {

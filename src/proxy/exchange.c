@@ -4,14 +4,16 @@
  *                ▲                                      │ broke, may be repeated
  *                └──────────────────────────────────────┘
  *
- * Everything that happens (readiness of either socket, a deadline, an endpoint that appears) sets flags or calls one of the functions here, then exchange_run() moves what can be moved until
- * nothing moves. Only exchange_run's ends (finish, abort) free, so no function below it has to ask whether the exchange is still there.
+ * Everything that happens (readiness of either socket, a deadline, an endpoint that appears) sets flags or calls one of the functions here, then
+ * exchange_run() moves what can be moved until nothing moves. Only exchange_run's ends (finish, abort) free, so no function below it has to ask
+ * whether the exchange is still there.
  *
- * Invariants: (1) `request` holds every byte sent since the head while `replayable`; (2) the client is read only when everything read before was sent on, and the upstream likewise: that is
- * the back-pressure and the bound on memory; (3) an exchange is in its upstream's held list exactly while it has no link and waits for an endpoint.
+ * Invariants: (1) `request` holds every byte sent since the head while `replayable`; (2) the client is read only when everything read before was sent
+ * on, and the upstream likewise: that is the back-pressure and the bound on memory; (3) an exchange is in its upstream's held list exactly while it
+ * has no link and waits for an endpoint.
  *
- * Holding. No ready endpoint: wait for one to appear. All ready endpoints refuse to connect: a container that is up but does not listen yet looks like this when it has no readiness probe, so
- * the request waits as well and tries again a few times a second, for a shorter time. */
+ * Holding. No ready endpoint: wait for one to appear. All ready endpoints refuse to connect: a container that is up but does not listen yet looks
+ * like this when it has no readiness probe, so the request waits as well and tries again a few times a second, for a shorter time. */
 #include <stdio.h>
 #include <sys/socket.h>
 
@@ -109,7 +111,8 @@ static void page_write(struct exchange *exchange, int status, const char *messag
     CLEANUP(buffer_deinit) struct buffer body = BUFFER_INIT(4 * KIB);
     buffer_printf(&body, "%d %s: %s\n", status, http1_reason(status), message);
     const char *connection = !exchange->keep_alive ? "Connection: close\r\n" : exchange->old_client ? "Connection: keep-alive\r\n" : "";
-    buffer_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n", status, http1_reason(status), body.len);
+    buffer_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n", status,
+                  http1_reason(status), body.len);
     if (status == 503)
         buffer_append_slice(out, SLICE("Retry-After: 5\r\n"));
     if (status == 405)
@@ -157,8 +160,8 @@ static void request_id_make(struct exchange *exchange) {
 
 /* Upgrades are passed on for requests without a body; not those to HTTP/2, which would smuggle requests past us. */
 static bool upgrade_allowed(const struct http1_head *head) {
-    return head->upgrade.len > 0 && head->framing == HTTP1_BODY_NONE && slice_is(head->method, "GET") && !http1_list_has(head->upgrade, SLICE("h2c")) &&
-           !http1_list_has(head->upgrade, SLICE("h2"));
+    return head->upgrade.len > 0 && head->framing == HTTP1_BODY_NONE && slice_is(head->method, "GET") &&
+           !http1_list_has(head->upgrade, SLICE("h2c")) && !http1_list_has(head->upgrade, SLICE("h2"));
 }
 
 static void note_head(struct exchange *exchange, const struct http1_head *head) {
@@ -200,7 +203,8 @@ static bool find_route(struct exchange *exchange, const struct http1_head *head)
     } else {
         const struct route_target *target = route_find(proxy->routes, host, path);
         if (!target)
-            exchange_fail(exchange, 404, "no Ingress routes host \"%.*s\" and path \"%.*s\"", SLICE_ARG(host), (int)MIN(path.len, (size_t)200), path.data);
+            exchange_fail(exchange, 404, "no Ingress routes host \"%.*s\" and path \"%.*s\"", SLICE_ARG(host), (int)MIN(path.len, (size_t)200),
+                          path.data);
         else if (!target->upstream)
             exchange_fail(exchange, 503, "the Ingress names the backend %s, which does not exist", target->backend);
         else
@@ -343,23 +347,16 @@ void exchange_on_deadline(struct exchange *exchange, enum deadline_kind kind) {
     const char *name = exchange->upstream ? exchange->upstream->name : "the backend";
     switch (kind) {
     case DEADLINE_CONNECT:
-    case DEADLINE_RESPONSE:
-        exchange_attempt_broke(exchange, kind == DEADLINE_RESPONSE);
-        break;
-    case DEADLINE_HOLD:
-        exchange_fail(exchange, 503, "no instance of %s became ready in time", name);
-        break;
-    case DEADLINE_REFUSED:
-        exchange_fail(exchange, 502, "no instance of %s accepts connections: does it listen on this port?", name);
-        break;
+    case DEADLINE_RESPONSE: exchange_attempt_broke(exchange, kind == DEADLINE_RESPONSE); break;
+    case DEADLINE_HOLD: exchange_fail(exchange, 503, "no instance of %s became ready in time", name); break;
+    case DEADLINE_REFUSED: exchange_fail(exchange, 502, "no instance of %s accepts connections: does it listen on this port?", name); break;
     case DEADLINE_TRANSFER:
         if (!exchange->request_complete)
             exchange_fail(exchange, 408, "the request's body did not arrive in time");
         else
             exchange_fail(exchange, 504, "%s did not take the request in time", name);
         break;
-    default:
-        exchange->doomed = true;
+    default: exchange->doomed = true;
     }
 }
 
@@ -390,7 +387,8 @@ static void exchange_finish(struct exchange *exchange) {
     struct client *client = exchange->client;
     exchange_meter(exchange);
     struct link *link = exchange->link;
-    if (link && exchange->upstream_reusable && exchange->request_complete && exchange->request_sent == exchange->request.len && !exchange->request_broken)
+    if (link && exchange->upstream_reusable && exchange->request_complete && exchange->request_sent == exchange->request.len &&
+        !exchange->request_broken)
         link_keep(link);
     else if (link)
         link_close(link);

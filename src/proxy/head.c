@@ -1,8 +1,9 @@
 /* Rewriting heads (RFC 9110 7.6, RFC 9112).
  *
- * Fields that end at a hop (those named hop-by-hop, and those the sender's Connection field nominates) are dropped; framing fields are written anew from what the parser
- * understood, so both sides of the proxy agree by construction. The gateway is the edge: X-Forwarded-*, Forwarded and X-Real-IP of a client are lies until proven otherwise and are
- * replaced (trust_forwarded keeps them and appends to the chain). Field names with '_' are dropped: CGI-like environments (WSGI, PHP) read X_Forwarded_For as X-Forwarded-For. */
+ * Fields that end at a hop (those named hop-by-hop, and those the sender's Connection field nominates) are dropped; framing fields are written anew
+ * from what the parser understood, so both sides of the proxy agree by construction. The gateway is the edge: X-Forwarded-*, Forwarded and X-Real-IP
+ * of a client are lies until proven otherwise and are replaced (trust_forwarded keeps them and appends to the chain). Field names with '_' are
+ * dropped: CGI-like environments (WSGI, PHP) read X_Forwarded_For as X-Forwarded-For. */
 #include "proxy/head_priv.h"
 
 enum field_class { FIELD_PASS, FIELD_DROP, FIELD_FORWARDED, FIELD_LENGTH, FIELD_REQUEST_ID, FIELD_HOST, FIELD_EXPECT };
@@ -49,7 +50,8 @@ static bool nominates(const struct http1_head *head) {
         if (!slice_equal_nocase(head->fields[i].name, SLICE("connection")))
             continue;
         struct slice value = head->fields[i].value;
-        if (!slice_equal_nocase(value, SLICE("keep-alive")) && !slice_equal_nocase(value, SLICE("close")) && !slice_equal_nocase(value, SLICE("upgrade")))
+        if (!slice_equal_nocase(value, SLICE("keep-alive")) && !slice_equal_nocase(value, SLICE("close")) &&
+            !slice_equal_nocase(value, SLICE("upgrade")))
             return true;
     }
     return false;
@@ -126,18 +128,16 @@ static void write_forwarded(struct buffer *out, const struct http1_head *head, c
         write_field(out, SLICE("X-Forwarded-Host"), head->host);
 }
 
-static bool request_field_passes(const struct http1_head *head, const struct http1_field *field, const struct head_context *context, bool nominating) {
+static bool request_field_passes(const struct http1_head *head, const struct http1_field *field, const struct head_context *context,
+                                 bool nominating) {
     switch (classify(field->name)) {
     case FIELD_DROP:
     case FIELD_LENGTH:
     case FIELD_HOST:
     case FIELD_REQUEST_ID:
-    case FIELD_EXPECT:
-        return false;
-    case FIELD_FORWARDED:
-        return context->trust_forwarded && !slice_equal_nocase(field->name, SLICE("X-Forwarded-For"));
-    case FIELD_PASS:
-        break;
+    case FIELD_EXPECT: return false;
+    case FIELD_FORWARDED: return context->trust_forwarded && !slice_equal_nocase(field->name, SLICE("X-Forwarded-For"));
+    case FIELD_PASS: break;
     }
     if (memchr(field->name.data, '_', field->name.len))
         return false;
@@ -168,7 +168,19 @@ int head_write_request(struct buffer *out, const struct http1_head *head, const 
 }
 
 static void write_status_line(struct buffer *out, const struct http1_head *head) {
-    char text[14] = {'H', 'T', 'T', 'P', '/', '1', '.', '1', ' ', (char)('0' + head->status / 100 % 10), (char)('0' + head->status / 10 % 10), (char)('0' + head->status % 10), ' '};
+    char text[14] = {'H',
+                     'T',
+                     'T',
+                     'P',
+                     '/',
+                     '1',
+                     '.',
+                     '1',
+                     ' ',
+                     (char)('0' + head->status / 100 % 10),
+                     (char)('0' + head->status / 10 % 10),
+                     (char)('0' + head->status % 10),
+                     ' '};
     buffer_append(out, text, 13);
     buffer_append_slice(out, head->reason);
     buffer_append_slice(out, SLICE("\r\n"));

@@ -11,14 +11,15 @@ struct head_context {
     bool trust_forwarded;
     bool upgrade; /* pass the Upgrade on */
 };
-/* Appends the request head for the upstream: HTTP/1.1, origin form, without hop-by-hop fields and fields that the client may not set, with ours. 0 or the buffer's error. */
+/* Appends the request head for the upstream: HTTP/1.1, origin form, without hop-by-hop fields and fields that the client may not set, with ours. 0 or
+ * the buffer's error. */
 int head_write_request(struct buffer *out, const struct http1_head *head, const struct head_context *context);
 
 enum head_connection { HEAD_CONNECTION_NONE, HEAD_CONNECTION_CLOSE, HEAD_CONNECTION_KEEP_ALIVE, HEAD_CONNECTION_UPGRADE };
 struct head_response {
     enum head_connection connection;
-    bool chunked;         /* say Transfer-Encoding: chunked */
-    bool content_length;  /* keep Content-Length */
+    bool chunked;        /* say Transfer-Encoding: chunked */
+    bool content_length; /* keep Content-Length */
 };
 int head_write_response(struct buffer *out, const struct http1_head *head, const struct head_response *response);
 

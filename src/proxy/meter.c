@@ -5,8 +5,8 @@ static const struct {
     int64_t ns;
     const char *text;
 } bounds[METER_BUCKETS] = {
-    {500000, "0.0005"}, {1000000, "0.001"}, {2500000, "0.0025"}, {5000000, "0.005"}, {10000000, "0.01"}, {25000000, "0.025"},
-    {50000000, "0.05"}, {100000000, "0.1"}, {250000000, "0.25"}, {1000000000, "1"}, {2500000000, "2.5"}, {10000000000, "10"},
+    {500000, "0.0005"}, {1000000, "0.001"}, {2500000, "0.0025"}, {5000000, "0.005"}, {10000000, "0.01"},  {25000000, "0.025"},
+    {50000000, "0.05"}, {100000000, "0.1"}, {250000000, "0.25"}, {1000000000, "1"},  {2500000000, "2.5"}, {10000000000, "10"},
 };
 
 void meter_count(struct meter *meter, int status, int64_t duration_ns) {
@@ -113,7 +113,8 @@ int proxy_format_metrics(const struct proxy *proxy, struct buffer *out) {
     simple(out, "tidemill_gateway_upstream_reused_total", "counter", "Requests sent on a kept connection.", stats->upstream_reused);
     simple(out, "tidemill_gateway_routes", "gauge", "Routes of the snapshot in use.", proxy->routes ? proxy_routes_count(proxy->routes) : 0);
     for (size_t family = 0; family < METER_FAMILIES; family++) {
-        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", families[family].name, families[family].help, families[family].name, families[family].type);
+        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", families[family].name, families[family].help, families[family].name,
+                      families[family].type);
         if (family != METER_ENDPOINTS)
             samples(out, (enum meter_family)family, NULL, &proxy->unmatched);
         void *value;

@@ -1,9 +1,10 @@
 /* The proxy as a whole: its making, its listeners, the snapshot in use, draining.
  *
- * Listeners are level triggered and accept a bounded batch per turn. Too many connections: the one idle for longest makes room; when none is idle, accepting pauses until one ends. An error
- * of accept (no descriptors, no memory) pauses it for a moment: the backlog holds the others.
+ * Listeners are level triggered and accept a bounded batch per turn. Too many connections: the one idle for longest makes room; when none is idle,
+ * accepting pauses until one ends. An error of accept (no descriptors, no memory) pauses it for a moment: the backlog holds the others.
  *
- * Draining: no more accepts; responses say Connection: close; idle connections get a moment to bring a request that may be on its way already, then close. */
+ * Draining: no more accepts; responses say Connection: close; idle connections get a moment to bring a request that may be on its way already, then
+ * close. */
 #include <sys/epoll.h>
 #include <sys/socket.h>
 

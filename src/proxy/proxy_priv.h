@@ -1,5 +1,5 @@
-/* The engine's inside: what its files share. Reading order: deadline.c, upstream.c, client.c (connections and heads), exchange.c (one request: dispatch, retry, hold, end), relay.c (moving
- * bytes), meter.c, proxy.c. */
+/* The engine's inside: what its files share. Reading order: deadline.c, upstream.c, client.c (connections and heads), exchange.c (one request:
+ * dispatch, retry, hold, end), relay.c (moving bytes), meter.c, proxy.c. */
 #ifndef TIDEMILL_PROXY_PRIV_H
 #define TIDEMILL_PROXY_PRIV_H
 
@@ -9,7 +9,8 @@
 #include "proxy/proxy.h"
 #include "proxy/route_priv.h"
 
-/* --- deadlines: everything of one kind has the same timeout, so a queue in order of arrival is sorted by itself: arming and moving are O(1), and one timer serves all --- */
+/* --- deadlines: everything of one kind has the same timeout, so a queue in order of arrival is sorted by itself: arming and moving are O(1), and one
+ * timer serves all --- */
 
 enum deadline_kind {
     DEADLINE_NONE,
@@ -48,7 +49,7 @@ void deadline_arm(struct deadline_queue *queue, struct deadline *deadline);
 
 #define METER_BUCKETS 12
 struct meter {
-    uint64_t requests[6]; /* by status / 100; 0: the client left before an answer */
+    uint64_t requests[6];         /* by status / 100; 0: the client left before an answer */
     uint64_t bytes_in, bytes_out; /* bodies and heads on the client's side */
     uint64_t latency_buckets[METER_BUCKETS + 1];
     uint64_t latency_sum_ns;
@@ -92,7 +93,8 @@ struct link {
     bool connected, readable, writable, hangup, reused;
 };
 
-/* A kept connection, or a new one whose connect is under way; 0 or negative errno. fresh: never a kept one; recent: only one that was used within a second. */
+/* A kept connection, or a new one whose connect is under way; 0 or negative errno. fresh: never a kept one; recent: only one that was used within a
+ * second. */
 int link_open(struct endpoint *endpoint, bool fresh, bool recent, struct link **ret);
 /* Into the pool, or closed when the endpoint is gone or the pool full. */
 void link_keep(struct link *link);
@@ -140,8 +142,8 @@ void client_on_deadline(struct client *client);
 /* One request and its response. */
 struct exchange {
     struct client *client;
-    struct list again; /* in proxy->again: more to do in the next turn */
-    struct list held;  /* in upstream->held */
+    struct list again;               /* in proxy->again: more to do in the next turn */
+    struct list held;                /* in upstream->held */
     struct proxy_upstream *upstream; /* a reference; NULL before the route is known */
     struct link *link;
     uint32_t id;
@@ -159,9 +161,9 @@ struct exchange {
     struct http1_chunked request_chunked;
     uint8_t request_framing; /* enum http1_framing; UNTIL_CLOSE: a tunnel */
     bool replayable, idempotent, head_request, old_client /* HTTP/1.0 */, keep_alive, upgrade, fresh_only;
-    bool request_complete;  /* the whole body was taken from the client */
-    bool request_broken;    /* the upstream takes no more of it */
-    bool request_shut;      /* a tunnel's direction is closed */
+    bool request_complete; /* the whole body was taken from the client */
+    bool request_broken;   /* the upstream takes no more of it */
+    bool request_shut;     /* a tunnel's direction is closed */
 
     /* upstream → client */
     struct buffer response_input; /* a partial head */

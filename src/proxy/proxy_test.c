@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "proxy/proxy_priv.h"
@@ -147,7 +148,9 @@ UNIT_TEST(requests_share_kept_connections) {
     struct fixture f;
     setup(&f, 1, NULL);
     int client = connect_client(&f);
-    put(&f, client, "GET /x?y=1 HTTP/1.1\r\nHost: web.test\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\nX_Sneaky: 1\r\nAccept: a\r\n\r\n");
+    put(&f, client,
+        "GET /x?y=1 HTTP/1.1\r\nHost: web.test\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\nX_Sneaky: "
+        "1\r\nAccept: a\r\n\r\n");
     int backend = take(&f, 0);
     CLEANUP(buffer_deinit) struct buffer request = BUFFER_INIT(MIB);
     get(&f, backend, &request, "\r\n\r\n");
@@ -173,7 +176,8 @@ UNIT_TEST(requests_share_kept_connections) {
     assert_int_equal(stats.connections_idle, 2);
     CLEANUP(buffer_deinit) struct buffer metrics = BUFFER_INIT(MIB);
     assert_int_equal(proxy_format_metrics(f.proxy, &metrics), 0);
-    assert_true(slice_find(buffer_slice(&metrics), SLICE("tidemill_gateway_requests_total{namespace=\"default\",service=\"web\",port=\"80\",code=\"2xx\"} 2\n")) > 0);
+    assert_true(slice_find(buffer_slice(&metrics),
+                           SLICE("tidemill_gateway_requests_total{namespace=\"default\",service=\"web\",port=\"80\",code=\"2xx\"} 2\n")) > 0);
     close(client);
     close(second);
     close(backend);
@@ -363,7 +367,8 @@ UNIT_TEST(responses_without_body) {
     EXPECT(&f, backend, "\r\n\r\n", "HEAD");
     put(&f, backend, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     EXPECT(&f, client, "\r\n\r\n", "Content-Length: 1000");
-    static const char *const answers[] = {"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
+    static const char *const answers[] = {"HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
+                                          "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
     for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
         put(&f, client, GET);
         EXPECT(&f, backend, "\r\n\r\n", "GET");
@@ -601,12 +606,15 @@ UNIT_TEST(large_bodies_both_ways) {
         size_t sent = 0, received = 0, buffered_max = 0;
         while (received < SIZE) {
             if (sent < SIZE) {
-                ssize_t len = send(ways[way].from, block + sent % sizeof block, MIN(sizeof block - sent % sizeof block, SIZE - sent), MSG_NOSIGNAL | MSG_DONTWAIT);
+                ssize_t len = send(ways[way].from, block + sent % sizeof block, MIN(sizeof block - sent % sizeof block, SIZE - sent),
+                                   MSG_NOSIGNAL | MSG_DONTWAIT);
                 sent += len > 0 ? (size_t)len : 0;
             }
             turn(&f);
             const struct client *inside = CONTAINER_OF(f.proxy->clients.next, struct client, node);
-            buffered_max = MAX(buffered_max, inside->exchange ? inside->exchange->request.capacity + inside->exchange->response.capacity + inside->exchange->input.capacity : 0);
+            buffered_max = MAX(buffered_max, inside->exchange ? inside->exchange->request.capacity + inside->exchange->response.capacity +
+                                                                    inside->exchange->input.capacity
+                                                              : 0);
             char bytes[40000];
             ssize_t len = recv(ways[way].to, bytes, sizeof bytes, MSG_DONTWAIT);
             for (ssize_t i = 0; i < len; i++)
@@ -637,7 +645,8 @@ UNIT_TEST(large_bodies_both_ways) {
 }
 
 UNIT_TEST(cut_short_answers_are_seen_as_such) {
-    static const char *const heads[] = {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"};
+    static const char *const heads[] = {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+                                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"};
     for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
         struct fixture f;
         setup(&f, 1, NULL);
@@ -657,7 +666,8 @@ UNIT_TEST(cut_short_answers_are_seen_as_such) {
 }
 
 UNIT_TEST(broken_backends_get_502) {
-    static const char *const answers[] = {"garbage\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n"};
+    static const char *const answers[] = {"garbage\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                                          "HTTP/1.1 101 Switching Protocols\r\n\r\n"};
     for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
         struct fixture f;
         setup(&f, 1, NULL);
@@ -701,6 +711,133 @@ UNIT_TEST(clients_that_leave_free_the_backend) {
     assert_int_equal(stats.connections, 0);
     assert_int_equal(stats.requests_in_flight, 0);
     close(backend);
+    teardown(&f);
+}
+
+/* --- an application on the loop, for load --- */
+
+struct app {
+    struct fixture *fixture;
+    struct loop_io *io;
+    size_t index;
+    size_t served;
+    VECTOR(struct app_peer *) peers;
+};
+
+struct app_peer {
+    struct app *app;
+    struct loop_io *io;
+    int fd;
+    size_t served;
+    char head[512];
+    size_t len;
+};
+
+static void peer_close(struct app_peer *peer) {
+    if (peer->io)
+        loop_io_free(peer->io);
+    if (peer->fd >= 0)
+        close(peer->fd);
+    peer->io = NULL;
+    peer->fd = -1;
+}
+
+/* Answers each request; every seventh connection is closed without notice behind an answer, as servers with a short keep-alive do. */
+static void peer_on_ready(void *userdata, uint32_t events) {
+    struct app_peer *peer = userdata;
+    (void)events;
+    ssize_t len = recv(peer->fd, peer->head + peer->len, sizeof peer->head - peer->len, 0);
+    if (len <= 0) {
+        if (len == 0 || errno != EAGAIN)
+            peer_close(peer);
+        return;
+    }
+    peer->len += (size_t)len;
+    if (slice_find(slice_make(peer->head, peer->len), SLICE("\r\n\r\n")) < 0)
+        return;
+    peer->len = 0;
+    peer->app->served++;
+    assert_int_equal(send(peer->fd, OK, strlen(OK), MSG_NOSIGNAL), strlen(OK));
+    if (++peer->served % 7 == 0)
+        peer_close(peer);
+}
+
+static void app_on_ready(void *userdata, uint32_t events) {
+    struct app *app = userdata;
+    (void)events;
+    int fd = accept4(app->fixture->backends[app->index], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    struct app_peer *peer = calloc(1, sizeof *peer);
+    assert_non_null(peer);
+    *peer = (struct app_peer){.app = app, .fd = fd};
+    assert_int_equal(VECTOR_PUSH(&app->peers, peer), 0);
+    assert_int_equal(loop_io_new(app->fixture->loop, fd, EPOLLIN, peer_on_ready, peer, &peer->io), 0);
+}
+
+static void app_start(struct app *app, struct fixture *f, size_t index) {
+    *app = (struct app){.fixture = f, .index = index};
+    assert_int_equal(loop_io_new(f->loop, f->backends[index], EPOLLIN, app_on_ready, app, &app->io), 0);
+}
+
+static void app_stop(struct app *app) {
+    loop_io_free(app->io);
+    for (size_t i = 0; i < app->peers.count; i++) {
+        peer_close(app->peers.items[i]);
+        free(app->peers.items[i]);
+    }
+    VECTOR_DEINIT(&app->peers);
+}
+
+/* Eight clients ask without a pause while endpoints come and go, all of them at times: each of 4,000 requests gets its 200. */
+UNIT_TEST(rollouts_under_load_lose_nothing) {
+    enum { CLIENTS = 8, REQUESTS = 500 };
+    static const unsigned masks[] = {1, 3, 2, 0, 2, 6, 4, 5, 0, 1, 7};
+    struct fixture f;
+    setup(&f, 3, NULL);
+    struct app apps[3];
+    for (size_t i = 0; i < 3; i++)
+        app_start(&apps[i], &f, i);
+    struct {
+        int fd;
+        size_t done, len;
+        char answer[512];
+    } clients[CLIENTS] = {0};
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i].fd = connect_client(&f);
+        assert_int_equal(send(clients[i].fd, GET, strlen(GET), MSG_NOSIGNAL), strlen(GET));
+    }
+    size_t finished = 0;
+    for (size_t turns = 0; finished < CLIENTS; turns++) {
+        if (turns % 40 == 0)
+            set_ready(&f, masks[turns / 40 % ARRAY_LEN(masks)]);
+        if (turns > (size_t)TURNS_MAX * 10)
+            fail_msg("requests hang");
+        turn(&f);
+        for (int i = 0; i < CLIENTS; i++) {
+            ssize_t len = recv(clients[i].fd, clients[i].answer + clients[i].len, sizeof clients[i].answer - clients[i].len, MSG_DONTWAIT);
+            assert_true(len != 0);
+            clients[i].len += len > 0 ? (size_t)len : 0;
+            if (slice_find(slice_make(clients[i].answer, clients[i].len), SLICE("\r\n\r\nok")) < 0)
+                continue;
+            if (!slice_starts(slice_make(clients[i].answer, clients[i].len), SLICE("HTTP/1.1 200 ")))
+                fail_msg("%.*s", (int)clients[i].len, clients[i].answer);
+            clients[i].len = 0;
+            if (++clients[i].done < REQUESTS)
+                assert_int_equal(send(clients[i].fd, GET, strlen(GET), MSG_NOSIGNAL), strlen(GET));
+            else
+                finished++;
+        }
+    }
+    struct proxy_stats stats;
+    proxy_stats_get(f.proxy, &stats);
+    assert_int_equal(stats.requests, CLIENTS * REQUESTS);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(apps[i].served > 0);
+        app_stop(&apps[i]);
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i].fd);
     teardown(&f);
 }
 
@@ -758,9 +895,11 @@ UNIT_TEST(idle_clients_make_room) {
     teardown(&f);
 }
 
-UNIT_MAIN(UNIT(requests_share_kept_connections), UNIT(pipelined_requests_are_answered_in_order), UNIT(pages_tell_what_is_wrong), UNIT(malformed_requests_are_refused),
-          UNIT(too_large_heads_are_refused), UNIT(slow_heads_are_gathered), UNIT(slow_heads_end_with_408), UNIT(bodies_are_framed_anew), UNIT(old_clients_are_served),
-          UNIT(responses_without_body), UNIT(expect_continue_goes_through), UNIT(upgrades_become_tunnels), UNIT(connect_failure_goes_elsewhere),
-          UNIT(refused_everywhere_waits_for_a_listener), UNIT(kept_connection_closed_under_a_request), UNIT(held_until_an_endpoint_appears),
-          UNIT(too_many_holds_are_refused), UNIT(leaving_endpoints_finish_what_they_have), UNIT(large_bodies_both_ways), UNIT(cut_short_answers_are_seen_as_such),
-          UNIT(broken_backends_get_502), UNIT(silent_backends_get_504), UNIT(clients_that_leave_free_the_backend), UNIT(draining_loses_nothing), UNIT(idle_clients_make_room))
+UNIT_MAIN(UNIT(requests_share_kept_connections), UNIT(pipelined_requests_are_answered_in_order), UNIT(pages_tell_what_is_wrong),
+          UNIT(malformed_requests_are_refused), UNIT(too_large_heads_are_refused), UNIT(slow_heads_are_gathered), UNIT(slow_heads_end_with_408),
+          UNIT(bodies_are_framed_anew), UNIT(old_clients_are_served), UNIT(responses_without_body), UNIT(expect_continue_goes_through),
+          UNIT(upgrades_become_tunnels), UNIT(connect_failure_goes_elsewhere), UNIT(refused_everywhere_waits_for_a_listener),
+          UNIT(kept_connection_closed_under_a_request), UNIT(held_until_an_endpoint_appears), UNIT(too_many_holds_are_refused),
+          UNIT(leaving_endpoints_finish_what_they_have), UNIT(large_bodies_both_ways), UNIT(cut_short_answers_are_seen_as_such),
+          UNIT(broken_backends_get_502), UNIT(silent_backends_get_504), UNIT(clients_that_leave_free_the_backend),
+          UNIT(rollouts_under_load_lose_nothing), UNIT(draining_loses_nothing), UNIT(idle_clients_make_room))

@@ -1,8 +1,8 @@
-/* Moving bytes between the two sockets of an exchange. What is read is framed anew: bodies with a length are counted, chunked ones are decoded and chunked again, so what leaves is what the
- * parser understood. Bodies with a length and tunnels are read straight into the buffer they are sent from.
+/* Moving bytes between the two sockets of an exchange. What is read is framed anew: bodies with a length are counted, chunked ones are decoded and
+ * chunked again, so what leaves is what the parser understood. Bodies with a length and tunnels are read straight into the buffer they are sent from.
  *
- * Edge-triggered reading: a read that returns less than asked has emptied the socket, so the readable flag is dropped without another recv, unless the peer has hung up (then the end of the
- * stream is still to be read). Nothing here frees the exchange; a broken client is noted in `doomed`. */
+ * Edge-triggered reading: a read that returns less than asked has emptied the socket, so the readable flag is dropped without another recv, unless
+ * the peer has hung up (then the end of the stream is still to be read). Nothing here frees the exchange; a broken client is noted in `doomed`. */
 #include <sys/socket.h>
 
 #include "proxy/proxy_priv.h"
@@ -23,7 +23,8 @@ static int chunk_append(struct buffer *out, struct slice data) {
     return buffer_append_slice(out, SLICE("\r\n"));
 }
 
-/* Decodes chunks and, when `chunks`, writes them again. Returns the bytes used, or a negative error; *ret_done when the body ended (the last chunk is written too). */
+/* Decodes chunks and, when `chunks`, writes them again. Returns the bytes used, or a negative error; *ret_done when the body ended (the last chunk is
+ * written too). */
 static ptrdiff_t chunked_take(struct http1_chunked *state, struct slice bytes, bool chunks, struct buffer *out, bool *ret_done) {
     size_t total = 0;
     *ret_done = false;
@@ -51,17 +52,14 @@ ptrdiff_t relay_take_body(struct exchange *exchange, struct slice bytes) {
     struct buffer *out = &exchange->request;
     ptrdiff_t used = 0;
     switch ((enum http1_framing)exchange->request_framing) {
-    case HTTP1_BODY_NONE:
-        return 0;
+    case HTTP1_BODY_NONE: return 0;
     case HTTP1_BODY_LENGTH:
         used = (ptrdiff_t)MIN(bytes.len, exchange->request_left);
         buffer_append_slice(out, slice_head(bytes, (size_t)used));
         exchange->request_left -= (uint64_t)used;
         exchange->request_complete = exchange->request_left == 0;
         break;
-    case HTTP1_BODY_CHUNKED:
-        used = chunked_take(&exchange->request_chunked, bytes, true, out, &exchange->request_complete);
-        break;
+    case HTTP1_BODY_CHUNKED: used = chunked_take(&exchange->request_chunked, bytes, true, out, &exchange->request_complete); break;
     case HTTP1_BODY_UNTIL_CLOSE:
         used = (ptrdiff_t)bytes.len;
         buffer_append_slice(out, bytes);
@@ -159,12 +157,13 @@ static bool request_flush(struct exchange *exchange) {
 
 bool relay_request(struct exchange *exchange) {
     bool moved = false;
-    if (exchange->link && exchange->link->connected && exchange->request_sent == exchange->request.len && !exchange->request_complete && !exchange->request_broken &&
-        (exchange->tunnel || !exchange->response_complete))
+    if (exchange->link && exchange->link->connected && exchange->request_sent == exchange->request.len && !exchange->request_complete &&
+        !exchange->request_broken && (exchange->tunnel || !exchange->response_complete))
         moved = request_fill(exchange);
     if (exchange->link && exchange->link->writable && exchange->request_sent < exchange->request.len && !exchange->request_broken)
         moved |= request_flush(exchange);
-    if (exchange->tunnel && exchange->link && !exchange->request_shut && ((exchange->request_complete && exchange->request_sent == exchange->request.len) || exchange->request_broken)) {
+    if (exchange->tunnel && exchange->link && !exchange->request_shut &&
+        ((exchange->request_complete && exchange->request_sent == exchange->request.len) || exchange->request_broken)) {
         shutdown(exchange->link->fd, SHUT_WR);
         exchange->request_shut = true;
         moved = true;
@@ -276,7 +275,9 @@ static void response_head(struct exchange *exchange, const struct http1_head *he
     if (!exchange->request_complete || exchange->client->proxy->draining || (endless && exchange->old_client))
         exchange->keep_alive = false;
     const struct head_response response = {
-        .connection = !exchange->keep_alive ? HEAD_CONNECTION_CLOSE : exchange->old_client ? HEAD_CONNECTION_KEEP_ALIVE : HEAD_CONNECTION_NONE,
+        .connection = !exchange->keep_alive  ? HEAD_CONNECTION_CLOSE
+                      : exchange->old_client ? HEAD_CONNECTION_KEEP_ALIVE
+                                             : HEAD_CONNECTION_NONE,
         .chunked = exchange->response_chunks,
         .content_length = !endless,
     };
@@ -286,7 +287,8 @@ static void response_head(struct exchange *exchange, const struct http1_head *he
         response_done(exchange);
 }
 
-/* Takes heads off the bytes; what follows the final one is body. Returns false when more bytes are needed: then *rest is what is left of a partial head. */
+/* Takes heads off the bytes; what follows the final one is body. Returns false when more bytes are needed: then *rest is what is left of a partial
+ * head. */
 static bool response_take_heads(struct exchange *exchange, struct slice *rest) {
     struct http1_field fields[HTTP_HEADERS_MAX];
     while (!exchange->response_started && rest->len > 0) {
@@ -357,7 +359,8 @@ static void response_end(struct exchange *exchange, int error) {
     }
 }
 
-/* A body with a length or without any framing: straight into the buffer. One byte more than is left is asked for, so that a full read still tells an emptied socket. */
+/* A body with a length or without any framing: straight into the buffer. One byte more than is left is asked for, so that a full read still tells an
+ * emptied socket. */
 static bool response_fill_plain(struct exchange *exchange) {
     struct buffer *out = &exchange->response;
     bool counted = exchange->response_framing == HTTP1_BODY_LENGTH;
@@ -427,7 +430,8 @@ static bool response_flush(struct exchange *exchange) {
 
 bool relay_response(struct exchange *exchange) {
     bool moved = false;
-    if (exchange->link && exchange->link->readable && exchange->link->connected && !exchange->response_complete && exchange->response_sent == exchange->response.len)
+    if (exchange->link && exchange->link->readable && exchange->link->connected && !exchange->response_complete &&
+        exchange->response_sent == exchange->response.len)
         moved = response_fill(exchange);
     if (exchange->client->writable && exchange->response_sent < exchange->response.len && !exchange->doomed)
         moved |= response_flush(exchange);

@@ -1,14 +1,17 @@
-/* The route table. Problem: the Ingress specification orders matches by host (exact, then wildcard of one label, then any), then by the longest path, Exact before Prefix at the
- * same length; prefixes compare path elements, not characters. A table may hold thousands of paths and is asked once per request.
+/* The route table. Problem: the Ingress specification orders matches by host (exact, then wildcard of one label, then any), then by the longest path,
+ * Exact before Prefix at the same length; prefixes compare path elements, not characters. A table may hold thousands of paths and is asked once per
+ * request.
  *
- * Each host has two maps, exact paths and prefixes (kept without their final '/'). A lookup tries the whole path as exact, then each prefix of whole elements, longest first. Only as
- * many elements are tried as the deepest prefix of the host has, so a long path costs no more than the table is deep.
+ * Each host has two maps, exact paths and prefixes (kept without their final '/'). A lookup tries the whole path as exact, then each prefix of whole
+ * elements, longest first. Only as many elements are tried as the deepest prefix of the host has, so a long path costs no more than the table is
+ * deep.
  *
- * Invariants: (1) a snapshot never changes after proxy_set_routes; (2) it holds one reference to each upstream it names; (3) of two equal routes the first added stays: the role adds the
- * oldest Ingress first. A path that matches nothing under its exact host is looked up under the wildcard host and the hostless rules, then goes to the default backend: a rule matches
- * when host *and* path match (networking.k8s.io/v1, IngressRule).
+ * Invariants: (1) a snapshot never changes after proxy_set_routes; (2) it holds one reference to each upstream it names; (3) of two equal routes the
+ * first added stays: the role adds the oldest Ingress first. A path that matches nothing under its exact host is looked up under the wildcard host
+ * and the hostless rules, then goes to the default backend: a rule matches when host *and* path match (networking.k8s.io/v1, IngressRule).
  *
- * The path is compared in normal form but forwarded as sent: "%61dmin" or "/x/../admin" must not slip past a rule for /admin that the application would see. */
+ * The path is compared in normal form but forwarded as sent: "%61dmin" or "/x/../admin" must not slip past a rule for /admin that the application
+ * would see. */
 #include "proxy/route_priv.h"
 
 struct route_host {

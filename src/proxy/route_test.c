@@ -78,10 +78,22 @@ UNIT_TEST(hosts_are_normalized) {
     static const struct {
         const char *text, *normal; /* NULL: refused */
     } cases[] = {
-        {"Example.org", "example.org"}, {"example.org:8080", "example.org"}, {"example.org.", "example.org"}, {"example.org.:80", "example.org"},
-        {"[::1]:80", "[::1]"},          {"[::1]", "[::1]"},                  {"a:", "a"},                     {"a:x", NULL},
-        {"a:99999", NULL},              {"a b", NULL},                       {"[::1", NULL},                  {"[::1]x", NULL},
-        {"a%41", NULL},                 {"a/../b", NULL},                    {"[]", NULL},                    {"10.0.0.1:80", "10.0.0.1"},
+        {"Example.org", "example.org"},
+        {"example.org:8080", "example.org"},
+        {"example.org.", "example.org"},
+        {"example.org.:80", "example.org"},
+        {"[::1]:80", "[::1]"},
+        {"[::1]", "[::1]"},
+        {"a:", "a"},
+        {"a:x", NULL},
+        {"a:99999", NULL},
+        {"a b", NULL},
+        {"[::1", NULL},
+        {"[::1]x", NULL},
+        {"a%41", NULL},
+        {"a/../b", NULL},
+        {"[]", NULL},
+        {"10.0.0.1:80", "10.0.0.1"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char text[ROUTE_HOST_BYTES];

@@ -1,10 +1,11 @@
 /* Upstreams, their endpoints and the kept connections to them.
  *
- * An upstream lives as long as someone refers to it: route snapshots, the role, requests in flight. An endpoint lives as long as the upstream lists it or a connection to it is open: one
- * that leaves the set is detached (upstream NULL), so requests in flight finish on their connections, which then close instead of returning to the pool.
+ * An upstream lives as long as someone refers to it: route snapshots, the role, requests in flight. An endpoint lives as long as the upstream lists
+ * it or a connection to it is open: one that leaves the set is detached (upstream NULL), so requests in flight finish on their connections, which
+ * then close instead of returning to the pool.
  *
- * Invariants: (1) a link is either in its endpoint's idle list (exchange NULL, deadline armed) or serves exactly one exchange; (2) view.in_flight counts the links that serve;
- * (3) only ready endpoints have idle links.
+ * Invariants: (1) a link is either in its endpoint's idle list (exchange NULL, deadline armed) or serves exactly one exchange; (2) view.in_flight
+ * counts the links that serve; (3) only ready endpoints have idle links.
  *
  * Sockets are registered once, edge triggered, and readiness is remembered in flags: a keep-alive request costs no epoll_ctl. */
 #include <netinet/in.h>
@@ -170,8 +171,7 @@ static const struct balancer_view *view_at(const void *userdata, size_t index) {
 
 struct endpoint *upstream_pick(struct proxy_upstream *upstream, uint32_t request_id) {
     struct proxy *proxy = upstream->proxy;
-    ptrdiff_t index =
-        balancer_pick(view_at, upstream, upstream->endpoints.count, request_id, loop_now_ns(proxy->loop), proxy_random(proxy));
+    ptrdiff_t index = balancer_pick(view_at, upstream, upstream->endpoints.count, request_id, loop_now_ns(proxy->loop), proxy_random(proxy));
     return index < 0 ? NULL : upstream->endpoints.items[index];
 }
 

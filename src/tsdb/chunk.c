@@ -1,8 +1,8 @@
 /* Samples in few bits, after "Gorilla: A Fast, Scalable, In-Memory Time Series Database" (VLDB 2015), with classes for milliseconds.
  *
- * Times: the first in full, then the difference of differences in classes: 0 (as expected) | 10 + 8 bits | 110 + 14 bits | 1110 + 20 bits | 1111 + 64 bits.
- * Values: the first in full, then the XOR with the one before: 0 (equal) | 10 + bits in the former window | 11 + 5 bits leading zeros + 6 bits length + bits.
- * A scrape at a steady interval of an unchanged value costs 2 bits. */
+ * Times: the first in full, then the difference of differences in classes: 0 (as expected) | 10 + 8 bits | 110 + 14 bits | 1110 + 20 bits | 1111 + 64
+ * bits. Values: the first in full, then the XOR with the one before: 0 (equal) | 10 + bits in the former window | 11 + 5 bits leading zeros + 6 bits
+ * length + bits. A scrape at a steady interval of an unchanged value costs 2 bits. */
 #include "tsdb/chunk_priv.h"
 
 static int64_t sign_extend(uint64_t value, unsigned bits) {
@@ -54,9 +54,7 @@ static int make_room(struct chunk *chunk) {
 
 /* --- writing --- */
 
-static const struct {
-    unsigned prefix, prefix_bits, bits;
-} time_classes[] = {{2, 2, 8}, {6, 3, 14}, {14, 4, 20}, {15, 4, 64}};
+static const struct { unsigned prefix, prefix_bits, bits; } time_classes[] = {{2, 2, 8}, {6, 3, 14}, {14, 4, 20}, {15, 4, 64}};
 
 static void put_time(struct chunk *chunk, int64_t time_ms) {
     int64_t delta = time_ms - chunk->last_ms, change = delta - chunk->last_delta_ms;

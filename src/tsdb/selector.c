@@ -1,5 +1,5 @@
-/* Instant vector selectors as PromQL writes them: an optional name and matchers in braces. Regular expressions are anchored at both ends and bounded in steps (PCRE2's match limit), so a bad one costs
- * a query, not the process. */
+/* Instant vector selectors as PromQL writes them: an optional name and matchers in braces. Regular expressions are anchored at both ends and bounded
+ * in steps (PCRE2's match limit), so a bad one costs a query, not the process. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -41,19 +41,16 @@ void tsdb_selector_free(struct tsdb_selector *selector) {
 /* --- matching --- */
 
 static bool regex_matches(const struct tsdb_selector *selector, const struct matcher *matcher, struct slice value) {
-    return pcre2_match(matcher->code, (PCRE2_SPTR)(value.data ? value.data : ""), value.len, 0, 0, selector->match_data, selector->match_context) >= 0;
+    return pcre2_match(matcher->code, (PCRE2_SPTR)(value.data ? value.data : ""), value.len, 0, 0, selector->match_data, selector->match_context) >=
+           0;
 }
 
 static bool matcher_matches(const struct tsdb_selector *selector, const struct matcher *matcher, struct slice value) {
     switch (matcher->type) {
-    case MATCH_EQUAL:
-        return slice_is(value, matcher->value);
-    case MATCH_NOT_EQUAL:
-        return !slice_is(value, matcher->value);
-    case MATCH_REGEX:
-        return regex_matches(selector, matcher, value);
-    case MATCH_NOT_REGEX:
-        return !regex_matches(selector, matcher, value);
+    case MATCH_EQUAL: return slice_is(value, matcher->value);
+    case MATCH_NOT_EQUAL: return !slice_is(value, matcher->value);
+    case MATCH_REGEX: return regex_matches(selector, matcher, value);
+    case MATCH_NOT_REGEX: return !regex_matches(selector, matcher, value);
     }
     return false;
 }
@@ -137,7 +134,8 @@ static int take_string(struct reader *reader, char **ret) {
 static int compile(struct reader *reader, struct matcher *matcher) {
     int code;
     PCRE2_SIZE offset;
-    matcher->code = pcre2_compile((PCRE2_SPTR)matcher->value, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOTALL, &code, &offset, NULL);
+    matcher->code = pcre2_compile((PCRE2_SPTR)matcher->value, PCRE2_ZERO_TERMINATED,
+                                  PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOTALL, &code, &offset, NULL);
     if (matcher->code)
         return 0;
     char message[128];
@@ -205,8 +203,8 @@ static int parse(struct tsdb_selector *selector, struct reader *reader) {
     if (name.len == 0 && !braces)
         return expected(reader, "a metric name or {");
     if (reader->at < reader->text.len)
-        return diag_set(reader->diag, -EINVAL, "only selectors are understood, not \"%.*s\" behind one", (int)MIN(reader->text.len - reader->at, (size_t)60),
-                        reader->text.data + reader->at);
+        return diag_set(reader->diag, -EINVAL, "only selectors are understood, not \"%.*s\" behind one",
+                        (int)MIN(reader->text.len - reader->at, (size_t)60), reader->text.data + reader->at);
     for (size_t i = 0; i < selector->count; i++)
         if (!matcher_matches(selector, &selector->matchers[i], (struct slice){0}))
             return 0;

@@ -1,12 +1,15 @@
-/* Series and their samples. Problem: keep a few thousand series for some hours in a few megabytes, beside everything else on a small machine, and never more.
+/* Series and their samples. Problem: keep a few thousand series for some hours in a few megabytes, beside everything else on a small machine, and
+ * never more.
  *
- * A series is one block: header, labels sorted by name, their bytes. Samples lie in compressed chunks of at most 120 (chunk.c). Series are found by a hash of their labels, and stand in a
- * vector that queries scan: some thousand comparisons of a name, some ten microseconds.
+ * A series is one block: header, labels sorted by name, their bytes. Samples lie in compressed chunks of at most 120 (chunk.c). Series are found by a
+ * hash of their labels, and stand in a vector that queries scan: some thousand comparisons of a name, some ten microseconds.
  *
- * Bound: `bytes` counts every block and chunk. When an append or a new series would pass the bound, the oldest tenth of the time that is covered is dropped, again and again, but nothing younger
- * than a tenth of the retention; what then finds no room is refused and counted. So under pressure the memory of the past shrinks first, and the present stays whole.
+ * Bound: `bytes` counts every block and chunk. When an append or a new series would pass the bound, the oldest tenth of the time that is covered is
+ * dropped, again and again, but nothing younger than a tenth of the retention; what then finds no room is refused and counted. So under pressure the
+ * memory of the past shrinks first, and the present stays whole.
  *
- * Invariants: (1) times within a series rise strictly; (2) chunks of a series do not overlap, and only the last grows; (3) a series that is pinned or has samples is never freed. */
+ * Invariants: (1) times within a series rise strictly; (2) chunks of a series do not overlap, and only the last grows; (3) a series that is pinned or
+ * has samples is never freed. */
 #include "tsdb/tsdb_priv.h"
 
 #define BYTES_DEFAULT (8 * MIB)
@@ -333,7 +336,8 @@ bool tsdb_is_stale(double value) {
 
 /* --- reading --- */
 
-void tsdb_series_range(const struct tsdb_series *series, int64_t from_ms, int64_t to_ms, bool (*on_sample)(void *userdata, int64_t time_ms, double value), void *userdata) {
+void tsdb_series_range(const struct tsdb_series *series, int64_t from_ms, int64_t to_ms,
+                       bool (*on_sample)(void *userdata, int64_t time_ms, double value), void *userdata) {
     for (size_t i = 0; i < series->chunks_count && series->chunks[i].first_ms <= to_ms; i++) {
         if (series->chunks[i].last_ms < from_ms)
             continue;

@@ -1,4 +1,5 @@
-/* Time series in memory: labels, compressed samples, a bound on bytes and age. No I/O, no clock: times come from the caller, in milliseconds since 1970. Single-threaded. */
+/* Time series in memory: labels, compressed samples, a bound on bytes and age. No I/O, no clock: times come from the caller, in milliseconds since
+ * 1970. Single-threaded. */
 #ifndef TIDEMILL_TSDB_H
 #define TIDEMILL_TSDB_H
 
@@ -23,8 +24,9 @@ int tsdb_new(const struct tsdb_options *options, struct tsdb **ret);
 void tsdb_free(struct tsdb *tsdb); /* NULL is fine */
 DEFINE_CLEANUP(struct tsdb, tsdb_free)
 
-/* The series of these labels ("__name__" is one of them; names distinct, any order; empty values are left out), made when it is new. A series stays at least as long as it is pinned or has
- * samples. 0; -ENOSPC at the bound on bytes even after the oldest samples were dropped; -EINVAL: too many or too large labels; -ENOMEM. */
+/* The series of these labels ("__name__" is one of them; names distinct, any order; empty values are left out), made when it is new. A series stays
+ * at least as long as it is pinned or has samples. 0; -ENOSPC at the bound on bytes even after the oldest samples were dropped; -EINVAL: too many or
+ * too large labels; -ENOMEM. */
 int tsdb_series_get(struct tsdb *tsdb, const struct tsdb_label *labels, size_t count, struct tsdb_series **ret);
 void tsdb_series_pin(struct tsdb_series *series);
 void tsdb_series_unpin(struct tsdb_series *series);
@@ -36,7 +38,8 @@ size_t tsdb_series_labels(const struct tsdb_series *series, const struct tsdb_la
 /* The value, data NULL when absent. */
 struct slice tsdb_series_label(const struct tsdb_series *series, const char *name);
 
-/* Appends a sample later than the last one; 0; TSDB_E_ORDER for an earlier or equal time (nothing is stored); -ENOSPC, -ENOMEM. May drop old samples of any series, and series without samples that are not pinned. */
+/* Appends a sample later than the last one; 0; TSDB_E_ORDER for an earlier or equal time (nothing is stored); -ENOSPC, -ENOMEM. May drop old samples
+ * of any series, and series without samples that are not pinned. */
 enum { TSDB_E_ORDER = 1 };
 int tsdb_append(struct tsdb *tsdb, struct tsdb_series *series, int64_t time_ms, double value);
 /* The special NaN which says that the series ends here (as Prometheus marks it). */
@@ -48,7 +51,8 @@ void tsdb_expire(struct tsdb *tsdb, int64_t now_ms);
 /* The latest sample at or before time_ms, at most TSDB_LOOKBACK_MS old and not a stale mark; false: none. */
 bool tsdb_series_at(const struct tsdb_series *series, int64_t time_ms, int64_t *ret_time_ms, double *ret_value);
 /* Samples in [from_ms, to_ms] in order of time, stale marks included; the callback returns false to stop. */
-void tsdb_series_range(const struct tsdb_series *series, int64_t from_ms, int64_t to_ms, bool (*on_sample)(void *userdata, int64_t time_ms, double value), void *userdata);
+void tsdb_series_range(const struct tsdb_series *series, int64_t from_ms, int64_t to_ms,
+                       bool (*on_sample)(void *userdata, int64_t time_ms, double value), void *userdata);
 
 /* --- selectors: `name{label="value",other!="x",third=~"re",fourth!~"re"}`, as PromQL writes them; regular expressions are anchored --- */
 struct tsdb_selector;
@@ -62,9 +66,9 @@ struct tsdb_series *tsdb_next(const struct tsdb *tsdb, const struct tsdb_selecto
 
 struct tsdb_stats {
     size_t series, bytes, bytes_max;
-    uint64_t samples;          /* appended so far */
-    uint64_t samples_dropped;  /* for space */
-    uint64_t refused;          /* appends and series that found no space */
+    uint64_t samples;         /* appended so far */
+    uint64_t samples_dropped; /* for space */
+    uint64_t refused;         /* appends and series that found no space */
 };
 void tsdb_stats_get(const struct tsdb *tsdb, struct tsdb_stats *ret);
 

@@ -24,12 +24,8 @@ UNIT_TEST(chunks_give_back_what_they_took) {
         for (size_t i = 0; i < count; i++) {
             now += 1 + (int64_t)(next_random() >> (next_random() % 4 == 0 ? 24 : 50));
             switch (next_random() % 4) {
-            case 0:
-                value = next_random();
-                break;
-            case 1:
-                value ^= next_random() >> next_random() % 64;
-                break;
+            case 0: value = next_random(); break;
+            case 1: value ^= next_random() >> next_random() % 64; break;
             case 2: {
                 double step = (double)i;
                 memcpy(&value, &step, sizeof value);
@@ -215,7 +211,19 @@ UNIT_TEST(selectors_select) {
     assert_int_equal(matches(tsdb, "up{job!~\"gate.+\"}"), 2);
     assert_int_equal(matches(tsdb, "{job=\"node\",instance=\"\"}"), 1);
     assert_int_equal(matches(tsdb, "nothing"), 0);
-    static const char *const bad[] = {"", "{}", "up{", "up{job}", "up{job=}", "up{job=\"x}", "up{job=~\"(\"}", "{job=~\".*\"}", "rate(up[5m])", "up offset 5m", "up{job==\"x\"}", "1up", "up{,}"};
+    static const char *const bad[] = {"",
+                                      "{}",
+                                      "up{",
+                                      "up{job}",
+                                      "up{job=}",
+                                      "up{job=\"x}",
+                                      "up{job=~\"(\"}",
+                                      "{job=~\".*\"}",
+                                      "rate(up[5m])",
+                                      "up offset 5m",
+                                      "up{job==\"x\"}",
+                                      "1up",
+                                      "up{,}"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct tsdb_selector *selector = NULL;
         struct diag diag = DIAG_INIT;
