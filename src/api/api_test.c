@@ -35,7 +35,7 @@ static void open_all(struct fixture *fixture) {
     struct diag diag = DIAG_INIT;
     assert_int_equal(loop_new(&fixture->loop), 0);
     snprintf(path, sizeof path, "%s/store.db", fixture->folder);
-    const struct store_options options = {.path = path};
+    const struct store_options options = {.path = path, .changes_kept = 16};
     assert_int_equal(store_open(fixture->loop, &options, &fixture->store, &diag), 0);
     const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
     const struct api_options api = {.store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24"};
@@ -463,6 +463,90 @@ UNIT_TEST(resumes_watches) {
     buffer_deinit(&seen.lines);
 }
 
+UNIT_TEST(tells_watches_that_are_too_old) {
+    struct fixture *fixture = *state;
+    struct seen seen = {.head = false};
+    for (int i = 0; i < 40; i++) {
+        char body[200];
+        snprintf(body, sizeof body, MAP("m%d", ""), i);
+        assert_int_equal(ask(fixture, "POST", MAPS, body).status, 201);
+    }
+    watch(fixture, MAPS "?watch=true&resourceVersion=5", &seen);
+    wait_lines(fixture, &seen, 1);
+    assert_string_equal(line_type(fixture, &seen, 0), "ERROR");
+    assert_non_null(strstr(seen.lines.data, "\"code\":410"));
+    for (int i = 0; i < TURNS_MAX && !seen.ended; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(seen.ended);
+    buffer_deinit(&seen.lines);
+}
+
+/* A client that stops reading costs a bounded amount, gets ERROR 410 when the ring has passed it by, and harms nobody. */
+UNIT_TEST(bounds_slow_watchers) {
+    static char body[300 * 1024];
+    struct fixture *fixture = *state;
+    struct seen slow = {.head = false};
+    struct http_request *request = watch(fixture, MAPS "?watch=true", &slow);
+    http_request_pause(request);
+    int prefix = snprintf(body, sizeof body, "{\"metadata\":{\"name\":\"big\"},\"data\":{\"k\":\"");
+    memset(body + prefix, 'x', 200 * 1024);
+    snprintf(body + prefix + 200 * 1024, sizeof body - (size_t)prefix - 200 * 1024, "\"}}");
+    assert_int_equal(ask(fixture, "POST", MAPS, body).status, 201);
+    for (int i = 0; i < 60; i++) {
+        body[prefix] = (char)('a' + i % 26);
+        assert_int_equal(ask(fixture, "PUT", MAPS "/big", body).status, 200);
+    }
+    http_request_resume(request);
+    for (int i = 0; i < TURNS_MAX && !slow.ended; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(slow.ended);
+    struct api_statistics statistics;
+    api_statistics(fixture->api, &statistics);
+    assert_int_equal(statistics.watches_lost, 1);
+    assert_int_equal(statistics.watches, 0);
+    buffer_deinit(&slow.lines);
+}
+
+/* --- from inside --- */
+
+struct inside {
+    bool done;
+    int code;
+    char version[32];
+};
+
+static void on_inside(void *userdata, const struct api_failure *failure, struct kube_object *object) {
+    struct inside *inside = userdata;
+    inside->done = true;
+    inside->code = failure ? failure->code : 0;
+    if (object)
+        snprintf(inside->version, sizeof inside->version, "%s", object->metadata->resource_version);
+}
+
+UNIT_TEST(writes_from_inside) {
+    struct fixture *fixture = *state;
+    struct inside first = {.done = false};
+    struct api_failure failure;
+    struct kube_object *object = kube_object_new(&kube_kind_config_map);
+    object->metadata->name = arena_strdup(object->arena, "in");
+    object->metadata->namespace = arena_strdup(object->arena, "default");
+    assert_int_equal(api_create(fixture->api, kube_object_ref(object), on_inside, &first, &failure), 0);
+    assert_false(first.done);
+    CLEANUP(kube_object_unrefp) struct kube_object *accepted = api_get(fixture->api, &kube_kind_config_map, "default", "in");
+    assert_ptr_equal(accepted, object); /* the newest accepted version, before it is durable */
+    assert_int_equal(api_create(fixture->api, kube_object_copy(object), on_inside, &first, &failure), 409);
+    kube_object_unref(object);
+    assert_string_equal(failure.reason, "AlreadyExists");
+    for (int i = 0; i < TURNS_MAX && !first.done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_int_equal(first.code, 0);
+    assert_true(*first.version);
+    struct reply reply = ask(fixture, "GET", MAPS "/in", NULL);
+    assert_string_equal(text(&reply, "metadata.resourceVersion"), first.version);
+    const struct api_delete_options options = {.uid = "other", .grace_seconds = -1};
+    assert_int_equal(api_delete(fixture->api, &kube_kind_config_map, "default", "in", &options, on_inside, &first, &failure), 409);
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -485,6 +569,9 @@ int main(void) {
         WITH_API(survives_a_restart),
         WITH_API(watches_with_selector),
         WITH_API(resumes_watches),
+        WITH_API(tells_watches_that_are_too_old),
+        WITH_API(bounds_slow_watchers),
+        WITH_API(writes_from_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
