@@ -1,0 +1,363 @@
+/* The forge as its users see it: real git, the real job helper, a pretended cluster. */
+#include "forge_fixture_priv.h"
+
+static const char manifests[] = "apiVersion: apps/v1\n"
+                                "kind: Deployment\n"
+                                "metadata: {name: web}\n"
+                                "spec:\n"
+                                "  replicas: 2\n"
+                                "  selector: {matchLabels: {app: web}}\n"
+                                "  template:\n"
+                                "    metadata: {labels: {app: web}}\n"
+                                "    spec:\n"
+                                "      containers: [{name: web, image: $IMAGE, command: [sh, -c, 'echo $HOME']}]\n"
+                                "---\n"
+                                "apiVersion: v1\n"
+                                "kind: Service\n"
+                                "metadata: {name: web}\n"
+                                "spec: {selector: {app: web}, ports: [{port: 80}]}\n";
+
+#define DEPLOYMENTS "/apis/apps/v1/namespaces/site/deployments"
+
+static const char *deployed_image(struct fixture *fixture, const char *name) {
+    struct object *object = fixture_find(fixture, DEPLOYMENTS, name);
+    return object ? tree_text_or(tree_find(tree_at(tree_path(object->tree, "spec.template.spec.containers"), 0), "image"), "") : "";
+}
+
+UNIT_TEST(creates_shows_and_deletes_apps) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    assert_non_null(fixture_find(&fixture, "/api/v1/namespaces", "site"));
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/apps", "{\"name\":\"site\"}"), 409);
+    assert_says(&fixture, "exists already");
+    static const char *const bad[] = {"", "Site", "a_b", "-a", "a-", "kube-system", "tidemill-ci", "default", "../x", "1a"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/apps", arena_printf(fixture.arena, "{\"name\":\"%s\"}", bad[i])), 422);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/apps", "{"), 400);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/apps", NULL), 200);
+    assert_int_equal(tree_count(tree_find(fixture_answer(&fixture), "items")), 1);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/apps/site", NULL), 200);
+    assert_string_equal(tree_text_or(tree_find(fixture_answer(&fixture), "url"), ""), "http://site.localhost:8080");
+    assert_null(strstr(fixture.out.data, "token"));
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/apps/none", NULL), 404);
+    assert_int_equal(fixture_ask(&fixture, "PUT", "/tidemill/v1/apps/site", NULL), 405);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/nothing", NULL), 404);
+    assert_int_equal(fixture_ask(&fixture, "DELETE", "/tidemill/v1/apps/site", NULL), 200);
+    assert_null(fixture_find(&fixture, "/api/v1/namespaces", "site"));
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/apps/site", NULL), 404);
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(asks_for_the_token) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    const char *base = fixture.options.git_url + 7;
+    assert_int_not_equal(GIT(&fixture, "ls-remote", arena_printf(fixture.arena, "http://%s/site.git", base)), 0);
+    assert_int_not_equal(GIT(&fixture, "ls-remote", arena_printf(fixture.arena, "http://git:wrong@%s/site.git", base)), 0);
+    assert_int_not_equal(GIT(&fixture, "ls-remote", arena_printf(fixture.arena, "http://git:wrong@%s/none.git", base)), 0);
+    assert_int_equal(GIT(&fixture, "ls-remote", "origin"), 0);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/apps/site/token", NULL), 200);
+    const char *remote = arena_strdup(fixture.arena, tree_text_or(tree_find(fixture_answer(&fixture), "remote"), ""));
+    assert_int_not_equal(GIT(&fixture, "ls-remote", "origin"), 0);
+    assert_int_equal(GIT(&fixture, "ls-remote", remote), 0);
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(refuses_pushes_with_a_broken_pipeline) {
+    static const char *const cases[][2] = {
+        {"test:\n  script: [make\nx: y\n", "remote: .gitlab-ci.yml:3:"},
+        {"test:\n  script: make\n  stage: tset\n", "remote: .gitlab-ci.yml:1:1: test.stage: unknown stage \"tset\""},
+        {"a: {script: x, needs: [b]}\nb: {script: x, needs: [a]}\n", "circle"},
+    };
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        fixture_write(&fixture, ".gitlab-ci.yml", cases[i][0]);
+        assert_int_not_equal(fixture_push(&fixture, "broken"), 0);
+        assert_says(&fixture, "remote: The pipeline is not valid; nothing was changed:");
+        assert_says(&fixture, cases[i][1]);
+    }
+    assert_int_equal(GIT(&fixture, "ls-remote", "origin"), 0);
+    assert_string_equal(fixture.out.data, "");
+    fixture_write(&fixture, "readme", "nothing to run");
+    assert_int_equal(GIT(&fixture, "rm", "-qf", ".gitlab-ci.yml"), 0);
+    assert_int_equal(fixture_push(&fixture, "nothing to run"), 0);
+    assert_says(&fixture, "neither a .gitlab-ci.yml nor a Dockerfile");
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(runs_a_pipeline_and_deploys) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, "deploy/web.yaml", manifests);
+    fixture_write(&fixture, "Dockerfile", "FROM scratch\n");
+    fixture_write(&fixture, "source.txt", "hello\n");
+    fixture_write(&fixture, ".gitlab-ci.yml",
+                  "variables: {GREETING: good morning}\n"
+                  "compile:\n"
+                  "  stage: build\n"
+                  "  script:\n"
+                  "    - mkdir out && cp source.txt out/\n"
+                  "  artifacts: {paths: [out]}\n"
+                  "pack:\n"
+                  "  stage: build\n"
+                  "  script: [tidemill build]\n"
+                  "test:\n"
+                  "  before_script: [echo before]\n"
+                  "  script:\n"
+                  "    - test \"$(cat out/source.txt)\" = hello\n"
+                  "    - echo \"$GREETING from $CI_JOB_NAME of $CI_COMMIT_BRANCH\"\n"
+                  "deploy:\n"
+                  "  stage: deploy\n"
+                  "  script: [tidemill apply -f deploy]\n");
+    if (fixture_push(&fixture, "first version") != 0)
+        fail_msg("%s", fixture.out.data);
+    assert_says(&fixture, "remote: pipeline 1 of site, main");
+    assert_says(&fixture, "remote: test | good morning from test of main");
+    assert_says(&fixture, "remote: pack | built 10.0.0.1:5000/site:");
+    assert_says(&fixture, "remote: deploy | deployments.apps/web created");
+    assert_says(&fixture, "remote: deploy | deployment web: is rolled out");
+    assert_says(&fixture, "remote: pipeline 1 succeeded");
+    assert_int_equal(fixture.builds, 1);
+    assert_int_equal(GIT(&fixture, "rev-parse", "--short=8", "HEAD"), 0);
+    const char *sha = arena_dup(fixture.arena, slice_trim(buffer_slice(&fixture.out)));
+    assert_string_equal(fixture.tagged, arena_printf(fixture.arena, "site:%s=latest", sha));
+    assert_string_equal(deployed_image(&fixture, "web"), arena_printf(fixture.arena, "10.0.0.1:5000/site:%s", sha));
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1", NULL), 200);
+    assert_string_equal(tree_text_or(tree_find(fixture_answer(&fixture), "status"), ""), "success");
+    assert_int_equal(tree_count(tree_find(fixture_answer(&fixture), "jobs")), 4);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1/logs?job=test&follow=1", NULL), 200);
+    assert_says(&fixture, "good morning from test");
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1/logs?job=tst", NULL), 404);
+    assert_says(&fixture, "compile, pack, test, deploy");
+    fixture_write(&fixture, "source.txt", "hello\n");
+    assert_int_equal(fixture_push(&fixture, "again"), 0);
+    assert_says(&fixture, "deploy | deployments.apps/web configured");
+    assert_says(&fixture, "deploy | services/web unchanged");
+    assert_int_equal(GIT(&fixture, "clone", "-q", ".", "../copy"), 0);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/apps/site/pipelines", NULL), 200);
+    assert_int_equal(tree_int_or(tree_find(tree_at(tree_find(fixture_answer(&fixture), "items"), 0), "id"), 0), 2);
+    for (size_t i = 0; i < fixture.objects.count; i++)
+        WAIT_FOR(&fixture, !fixture.objects.items[i].tree || !strstr(fixture.objects.items[i].collection, "/pods"));
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(says_which_line_failed_and_stops) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, ".gitlab-ci.yml",
+                  "test:\n  script:\n    - echo one\n    - sh -c 'exit 7'\n    - echo three\n"
+                  "lenient: {script: 'false', allow_failure: true}\n"
+                  "deploy: {stage: deploy, script: [echo deployed]}\n");
+    assert_int_equal(fixture_push(&fixture, "fails"), 0);
+    assert_says(&fixture, "--- test FAILED with exit code 7 in line 2 of its script: sh -c 'exit 7'");
+    assert_says(&fixture, "(it may fail: the pipeline goes on)");
+    assert_says(&fixture, "deploy: skipped");
+    assert_says(&fixture, "pipeline 1 FAILED");
+    assert_null(strstr(fixture.out.data, "deployed"));
+    assert_null(strstr(fixture.out.data, "three"));
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1", NULL), 200);
+    const struct tree *job = tree_at(tree_find(fixture_answer(&fixture), "jobs"), 0);
+    assert_int_equal(tree_int_or(tree_find(job, "exitCode"), 0), 7);
+    assert_int_equal(tree_int_or(tree_find(job, "failedLine"), 0), 2);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/retry", NULL), 202);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1/logs?follow=1", NULL), 200);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/cancel", NULL), 409);
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(tells_why_a_pod_does_not_start) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture.image_missing = true;
+    fixture_write(&fixture, ".gitlab-ci.yml", "test: {image: none, script: x}\n");
+    assert_int_equal(fixture_push(&fixture, "no image"), 0);
+    assert_says(&fixture, "--- test FAILED: ErrImagePull: no such image");
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(refuses_bad_manifests_before_anything_changes) {
+    static const char *const cases[][2] = {
+        {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\nspec: {replcas: 1, selector: {}, template: {}}\n", "unknown field \"spec.replcas\""},
+        {"apiVersion: v1\nkind: Service\nmetadata: {name: b, namespace: other}\n", "is not the application's own"},
+        {"apiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n", "a pipeline may not change a Namespace"},
+        {"apiVersion: v1\nkind: Srevice\nmetadata: {name: b}\n", "there is no kind \"Srevice\""},
+        {"apiVersion: v1\nkind: Service\nmetadata: {}\n", "metadata.name is missing"},
+        {"kind: [\n", "deploy/z.yaml:2"},
+    };
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, "deploy/a.yaml", manifests);
+    fixture_write(&fixture, ".gitlab-ci.yml", "deploy: {script: [tidemill apply -f deploy]}\n");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        fixture_write(&fixture, "deploy/z.yaml", cases[i][0]);
+        assert_int_equal(fixture_push(&fixture, "bad manifest"), 0);
+        assert_says(&fixture, cases[i][1]);
+        assert_says(&fixture, "nothing was changed");
+        assert_says(&fixture, "FAILED with exit code 1 in line 1 of its script: tidemill apply -f deploy");
+    }
+    assert_null(fixture_find(&fixture, DEPLOYMENTS, "web"));
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(builds_and_deploys_a_dockerfile_alone) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, "Dockerfile", "FROM scratch\nEXPOSE 3000\n");
+    assert_int_equal(fixture_push(&fixture, "only a Dockerfile"), 0);
+    assert_says(&fixture, "there is no .gitlab-ci.yml");
+    assert_says(&fixture, "build | built 10.0.0.1:5000/site:");
+    assert_says(&fixture, "deploy | deployment site: is rolled out");
+    assert_says(&fixture, "http://site.localhost:8080/");
+    struct object *object = fixture_find(&fixture, DEPLOYMENTS, "site");
+    assert_non_null(object);
+    const struct tree *container = tree_at(tree_path(object->tree, "spec.template.spec.containers"), 0);
+    assert_int_equal(tree_int_or(tree_find(tree_at(tree_find(container, "ports"), 0), "containerPort"), 0), 3000);
+    assert_int_equal(GIT(&fixture, "checkout", "-q", "-b", "other"), 0);
+    assert_int_equal(fixture_push(&fixture, "another branch"), 0);
+    assert_says(&fixture, "jobs: build  ");
+    fixture_write(&fixture, "deploy/web.yaml", manifests);
+    assert_int_equal(GIT(&fixture, "checkout", "-q", "main"), 0);
+    assert_int_equal(fixture_push(&fixture, "with manifests"), 0);
+    assert_says(&fixture, "deploy | deployments.apps/web created");
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(removes_what_a_manifest_no_longer_says) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, ".gitlab-ci.yml", "deploy: {script: [tidemill apply -f c.yaml]}\n");
+    fixture_write(&fixture, "c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {a: b}}\ndata: {one: '1', two: '2'}\n");
+    assert_int_equal(fixture_push(&fixture, "two"), 0);
+    struct object *object = fixture_find(&fixture, "/api/v1/namespaces/site/configmaps", "c");
+    assert_non_null(object);
+    tree_set_text(fixture.arena, tree_find(object->tree, "data"), "theirs", "3");
+    fixture_write(&fixture, "c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {one: '1'}\n");
+    assert_int_equal(fixture_push(&fixture, "one"), 0);
+    assert_says(&fixture, "configmaps/c configured");
+    object = fixture_find(&fixture, "/api/v1/namespaces/site/configmaps", "c");
+    assert_string_equal(tree_text_or(tree_path(object->tree, "data.one"), ""), "1");
+    assert_null(tree_path(object->tree, "data.two"));
+    assert_null(tree_path(object->tree, "metadata.labels"));
+    assert_string_equal(tree_text_or(tree_path(object->tree, "data.theirs"), ""), "3");
+    fixture_end(&fixture);
+}
+
+/* The job waits for a file; meanwhile the client goes away and the forge is restarted. */
+UNIT_TEST(goes_on_without_the_client_and_after_a_restart) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, ".gitlab-ci.yml",
+                  arena_printf(fixture.arena, "wait:\n  script:\n    - echo waiting\n    - while ! [ -e %s/go ]; do sleep 0.05; done\n    - echo done\n", fixture.folder));
+    assert_int_equal(GIT(&fixture, "add", "-A"), 0);
+    assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "waits"), 0);
+    struct loop_command *push = NULL;
+    fixture_git_begin(&fixture, (const char *const[]){"git", "push", "-q", "origin", "HEAD", NULL}, &push);
+    WAIT_FOR(&fixture, fixture.forge->runs.count == 1 && fixture.forge->runs.items[0]->log && fixture.forge->runs.items[0]->jobs[0].log &&
+                           joblog_size(fixture.forge->runs.items[0]->jobs[0].log) > 0);
+    loop_command_cancel(push);
+    WAIT_FOR(&fixture, http_server_connections(fixture.servers[SERVER_GIT]) == 0);
+    fixture_stop_forge(&fixture);
+    fixture_start_forge(&fixture);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1", NULL), 200);
+    assert_string_equal(tree_text_or(tree_find(fixture_answer(&fixture), "status"), ""), "running");
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, arena_printf(fixture.arena, "%s/go", fixture.folder), SLICE(""), 0644), 0);
+    WAIT_FOR(&fixture, job_status_is_final(fixture.forge->runs.items[0]->state.status));
+    assert_int_equal(fixture.forge->runs.items[0]->state.status, JOB_SUCCESS);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1/logs?job=wait", NULL), 200);
+    assert_says(&fixture, "done\n");
+    const char *first = strstr(fixture.out.data, "waiting\n"); /* once: what was known is not read again */
+    assert_non_null(first);
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(fails_jobs_whose_pods_are_gone_after_a_restart) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, ".gitlab-ci.yml", "wait: {script: [sleep 1000]}\n");
+    assert_int_equal(GIT(&fixture, "add", "-A"), 0);
+    assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "waits"), 0);
+    struct loop_command *push = NULL;
+    fixture_git_begin(&fixture, (const char *const[]){"git", "push", "-q", "origin", "HEAD", NULL}, &push);
+    WAIT_FOR(&fixture, fixture.containers.count == 1 && fixture.forge->runs.items[0]->state.status == JOB_RUNNING);
+    loop_command_cancel(push);
+    WAIT_FOR(&fixture, http_server_connections(fixture.servers[SERVER_GIT]) == 0);
+    WAIT_FOR(&fixture, http_server_connections(fixture.servers[SERVER_JOB]) == 0);
+    fixture_stop_forge(&fixture);
+    for (size_t i = 0; i < fixture.objects.count; i++)
+        if (strstr(fixture.objects.items[i].collection, "/pods"))
+            fixture.objects.items[i].tree = NULL;
+    fixture_start_forge(&fixture);
+    WAIT_FOR(&fixture, job_status_is_final(fixture.forge->runs.items[0]->state.status));
+    assert_int_equal(fixture.forge->runs.items[0]->state.status, JOB_FAILED);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1", NULL), 200);
+    assert_says(&fixture, "gone when the platform started again");
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(plays_retries_and_cancels) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, ".gitlab-ci.yml",
+                  "build: {stage: build, script: [echo built]}\n"
+                  "go: {stage: test, when: manual, allow_failure: false, script: [echo went]}\n"
+                  "wait: {stage: deploy, script: [sleep 1000]}\n");
+    assert_int_equal(fixture_push(&fixture, "manual"), 0);
+    assert_says(&fixture, "go: waits; start it with `tidemill pipeline play 1 go`");
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/jobs/build/play", NULL), 409);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/jobs/none/play", NULL), 404);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/jobs/go/play", NULL), 202);
+    WAIT_FOR(&fixture, fixture.containers.count == 3);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/cancel", NULL), 202);
+    WAIT_FOR(&fixture, fixture.forge->runs.items[0]->state.status == JOB_CANCELED);
+    assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1/logs", NULL), 200);
+    assert_says(&fixture, "go | went");
+    assert_says(&fixture, "--- wait cancelled");
+    struct object *pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-2");
+    WAIT_FOR(&fixture, !(pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-2")));
+    fixture_end(&fixture);
+}
+
+UNIT_TEST(keeps_tokens_to_their_jobs) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    fixture_write(&fixture, ".gitlab-ci.yml", "stages: [a, b]\nkeep: {stage: a, script: ['echo $CI_JOB_TOKEN > token'], artifacts: {paths: [token]}}\nwait: {stage: b, script: [sleep 1000]}\n");
+    assert_int_equal(GIT(&fixture, "add", "-A"), 0);
+    assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "tokens"), 0);
+    struct loop_command *push = NULL;
+    fixture_git_begin(&fixture, (const char *const[]){"git", "push", "-q", "origin", "HEAD", NULL}, &push);
+    WAIT_FOR(&fixture, fixture.forge->runs.count == 1 && fixture.forge->runs.items[0]->jobs_count == 2 && run_job_status(fixture.forge->runs.items[0], 1) == JOB_RUNNING);
+    const struct run *run = fixture.forge->runs.items[0];
+    assert_string_equal(run->jobs[0].token_digest, ""); /* worth nothing any more */
+    const struct object *pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-1");
+    const struct tree *env = tree_find(tree_at(tree_path(pod->tree, "spec.containers"), 0), "env");
+    const char *token = NULL;
+    for (size_t i = 0; i < tree_count(env); i++)
+        if (strcmp(tree_text_or(tree_find(tree_at(env, i), "name"), ""), "TIDEMILL_JOB_TOKEN") == 0)
+            token = tree_text_or(tree_find(tree_at(env, i), "value"), "");
+    assert_non_null(token);
+    assert_true(forge_registry_allows(fixture.forge, token, "site", true));
+    assert_true(forge_registry_allows(fixture.forge, token, "debian", false));
+    assert_false(forge_registry_allows(fixture.forge, token, "debian", true));
+    assert_false(forge_registry_allows(fixture.forge, "", "site", false));
+    loop_command_cancel(push);
+    fixture_end(&fixture);
+}
+
+UNIT_MAIN(UNIT(creates_shows_and_deletes_apps), UNIT(asks_for_the_token), UNIT(refuses_pushes_with_a_broken_pipeline), UNIT(runs_a_pipeline_and_deploys),
+          UNIT(says_which_line_failed_and_stops), UNIT(tells_why_a_pod_does_not_start), UNIT(refuses_bad_manifests_before_anything_changes),
+          UNIT(builds_and_deploys_a_dockerfile_alone), UNIT(removes_what_a_manifest_no_longer_says), UNIT(goes_on_without_the_client_and_after_a_restart),
+          UNIT(fails_jobs_whose_pods_are_gone_after_a_restart), UNIT(plays_retries_and_cancels), UNIT(keeps_tokens_to_their_jobs))
