@@ -1,0 +1,205 @@
+#include "registry/content.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "http/http.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+static char folder[64];
+static struct content *content;
+
+static int set_up(void **state) {
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/tidemill-content-XXXXXX");
+    return mkdtemp(folder) ? content_open(folder, 1, &content, NULL) : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    content_close(content);
+    content = NULL;
+    return sys_remove_tree(AT_FDCWD, folder);
+}
+
+static char *path_of(const char *name) {
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static size_t count_names(const char *name) {
+    size_t count = 0;
+    DIR *listing = opendir(path_of(name));
+    assert_non_null(listing);
+    while (readdir(listing))
+        count++;
+    closedir(listing);
+    return count;
+}
+
+static struct oci_digest put_blob(const char *repository, const char *text) {
+    struct oci_digest digest = {0};
+    assert_int_equal(content_write_blob(content, slice_of(text), &digest), 0);
+    assert_int_equal(content_link(content, repository, CONTENT_LINK_BLOB, &digest, (struct slice){0}), 0);
+    return digest;
+}
+
+/* A manifest of two blobs, tagged unless tag is empty; subject may be NULL. */
+static struct oci_digest put_image(const char *repository, const char *tag, const char *layer_text, const struct oci_digest *subject) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    struct oci_digest config = put_blob(repository, "{}"), layer = put_blob(repository, layer_text), digest = {0};
+    struct oci_manifest manifest;
+    buffer_printf(&text,
+                  "{\"schemaVersion\":2,\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"sha256:%s\",\"size\":2},"
+                  "\"layers\":[{\"mediaType\":\"" OCI_TYPE_LAYER_GZIP "\",\"digest\":\"sha256:%s\",\"size\":%zu}]",
+                  config.hex, layer.hex, strlen(layer_text));
+    if (subject)
+        buffer_printf(&text, ",\"subject\":{\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"digest\":\"sha256:%s\",\"size\":1}", subject->hex);
+    buffer_append_text(&text, "}");
+    assert_int_equal(oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL), 0);
+    assert_int_equal(content_put_manifest(content, repository, tag, buffer_slice(&text), &manifest, &digest), 0);
+    return digest;
+}
+
+UNIT_TEST(a_blob_appears_whole_or_not_at_all) {
+    struct oci_digest digest, wrong = {.hex = "0000000000000000000000000000000000000000000000000000000000000000"};
+    struct content_writer *writer = NULL;
+    struct stat status;
+    char name[128];
+    assert_int_equal(content_writer_new(content, &writer), 0);
+    assert_int_equal(content_writer_append(writer, SLICE("hello ")), 0);
+    assert_int_equal(content_writer_append(writer, SLICE("world")), 0);
+    assert_int_equal(content_writer_size(writer), 11);
+    assert_int_equal(content_writer_commit(writer, &wrong, &digest), -EBADMSG);
+    content_writer_free(writer);
+    assert_int_equal(content_touch_blob(content, &wrong), -ENOENT);
+    mode_t mask = umask(077);
+    assert_int_equal(content_write_blob(content, SLICE("hello world"), &digest), 0);
+    umask(mask);
+    assert_string_equal(digest.hex, "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9");
+    snprintf(name, sizeof name, "blobs/sha256/%s", digest.hex);
+    assert_int_equal(stat(path_of(name), &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0644);
+    assert_int_equal(content_write_blob(content, SLICE("hello world"), &digest), 0);
+    int64_t size = 0;
+    int fd = content_open_blob(content, &digest, &size);
+    assert_true(fd >= 0 && size == 11);
+    close(fd);
+    size_t empty = count_names("uploads");
+    assert_int_equal(content_writer_new(content, &writer), 0);
+    assert_true(count_names("uploads") > empty);
+    content_writer_free(writer);
+    assert_int_equal(count_names("uploads"), empty);
+}
+
+UNIT_TEST(what_was_begun_before_a_crash_is_gone) {
+    struct content *other = NULL;
+    struct diag diag = DIAG_INIT;
+    size_t empty = count_names("uploads");
+    int fd = open(path_of("uploads/left"), O_CREAT | O_WRONLY, 0644);
+    close(fd);
+    assert_int_equal(content_open(folder, 1, &other, &diag), -EBUSY);
+    assert_non_null(strstr(diag.message, "another process"));
+    content_close(content);
+    content = NULL;
+    assert_int_equal(content_open(folder, 1, &content, NULL), 0);
+    assert_int_equal(count_names("uploads"), empty);
+}
+
+UNIT_TEST(the_last_of_the_disk_is_left_to_others) {
+    struct content *full = NULL;
+    struct oci_digest digest;
+    char path[128];
+    snprintf(path, sizeof path, "%s/full", folder);
+    assert_int_equal(content_open(path, UINT64_MAX, &full, NULL), 0);
+    assert_int_equal(content_write_blob(full, SLICE("x"), &digest), -ENOSPC);
+    content_close(full);
+}
+
+UNIT_TEST(tags_repositories_and_referrers) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    char **names = NULL;
+    size_t count = 0;
+    struct oci_digest found;
+    struct tree *list = NULL;
+    struct oci_digest image = put_image("team/app", "v2", "layer", NULL);
+    put_image("team", "v1", "other", NULL);
+    assert_int_equal(content_set_tag(content, "team/app", "v1", &image), 0);
+    assert_int_equal(content_list_tags(content, arena, "team/app", &names, &count), 0);
+    assert_int_equal(count, 2);
+    assert_string_equal(names[0], "v1");
+    assert_int_equal(content_list_tags(content, arena, "team/none", &names, &count), -ENOENT);
+    assert_int_equal(content_list_repositories(content, arena, &names, &count), 0);
+    assert_int_equal(count, 2);
+    assert_string_equal(names[0], "team");
+    assert_string_equal(names[1], "team/app");
+    assert_int_equal(content_find_link(content, "team/app", CONTENT_LINK_MANIFEST, &image, &text), 0);
+    assert_string_equal(text.data, OCI_TYPE_MANIFEST);
+    struct oci_digest signature = put_image("team/app", "", "signature", &image);
+    assert_int_equal(content_list_referrers(content, arena, "team/app", &image, &list), 0);
+    assert_int_equal(tree_count(list), 1);
+    assert_non_null(strstr(tree_text_or(tree_find(tree_at(list, 0), "digest"), ""), signature.hex));
+    assert_int_equal(content_delete_manifest(content, "team/app", &signature), 0);
+    assert_int_equal(content_list_referrers(content, arena, "team/app", &image, &list), 0);
+    assert_int_equal(tree_count(list), 0);
+    assert_int_equal(content_delete_manifest(content, "team/app", &image), 0);
+    assert_int_equal(content_get_tag(content, "team/app", "v1", &found), -ENOENT);
+    assert_int_equal(content_delete_manifest(content, "team/app", &image), -ENOENT);
+}
+
+UNIT_TEST(garbage_goes_and_nothing_else) {
+    struct oci_digest tagged = put_image("gc", "keep", "tagged layer", NULL);
+    struct oci_digest untagged = put_image("gc", "", "untagged layer", NULL);
+    struct oci_digest rooted = put_image("gc", "", "rooted layer", NULL);
+    struct oci_digest signature = put_image("gc", "", "signature layer", &tagged);
+    struct oci_digest orphan = put_image("gc", "", "orphan signature", &untagged);
+    struct oci_digest loose = put_blob("gc", "loose");
+    struct content_gc_result result;
+    struct content_gc_options options = {.roots = &rooted, .roots_count = 1, .grace_s = 3600};
+    assert_int_equal(content_collect_garbage(content, &options, &result), 0);
+    assert_int_equal(result.blobs_removed, 0);
+    options.grace_s = -10; /* as if everything were old */
+    assert_int_equal(content_collect_garbage(content, &options, &result), 0);
+    assert_int_equal(content_touch_blob(content, &tagged), 0);
+    assert_int_equal(content_touch_blob(content, &rooted), 0);
+    assert_int_equal(content_touch_blob(content, &signature), 0);
+    assert_int_equal(content_touch_blob(content, &untagged), -ENOENT);
+    assert_int_equal(content_touch_blob(content, &orphan), -ENOENT);
+    assert_int_equal(content_touch_blob(content, &loose), -ENOENT);
+    assert_int_equal(content_find_link(content, "gc", CONTENT_LINK_MANIFEST, &untagged, NULL), -ENOENT);
+    assert_int_equal(content_find_link(content, "gc", CONTENT_LINK_BLOB, &loose, NULL), -ENOENT);
+    struct oci_digest layer;
+    digest_sha256_hex(SLICE("tagged layer"), layer.hex);
+    assert_int_equal(content_touch_blob(content, &layer), 0);
+    digest_sha256_hex(SLICE("untagged layer"), layer.hex);
+    assert_int_equal(content_touch_blob(content, &layer), -ENOENT);
+    assert_int_equal(result.manifests_removed, 2);
+}
+
+UNIT_TEST(a_failing_disk_is_reported_and_leaves_nothing) {
+    struct oci_digest digest;
+    char text[32];
+    size_t empty = count_names("uploads");
+    for (int i = 1; i < 4; i++) {
+        snprintf(text, sizeof text, "fault %d", i);
+        sys_fault_set(i, EIO);
+        int r = content_write_blob(content, slice_of(text), &digest);
+        sys_fault_set(0, 0);
+        assert_true(r == 0 || r == -EIO);
+        assert_int_equal(count_names("uploads"), empty);
+        assert_int_equal(content_write_blob(content, slice_of(text), &digest), 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all), UNIT(what_was_begun_before_a_crash_is_gone), UNIT(the_last_of_the_disk_is_left_to_others),
+                                       UNIT(tags_repositories_and_referrers),    UNIT(garbage_goes_and_nothing_else),         UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
