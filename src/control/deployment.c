@@ -343,7 +343,8 @@ static bool is_saturated(const struct rollout *rollout) {
            revision_set(newest)->status.available_replicas == rollout->replicas;
 }
 
-/* How much of a change falls to one ReplicaSet: in proportion to its size (util.GetReplicaSetProportion). */
+/* How much of a change falls to one ReplicaSet: in proportion to its size (util.GetReplicaSetProportion). Never the other way: an annotation that is out of date,
+ * because the bounds have changed since, would otherwise make one grow while all shrink. */
 static int32_t proportion(const struct rollout *rollout, const struct revision *revision, int32_t to_add, int32_t added) {
     if (revision->replicas == 0 || to_add == added)
         return 0;
@@ -358,7 +359,7 @@ static int32_t proportion(const struct rollout *rollout, const struct revision *
         fraction = (int32_t)((doubled + max_before) / (2 * max_before)) - revision->replicas; /* rounded */
     }
     int32_t allowed = to_add - added;
-    return to_add > 0 ? MIN(fraction, allowed) : MAX(fraction, allowed);
+    return to_add > 0 ? MAX(0, MIN(fraction, allowed)) : MIN(0, MAX(fraction, allowed));
 }
 
 /* Larger first; equal ones newer first when growing (`later_first`), older first when shrinking. */

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #define REASONS_MAX 8
-#define REASON_BYTES 128
+#define REASON_BYTES 192
 
 static bool is_pending(const struct kube_object *pod) {
     const char *scheduler = pod->pod->spec.scheduler_name;
@@ -129,8 +129,8 @@ static bool is_tainted(const struct kube_pod *pod, const struct kube_node *node,
         const struct kube_taint *taint = &node->spec.taints.items[i];
         if ((!text_is(taint->effect, "NoSchedule") && !text_is(taint->effect, "NoExecute")) || tolerates(pod, taint))
             continue;
-        char text[REASON_BYTES];
-        snprintf(text, sizeof text, "%.60s: %.40s", taint->key ? taint->key : "", taint->value ? taint->value : "");
+        char text[112];
+        snprintf(text, sizeof text, "%.63s: %.40s", taint->key ? taint->key : "", taint->value ? taint->value : "");
         refuse(verdict, "node(s) had untolerated taint {%s}", text);
         return true;
     }
