@@ -742,7 +742,7 @@ static void peer_close(struct app_peer *peer) {
     peer->fd = -1;
 }
 
-/* Answers each request; every seventh connection is closed without notice behind an answer, as servers with a short keep-alive do. */
+/* Answers seven requests on a connection and closes it when the eighth is already there, as servers that end keep-alive do. */
 static void peer_on_ready(void *userdata, uint32_t events) {
     struct app_peer *peer = userdata;
     (void)events;
@@ -756,10 +756,13 @@ static void peer_on_ready(void *userdata, uint32_t events) {
     if (slice_find(slice_make(peer->head, peer->len), SLICE("\r\n\r\n")) < 0)
         return;
     peer->len = 0;
+    if (peer->served == 7) {
+        peer_close(peer);
+        return;
+    }
+    peer->served++;
     peer->app->served++;
     assert_int_equal(send(peer->fd, OK, strlen(OK), MSG_NOSIGNAL), strlen(OK));
-    if (++peer->served % 7 == 0)
-        peer_close(peer);
 }
 
 static void app_on_ready(void *userdata, uint32_t events) {
