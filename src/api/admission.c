@@ -1,8 +1,9 @@
 /* What the server decides about an object beyond defaults and validation of its fields: a table of functions by kind.
  *
- * Service addresses are a bit each in the configured range. The bits are rebuilt from the stored services at start, so the objects themselves are what persists; an
- * address is taken in the turn in which its service is admitted, so two creates in one commit never get the same. New services get the lowest free address behind
- * the last one given, so that an address is not at once reused by another service. The first 16 are kept for fixed purposes (.1 is the API, .10 the DNS by custom). */
+ * Service addresses are a bit each in the configured range. The bits are rebuilt from the stored services at start, so the objects themselves are
+ * what persists; an address is taken in the turn in which its service is admitted, so two creates in one commit never get the same. New services get
+ * the lowest free address behind the last one given, so that an address is not at once reused by another service. The first 16 are kept for fixed
+ * purposes (.1 is the API, .10 the DNS by custom). */
 #include "api/api_priv.h"
 
 #include <arpa/inet.h>
@@ -108,10 +109,13 @@ static int set_address(struct kube_object *object, const char *address) {
 static int take_wanted(struct api *api, struct kube_object *object, const char *wanted, struct api_failure *failure) {
     int64_t offset = offset_of(&api->addresses, wanted);
     if (offset <= 0)
-        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs", "Invalid value: [\"%s\"]: failed to allocate IP %s: the provided IP is not in the valid range "
-                          "%s", wanted, wanted, api->options.service_range);
+        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs",
+                              "Invalid value: [\"%s\"]: failed to allocate IP %s: the provided IP is not in the valid range "
+                              "%s",
+                              wanted, wanted, api->options.service_range);
     if (is_taken(&api->addresses, (uint32_t)offset))
-        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs", "Invalid value: [\"%s\"]: failed to allocate IP %s: provided IP is already allocated", wanted, wanted);
+        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs",
+                              "Invalid value: [\"%s\"]: failed to allocate IP %s: provided IP is already allocated", wanted, wanted);
     char *copy = arena_strdup(object->arena, wanted);
     if (!copy || set_address(object, copy))
         return api_fail_no_memory(failure);
@@ -160,7 +164,8 @@ static int update_service(struct api *api, struct kube_object *object, const str
     if (!before->cluster_ip || !*before->cluster_ip)
         return create_service(api, object, failure);
     if (spec->cluster_ip && *spec->cluster_ip && strcmp(spec->cluster_ip, before->cluster_ip))
-        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs[0]", "Invalid value: [\"%s\"]: may not change once set", spec->cluster_ip);
+        return api_fail_field(failure, object, "FieldValueInvalid", "spec.clusterIPs[0]", "Invalid value: [\"%s\"]: may not change once set",
+                              spec->cluster_ip);
     char *copy = arena_strdup(object->arena, before->cluster_ip);
     return !copy || set_address(object, copy) ? api_fail_no_memory(failure) : 0;
 }
@@ -282,7 +287,8 @@ static int create_job(struct api *api, struct kube_object *object, struct api_fa
     if (!spec->selector && !(spec->selector = ARENA_NEW(object->arena, struct kube_label_selector)))
         return api_fail_no_memory(failure);
     struct kube_string_map *labels = &spec->template.metadata.labels;
-    const char *pairs[][2] = {{"controller-uid", uid}, {"batch.kubernetes.io/controller-uid", uid}, {"job-name", name}, {"batch.kubernetes.io/job-name", name}};
+    const char *pairs[][2] = {
+        {"controller-uid", uid}, {"batch.kubernetes.io/controller-uid", uid}, {"job-name", name}, {"batch.kubernetes.io/job-name", name}};
     int error = kube_map_set(&spec->selector->match_labels, object->arena, "batch.kubernetes.io/controller-uid", uid);
     for (size_t i = 0; i < ARRAY_LEN(pairs) && !error; i++)
         error = kube_map_set(labels, object->arena, pairs[i][0], pairs[i][1]);
@@ -296,8 +302,11 @@ static const struct {
     int (*create)(struct api *api, struct kube_object *object, struct api_failure *failure);
     int (*update)(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
 } admissions[] = {
-    {&kube_kind_service, create_service, update_service}, {&kube_kind_namespace, create_namespace, NULL}, {&kube_kind_pod, create_pod, NULL},
-    {&kube_kind_secret, create_secret, update_secret},    {&kube_kind_job, create_job, NULL},
+    {&kube_kind_service, create_service, update_service},
+    {&kube_kind_namespace, create_namespace, NULL},
+    {&kube_kind_pod, create_pod, NULL},
+    {&kube_kind_secret, create_secret, update_secret},
+    {&kube_kind_job, create_job, NULL},
 };
 
 int api_admit_create(struct api *api, struct kube_object *object, struct api_failure *failure) {

@@ -1,5 +1,5 @@
-/* The dispatcher: from an exchange to the function that serves it. Each request goes the same way: route, identity, rights, kind, verb; each step that refuses
- * answers in Kubernetes' words. Rights are checked before existence, so that nobody learns what there is by asking. */
+/* The dispatcher: from an exchange to the function that serves it. Each request goes the same way: route, identity, rights, kind, verb; each step
+ * that refuses answers in Kubernetes' words. Rights are checked before existence, so that nobody learns what there is by asking. */
 #include "api/api_priv.h"
 
 #include <stdio.h>
@@ -71,29 +71,34 @@ static void serve_health(struct request *request) {
 static void serve_version(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * KIB);
     const char *version = request->api->options.version;
-    buffer_printf(&out,
-                  "{\"major\":\"1\",\"minor\":\"32\",\"gitVersion\":\"v1.32.0+tidemill-%s\",\"gitCommit\":\"\",\"gitTreeState\":\"clean\",\"buildDate\":\"\","
-                  "\"goVersion\":\"none\",\"compiler\":\"c17\",\"platform\":\"linux/amd64\"}\n",
-                  version);
+    buffer_printf(
+        &out,
+        "{\"major\":\"1\",\"minor\":\"32\",\"gitVersion\":\"v1.32.0+tidemill-%s\",\"gitCommit\":\"\",\"gitTreeState\":\"clean\",\"buildDate\":\"\","
+        "\"goVersion\":\"none\",\"compiler\":\"c17\",\"platform\":\"linux/amd64\"}\n",
+        version);
     api_respond_json(request, 200, buffer_slice(&out));
 }
 
 static void serve_root(struct request *request) {
-    api_respond_json(request, 200, SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v3\",\"/readyz\",\"/version\"]}\n"));
+    api_respond_json(
+        request, 200,
+        SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v3\",\"/readyz\",\"/version\"]}\n"));
 }
 
 static void serve_metrics(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * MIB);
     struct api *api = request->api;
     const struct api_statistics *seen = &api->statistics;
-    buffer_printf(&out,
-                  "# HELP tidemill_api_requests_total Requests to the Kubernetes API.\n# TYPE tidemill_api_requests_total counter\ntidemill_api_requests_total %" PRIu64 "\n"
-                  "# HELP tidemill_api_failures_total Requests that were answered with a failure Status.\n# TYPE tidemill_api_failures_total counter\n"
-                  "tidemill_api_failures_total %" PRIu64 "\n"
-                  "# HELP tidemill_api_watches Open watches.\n# TYPE tidemill_api_watches gauge\ntidemill_api_watches %" PRIu64 "\n"
-                  "# HELP tidemill_api_watches_lost_total Watches ended because their client read too slowly.\n# TYPE tidemill_api_watches_lost_total counter\n"
-                  "tidemill_api_watches_lost_total %" PRIu64 "\n",
-                  seen->requests, seen->requests_failed, seen->watches, seen->watches_lost);
+    buffer_printf(
+        &out,
+        "# HELP tidemill_api_requests_total Requests to the Kubernetes API.\n# TYPE tidemill_api_requests_total counter\ntidemill_api_requests_total "
+        "%" PRIu64 "\n"
+        "# HELP tidemill_api_failures_total Requests that were answered with a failure Status.\n# TYPE tidemill_api_failures_total counter\n"
+        "tidemill_api_failures_total %" PRIu64 "\n"
+        "# HELP tidemill_api_watches Open watches.\n# TYPE tidemill_api_watches gauge\ntidemill_api_watches %" PRIu64 "\n"
+        "# HELP tidemill_api_watches_lost_total Watches ended because their client read too slowly.\n# TYPE tidemill_api_watches_lost_total counter\n"
+        "tidemill_api_watches_lost_total %" PRIu64 "\n",
+        seen->requests, seen->requests_failed, seen->watches, seen->watches_lost);
     if (api->options.metrics)
         api->options.metrics(api->options.metrics_userdata, &out);
     http_respond(request->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
@@ -111,7 +116,8 @@ static void serve_collection(struct request *request) {
     static const struct {
         const char *verb;
         void (*serve)(struct request *request);
-    } verbs[] = {{"list", api_serve_list}, {"watch", api_serve_watch}, {"create", api_serve_create}, {"deletecollection", api_serve_delete_collection}};
+    } verbs[] = {
+        {"list", api_serve_list}, {"watch", api_serve_watch}, {"create", api_serve_create}, {"deletecollection", api_serve_delete_collection}};
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (!strcmp(request->verb, verbs[i].verb)) {
             verbs[i].serve(request);
@@ -125,7 +131,8 @@ static void serve_object(struct request *request) {
     static const struct {
         const char *verb;
         void (*serve)(struct request *request);
-    } verbs[] = {{"get", api_serve_get}, {"update", api_serve_update}, {"patch", api_serve_patch}, {"delete", api_serve_delete}, {"watch", api_serve_watch}};
+    } verbs[] = {
+        {"get", api_serve_get}, {"update", api_serve_update}, {"patch", api_serve_patch}, {"delete", api_serve_delete}, {"watch", api_serve_watch}};
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (!strcmp(request->verb, verbs[i].verb)) {
             verbs[i].serve(request);
@@ -175,7 +182,7 @@ static const char *verb_of(const struct request *request) {
 }
 
 static void dispatch(struct request *request) {
-    static void (*const serves[])(struct request *request) = {
+    static void (*const serves[])(struct request * request) = {
         [ROUTE_UNKNOWN] = api_respond_unknown_path,
         [ROUTE_ROOT] = serve_root,
         [ROUTE_HEALTH] = serve_health,

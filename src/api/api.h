@@ -1,7 +1,8 @@
 /* The Kubernetes API over HTTP, and the same door for parts of this process. See README.md.
  *
- * One struct api stands over one store. Any number of http_servers (TLS listener, unix socket) hand it their exchanges; controllers in the same process write through
- * the functions at the end, which share admission, defaulting and validation with HTTP. Everything runs on the loop's thread. */
+ * One struct api stands over one store. Any number of http_servers (TLS listener, unix socket) hand it their exchanges; controllers in the same
+ * process write through the functions at the end, which share admission, defaulting and validation with HTTP. Everything runs on the loop's thread.
+ */
 #ifndef TIDEMILL_API_H
 #define TIDEMILL_API_H
 
@@ -20,7 +21,8 @@ struct api_unix_user {
     const char *group; /* NULL: none */
 };
 
-/* Paths that others serve on our listeners ("/tidemill/", "/v2/"), for members of system:masters and system:tidemill only. They own the exchange, on_close included. */
+/* Paths that others serve on our listeners ("/tidemill/", "/v2/"), for members of system:masters and system:tidemill only. They own the exchange,
+ * on_close included. */
 struct api_mount {
     const char *prefix; /* static */
     http_handler_fn *handler;
@@ -35,16 +37,18 @@ struct api_options {
     const char *service_range;              /* "10.96.0.0/16" (the default); a prefix of 16 to 28 */
     const char *advertise_address;          /* where pods reach this API; becomes the endpoint of the service default/kubernetes; NULL: none */
     int advertise_port;
-    const char *endpoint_name;              /* name of the node, for the Lease-free parts of status; may be NULL */
-    const struct api_mount *mounts;         /* ends with prefix NULL; NULL: none */
+    const char *endpoint_name;      /* name of the node, for the Lease-free parts of status; may be NULL */
+    const struct api_mount *mounts; /* ends with prefix NULL; NULL: none */
     /* Appends further lines to /metrics; may be NULL. */
     void (*metrics)(void *userdata, struct buffer *out);
     void *metrics_userdata;
 };
 
-/* Copies the options; the store must outlive it. Creates the default namespaces and the service `kubernetes` when they are missing (asynchronously). -EINVAL with diag. */
+/* Copies the options; the store must outlive it. Creates the default namespaces and the service `kubernetes` when they are missing (asynchronously).
+ * -EINVAL with diag. */
 int api_new(struct loop *loop, const struct api_options *options, struct api **ret, struct diag *diag);
-/* Ends all watches and the like; the http_servers must be freed before. No callback of the functions below runs afterwards, even when store_close still commits their writes. NULL is fine. */
+/* Ends all watches and the like; the http_servers must be freed before. No callback of the functions below runs afterwards, even when store_close
+ * still commits their writes. NULL is fine. */
 void api_free(struct api *api);
 /* The http_handler_fn of every server; userdata is the struct api. */
 void api_handle(void *api, struct http_exchange *exchange);
@@ -56,18 +60,20 @@ struct api_user {
     const char *name;          /* "system:anonymous" when not authenticated */
     const char *const *groups; /* ends with NULL */
 };
-/* Who the exchange's peer is: bearer token, client certificate, unix uid, else anonymous; -EACCES when a bearer token is wrong (answer 401). In the arena. */
+/* Who the exchange's peer is: bearer token, client certificate, unix uid, else anonymous; -EACCES when a bearer token is wrong (answer 401). In the
+ * arena. */
 int api_authenticate(struct api *api, struct http_exchange *exchange, struct arena *arena, struct api_user *ret);
 struct api_access {
-    const char *verb;     /* get list watch create update patch delete deletecollection; of a path: the method in lower case */
+    const char *verb; /* get list watch create update patch delete deletecollection; of a path: the method in lower case */
     const char *group, *resource, *subresource, *namespace, *name; /* NULL: none */
-    const char *path;     /* of what is no resource; otherwise NULL */
+    const char *path;                                              /* of what is no resource; otherwise NULL */
 };
 /* The one authorisation function: may the user do this? */
 bool api_authorize(const struct api_user *user, const struct api_access *access);
 
 #define API_TOKEN_BYTES 48
-/* Makes a bearer token for a user; only its SHA-256 is stored. expires_s: seconds since 1970, 0: never. on_done runs when it is durable (may be NULL). */
+/* Makes a bearer token for a user; only its SHA-256 is stored. expires_s: seconds since 1970, 0: never. on_done runs when it is durable (may be
+ * NULL). */
 int api_token_new(struct api *api, const char *user, const char *const *groups, int64_t expires_s, char ret[API_TOKEN_BYTES],
                   void (*on_done)(void *userdata, int error), void *userdata);
 
@@ -88,14 +94,17 @@ typedef void api_done_fn(void *userdata, const struct api_failure *failure, stru
 
 /* The newest accepted version (committed or not): what a read-modify-write starts from. Shared and immutable: unref. NULL when absent. */
 struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
-/* The decoded form of a stored object, kept in its cache; borrowed as long as the store_object. NULL without memory or when the stored bytes are broken. */
+/* The decoded form of a stored object, kept in its cache; borrowed as long as the store_object. NULL without memory or when the stored bytes are
+ * broken. */
 struct kube_object *api_decode(struct store_object *stored);
 
-/* Each returns 0 when accepted, and then calls on_done (may be NULL) once, never before it returns; or the HTTP code with *failure (may be NULL) filled and no callback.
- * They take over one reference of `object`, which nobody may change afterwards. Updates are conditional on metadata.resource_version when it is set. */
+/* Each returns 0 when accepted, and then calls on_done (may be NULL) once, never before it returns; or the HTTP code with *failure (may be NULL)
+ * filled and no callback. They take over one reference of `object`, which nobody may change afterwards. Updates are conditional on
+ * metadata.resource_version when it is set. */
 int api_create(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);
-int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);        /* all but status */
-int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure); /* status alone */
+int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure); /* all but status */
+int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata,
+                      struct api_failure *failure); /* status alone */
 /* Binds a pod: the object is the pod with spec.nodeName set (and what belongs to it), which an ordinary update may not do. */
 int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure);
 struct api_delete_options {
@@ -106,8 +115,8 @@ struct api_delete_options {
     bool dry_run;
 };
 /* With finalizers or a grace period the object is only marked: the callback gets the marked version. */
-int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, api_done_fn *on_done,
-               void *userdata, struct api_failure *failure);
+int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
+               api_done_fn *on_done, void *userdata, struct api_failure *failure);
 
 struct api_statistics {
     uint64_t requests, requests_failed, watches, watches_lost;

@@ -31,7 +31,7 @@ struct api {
     struct list deferred;     /* struct pending: answers without a write */
     struct loop_timer bookmark_timer, event_timer;
     unsigned bootstrapping; /* writes of bootstrap under way: not ready before they are durable */
-    char *openapi_hashes; /* cached /openapi/v3 answer */
+    char *openapi_hashes;   /* cached /openapi/v3 answer */
     struct api_statistics statistics;
 };
 
@@ -50,9 +50,9 @@ struct request {
     enum table_form table;
     unsigned holds; /* writes that will call back */
     VECTOR(const char *) warnings;
-    int success_code;        /* of the write under way: 200 or 201 */
+    int success_code;                         /* of the write under way: 200 or 201 */
     void (*on_gone)(struct request *request); /* the client has gone; may be NULL */
-    void *extra;             /* of the one who set on_gone */
+    void *extra;                              /* of the one who set on_gone */
 };
 /* Frees the memory with the last reference. */
 void api_unref(struct api *api);
@@ -71,7 +71,8 @@ int api_fail_bad_request(struct api_failure *failure, const char *format, ...) _
 int api_fail_not_found(struct api_failure *failure, const struct kube_kind *kind, const char *name);
 int api_fail_exists(struct api_failure *failure, const struct kube_kind *kind, const char *name);
 int api_fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why);
-int api_fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int api_fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 int api_fail_invalid(struct api_failure *failure, const struct kube_kind *kind, const char *name, const struct diag *diag);
 /* One field that is wrong. */
 int api_fail_field(struct api_failure *failure, const struct kube_object *object, const char *reason, const char *field, const char *format, ...)
@@ -124,7 +125,7 @@ void api_stored_set_cache(struct api *api, struct kube_object *object);
 /* --- read.c, table.c, watch.c --- */
 struct selection {
     const struct kube_kind *kind;
-    const char *namespace; /* "" or NULL: all */
+    const char *namespace;                 /* "" or NULL: all */
     struct kube_selector *labels, *fields; /* NULL: all */
 };
 int api_selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure);
@@ -163,10 +164,12 @@ struct write_options {
 /* `json` is the new version as stored; `object` its decoded form. */
 typedef void write_done_fn(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
 /* Take over `object`. 0: `done` will be called, never before they return; otherwise the code, with failure filled. */
-int api_write_create(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure);
-int api_write_update(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure);
-int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
-                 void *userdata, struct api_failure *failure);
+int api_write_create(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata,
+                     struct api_failure *failure);
+int api_write_update(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata,
+                     struct api_failure *failure);
+int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
+                     write_done_fn *done, void *userdata, struct api_failure *failure);
 
 /* --- verbs.c: writes over HTTP --- */
 void api_serve_create(struct request *request);
@@ -182,7 +185,7 @@ int api_decode_body(struct request *request, struct tree *tree, struct kube_obje
 /* --- patch.c, apply.c --- */
 void api_serve_patch(struct request *request);
 int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
-                struct api_failure *failure);
+                    struct api_failure *failure);
 
 /* --- subresource.c, review.c, tunnel.c --- */
 void api_serve_subresource(struct request *request);

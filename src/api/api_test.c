@@ -117,7 +117,8 @@ static const char *text(const struct reply *reply, const char *path) {
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/default/deployments"
 #define PODS "/api/v1/namespaces/default/pods"
 #define DEPLOYMENT                                                                                                                                   \
-    "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"web\"},\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"web\"}},"    \
+    "{\"apiVersion\":\"apps/"                                                                                                                        \
+    "v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"web\"},\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"web\"}},"                       \
     "\"template\":{\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:1\"}]}}}}"
 #define MAP(name, labels) "{\"metadata\":{\"name\":\"" name "\",\"labels\":{" labels "}},\"data\":{\"k\":\"v\"}}"
 
@@ -150,8 +151,8 @@ UNIT_TEST(creates_reads_updates_deletes) {
     assert_string_equal(text(&reply, "data.k"), "w");
     reply = ask(fixture, "PUT", MAPS "/a", body);
     assert_int_equal(reply.status, 409);
-    assert_string_equal(text(&reply, "message"),
-                        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again");
+    assert_string_equal(text(&reply, "message"), "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your "
+                                                 "changes to the latest version and try again");
     reply = ask(fixture, "DELETE", MAPS "/a", NULL);
     assert_int_equal(reply.status, 200);
     assert_string_equal(text(&reply, "status"), "Success");
@@ -174,7 +175,8 @@ UNIT_TEST(terminates_namespaces) {
     assert_string_equal(text(&reply, "status.phase"), "Terminating");
     reply = ask(fixture, "POST", "/api/v1/namespaces/gone/configmaps", MAP("a", ""));
     assert_int_equal(reply.status, 403);
-    assert_string_equal(text(&reply, "message"), "configmaps \"a\" is forbidden: unable to create new content in namespace gone because it is being terminated");
+    assert_string_equal(text(&reply, "message"),
+                        "configmaps \"a\" is forbidden: unable to create new content in namespace gone because it is being terminated");
     reply = ask(fixture, "PUT", "/api/v1/namespaces/gone/finalize", "{\"metadata\":{\"name\":\"gone\"},\"spec\":{\"finalizers\":[]}}");
     assert_int_equal(reply.status, 200);
     reply = ask(fixture, "GET", "/api/v1/namespaces/gone", NULL);
@@ -227,11 +229,13 @@ UNIT_TEST(bumps_generation_on_spec_only) {
                    "{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:2\"}]}}}}", NULL);
     assert_int_equal(reply.status, 200);
     assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 2);
-    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web/status", "application/merge-patch+json", "{\"status\":{\"replicas\":3},\"spec\":{\"replicas\":9}}", NULL);
+    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web/status", "application/merge-patch+json",
+                   "{\"status\":{\"replicas\":3},\"spec\":{\"replicas\":9}}", NULL);
     assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 2);
     assert_int_equal(tree_int_or(tree_path(reply.tree, "status.replicas"), 0), 3);
     assert_int_equal(tree_int_or(tree_path(reply.tree, "spec.replicas"), 0), 1);
-    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web", "application/json-patch+json", "[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":4}]", NULL);
+    reply = ask_as(fixture, "PATCH", DEPLOYMENTS "/web", "application/json-patch+json",
+                   "[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":4}]", NULL);
     assert_int_equal(tree_int_or(tree_path(reply.tree, "status.replicas"), 0), 3);
     assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 3);
 }
@@ -260,7 +264,8 @@ UNIT_TEST(validates_fields) {
     const char *body = "{\"metadata\":{\"name\":\"a\"},\"dta\":{}}";
     struct reply reply = ask(fixture, "POST", MAPS "?fieldValidation=Strict", body);
     assert_int_equal(reply.status, 400);
-    assert_string_equal(text(&reply, "message"), "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"dta\"");
+    assert_string_equal(text(&reply, "message"),
+                        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"dta\"");
     reply = ask(fixture, "POST", MAPS "?dryRun=All", body);
     assert_int_equal(reply.status, 201);
     assert_string_equal(reply.warning, "299 - \"unknown field \\\"dta\\\"\"");
@@ -277,16 +282,20 @@ UNIT_TEST(validates_fields) {
 
 UNIT_TEST(applies_and_detects_conflicts) {
     struct fixture *fixture = *state;
-    struct reply reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=one", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '1', y: '2'}\n", NULL);
+    struct reply reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=one", "application/apply-patch+yaml",
+                                "apiVersion: v1\nkind: ConfigMap\ndata: {x: '1', y: '2'}\n", NULL);
     assert_int_equal(reply.status, 201);
-    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=two", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '3'}\n", NULL);
+    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=two", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '3'}\n",
+                   NULL);
     assert_int_equal(reply.status, 409);
     assert_string_equal(text(&reply, "message"), "Apply failed with 1 conflict: conflict with \"one\": .data.x");
-    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=two&force=true", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {x: '3'}\n", NULL);
+    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=two&force=true", "application/apply-patch+yaml",
+                   "apiVersion: v1\nkind: ConfigMap\ndata: {x: '3'}\n", NULL);
     assert_int_equal(reply.status, 200);
     assert_string_equal(text(&reply, "data.x"), "3");
     /* One drops both: y goes, x is two's by now. */
-    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=one", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {z: '1'}\n", NULL);
+    reply = ask_as(fixture, "PATCH", MAPS "/a?fieldManager=one", "application/apply-patch+yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {z: '1'}\n",
+                   NULL);
     assert_int_equal(reply.status, 200);
     assert_string_equal(text(&reply, "data.x"), "3");
     assert_string_equal(text(&reply, "data.z"), "1");
@@ -296,7 +305,8 @@ UNIT_TEST(applies_and_detects_conflicts) {
 UNIT_TEST(deletes_pods_gracefully) {
     struct fixture *fixture = *state;
     ask(fixture, "POST", PODS, "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}");
-    struct reply reply = ask(fixture, "POST", PODS "/p/binding", "{\"apiVersion\":\"v1\",\"kind\":\"Binding\",\"target\":{\"kind\":\"Node\",\"name\":\"n1\"}}");
+    struct reply reply =
+        ask(fixture, "POST", PODS "/p/binding", "{\"apiVersion\":\"v1\",\"kind\":\"Binding\",\"target\":{\"kind\":\"Node\",\"name\":\"n1\"}}");
     assert_int_equal(reply.status, 201);
     reply = ask(fixture, "POST", PODS "/p/binding", "{\"target\":{\"name\":\"n2\"}}");
     assert_int_equal(reply.status, 409);
@@ -334,7 +344,8 @@ UNIT_TEST(allocates_service_addresses) {
     assert_string_not_equal(text(&first, "spec.clusterIP"), text(&second, "spec.clusterIP"));
     assert_string_not_equal(text(&first, "metadata.name"), text(&second, "metadata.name"));
     char target[200], taken[300];
-    snprintf(taken, sizeof taken, "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"clusterIP\":\"%s\",\"ports\":[{\"port\":80}]}}", text(&first, "spec.clusterIP"));
+    snprintf(taken, sizeof taken, "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"clusterIP\":\"%s\",\"ports\":[{\"port\":80}]}}",
+             text(&first, "spec.clusterIP"));
     struct reply reply = ask(fixture, "POST", "/api/v1/namespaces/default/services", taken);
     assert_int_equal(reply.status, 422);
     snprintf(target, sizeof target, "/api/v1/namespaces/default/services/%s", text(&first, "metadata.name"));
@@ -357,12 +368,14 @@ UNIT_TEST(merges_string_data) {
 
 UNIT_TEST(survives_a_restart) {
     struct fixture *fixture = *state;
-    struct reply first = ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"s\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
+    struct reply first =
+        ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"s\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
     close_all(fixture);
     open_all(fixture);
     struct reply again = ask(fixture, "GET", "/api/v1/namespaces/default/services/s", NULL);
     assert_string_equal(text(&again, "metadata.resourceVersion"), text(&first, "metadata.resourceVersion"));
-    struct reply other = ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
+    struct reply other =
+        ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
     assert_string_not_equal(text(&other, "spec.clusterIP"), text(&first, "spec.clusterIP"));
 }
 

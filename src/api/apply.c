@@ -1,13 +1,14 @@
 /* Server-side apply, a simple form of it.
  *
- * What a manager applies is remembered as a set of fields (fieldsV1) in metadata.managedFields, one entry per manager with operation "Apply". An apply
+ * What a manager applies is remembered as a set of fields (fieldsV1) in metadata.managedFields, one entry per manager with operation "Apply". An
+ * apply
  *   1. looks for conflicts: a leaf that another manager applied and whose value would change, unless force=true (then the other loses it);
  *   2. merges the applied configuration into the newest version by the kind's merge keys (strategic merge without directives);
  *   3. removes what this manager applied before, applies no more, and nobody else applies: map keys, and items of keyed lists;
  *   4. records the new set.
  *
- * Not yet: ownership of fields written by other operations than apply (they are recorded by nobody, so they conflict with nobody), set lists, and keyed lists other
- * than those in `list_keys`, which count as one atomic leaf. */
+ * Not yet: ownership of fields written by other operations than apply (they are recorded by nobody, so they conflict with nobody), set lists, and
+ * keyed lists other than those in `list_keys`, which count as one atomic leaf. */
 #include "api/api_priv.h"
 
 #include <stdio.h>
@@ -20,14 +21,24 @@ static const struct list_key {
     const char *list;
     const char *keys[KEYS_MAX + 1];
 } list_keys[] = {
-    {"containers", {"name"}},         {"initContainers", {"name"}},      {"ephemeralContainers", {"name"}}, {"volumes", {"name"}},   {"env", {"name"}},
-    {"ports", {"containerPort", "protocol"}}, {"ports", {"port", "protocol"}}, {"volumeMounts", {"mountPath"}},     {"conditions", {"type"}}, {"imagePullSecrets", {"name"}},
-    {"ownerReferences", {"uid"}},     {"hostAliases", {"ip"}},
+    {"containers", {"name"}},
+    {"initContainers", {"name"}},
+    {"ephemeralContainers", {"name"}},
+    {"volumes", {"name"}},
+    {"env", {"name"}},
+    {"ports", {"containerPort", "protocol"}},
+    {"ports", {"port", "protocol"}},
+    {"volumeMounts", {"mountPath"}},
+    {"conditions", {"type"}},
+    {"imagePullSecrets", {"name"}},
+    {"ownerReferences", {"uid"}},
+    {"hostAliases", {"ip"}},
 };
 
 static bool is_identity(const char *field) {
     static const char *const fields[] = {"apiVersion", "kind"};
-    static const char *const metadata[] = {"name", "namespace", "creationTimestamp", "uid", "resourceVersion", "managedFields", "generateName", "generation"};
+    static const char *const metadata[] = {"name",          "namespace",    "creationTimestamp", "uid", "resourceVersion",
+                                           "managedFields", "generateName", "generation"};
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         if (!strcmp(field, fields[i]))
             return true;
@@ -74,7 +85,8 @@ static struct tree *fields_of(struct arena *arena, const struct tree *value, con
 static int add_map_fields(struct arena *arena, struct tree *set, const struct tree *map, int depth) {
     for (size_t i = 0; i < tree_count(map); i++) {
         const struct tree_entry *entry = &map->children->items[i];
-        bool skip = depth == 0 ? !strcmp(entry->key.data, "apiVersion") || !strcmp(entry->key.data, "kind") : depth == -1 && is_identity(entry->key.data);
+        bool skip =
+            depth == 0 ? !strcmp(entry->key.data, "apiVersion") || !strcmp(entry->key.data, "kind") : depth == -1 && is_identity(entry->key.data);
         if (skip)
             continue;
         char *name = arena_printf(arena, "f:%s", entry->key.data);
@@ -151,7 +163,8 @@ static struct tree *others_below(struct arena *arena, const struct tree *others,
     return below;
 }
 
-static int remove_dropped(struct arena *arena, struct tree *live, const struct tree *before, const struct tree *now, const struct tree *others, const char *field) {
+static int remove_dropped(struct arena *arena, struct tree *live, const struct tree *before, const struct tree *now, const struct tree *others,
+                          const char *field) {
     for (size_t i = 0; i < tree_count(before); i++) {
         const struct tree_entry *entry = &before->children->items[i];
         const char *element = entry->key.data;
@@ -210,8 +223,8 @@ static const char *path_below(struct arena *arena, const char *path, const char 
 }
 
 /* Leaves that are in both sets and whose applied value differs from the live one. */
-static void find_conflicts(struct conflict_walk *walk, const struct tree *mine, struct tree *theirs, const struct tree *applied, const struct tree *live,
-                           const char *field, const char *path) {
+static void find_conflicts(struct conflict_walk *walk, const struct tree *mine, struct tree *theirs, const struct tree *applied,
+                           const struct tree *live, const char *field, const char *path) {
     for (size_t i = 0; i < tree_count(mine); i++) {
         const struct tree_entry *entry = &mine->children->items[i];
         const char *element = entry->key.data;
@@ -246,7 +259,8 @@ static int check_conflicts(struct request *request, const struct tree *live, con
         return 0;
     const struct diag_cause *first = &found.diag.causes[0];
     struct diag causes = found.diag;
-    api_fail(failure, 409, "Conflict", "Apply failed with %zu conflict%s: %s: %s", walk.count, walk.count > 1 ? "s" : "", first->message, first->field);
+    api_fail(failure, 409, "Conflict", "Apply failed with %zu conflict%s: %s: %s", walk.count, walk.count > 1 ? "s" : "", first->message,
+             first->field);
     if (failure)
         failure->diag = causes;
     return 409;
@@ -284,8 +298,8 @@ static struct tree *split_entries(struct arena *arena, const struct tree *live, 
     return kept;
 }
 
-static int merge(struct request *request, const struct kube_object *old, struct tree *applied, struct tree *set, const char *manager, struct tree **ret,
-                 struct api_failure *failure) {
+static int merge(struct request *request, const struct kube_object *old, struct tree *applied, struct tree *set, const char *manager,
+                 struct tree **ret, struct api_failure *failure) {
     struct arena *arena = request->arena;
     struct tree *live = kube_encode_tree(old, arena), *others = tree_list(arena), *before = NULL, *merged = NULL;
     if (live && !(live = tree_copy(arena, live))) /* the sets below are changed, and the object may share them */
@@ -313,7 +327,7 @@ static int merge(struct request *request, const struct kube_object *old, struct 
 }
 
 int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
-                struct api_failure *failure) {
+                    struct api_failure *failure) {
     struct arena *arena = request->arena;
     if (tree_count(tree_path(applied, "metadata.managedFields")))
         return api_fail_bad_request(failure, "metadata.managedFields must be nil");
@@ -328,7 +342,8 @@ int api_apply_patch(struct request *request, const struct kube_object *old, stru
     struct tree *tree = tree_copy(arena, applied), *metadata = tree ? tree_find(tree, "metadata") : NULL, *entries = tree_list(arena);
     if (tree && !metadata && (metadata = tree_map(arena)) && tree_set(arena, tree, SLICE("metadata"), metadata))
         metadata = NULL;
-    if (!metadata || !entries || tree_push(arena, entries, entry_of(request, manager, set)) || tree_set(arena, metadata, SLICE("managedFields"), entries))
+    if (!metadata || !entries || tree_push(arena, entries, entry_of(request, manager, set)) ||
+        tree_set(arena, metadata, SLICE("managedFields"), entries))
         return api_fail_no_memory(failure);
     *ret = tree;
     return 0;

@@ -1,9 +1,9 @@
 /* Who is asking, and may they.
  *
- * Identity comes from, in this order: a bearer token, a verified client certificate (common name = user, organizations = groups), the uid of a unix socket's peer.
- * Nothing of these: system:anonymous. A wrong token is refused outright (401) rather than degraded, so that a typing mistake is told as such.
- * Tokens are 128+ random bits; the store keeps their SHA-256 only ("token/<hex>" → JSON with user, groups, expiry), so that neither a stolen database nor a timing
- * attack on the lookup gives one away.
+ * Identity comes from, in this order: a bearer token, a verified client certificate (common name = user, organizations = groups), the uid of a unix
+ * socket's peer. Nothing of these: system:anonymous. A wrong token is refused outright (401) rather than degraded, so that a typing mistake is told
+ * as such. Tokens are 128+ random bits; the store keeps their SHA-256 only ("token/<hex>" → JSON with user, groups, expiry), so that neither a stolen
+ * database nor a timing attack on the lookup gives one away.
  *
  * Rights are one table below, by group. RBAC objects are stored but not yet consulted: whoever is not in the table may nothing. */
 #include "api/api_priv.h"
@@ -17,7 +17,7 @@
 enum { GET = 1, LIST = 2, WATCH = 4, CREATE = 8, UPDATE = 16, PATCH = 32, DELETE = 64, READ = GET | LIST | WATCH, ALL = 127 };
 
 struct rule {
-    const char *to;       /* the user's group */
+    const char *to; /* the user's group */
     unsigned verbs;
     const char *group;    /* API group; "*" any */
     const char *resource; /* "*": any, with all subresources; otherwise the resource alone, since reading `pods` must not mean `pods/exec` */
@@ -70,7 +70,8 @@ static const struct {
     const char *verb;
     unsigned bit;
 } verb_bits[] = {
-    {"get", GET}, {"list", LIST}, {"watch", WATCH}, {"create", CREATE}, {"update", UPDATE}, {"patch", PATCH}, {"delete", DELETE}, {"deletecollection", DELETE},
+    {"get", GET},       {"list", LIST},   {"watch", WATCH},   {"create", CREATE},
+    {"update", UPDATE}, {"patch", PATCH}, {"delete", DELETE}, {"deletecollection", DELETE},
 };
 
 static bool in_group(const struct api_user *user, const char *group) {
@@ -181,7 +182,6 @@ int api_authenticate(struct api *api, struct http_exchange *exchange, struct are
     return set_user(arena, "system:anonymous", NULL, "system:unauthenticated", ret);
 }
 
-
 int api_token_new(struct api *api, const char *user, const char *const *groups, int64_t expires_s, char ret[API_TOKEN_BYTES],
                   void (*on_done)(void *userdata, int error), void *userdata) {
     char token[API_TOKEN_BYTES] = "tm-";
@@ -237,9 +237,9 @@ void api_respond_forbidden(struct request *request, const struct api_access *acc
     else
         snprintf(where, sizeof where, "at the cluster scope");
     bool sub = *access->subresource, named = *access->name;
-    api_fail(&failure, 403, "Forbidden", "%s%s%s%s%s%s is forbidden: User \"%s\" cannot %s resource \"%s%s%s\" in API group \"%s\" %s", access->resource, *access->group ? "." : "",
-         access->group, named ? " \"" : "", named ? access->name : "", named ? "\"" : "", user, access->verb, access->resource, sub ? "/" : "", access->subresource,
-         access->group, where);
+    api_fail(&failure, 403, "Forbidden", "%s%s%s%s%s%s is forbidden: User \"%s\" cannot %s resource \"%s%s%s\" in API group \"%s\" %s",
+             access->resource, *access->group ? "." : "", access->group, named ? " \"" : "", named ? access->name : "", named ? "\"" : "", user,
+             access->verb, access->resource, sub ? "/" : "", access->subresource, access->group, where);
     snprintf(failure.resource, sizeof failure.resource, "%s", access->resource);
     snprintf(failure.group, sizeof failure.group, "%s", access->group);
     snprintf(failure.name, sizeof failure.name, "%s", access->name);

@@ -1,5 +1,5 @@
-/* What a new platform has from its first moment: the four namespaces, a service account "default" in each namespace, and the service default/kubernetes with its
- * endpoints, by which pods find this API. Everything is created only when missing, so a restart writes nothing. */
+/* What a new platform has from its first moment: the four namespaces, a service account "default" in each namespace, and the service
+ * default/kubernetes with its endpoints, by which pods find this API. Everything is created only when missing, so a restart writes nothing. */
 #include "api/api_priv.h"
 
 #include <arpa/inet.h>
@@ -33,7 +33,8 @@ static bool exists(struct api *api, const struct kube_kind *kind, const char *na
 }
 
 void api_bootstrap_namespace(struct api *api, const char *name) {
-    struct kube_object *account = exists(api, &kube_kind_service_account, name, "default") ? NULL : named(&kube_kind_service_account, name, "default");
+    struct kube_object *account =
+        exists(api, &kube_kind_service_account, name, "default") ? NULL : named(&kube_kind_service_account, name, "default");
     if (account)
         create(api, account);
 }
@@ -76,8 +77,8 @@ static bool has_endpoint(struct api *api) {
         return false;
     const struct kube_endpoint_slice *spec = slice->endpoint_slice;
     bool same = spec->endpoints.count == 1 && spec->endpoints.items[0].addresses.count == 1 &&
-                !strcmp(spec->endpoints.items[0].addresses.items[0], api->options.advertise_address) && spec->ports.count == 1 && spec->ports.items[0].port &&
-                *spec->ports.items[0].port == api->options.advertise_port;
+                !strcmp(spec->endpoints.items[0].addresses.items[0], api->options.advertise_address) && spec->ports.count == 1 &&
+                spec->ports.items[0].port && *spec->ports.items[0].port == api->options.advertise_port;
     if (same)
         return true;
     static const struct api_delete_options options = {.grace_seconds = -1};
@@ -97,10 +98,12 @@ static void create_endpoints(struct api *api) {
              "\"subsets\":[{\"addresses\":[{\"ip\":\"%s\"}],\"ports\":[{\"name\":\"https\",\"port\":%d,\"protocol\":\"TCP\"}]}]}",
              address, port);
     create_json(api, &kube_kind_endpoints, text);
-    snprintf(text, sizeof text,
-             "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\",\"labels\":{\"kubernetes.io/service-name\":\"kubernetes\"}},\"addressType\":\"IPv4\","
-             "\"endpoints\":[{\"addresses\":[\"%s\"],\"conditions\":{\"ready\":true}}],\"ports\":[{\"name\":\"https\",\"port\":%d,\"protocol\":\"TCP\"}]}",
-             address, port);
+    snprintf(
+        text, sizeof text,
+        "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\",\"labels\":{\"kubernetes.io/"
+        "service-name\":\"kubernetes\"}},\"addressType\":\"IPv4\","
+        "\"endpoints\":[{\"addresses\":[\"%s\"],\"conditions\":{\"ready\":true}}],\"ports\":[{\"name\":\"https\",\"port\":%d,\"protocol\":\"TCP\"}]}",
+        address, port);
     create_json(api, &kube_kind_endpoint_slice, text);
 }
 

@@ -1,5 +1,5 @@
-/* Discovery: what kinds there are, told from the table of kinds in each of the forms clients ask for: aggregated (one answer for everything, kubectl ≥ 1.27) or the
- * older lists per group version. Nothing is cached: the answers are a few kilobytes and clients ask once in hours. */
+/* Discovery: what kinds there are, told from the table of kinds in each of the forms clients ask for: aggregated (one answer for everything, kubectl
+ * ≥ 1.27) or the older lists per group version. Nothing is cached: the answers are a few kilobytes and clients ask once in hours. */
 #include "api/api_priv.h"
 
 struct subresource {
@@ -25,8 +25,16 @@ static const struct subresource subresources[] = {
 /* Kinds that are questions: they are created, answered and forgotten. */
 static const struct kube_kind reviews[] = {
     {.group = "authentication.k8s.io", .version = "v1", .kind = "SelfSubjectReview", .plural = "selfsubjectreviews", .singular = "selfsubjectreview"},
-    {.group = "authorization.k8s.io", .version = "v1", .kind = "SelfSubjectAccessReview", .plural = "selfsubjectaccessreviews", .singular = "selfsubjectaccessreview"},
-    {.group = "authorization.k8s.io", .version = "v1", .kind = "SelfSubjectRulesReview", .plural = "selfsubjectrulesreviews", .singular = "selfsubjectrulesreview"},
+    {.group = "authorization.k8s.io",
+     .version = "v1",
+     .kind = "SelfSubjectAccessReview",
+     .plural = "selfsubjectaccessreviews",
+     .singular = "selfsubjectaccessreview"},
+    {.group = "authorization.k8s.io",
+     .version = "v1",
+     .kind = "SelfSubjectRulesReview",
+     .plural = "selfsubjectrulesreviews",
+     .singular = "selfsubjectrulesreview"},
 };
 
 /* All kinds, then the reviews; NULL at the end. */
@@ -72,7 +80,8 @@ typedef void each_subresource_fn(struct buffer *out, const struct kube_kind *kin
 /* Calls `each` for the subresources of a kind, with its status and scale. */
 static void each_subresource(struct buffer *out, const struct kube_kind *kind, bool first, each_subresource_fn *each) {
     if (kind->has_status) {
-        const struct subresource status = {.name = "status", .kind_group = kind->group, .kind_version = kind->version, .kind = kind->kind, .verbs = STATUS_VERBS};
+        const struct subresource status = {
+            .name = "status", .kind_group = kind->group, .kind_version = kind->version, .kind = kind->kind, .verbs = STATUS_VERBS};
         each(out, kind, &status, first);
         first = false;
     }
@@ -93,12 +102,14 @@ static void each_subresource(struct buffer *out, const struct kube_kind *kind, b
 
 static void put_aggregated_subresource(struct buffer *out, const struct kube_kind *kind, const struct subresource *sub, bool first) {
     (void)kind;
-    buffer_printf(out, "%s{\"subresource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"verbs\":[%s]}", first ? "" : ",", sub->name,
-                  sub->kind_group, sub->kind_version, sub->kind, sub->verbs);
+    buffer_printf(out, "%s{\"subresource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"verbs\":[%s]}",
+                  first ? "" : ",", sub->name, sub->kind_group, sub->kind_version, sub->kind, sub->verbs);
 }
 
 static void put_aggregated_kind(struct buffer *out, const struct kube_kind *kind) {
-    buffer_printf(out, "{\"resource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"scope\":\"%s\",\"singularResource\":\"%s\",\"verbs\":[%s]",
+    buffer_printf(out,
+                  "{\"resource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"scope\":\"%s\",\"singularResource\":"
+                  "\"%s\",\"verbs\":[%s]",
                   kind->plural, kind->group, kind->version, kind->kind, kind->namespaced ? "Namespaced" : "Cluster", kind->singular,
                   is_review_kind(kind) ? "\"create\"" : OBJECT_VERBS);
     put_list(out, "shortNames", kind->short_names);
@@ -173,7 +184,8 @@ static void put_group(struct buffer *out, const char *group, bool alone) {
         if (!preferred)
             preferred = kind->version;
     }
-    buffer_printf(out, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}", group, preferred ? preferred : "", preferred ? preferred : "");
+    buffer_printf(out, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}", group, preferred ? preferred : "",
+                  preferred ? preferred : "");
 }
 
 static void put_plain_subresource(struct buffer *out, const struct kube_kind *kind, const struct subresource *sub, bool first) {

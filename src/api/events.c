@@ -1,5 +1,5 @@
-/* Events live an hour and are at most API_EVENTS_MAX. A sweep runs ten minutes after an event was written, and again as long as there are any; a platform without
- * events has no timer. */
+/* Events live an hour and are at most API_EVENTS_MAX. A sweep runs ten minutes after an event was written, and again as long as there are any; a
+ * platform without events has no timer. */
 #include "api/api_priv.h"
 
 #define SWEEP_INTERVAL_MS (10 * 60 * 1000)

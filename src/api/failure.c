@@ -53,7 +53,7 @@ int api_fail_exists(struct api_failure *failure, const struct kube_kind *kind, c
 
 int api_fail_conflict(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *why) {
     api_fail(failure, 409, "Conflict", "Operation cannot be fulfilled on %s \"%s\": %s", kube_kind_key(kind), name,
-         why ? why : "the object has been modified; please apply your changes to the latest version and try again");
+             why ? why : "the object has been modified; please apply your changes to the latest version and try again");
     set_details(failure, kind, name);
     return 409;
 }
@@ -105,18 +105,14 @@ int api_fail_no_memory(struct api_failure *failure) {
 
 int api_fail_store(struct api_failure *failure, int error, const struct kube_kind *kind, const char *name) {
     switch (error) {
-    case STORE_E_EXISTS:
-        return api_fail_exists(failure, kind, name);
-    case STORE_E_ABSENT:
-        return api_fail_not_found(failure, kind, name);
-    case STORE_E_CONFLICT:
-        return api_fail_conflict(failure, kind, name, NULL);
+    case STORE_E_EXISTS: return api_fail_exists(failure, kind, name);
+    case STORE_E_ABSENT: return api_fail_not_found(failure, kind, name);
+    case STORE_E_CONFLICT: return api_fail_conflict(failure, kind, name, NULL);
     case STORE_E_FULL:
-        return api_fail(failure, 507, "InternalError", "the disk or the store is full: writes are refused, reads go on; free some space and try again");
-    case -EMSGSIZE:
-        return api_fail(failure, 413, "RequestEntityTooLarge", "%s \"%s\" is larger than one object may be", kube_kind_key(kind), name);
-    default:
-        return api_fail(failure, 500, "InternalError", "the store could not write: %s", strerror(error < 0 ? -error : error));
+        return api_fail(failure, 507, "InternalError",
+                        "the disk or the store is full: writes are refused, reads go on; free some space and try again");
+    case -EMSGSIZE: return api_fail(failure, 413, "RequestEntityTooLarge", "%s \"%s\" is larger than one object may be", kube_kind_key(kind), name);
+    default: return api_fail(failure, 500, "InternalError", "the store could not write: %s", strerror(error < 0 ? -error : error));
     }
 }
 

@@ -1,5 +1,5 @@
-/* What the client sends and what it wants, by its headers. Accept lists are read in the client's order and the first form that we have wins; whoever accepts anything
- * gets JSON. Protobuf is read but never written: every client that prefers it also takes JSON. */
+/* What the client sends and what it wants, by its headers. Accept lists are read in the client's order and the first form that we have wins; whoever
+ * accepts anything gets JSON. Protobuf is read but never written: every client that prefers it also takes JSON. */
 #include "api/api_priv.h"
 
 static bool parameter_is(struct slice part, const char *name, const char *value) {
@@ -85,22 +85,19 @@ int api_body_parse(struct request *request, struct slice body, struct tree **ret
         break;
     }
     case BODY_YAML:
-    case BODY_APPLY:
-        error = yaml_parse_one(request->arena, body, ret, &diag);
-        break;
-    case BODY_PROTOBUF:
-        error = kube_protobuf_to_tree(request->arena, body, ret, &diag);
-        break;
+    case BODY_APPLY: error = yaml_parse_one(request->arena, body, ret, &diag); break;
+    case BODY_PROTOBUF: error = kube_protobuf_to_tree(request->arena, body, ret, &diag); break;
     default:
-        return api_fail(failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json, "
-                    "application/yaml, application/vnd.kubernetes.protobuf");
+        return api_fail(failure, 415, "UnsupportedMediaType",
+                        "the body of the request was in an unknown format - accepted media types include: application/json, "
+                        "application/yaml, application/vnd.kubernetes.protobuf");
     }
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
     if (error) {
         char text[DIAG_TEXT_MAX * 2];
-        return api_fail_bad_request(failure, "the object provided is unrecognized (must be of type %s): couldn't get version/kind: %s", request->kind ? request->kind->kind : "",
-                                diag_format(&diag, text, sizeof text));
+        return api_fail_bad_request(failure, "the object provided is unrecognized (must be of type %s): couldn't get version/kind: %s",
+                                    request->kind ? request->kind->kind : "", diag_format(&diag, text, sizeof text));
     }
     return 0;
 }

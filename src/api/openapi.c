@@ -1,5 +1,5 @@
-/* OpenAPI v3: an index of one document per group version, each named with the hash of its bytes so that clients may keep it for ever. The documents come from the
- * table of kinds (kube_openapi_v3); the hashes are made once, on the first request. */
+/* OpenAPI v3: an index of one document per group version, each named with the hash of its bytes so that clients may keep it for ever. The documents
+ * come from the table of kinds (kube_openapi_v3); the hashes are made once, on the first request. */
 #include "api/api_priv.h"
 
 static bool is_first(size_t index) {
@@ -17,8 +17,8 @@ static int put_entry(struct buffer *out, const struct kube_kind *kind, bool firs
     char hash[65];
     digest_sha256_hex(buffer_slice(&document), hash);
     const char *prefix = *kind->group ? "apis/" : "api";
-    buffer_printf(out, "%s\"%s%s/%s\":{\"serverRelativeURL\":\"/openapi/v3/%s%s/%s?hash=%s\"}", first ? "" : ",", prefix, kind->group, kind->version, prefix, kind->group,
-                  kind->version, hash);
+    buffer_printf(out, "%s\"%s%s/%s\":{\"serverRelativeURL\":\"/openapi/v3/%s%s/%s?hash=%s\"}", first ? "" : ",", prefix, kind->group, kind->version,
+                  prefix, kind->group, kind->version, hash);
     return 0;
 }
 

@@ -1,6 +1,6 @@
-/* PATCH: the newest version as a tree, the patch upon it, and then an ordinary update. The tree carries the version it was read at, and a patch may set another to
- * ask for a conflict. All in one turn of the loop, so a patch without a version never conflicts.
- * An apply patch creates the object when there is none. */
+/* PATCH: the newest version as a tree, the patch upon it, and then an ordinary update. The tree carries the version it was read at, and a patch may
+ * set another to ask for a conflict. All in one turn of the loop, so a patch without a version never conflicts. An apply patch creates the object
+ * when there is none. */
 #include "api/api_priv.h"
 
 static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
@@ -11,7 +11,8 @@ static int patch_failed(struct api_failure *failure, int error, const struct dia
     return api_fail_bad_request(failure, "error decoding patch: %s", diag->message);
 }
 
-static int apply_to_tree(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, struct tree **ret, struct api_failure *failure) {
+static int apply_to_tree(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, struct tree **ret,
+                         struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     struct tree *tree = kube_encode_tree(old, request->arena);
     int error = tree ? 0 : -ENOMEM;
@@ -71,9 +72,13 @@ static void on_patch_body(void *userdata, struct http_exchange *exchange, struct
     struct tree *tree = NULL;
     enum body_form form = api_body_form_of(http_header(exchange, "Content-Type"));
     bool known = form == BODY_JSON_PATCH || form == BODY_MERGE_PATCH || form == BODY_STRATEGIC_PATCH || form == BODY_APPLY;
-    int code = known ? api_body_parse(request, body, &tree, &failure)
-                     : api_fail(&failure, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: "
-                            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml");
+    int code =
+        known
+            ? api_body_parse(request, body, &tree, &failure)
+            : api_fail(
+                  &failure, 415, "UnsupportedMediaType",
+                  "the body of the request was in an unknown format - accepted media types include: "
+                  "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml");
     if (!code && form != BODY_JSON_PATCH && tree->type != TREE_MAP)
         code = api_fail_bad_request(&failure, "error decoding patch: an object is expected, not a JSON %s", tree_type_name(tree));
     if (!code && api_is_scale(request)) {

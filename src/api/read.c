@@ -1,8 +1,8 @@
 /* get and list. Both answer with the stored bytes; a list is the concatenation of its items' bytes. Decoding happens only for selectors and Tables.
  *
- * Lists are paged by key: the continue token is the last key that was sent with the revision of the first page, in base64url. Pages show the newest state rather than a snapshot; since
- * every page reports the first page's resourceVersion, a watch that starts there sees all that changed while the pages were read, so nothing is ever missed.
- * A token's revision is not checked against the change ring for that reason. */
+ * Lists are paged by key: the continue token is the last key that was sent with the revision of the first page, in base64url. Pages show the newest
+ * state rather than a snapshot; since every page reports the first page's resourceVersion, a watch that starts there sees all that changed while the
+ * pages were read, so nothing is ever missed. A token's revision is not checked against the change ring for that reason. */
 #include "api/api_priv.h"
 
 #include <stdio.h>
@@ -148,7 +148,8 @@ static int read_revision(struct request *request, struct api_failure *failure, u
         return 504;
     }
     if (match && !strcmp(match, "Exact") && *ret != newest)
-        return api_fail(failure, 410, "Expired", "The provided resource version is too old: only the newest, %" PRIu64 ", can be listed exactly.", newest);
+        return api_fail(failure, 410, "Expired", "The provided resource version is too old: only the newest, %" PRIu64 ", can be listed exactly.",
+                        newest);
     return 0;
 }
 
@@ -202,7 +203,8 @@ void api_serve_list(struct request *request) {
         buffer_append_text(&out, "]}\n");
     }
     if (buffer_error(&items) || buffer_error(&out)) {
-        api_fail(&failure, 413, "RequestEntityTooLarge", "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
+        api_fail(&failure, 413, "RequestEntityTooLarge",
+                 "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
         api_respond_failure(request, &failure);
         return;
     }

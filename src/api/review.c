@@ -16,7 +16,8 @@ static int answer_access(struct request *request, const struct tree *asked, stru
         .path = tree_text_or(tree_find(other, "path"), NULL),
     };
     bool allowed = api_authorize(&request->user, &access);
-    buffer_append_text(out, "{\"kind\":\"SelfSubjectAccessReview\",\"apiVersion\":\"authorization.k8s.io/v1\",\"metadata\":{\"creationTimestamp\":null},\"spec\":");
+    buffer_append_text(
+        out, "{\"kind\":\"SelfSubjectAccessReview\",\"apiVersion\":\"authorization.k8s.io/v1\",\"metadata\":{\"creationTimestamp\":null},\"spec\":");
     if (tree_find(asked, "spec"))
         json_format(out, tree_find(asked, "spec"));
     else
@@ -28,8 +29,10 @@ static int answer_access(struct request *request, const struct tree *asked, stru
 static int answer_rules(struct request *request, const struct tree *asked, struct buffer *out) {
     (void)asked;
     static const char *const verbs[] = {"get", "list", "watch", "create", "update", "patch", "delete"};
-    buffer_append_text(out, "{\"kind\":\"SelfSubjectRulesReview\",\"apiVersion\":\"authorization.k8s.io/v1\",\"metadata\":{\"creationTimestamp\":null},\"spec\":{},"
-                            "\"status\":{\"incomplete\":false,\"nonResourceRules\":[{\"verbs\":[\"get\"],\"nonResourceURLs\":[\"/version\",\"/healthz\"]}],\"resourceRules\":[");
+    buffer_append_text(
+        out, "{\"kind\":\"SelfSubjectRulesReview\",\"apiVersion\":\"authorization.k8s.io/v1\",\"metadata\":{\"creationTimestamp\":null},\"spec\":{},"
+             "\"status\":{\"incomplete\":false,\"nonResourceRules\":[{\"verbs\":[\"get\"],\"nonResourceURLs\":[\"/version\",\"/"
+             "healthz\"]}],\"resourceRules\":[");
     size_t rules = 0;
     for (size_t i = 0; kube_kinds[i]; i++) {
         size_t allowed = 0;
@@ -51,7 +54,8 @@ static int answer_rules(struct request *request, const struct tree *asked, struc
 /* SelfSubjectReview */
 static int answer_self(struct request *request, const struct tree *asked, struct buffer *out) {
     (void)asked;
-    buffer_append_text(out, "{\"kind\":\"SelfSubjectReview\",\"apiVersion\":\"authentication.k8s.io/v1\",\"metadata\":{\"creationTimestamp\":null},\"status\":{\"userInfo\":{\"username\":");
+    buffer_append_text(out, "{\"kind\":\"SelfSubjectReview\",\"apiVersion\":\"authentication.k8s.io/"
+                            "v1\",\"metadata\":{\"creationTimestamp\":null},\"status\":{\"userInfo\":{\"username\":");
     json_format_string(out, slice_of(request->user.name));
     buffer_append_text(out, ",\"groups\":[");
     for (size_t i = 0; request->user.groups[i]; i++) {

@@ -3,8 +3,8 @@
  *     /api/v1[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}]]        group ""
  *     /apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}]]
  *
- * with one irregularity: `namespaces/{name}` is an object of its own, and `namespaces/{name}/status` and `…/finalize` are its subresources, not collections.
- * Segments are decoded once, after the cut, so that an encoded slash never makes a segment; segments "." and ".." are refused. */
+ * with one irregularity: `namespaces/{name}` is an object of its own, and `namespaces/{name}/status` and `…/finalize` are its subresources, not
+ * collections. Segments are decoded once, after the cut, so that an encoded slash never makes a segment; segments "." and ".." are refused. */
 #include "api/route.h"
 
 #include "codec/codec.h"

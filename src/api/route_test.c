@@ -54,7 +54,8 @@ UNIT_TEST(reads_resource_paths) {
 }
 
 UNIT_TEST(refuses_tricks) {
-    static const char *const paths[] = {"/api/v1/../../x", "/api/v1/%2e%2e/pods", "/api/v1/pods/%00", "/api/v1/pods/%zz", "/a/b/c/d/e/f/g/h/i/j/k/l/m/n"};
+    static const char *const paths[] = {"/api/v1/../../x", "/api/v1/%2e%2e/pods", "/api/v1/pods/%00", "/api/v1/pods/%zz",
+                                        "/a/b/c/d/e/f/g/h/i/j/k/l/m/n"};
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
         struct api_route route;
@@ -81,9 +82,11 @@ UNIT_TEST(stamps_versions) {
     CLEANUP(buffer_deinit) struct buffer first = BUFFER_INIT(KIB), second = BUFFER_INIT(KIB), empty = BUFFER_INIT(KIB);
     struct slice value = SLICE("{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"a}\\\"{\"},\"spec\":{}}");
     assert_int_equal(api_stored_stamp_value(value, 7, &first), 0);
-    assert_string_equal(first.data, "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"7\",\"name\":\"a}\\\"{\"},\"spec\":{}}");
+    assert_string_equal(first.data,
+                        "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"7\",\"name\":\"a}\\\"{\"},\"spec\":{}}");
     assert_int_equal(api_stored_stamp_value(buffer_slice(&first), 123, &second), 0);
-    assert_string_equal(second.data, "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"123\",\"name\":\"a}\\\"{\"},\"spec\":{}}");
+    assert_string_equal(second.data,
+                        "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"123\",\"name\":\"a}\\\"{\"},\"spec\":{}}");
     assert_true(slice_is(api_stored_metadata(buffer_slice(&second)), "{\"resourceVersion\":\"123\",\"name\":\"a}\\\"{\"}"));
     assert_int_equal(api_stored_stamp_value(SLICE("{\"metadata\":{}}"), 1, &empty), 0);
     assert_string_equal(empty.data, "{\"metadata\":{\"resourceVersion\":\"1\"}}");
@@ -93,7 +96,8 @@ UNIT_TEST(stamps_versions) {
 static bool may(const char *group, const char *verb, const char *api_group, const char *resource, const char *subresource) {
     const char *groups[] = {group, "system:authenticated", NULL};
     const struct api_user user = {.name = "x", .groups = groups};
-    const struct api_access access = {.verb = verb, .group = api_group, .resource = resource, .subresource = subresource, .namespace = "", .name = ""};
+    const struct api_access access = {
+        .verb = verb, .group = api_group, .resource = resource, .subresource = subresource, .namespace = "", .name = ""};
     return api_authorize(&user, &access);
 }
 
@@ -115,7 +119,8 @@ UNIT_TEST(authorizes) {
 UNIT_TEST(authorizes_paths) {
     const char *nobody[] = {"system:unauthenticated", NULL}, *somebody[] = {"system:authenticated", NULL};
     const struct api_user anonymous = {.name = "system:anonymous", .groups = nobody}, known = {.name = "x", .groups = somebody};
-    const struct api_access version = {.verb = "get", .path = "/version"}, health = {.verb = "get", .path = "/readyz"}, apis = {.verb = "get", .path = "/apis/apps"};
+    const struct api_access version = {.verb = "get", .path = "/version"}, health = {.verb = "get", .path = "/readyz"},
+                            apis = {.verb = "get", .path = "/apis/apps"};
     const struct api_access metrics = {.verb = "get", .path = "/metrics"};
     assert_true(api_authorize(&anonymous, &version));
     assert_true(api_authorize(&anonymous, &health));
@@ -135,4 +140,5 @@ UNIT_TEST(hands_out_addresses) {
         assert_int_equal(api_addresses_init(&addresses, bad[i], &diag), -EINVAL);
 }
 
-UNIT_MAIN(UNIT(reads_resource_paths), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions), UNIT(authorizes), UNIT(authorizes_paths), UNIT(hands_out_addresses))
+UNIT_MAIN(UNIT(reads_resource_paths), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions), UNIT(authorizes), UNIT(authorizes_paths),
+          UNIT(hands_out_addresses))

@@ -1,10 +1,13 @@
-/* Objects as the store holds them: their JSON, with metadata.resourceVersion as the first member of metadata. The version is known only when the store accepts the
- * write, so the value that is handed in carries none and the store's stamp puts it in. That place is fixed, so that stamping again (a delete's last state) is a splice.
+/* Objects as the store holds them: their JSON, with metadata.resourceVersion as the first member of metadata. The version is known only when the
+ * store accepts the write, so the value that is handed in carries none and the store's stamp puts it in. That place is fixed, so that stamping again
+ * (a delete's last state) is a splice.
  *
- * Invariant: every value begins with `{"kind":…,"apiVersion":…,"metadata":{` or has the first two in the other order; both hold no braces. So the first
+ * Invariant: every value begins with `{"kind":…,"apiVersion":…,"metadata":{` or has the first two in the other order; both hold no braces. So the
+ * first
  * `"metadata":{` is the object's own.
  *
- * The decoded form hangs on the stored version (store_object.cache is a struct kube_object), so that selectors, controllers and patches decode each version once. */
+ * The decoded form hangs on the stored version (store_object.cache is a struct kube_object), so that selectors, controllers and patches decode each
+ * version once. */
 #include "api/api_priv.h"
 
 #include <stdio.h>

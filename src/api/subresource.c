@@ -1,5 +1,5 @@
-/* Subresources, from one table by name. status is the object seen through another door; scale is a view of three numbers; binding, eviction and token are
- * requests in the form of objects; log, exec and attach are the node's, see tunnel.c. */
+/* Subresources, from one table by name. status is the object seen through another door; scale is a view of three numbers; binding, eviction and token
+ * are requests in the form of objects; log, exec and attach are the node's, see tunnel.c. */
 #include "api/api_priv.h"
 
 #include <stdio.h>
@@ -53,7 +53,7 @@ bool api_is_scale(const struct request *request) {
 
 static void put_requirement(struct buffer *out, const struct tree *requirement) {
     static const char *const operators[][2] = {{"In", "in"}, {"NotIn", "notin"}};
-    const char *key = tree_text_or(tree_find(requirement, "key"), ""), *operator = tree_text_or(tree_find(requirement, "operator"), "");
+    const char *key = tree_text_or(tree_find(requirement, "key"), ""), *operator= tree_text_or(tree_find(requirement, "operator"), "");
     const struct tree *values = tree_find(requirement, "values");
     if (!strcmp(operator, "Exists"))
         buffer_append_text(out, key);
@@ -83,7 +83,8 @@ static void put_selector(struct buffer *out, const struct tree *selector) {
 
 static struct tree *make_scale(struct arena *arena, const struct kube_object *object) {
     CLEANUP(buffer_deinit) struct buffer selector = BUFFER_INIT(64 * KIB);
-    struct tree *from = kube_encode_tree(object, arena), *scale = tree_map(arena), *metadata = tree_map(arena), *spec = tree_map(arena), *status = tree_map(arena);
+    struct tree *from = kube_encode_tree(object, arena), *scale = tree_map(arena), *metadata = tree_map(arena), *spec = tree_map(arena),
+                *status = tree_map(arena);
     if (!from || !scale || !metadata || !spec || !status)
         return NULL;
     static const char *const kept[] = {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"};
@@ -157,7 +158,9 @@ void api_serve_scale_patch(struct request *request, struct tree *patch, enum bod
         error = tree_json_patch(request->arena, scale, patch, &patched, &diag);
     else if (!error)
         patched = tree_merge_patch(request->arena, scale, patch);
-    int code = error == -ENOMEM || (!error && !patched) ? api_fail_no_memory(&failure) : error ? api_fail_bad_request(&failure, "error decoding patch: %s", diag.message) : 0;
+    int code = error == -ENOMEM || (!error && !patched) ? api_fail_no_memory(&failure)
+               : error                                  ? api_fail_bad_request(&failure, "error decoding patch: %s", diag.message)
+                                                        : 0;
     finish(request, code ? code : write_scale(request, old, patched, &failure), &failure);
 }
 
@@ -280,7 +283,8 @@ static void on_eviction_body(void *userdata, struct http_exchange *exchange, str
             .uid = tree_text_or(tree_path(given, "preconditions.uid"), NULL),
             .dry_run = api_request_dry_run(request) || tree_count(tree_find(given, "dryRun")),
         };
-        code = api_write_delete(request->api, &kube_kind_pod, request->route.namespace, request->route.name, &options, answer_status, request, &failure);
+        code =
+            api_write_delete(request->api, &kube_kind_pod, request->route.namespace, request->route.name, &options, answer_status, request, &failure);
     }
     finish(request, code, &failure);
 }
@@ -301,9 +305,11 @@ static void on_token_stored(void *userdata, int error) {
     char expires[TIMESTAMP_BYTES];
     timestamp_format(answer->expires_s * 1000000000, expires);
     buffer_printf(&out,
-                  "{\"kind\":\"TokenRequest\",\"apiVersion\":\"authentication.k8s.io/v1\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\"},\"spec\":{\"audiences\":[],"
+                  "{\"kind\":\"TokenRequest\",\"apiVersion\":\"authentication.k8s.io/"
+                  "v1\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\"},\"spec\":{\"audiences\":[],"
                   "\"expirationSeconds\":%" PRId64 "},\"status\":{\"token\":\"%s\",\"expirationTimestamp\":\"%s\"}}\n",
-                  request->route.name, request->route.namespace, answer->expires_s - loop_wall_ns(request->api->loop) / 1000000000, answer->token, expires);
+                  request->route.name, request->route.namespace, answer->expires_s - loop_wall_ns(request->api->loop) / 1000000000, answer->token,
+                  expires);
     if (error) {
         api_fail_store(&failure, error, request->kind, request->route.name);
         api_respond_failure(request, &failure);

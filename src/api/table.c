@@ -1,5 +1,5 @@
-/* Tables: what `kubectl get` prints. The cells come from the kind's columns; `object` of each row is the metadata (default), the whole object, or nothing, as
- * ?includeObject= says. Metadata is cut out of the stored bytes. */
+/* Tables: what `kubectl get` prints. The cells come from the kind's columns; `object` of each row is the metadata (default), the whole object, or
+ * nothing, as ?includeObject= says. Metadata is cut out of the stored bytes. */
 #include "api/api_priv.h"
 
 static const char *table_version(const struct request *request) {
@@ -25,7 +25,8 @@ static void put_column(struct buffer *out, const struct kube_column *column) {
 }
 
 void api_table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out) {
-    buffer_printf(out, "{\"kind\":\"Table\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", table_version(request), revision);
+    buffer_printf(out, "{\"kind\":\"Table\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", table_version(request),
+                  revision);
     if (continue_token)
         buffer_printf(out, ",\"continue\":\"%s\"", continue_token);
     buffer_append_text(out, "},\"columnDefinitions\":[");

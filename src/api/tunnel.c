@@ -1,5 +1,6 @@
-/* Logs, exec and attach are the node's: the request goes on to the node's unix socket and what comes back is passed through, byte for byte. A log is a streamed
- * answer; exec and attach are WebSocket connections whose upgrade is forwarded, so that the node speaks the channel protocol with kubectl itself.
+/* Logs, exec and attach are the node's: the request goes on to the node's unix socket and what comes back is passed through, byte for byte. A log is
+ * a streamed answer; exec and attach are WebSocket connections whose upgrade is forwarded, so that the node speaks the channel protocol with kubectl
+ * itself.
  *
  *   log:    GET  → node (stream)  ── head ──► our head ── data ──► chunks … end
  *   exec:   GET + Upgrade → node (upgrade) ── 101 ──► our 101, then bytes both ways until either side closes
@@ -53,7 +54,8 @@ static const char *only_container(const struct kube_pod *pod, struct api_failure
     CLEANUP(buffer_deinit) struct buffer names = BUFFER_INIT(512);
     for (size_t i = 0; i < pod->spec.containers.count; i++)
         buffer_printf(&names, "%s%s", i ? " " : "", pod->spec.containers.items[i].name);
-    api_fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: [%s]", pod->metadata.name, names.data ? names.data : "");
+    api_fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: [%s]", pod->metadata.name,
+                         names.data ? names.data : "");
     return NULL;
 }
 
@@ -315,8 +317,10 @@ static int send_upgrade(struct tunnel *tunnel, const char *target) {
 void api_serve_tunnel(struct request *request, struct kube_object *pod) {
     if (!websocket_is_upgrade(request->exchange)) {
         struct api_failure failure;
-        api_fail_bad_request(&failure, "%s needs a WebSocket connection (v5.channel.k8s.io or v4.channel.k8s.io), as kubectl 1.30 and later make; SPDY is not supported",
-                         request->route.subresource);
+        api_fail_bad_request(
+            &failure,
+            "%s needs a WebSocket connection (v5.channel.k8s.io or v4.channel.k8s.io), as kubectl 1.30 and later make; SPDY is not supported",
+            request->route.subresource);
         api_respond_failure(request, &failure);
         return;
     }

@@ -71,7 +71,6 @@ static int listen_at(struct fixture *fixture, const char *name, char endpoint[12
     return fd;
 }
 
-
 static void on_created(void *userdata, const struct api_failure *failure, struct kube_object *object) {
     (void)object;
     assert_null(failure);
@@ -111,8 +110,14 @@ static int setup(void **state) {
     const struct http_client_options client = {.endpoint = endpoint};
     assert_int_equal(http_client_new(fixture->loop, &client, &fixture->client), 0);
     bool one = false, two = false;
-    create(fixture, "{\"metadata\":{\"name\":\"p\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}", &one);
-    create(fixture, "{\"metadata\":{\"name\":\"q\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":[{\"name\":\"a\",\"image\":\"x\"},{\"name\":\"b\",\"image\":\"x\"}]}}", &two);
+    create(
+        fixture,
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}",
+        &one);
+    create(fixture,
+           "{\"metadata\":{\"name\":\"q\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"n1\",\"containers\":[{\"name\":\"a\",\"image\":\"x\"},{"
+           "\"name\":\"b\",\"image\":\"x\"}]}}",
+           &two);
     *state = fixture;
     return 0;
 }

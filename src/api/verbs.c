@@ -1,5 +1,6 @@
-/* Writes over HTTP: create, update, delete, deletecollection. Each reads the body, makes an object of it, and hands over to write.c; the answer is sent by the
- * callback, when the write is durable. Between the two the client may go: the request then stays until the callback, and answers nobody. */
+/* Writes over HTTP: create, update, delete, deletecollection. Each reads the body, makes an object of it, and hands over to write.c; the answer is
+ * sent by the callback, when the write is durable. Between the two the client may go: the request then stays until the callback, and answers nobody.
+ */
 #include "api/api_priv.h"
 
 #include <stdio.h>
@@ -83,7 +84,8 @@ int api_decode_body(struct request *request, struct tree *tree, struct kube_obje
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
     if (error)
-        return api_fail_bad_request(failure, "%s in version \"%s\" cannot be handled as a %s: %s", kind->kind, kind->version, kind->kind, diag.message);
+        return api_fail_bad_request(failure, "%s in version \"%s\" cannot be handled as a %s: %s", kind->kind, kind->version, kind->kind,
+                                    diag.message);
     keep_warnings(request, &diag);
     code = check_place(request, object, failure);
     if (!code)
@@ -153,7 +155,8 @@ static int read_grace(const char *text, int64_t *ret) {
 static int read_delete_options(struct request *request, struct slice body, struct api_delete_options *ret, struct api_failure *failure) {
     struct tree *tree = NULL;
     const char *grace = api_request_query(request, "gracePeriodSeconds");
-    *ret = (struct api_delete_options){.grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy"), .dry_run = api_request_dry_run(request)};
+    *ret = (struct api_delete_options){
+        .grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy"), .dry_run = api_request_dry_run(request)};
     if (grace && read_grace(grace, &ret->grace_seconds))
         return api_fail_bad_request(failure, "invalid gracePeriodSeconds: \"%.40s\" is not a number of seconds", grace);
     if (!slice_trim(body).len)
@@ -183,7 +186,8 @@ static void on_delete_body(void *userdata, struct http_exchange *exchange, struc
         return;
     }
     api_request_hold(request);
-    int code = api_write_delete(request->api, request->kind, request->route.namespace, request->route.name, &options, api_answer_written, request, &failure);
+    int code =
+        api_write_delete(request->api, request->kind, request->route.namespace, request->route.name, &options, api_answer_written, request, &failure);
     finish(request, code, &failure);
 }
 

@@ -3,12 +3,13 @@
  *   initial ──(all sent)──► following ──(timeout, drain)──► ended
  *      └── each piece waits until the client has read the one before
  *
- * 1. A watch without a resourceVersion (or "0", or sendInitialEvents) first tells the objects there are, from references taken at one instant at revision R, and then
- *    follows the change log from R: nothing is missed or told twice.
- * 2. What waits for a slow client is bounded: beyond WAITING_BYTES_MAX the store's delivery pauses; when the change ring has moved past a paused watch, it gets an
- *    ERROR event 410 and ends, and the client lists again.
+ * 1. A watch without a resourceVersion (or "0", or sendInitialEvents) first tells the objects there are, from references taken at one instant at
+ * revision R, and then follows the change log from R: nothing is missed or told twice.
+ * 2. What waits for a slow client is bounded: beyond WAITING_BYTES_MAX the store's delivery pauses; when the change ring has moved past a paused
+ * watch, it gets an ERROR event 410 and ends, and the client lists again.
  * 3. A selector is judged before and after a change: an object that begins to match is ADDED to this client, one that stops is DELETED.
- * 4. Bookmarks (resourceVersion only) are sent at most once a minute and only when something was written since, so an idle server makes no timer tick. */
+ * 4. Bookmarks (resourceVersion only) are sent at most once a minute and only when something was written since, so an idle server makes no timer
+ * tick. */
 #include "api/api_priv.h"
 
 #include "sys/sys.h"
@@ -88,7 +89,9 @@ static void send_object(struct watch *watch, const char *type, struct store_obje
 static void send_bookmark(struct watch *watch, uint64_t revision, bool initial_end) {
     CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(4 * KIB);
     const struct kube_kind *kind = watch->request->kind;
-    buffer_printf(&line, "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\",\"creationTimestamp\":null%s}}}\n",
+    buffer_printf(&line,
+                  "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64
+                  "\",\"creationTimestamp\":null%s}}}\n",
                   kind->kind, kube_kind_api_version(kind), revision, initial_end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
     watch->revision = revision;
     send_line(watch, buffer_slice(&line));
@@ -292,5 +295,5 @@ void api_watch_note_write(struct api *api) {
 
 void api_watches_end(struct api *api) {
     LIST_FOREACH(node, &api->watches)
-        end(CONTAINER_OF(node, struct watch, node));
+    end(CONTAINER_OF(node, struct watch, node));
 }

@@ -1,13 +1,14 @@
 /* The one way into the store, for HTTP and for controllers alike.
  *
  *   create:  name → metadata → namespace → defaults → admission → validation → store
- *   update:  newest version → versions agree? → carry over what the writer may not change → defaults → admission → validation → changed at all? → store
- *   delete:  preconditions → marked only (grace period, finalizers, propagation) or removed → store
+ *   update:  newest version → versions agree? → carry over what the writer may not change → defaults → admission → validation → changed at all? →
+ * store delete:  preconditions → marked only (grace period, finalizers, propagation) or removed → store
  *
- * 1. An update starts from the newest accepted version, committed or not, and the store is asked to check that very revision; all of it happens in one turn of the
- *    loop, so a read-modify-write inside the process (a patch) never conflicts.
+ * 1. An update starts from the newest accepted version, committed or not, and the store is asked to check that very revision; all of it happens in
+ * one turn of the loop, so a read-modify-write inside the process (a patch) never conflicts.
  * 2. Nobody is told of success before the store's callback: an acknowledged write is durable.
- * 3. An update that changes nothing writes nothing and answers with the version there is; unless that one is not yet durable, then it is written again.
+ * 3. An update that changes nothing writes nothing and answers with the version there is; unless that one is not yet durable, then it is written
+ * again.
  * 4. An object that is being deleted disappears with the update that takes its last finalizer. */
 #include "api/api_priv.h"
 
@@ -20,8 +21,8 @@
 #define NAME_TRIES 8
 
 struct pending {
-    struct list node; /* among api->deferred; otherwise alone */
-    struct api *api;  /* a reference */
+    struct list node;           /* among api->deferred; otherwise alone */
+    struct api *api;            /* a reference */
     struct kube_object *object; /* the new version; of a delete the last one */
     bool removed, created;
     write_done_fn *done;
@@ -99,7 +100,8 @@ static int set_version(struct kube_object *object, uint64_t revision) {
 }
 
 /* Answers without writing: a dry run, or nothing to do. */
-static int answer_later(struct api *api, struct kube_object *object, uint64_t revision, bool removed, write_done_fn *done, void *userdata, struct api_failure *failure) {
+static int answer_later(struct api *api, struct kube_object *object, uint64_t revision, bool removed, write_done_fn *done, void *userdata,
+                        struct api_failure *failure) {
     struct pending *pending = pending_new(api, object, done, userdata);
     if (!pending)
         return api_fail_no_memory(failure);
@@ -128,8 +130,8 @@ void api_writes_end(struct api *api) {
 }
 
 /* Hands a version to the store. The object's resource_version must be unset; it is set when accepted. */
-static int commit(struct api *api, enum store_verb verb, struct kube_object *object, struct slice json, uint64_t expected, write_done_fn *done, void *userdata,
-                  struct api_failure *failure) {
+static int commit(struct api *api, enum store_verb verb, struct kube_object *object, struct slice json, uint64_t expected, write_done_fn *done,
+                  void *userdata, struct api_failure *failure) {
     const struct kube_object_meta *metadata = object->metadata;
     struct pending *pending = pending_new(api, object, done, userdata);
     if (!pending)
@@ -251,7 +253,8 @@ static int prepare_create(struct api *api, struct kube_object **object, const st
     return api_fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
 }
 
-int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
+int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
+                     struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
     int code = prepare_create(api, &object, options, failure);
     if (code)
@@ -259,7 +262,8 @@ int api_write_create(struct api *api, struct kube_object *given, const struct wr
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
     code = encode(object, &json, failure);
     if (!code && options->dry_run) {
-        CLEANUP(kube_object_unrefp) struct kube_object *there = api_stored_get(api, object->kind, object->metadata->namespace, object->metadata->name);
+        CLEANUP(kube_object_unrefp)
+        struct kube_object *there = api_stored_get(api, object->kind, object->metadata->namespace, object->metadata->name);
         code = there ? api_fail_exists(failure, object->kind, object->metadata->name) : answer_later(api, object, 0, false, done, userdata, failure);
     } else if (!code) {
         code = commit(api, STORE_CREATE, object, buffer_slice(&json), STORE_ANY_REVISION, done, userdata, failure);
@@ -322,7 +326,8 @@ static int carry_managed_fields(struct kube_object *object, const struct kube_ob
         return -ENOMEM;
     metadata->managed_fields.count = count;
     for (size_t i = 0; i < count; i++) {
-        int error = kube_copy(&kube_managed_fields_entry_type, object->arena, &old->metadata->managed_fields.items[i], &metadata->managed_fields.items[i]);
+        int error =
+            kube_copy(&kube_managed_fields_entry_type, object->arena, &old->metadata->managed_fields.items[i], &metadata->managed_fields.items[i]);
         if (error)
             return error;
     }
@@ -388,8 +393,8 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     return 0;
 }
 
-static int prepare_update(struct api *api, struct kube_object **object, const struct kube_object *old, uint64_t revision, const struct write_options *options,
-                          struct api_failure *failure) {
+static int prepare_update(struct api *api, struct kube_object **object, const struct kube_object *old, uint64_t revision,
+                          const struct write_options *options, struct api_failure *failure) {
     int code = check_version(*object, old, revision, failure);
     if (!code && old->kind->has_status && !options->whole)
         code = merge_parts(object, old, options->status, failure);
@@ -403,8 +408,8 @@ static int prepare_update(struct api *api, struct kube_object **object, const st
 }
 
 /* Writes the prepared version, or finds that there is nothing to write. */
-static int commit_update(struct api *api, struct kube_object *object, struct store_object *stored, struct kube_object *old, bool dry_run, write_done_fn *done,
-                         void *userdata, struct api_failure *failure) {
+static int commit_update(struct api *api, struct kube_object *object, struct store_object *stored, struct kube_object *old, bool dry_run,
+                         write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB), same = BUFFER_INIT(16 * MIB);
     int code = encode(object, &json, failure);
     if (code)
@@ -420,12 +425,14 @@ static int commit_update(struct api *api, struct kube_object *object, struct sto
     return commit(api, STORE_UPDATE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
 }
 
-int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata, struct api_failure *failure) {
+int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
+                     struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
     const struct kube_object_meta *metadata = object->metadata;
     const char *name = metadata->name ? metadata->name : "";
     CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
+    struct store_object *stored =
+        store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
     if (!stored)
         return api_fail_not_found(failure, object->kind, name);
     CLEANUP(kube_object_unrefp) struct kube_object *old = api_decode(stored);
@@ -447,7 +454,8 @@ static int check_preconditions(const struct kube_object *old, const struct api_d
     }
     const char *version = metadata->resource_version;
     if (options->resource_version && *options->resource_version && version && strcmp(options->resource_version, version)) {
-        snprintf(why, sizeof why, "Precondition failed: ResourceVersion in precondition: %.30s, ResourceVersion in object meta: %.30s", options->resource_version, version);
+        snprintf(why, sizeof why, "Precondition failed: ResourceVersion in precondition: %.30s, ResourceVersion in object meta: %.30s",
+                 options->resource_version, version);
         return api_fail_conflict(failure, old->kind, metadata->name, why);
     }
     return 0;
@@ -522,8 +530,8 @@ static int mark(struct api *api, struct kube_object *object, const struct kube_o
     return error;
 }
 
-static int delete_found(struct api *api, struct store_object *stored, struct kube_object *old, const struct api_delete_options *options, write_done_fn *done,
-                        void *userdata, struct api_failure *failure) {
+static int delete_found(struct api *api, struct store_object *stored, struct kube_object *old, const struct api_delete_options *options,
+                        write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = kube_object_copy(old);
     if (!object || mark(api, object, old, options))
         return api_fail_no_memory(failure);
@@ -533,8 +541,8 @@ static int delete_found(struct api *api, struct store_object *stored, struct kub
     return commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
 }
 
-int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, write_done_fn *done,
-                 void *userdata, struct api_failure *failure) {
+int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
+                     write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
     struct kube_object *old = stored ? api_decode(stored) : NULL;
@@ -597,8 +605,8 @@ int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, 
     return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
-int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options, api_done_fn *on_done,
-               void *userdata, struct api_failure *failure) {
+int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
+               api_done_fn *on_done, void *userdata, struct api_failure *failure) {
     struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_delete(api, kind, namespace, name, options, inside_done, inside, failure), inside);
 }

@@ -2,8 +2,8 @@
  *
  *   store → identity (PKI) → platform (registry, forge) → API → controllers → servers on the inherited sockets
  *
- * Stopping (SIGTERM, SIGINT): listeners close, watches and logs end cleanly so that connections drain, and after STOP_GRACE_MS at the latest the rest is cut; then
- * store_close commits what was accepted. Nothing that was acknowledged needs that: a kill -9 loses nothing either. */
+ * Stopping (SIGTERM, SIGINT): listeners close, watches and logs end cleanly so that connections drain, and after STOP_GRACE_MS at the latest the rest
+ * is cut; then store_close commits what was accepted. Nothing that was acknowledged needs that: a kill -9 loses nothing either. */
 #include "core/core_priv.h"
 
 #include <arpa/inet.h>
@@ -37,7 +37,8 @@ struct core {
 /* --- opening --- */
 
 static int open_store(struct core *core, struct diag *diag) {
-    char *folder = arena_printf(core->arena, "%s/core", core->options->state), *path = arena_printf(core->arena, "%s/core/store.db", core->options->state);
+    char *folder = arena_printf(core->arena, "%s/core", core->options->state),
+         *path = arena_printf(core->arena, "%s/core/store.db", core->options->state);
     char *pki = arena_printf(core->arena, "%s/pki", core->options->state);
     if (!folder || !path || !pki)
         return -ENOMEM;
@@ -214,7 +215,8 @@ static void on_flushed(void *userdata, int error) {
     *(bool *)userdata = true;
 }
 
-/* Waits until every write so far has called back, so that nothing calls into what is freed next: commits are in order, so one more write at the end tells. */
+/* Waits until every write so far has called back, so that nothing calls into what is freed next: commits are in order, so one more write at the end
+ * tells. */
 static void flush(struct core *core) {
     bool flushed = false;
     int64_t deadline_ns = sys_monotonic_ns() + (int64_t)STOP_GRACE_MS * 1000000;
@@ -252,8 +254,8 @@ int core_run(const struct core_options *options, struct diag *diag) {
     int64_t start_ns = sys_monotonic_ns();
     int error = open_all(&core, diag);
     if (!error) {
-        log_info("ready api=%s objects_revision=%" PRIu64 " start_ms=%" PRId64, options->api_address ? options->api_address : "", store_revision(core.store),
-                 (sys_monotonic_ns() - start_ns) / 1000000);
+        log_info("ready api=%s objects_revision=%" PRIu64 " start_ms=%" PRId64, options->api_address ? options->api_address : "",
+                 store_revision(core.store), (sys_monotonic_ns() - start_ns) / 1000000);
         error = loop_run(core.loop);
     }
     close_all(&core);

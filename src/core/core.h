@@ -1,13 +1,14 @@
-/* The role `core`: the object store, the Kubernetes API, the controllers, the registry and the forge in one process and one event loop. See README.md. */
+/* The role `core`: the object store, the Kubernetes API, the controllers, the registry and the forge in one process and one event loop. See
+ * README.md. */
 #ifndef TIDEMILL_CORE_H
 #define TIDEMILL_CORE_H
 
 #include "base/base.h"
 
 struct core_options {
-    const char *instance;       /* "tidemill" */
-    const char *state, *run;    /* folders; <state>/core, pki, registry and forge are ours to write */
-    const char *version;        /* of tidemill */
+    const char *instance;    /* "tidemill" */
+    const char *state, *run; /* folders; <state>/core, pki, registry and forge are ours to write */
+    const char *version;     /* of tidemill */
     const char *node_name;
     /* Listening sockets, handed down; -1: not served. They stay the caller's. */
     int api_fd;                 /* TCP, TLS */
@@ -27,7 +28,8 @@ struct core_options {
     const char *helper_path;    /* the tidemill-job program; NULL: beside this executable */
 };
 
-/* Runs until SIGTERM or SIGINT; what was acknowledged is durable then. Logs. 0; negative errno with diag when it cannot start: -EBUSY another core on the same state. */
+/* Runs until SIGTERM or SIGINT; what was acknowledged is durable then. Logs. 0; negative errno with diag when it cannot start: -EBUSY another core on
+ * the same state. */
 int core_run(const struct core_options *options, struct diag *diag);
 
 #endif

@@ -17,10 +17,10 @@
 /* --- identity.c: the certificate authority, the serving certificate, the administrator's kubeconfig --- */
 struct identity;
 struct identity_options {
-    const char *state;       /* <state>/pki */
+    const char *state; /* <state>/pki */
     const char *instance;
-    const char *api_address; /* "127.0.0.1:6443" */
-    const char *const *addresses; /* further IP addresses of the serving certificate, ends with NULL */
+    const char *api_address;                                         /* "127.0.0.1:6443" */
+    const char *const *addresses;                                    /* further IP addresses of the serving certificate, ends with NULL */
     void (*on_renewed)(void *userdata, struct tls_context *context); /* the serving certificate was renewed: use this from now on */
     void *userdata;
 };

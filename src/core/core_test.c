@@ -230,8 +230,9 @@ UNIT_TEST(runs_controllers) {
     struct fixture *fixture = *state;
     start(fixture);
     wait_ready(fixture);
-    const char *deployment = "{\"metadata\":{\"name\":\"web\"},\"spec\":{\"replicas\":2,\"selector\":{\"matchLabels\":{\"app\":\"web\"}},"
-                             "\"template\":{\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}}}";
+    const char *deployment =
+        "{\"metadata\":{\"name\":\"web\"},\"spec\":{\"replicas\":2,\"selector\":{\"matchLabels\":{\"app\":\"web\"}},"
+        "\"template\":{\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"x\"}]}}}}";
     assert_int_equal(ask_unix(fixture, "POST", "/apis/apps/v1/namespaces/default/deployments", deployment).status, 201);
     for (int i = 0; i < TRIES_MAX; i++) {
         struct reply reply = ask_unix(fixture, "GET", "/apis/apps/v1/namespaces/default/deployments/web", NULL);
@@ -244,7 +245,7 @@ UNIT_TEST(runs_controllers) {
 #define WITH_CORE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {WITH_CORE(loses_nothing_when_killed), WITH_CORE(stops_cleanly_and_keeps_its_authority), WITH_CORE(admits_the_kubeconfig_over_tls),
-                                       WITH_CORE(refuses_a_second_core), WITH_CORE(runs_controllers)};
+    const struct CMUnitTest tests[] = {WITH_CORE(loses_nothing_when_killed), WITH_CORE(stops_cleanly_and_keeps_its_authority),
+                                       WITH_CORE(admits_the_kubeconfig_over_tls), WITH_CORE(refuses_a_second_core), WITH_CORE(runs_controllers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

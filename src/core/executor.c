@@ -1,10 +1,12 @@
 /* Drives the controllers: their view of the store, their keys, and their actions as writes of the API.
  *
- *   committed change ──► control_on_change ──► step (deferred): control_next → control_reconcile → writes ──(all durable, or one refused)──► control_done ──► step
+ *   committed change ──► control_on_change ──► step (deferred): control_next → control_reconcile → writes ──(all durable, or one refused)──►
+ * control_done ──► step
  *
- * 1. The view shows committed state only: the store's index, decoded once per version. It does not change while a reconcile runs, since commits arrive between turns.
- * 2. The actions of one key are submitted together, in order, and so share a commit; the first that is refused at once ends the row. control_done comes when every accepted
- *    one has called back, so a key never runs beside its own writes.
+ * 1. The view shows committed state only: the store's index, decoded once per version. It does not change while a reconcile runs, since commits
+ * arrive between turns.
+ * 2. The actions of one key are submitted together, in order, and so share a commit; the first that is refused at once ends the row. control_done
+ * comes when every accepted one has called back, so a key never runs beside its own writes.
  * 3. A turn runs at most KEYS_PER_TURN keys, so that requests are not kept waiting by a large backlog.
  * 4. Nothing to do means no timer: the deadline's timer is set only when there is a deadline. */
 #include "core/core_priv.h"
@@ -38,7 +40,7 @@ struct run {
     struct result {
         struct run *run;
         bool optional, is_delete;
-    } *results; /* one per action */
+    } * results; /* one per action */
 };
 
 static void schedule(struct executor *executor) {
@@ -54,7 +56,8 @@ static struct slice key_of(const struct kube_kind *kind) {
 
 static const struct kube_object *view_get(void *userdata, const struct kube_kind *kind, const char *namespace, const char *name) {
     struct executor *executor = userdata;
-    CLEANUP(store_object_unrefp) struct store_object *stored = store_get(executor->store, key_of(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
+    CLEANUP(store_object_unrefp)
+    struct store_object *stored = store_get(executor->store, key_of(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
     return stored ? api_decode(stored) : NULL; /* the store keeps its own reference until the next commit */
 }
 
@@ -69,8 +72,8 @@ static bool list_one(void *userdata, struct store_object *stored) {
     return object ? listing->each(listing->userdata, object) : true;
 }
 
-static void view_list(void *userdata, const struct kube_kind *kind, const char *namespace, bool (*each)(void *userdata, const struct kube_object *object),
-                      void *each_userdata) {
+static void view_list(void *userdata, const struct kube_kind *kind, const char *namespace,
+                      bool (*each)(void *userdata, const struct kube_object *object), void *each_userdata) {
     struct executor *executor = userdata;
     struct listing listing = {each, each_userdata};
     struct slice none = {NULL, 0};
@@ -165,17 +168,12 @@ static void on_written(void *userdata, const struct api_failure *failure, struct
 static int submit(struct executor *executor, struct control_action *action, struct result *result, struct api_failure *failure) {
     struct api *api = executor->api;
     switch (action->verb) {
-    case CONTROL_CREATE:
-        return api_create(api, TAKE(action->object), on_written, result, failure);
-    case CONTROL_UPDATE:
-        return api_update(api, TAKE(action->object), on_written, result, failure);
-    case CONTROL_UPDATE_STATUS:
-        return api_update_status(api, TAKE(action->object), on_written, result, failure);
-    case CONTROL_BIND:
-        return api_bind(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_CREATE: return api_create(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_UPDATE: return api_update(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_UPDATE_STATUS: return api_update_status(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_BIND: return api_bind(api, TAKE(action->object), on_written, result, failure);
     case CONTROL_DELETE: {
-        const struct api_delete_options options = {
-            .uid = action->uid, .grace_seconds = action->grace_seconds, .propagation = action->propagation};
+        const struct api_delete_options options = {.uid = action->uid, .grace_seconds = action->grace_seconds, .propagation = action->propagation};
         return api_delete(api, action->kind, action->namespace ? action->namespace : "", action->name, &options, on_written, result, failure);
     }
     }
@@ -276,7 +274,7 @@ void executor_free(struct executor *executor) {
         return;
     executor_stop(executor);
     LIST_FOREACH(node, &executor->runs)
-        run_free(CONTAINER_OF(node, struct run, node));
+    run_free(CONTAINER_OF(node, struct run, node));
     control_free(executor->control);
     free(executor);
 }
@@ -284,13 +282,15 @@ void executor_free(struct executor *executor) {
 void executor_metrics(const struct executor *executor, struct buffer *out) {
     struct control_statistics seen;
     control_statistics(executor->control, &seen);
-    buffer_printf(out,
-                  "# HELP tidemill_control_reconciles_total Runs of a controller over one object.\n# TYPE tidemill_control_reconciles_total counter\n"
-                  "tidemill_control_reconciles_total %" PRIu64 "\n"
-                  "# HELP tidemill_control_actions_total Writes that controllers asked for.\n# TYPE tidemill_control_actions_total counter\n"
-                  "tidemill_control_actions_total %" PRIu64 "\n"
-                  "# HELP tidemill_control_failures_total Runs that are to be repeated because a write was refused.\n# TYPE tidemill_control_failures_total counter\n"
-                  "tidemill_control_failures_total %" PRIu64 "\n"
-                  "# HELP tidemill_control_queue Objects that wait for a controller.\n# TYPE tidemill_control_queue gauge\ntidemill_control_queue %zu\n",
-                  seen.reconciles, seen.actions, seen.failures, seen.queued);
+    buffer_printf(
+        out,
+        "# HELP tidemill_control_reconciles_total Runs of a controller over one object.\n# TYPE tidemill_control_reconciles_total counter\n"
+        "tidemill_control_reconciles_total %" PRIu64 "\n"
+        "# HELP tidemill_control_actions_total Writes that controllers asked for.\n# TYPE tidemill_control_actions_total counter\n"
+        "tidemill_control_actions_total %" PRIu64 "\n"
+        "# HELP tidemill_control_failures_total Runs that are to be repeated because a write was refused.\n# TYPE tidemill_control_failures_total "
+        "counter\n"
+        "tidemill_control_failures_total %" PRIu64 "\n"
+        "# HELP tidemill_control_queue Objects that wait for a controller.\n# TYPE tidemill_control_queue gauge\ntidemill_control_queue %zu\n",
+        seen.reconciles, seen.actions, seen.failures, seen.queued);
 }

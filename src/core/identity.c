@@ -1,10 +1,10 @@
 /* The platform's certificates.
  *
  *   pki/ca.crt, pki/ca.key     the authority, made at first start, valid twenty years; only it is kept
- *   serving certificate        issued anew at every start and again when two thirds of its ninety days are over, by a timer: it never expires in service,
- *                              and names that change (an address of the host) are right after a restart
- *   pki/kubeconfig             the administrator's: client certificate of system:masters with the authority's lifetime, so that a copied file keeps working.
- *                              Written when it is missing, belongs to another authority, or names another address. <state>/kubeconfig links to it.
+ *   serving certificate        issued anew at every start and again when two thirds of its ninety days are over, by a timer: it never expires in
+ * service, and names that change (an address of the host) are right after a restart pki/kubeconfig             the administrator's: client
+ * certificate of system:masters with the authority's lifetime, so that a copied file keeps working. Written when it is missing, belongs to another
+ * authority, or names another address. <state>/kubeconfig links to it.
  *
  * Keys never leave the folder (0700) and are in memory only inside struct secret. */
 #include "core/core_priv.h"
@@ -74,7 +74,8 @@ static int load_authority(struct identity *identity, struct diag *diag) {
     int error = read_authority(identity);
     if (error == -ENOENT)
         error = make_authority(identity);
-    return error ? diag_set(diag, error, "cannot read or make the certificate authority in %s/pki: %s", identity->options.state, strerror(-error)) : 0;
+    return error ? diag_set(diag, error, "cannot read or make the certificate authority in %s/pki: %s", identity->options.state, strerror(-error))
+                 : 0;
 }
 
 /* --- the serving certificate --- */
@@ -116,7 +117,8 @@ static int issue_serving(struct identity *identity, struct diag *diag) {
     if (!arena)
         return -ENOMEM;
     struct names dns = {.count = 0}, ips = {.count = 0};
-    static const char *const fixed[] = {"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"};
+    static const char *const fixed[] = {"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+                                        "kubernetes.default.svc.cluster.local"};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         add_name(&dns, fixed[i]);
     char host[256] = "";
@@ -126,8 +128,12 @@ static int issue_serving(struct identity *identity, struct diag *diag) {
     for (const char *const *it = identity->options.addresses; it && *it; it++)
         add_name(&ips, *it);
     add_host_addresses(arena, &ips);
-    const struct pki_subject subject = {
-        .common_name = "tidemill api", .dns_names = dns.items, .ip_addresses = ips.items, .server = true, .now_s = now_s(identity), .days = SERVING_DAYS};
+    const struct pki_subject subject = {.common_name = "tidemill api",
+                                        .dns_names = dns.items,
+                                        .ip_addresses = ips.items,
+                                        .server = true,
+                                        .now_s = now_s(identity),
+                                        .days = SERVING_DAYS};
     struct pki_pair pair = {NULL, NULL};
     int error = pki_issue(&identity->authority, &subject, &pair);
     if (error)
@@ -188,7 +194,8 @@ static int format_kubeconfig(const struct identity *identity, const char *server
     buffer_printf(out, "users:\n- name: admin@%s\n  user:\n", name);
     append_base64(out, "    client-certificate-data: ", slice_of(client->certificate_pem));
     append_base64(out, "    client-key-data: ", secret_reveal(client->key_pem));
-    return buffer_printf(out, "contexts:\n- name: %s\n  context:\n    cluster: %s\n    user: admin@%s\n    namespace: default\ncurrent-context: %s\n", name, name, name, name);
+    return buffer_printf(out, "contexts:\n- name: %s\n  context:\n    cluster: %s\n    user: admin@%s\n    namespace: default\ncurrent-context: %s\n",
+                         name, name, name, name);
 }
 
 /* The file there is names this server and this authority. */
@@ -208,7 +215,8 @@ static int write_kubeconfig(struct identity *identity) {
         return -ENOMEM;
     int error = 0;
     if (!is_current(identity, path, server)) {
-        const struct pki_subject subject = {.common_name = "admin", .organization = "system:masters", .client = true, .now_s = now_s(identity), .days = AUTHORITY_DAYS - 1};
+        const struct pki_subject subject = {
+            .common_name = "admin", .organization = "system:masters", .client = true, .now_s = now_s(identity), .days = AUTHORITY_DAYS - 1};
         struct pki_pair client = {NULL, NULL};
         CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(FILE_BYTES_MAX);
         error = pki_issue(&identity->authority, &subject, &client);

@@ -1,4 +1,5 @@
-/* What makes the cluster a platform: the registry and the forge, wired to each other and to the rest of core. They know nothing of one another; every crossing is here:
+/* What makes the cluster a platform: the registry and the forge, wired to each other and to the rest of core. They know nothing of one another; every
+ * crossing is here:
  *
  *   forge    → API      over the unix socket, like any other client
  *   forge    → store    its records, in the side table
@@ -32,7 +33,8 @@ static struct slice storage_get(void *userdata, struct slice key) {
     return store_meta_get(userdata, key);
 }
 
-static void storage_list(void *userdata, struct slice prefix, bool (*each)(void *userdata, struct slice key, struct slice value), void *each_userdata) {
+static void storage_list(void *userdata, struct slice prefix, bool (*each)(void *userdata, struct slice key, struct slice value),
+                         void *each_userdata) {
     store_meta_list(userdata, prefix, each, each_userdata);
 }
 
@@ -80,7 +82,8 @@ static int image_tag(void *userdata, const char *repository, const char *tag, co
 
 /* --- who may push --- */
 
-/* Everybody may pull: what reaches the registry at all is this host and its pods. Pushing needs a job's or build's token, or to be root or ourselves on a unix socket. */
+/* Everybody may pull: what reaches the registry at all is this host and its pods. Pushing needs a job's or build's token, or to be root or ourselves
+ * on a unix socket. */
 static enum registry_verdict authorize(void *userdata, const struct registry_access *access) {
     struct platform *platform = userdata;
     const struct http_peer *peer = access->peer;
@@ -199,10 +202,13 @@ void platform_metrics(const struct platform *platform, struct buffer *out) {
     if (!platform->forge)
         return;
     forge_statistics(platform->forge, &seen);
-    buffer_printf(out,
-                  "# HELP tidemill_forge_apps Applications.\n# TYPE tidemill_forge_apps gauge\ntidemill_forge_apps %" PRIu64 "\n"
-                  "# HELP tidemill_forge_pipelines_total Pipelines started.\n# TYPE tidemill_forge_pipelines_total counter\ntidemill_forge_pipelines_total %" PRIu64 "\n"
-                  "# HELP tidemill_forge_jobs_running Jobs that run now.\n# TYPE tidemill_forge_jobs_running gauge\ntidemill_forge_jobs_running %" PRIu64 "\n"
-                  "# HELP tidemill_forge_builds_running Image builds that run now.\n# TYPE tidemill_forge_builds_running gauge\ntidemill_forge_builds_running %" PRIu64 "\n",
-                  seen.apps, seen.pipelines, seen.jobs_running, seen.builds_running);
+    buffer_printf(
+        out,
+        "# HELP tidemill_forge_apps Applications.\n# TYPE tidemill_forge_apps gauge\ntidemill_forge_apps %" PRIu64 "\n"
+        "# HELP tidemill_forge_pipelines_total Pipelines started.\n# TYPE tidemill_forge_pipelines_total counter\ntidemill_forge_pipelines_total "
+        "%" PRIu64 "\n"
+        "# HELP tidemill_forge_jobs_running Jobs that run now.\n# TYPE tidemill_forge_jobs_running gauge\ntidemill_forge_jobs_running %" PRIu64 "\n"
+        "# HELP tidemill_forge_builds_running Image builds that run now.\n# TYPE tidemill_forge_builds_running gauge\ntidemill_forge_builds_running "
+        "%" PRIu64 "\n",
+        seen.apps, seen.pipelines, seen.jobs_running, seen.builds_running);
 }
