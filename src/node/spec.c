@@ -2,6 +2,7 @@
  * asked for or the container is privileged). */
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -18,6 +19,15 @@ bool spec_is_privileged(const struct unit *unit) {
 }
 
 /* --- security --- */
+
+/* What this machine grants at all: a node in a container or a confined virtual machine may lack some, and crun fails on what it cannot give. */
+static uint64_t possible_capabilities(void) {
+    uint64_t possible = 0;
+    for (unsigned long i = 0; i < 64; i++)
+        if (prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1)
+            possible |= UINT64_C(1) << i;
+    return possible;
+}
 
 static uint64_t capabilities_of(const struct unit *unit) {
     const struct kube_security_context *security = unit->spec->security_context;
@@ -169,7 +179,7 @@ static int build_process(struct unit *unit, struct arena *arena, struct bundle_p
     process.gid = identity->gid;
     process.groups = identity->groups;
     process.groups_count = identity->groups_count;
-    process.capabilities = capabilities_of(unit);
+    process.capabilities = capabilities_of(unit) & possible_capabilities();
     process.no_new_privileges = security && security->allow_privilege_escalation && !*security->allow_privilege_escalation;
     process.has_oom_score_adj = true;
     process.oom_score_adj = oom_score(unit);
