@@ -1,5 +1,5 @@
-/* A cluster for tests: objects in a list, a clock that the test moves, a node that is a few lines, and the loop that drives the controllers as core does, but in an
- * order that the seed chooses. */
+/* A cluster for tests: objects in a list, a clock that the test moves, a node that is a few lines, and the loop that drives the controllers as core
+ * does, but in an order that the seed chooses. */
 #ifndef TIDEMILL_CONTROL_CLUSTER_TESTING_PRIV_H
 #define TIDEMILL_CONTROL_CLUSTER_TESTING_PRIV_H
 
@@ -56,7 +56,8 @@ static inline const struct kube_object *cluster_get(void *userdata, const struct
     return at == SIZE_MAX ? NULL : cluster->objects.items[at];
 }
 
-static inline void cluster_list(void *userdata, const struct kube_kind *kind, const char *namespace, bool (*each)(void *, const struct kube_object *), void *each_userdata) {
+static inline void cluster_list(void *userdata, const struct kube_kind *kind, const char *namespace, bool (*each)(void *, const struct kube_object *),
+                                void *each_userdata) {
     struct cluster *cluster = userdata;
     for (size_t i = 0; i < cluster->objects.count; i++) {
         const struct kube_object *object = cluster->objects.items[i];
@@ -136,9 +137,10 @@ static inline struct kube_object *cluster_join(const struct kube_object *base, c
 static inline const char *cluster_update(struct cluster *cluster, struct kube_object *object, bool status_only) {
     size_t at = cluster_index(cluster, object->kind, object->metadata->namespace, object->metadata->name);
     const struct kube_object *old = at == SIZE_MAX ? NULL : cluster->objects.items[at];
-    const char *refused = !old                                                                                              ? "NotFound"
-                          : object->metadata->resource_version && !same_text(object->metadata->resource_version, old->metadata->resource_version) ? "Conflict: changed"
-                                                                                                                            : NULL;
+    const char *refused = !old ? "NotFound"
+                          : object->metadata->resource_version && !same_text(object->metadata->resource_version, old->metadata->resource_version)
+                              ? "Conflict: changed"
+                              : NULL;
     if (refused) {
         kube_object_unref(object);
         return refused;
@@ -147,7 +149,8 @@ static inline const char *cluster_update(struct cluster *cluster, struct kube_ob
     joined->metadata->generation = old->metadata->generation + !cluster_same_spec(joined, old);
     kube_object_unref(object);
     bool gone = is_deleting(joined) && joined->metadata->finalizers.count == 0 &&
-                (joined->kind != &kube_kind_pod || (joined->metadata->deletion_grace_period_seconds && *joined->metadata->deletion_grace_period_seconds == 0)) &&
+                (joined->kind != &kube_kind_pod ||
+                 (joined->metadata->deletion_grace_period_seconds && *joined->metadata->deletion_grace_period_seconds == 0)) &&
                 (joined->kind != &kube_kind_namespace || joined->namespace_->spec.finalizers.count == 0);
     if (gone)
         kube_object_unref(joined);
@@ -155,8 +158,8 @@ static inline const char *cluster_update(struct cluster *cluster, struct kube_ob
     return NULL;
 }
 
-static inline const char *cluster_delete(struct cluster *cluster, const struct kube_kind *kind, const char *namespace, const char *name, const char *uid,
-                                         const char *propagation, int64_t grace_seconds) {
+static inline const char *cluster_delete(struct cluster *cluster, const struct kube_kind *kind, const char *namespace, const char *name,
+                                         const char *uid, const char *propagation, int64_t grace_seconds) {
     size_t at = cluster_index(cluster, kind, namespace, name);
     if (at == SIZE_MAX)
         return "NotFound";
@@ -191,13 +194,10 @@ static inline const char *cluster_apply(struct cluster *cluster, struct control_
     if (action->optional && !cluster->keep_events)
         return NULL;
     switch (action->verb) {
-    case CONTROL_CREATE:
-        return cluster_create(cluster, TAKE(action->object));
+    case CONTROL_CREATE: return cluster_create(cluster, TAKE(action->object));
     case CONTROL_UPDATE:
-    case CONTROL_BIND:
-        return cluster_update(cluster, TAKE(action->object), false);
-    case CONTROL_UPDATE_STATUS:
-        return cluster_update(cluster, TAKE(action->object), true);
+    case CONTROL_BIND: return cluster_update(cluster, TAKE(action->object), false);
+    case CONTROL_UPDATE_STATUS: return cluster_update(cluster, TAKE(action->object), true);
     case CONTROL_DELETE:
         return cluster_delete(cluster, action->kind, action->namespace, action->name, action->uid, action->propagation, action->grace_seconds);
     }

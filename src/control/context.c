@@ -1,5 +1,5 @@
-/* What reconcilers are written with: reading the view, making actions, recording events, adopting and releasing. Errors are sticky in context->error, so that a
- * reconciler reads as the policy it is. */
+/* What reconcilers are written with: reading the view, making actions, recording events, adopting and releasing. Errors are sticky in context->error,
+ * so that a reconciler reads as the policy it is. */
 #include "control/control_priv.h"
 
 void context_fail(struct context *context) {

@@ -1,8 +1,8 @@
 /* The engine: takes in changes, hands out keys, runs reconcilers. All policy is in the controllers; all waiting is in the queue.
  *
  * Invariants
- *  1. A reconcile sees committed state only, and its key does not run again before its actions have ended: so what it created is in the view the next time, and no
- *     "expectations" are needed to keep it from creating twice.
+ *  1. A reconcile sees committed state only, and its key does not run again before its actions have ended: so what it created is in the view the next
+ * time, and no "expectations" are needed to keep it from creating twice.
  *  2. Updates carry the resourceVersion they were made from: whoever loses a race is told, and tries again from the new state.
  *  3. A reconcile that finds everything as it should be makes no action: a cluster at rest writes nothing. */
 #include "control/control_priv.h"
@@ -60,7 +60,8 @@ int control_enqueue_object(struct control *control, enum controller_id controlle
     return control_enqueue(control, controller, object->kind, object->metadata->namespace, object->metadata->name);
 }
 
-int control_enqueue_controller_of(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *object) {
+int control_enqueue_controller_of(struct control *control, enum controller_id controller, const struct kube_kind *kind,
+                                  const struct kube_object *object) {
     const struct kube_owner_reference *owner = object ? kube_controller_of(object->metadata) : NULL;
     if (!owner || !text_is(owner->kind, kind->kind) || !text_is(owner->api_version, kube_kind_api_version(kind)))
         return 0;

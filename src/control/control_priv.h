@@ -64,7 +64,7 @@ struct context {
     const char *failure;    /* why the last run's actions failed; NULL: they did not */
     int64_t requeue_after_ms;
     unsigned group; /* of the actions that are added next */
-    int error; /* sticky: -ENOMEM */
+    int error;      /* sticky: -ENOMEM */
 };
 
 struct controller {
@@ -106,7 +106,8 @@ struct control {
 int control_enqueue(struct control *control, enum controller_id controller, const struct kube_kind *kind, const char *namespace, const char *name);
 int control_enqueue_object(struct control *control, enum controller_id controller, const struct kube_object *object);
 /* The object whose controller reference (of `kind`) the object bears. NULL object is fine. */
-int control_enqueue_controller_of(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *object);
+int control_enqueue_controller_of(struct control *control, enum controller_id controller, const struct kube_kind *kind,
+                                  const struct kube_object *object);
 
 int deployment_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void deployment_reconcile(struct context *context);
@@ -168,8 +169,9 @@ struct managed {
 struct managed_list {
     VECTOR(struct managed) list;
 };
-/* Objects of the kind that the owner controls and its selector matches. Orphans that match are adopted and owned ones that do not are released (an update is made when
- * the list is flushed; released ones are not returned). A selector NULL: those owned, no more. A deleting owner adopts nothing. */
+/* Objects of the kind that the owner controls and its selector matches. Orphans that match are adopted and owned ones that do not are released (an
+ * update is made when the list is flushed; released ones are not returned). A selector NULL: those owned, no more. A deleting owner adopts nothing.
+ */
 void context_claim(struct context *context, const struct kube_kind *kind, const struct kube_object *owner, const struct kube_label_selector *selector,
                    bool (*wanted)(const struct kube_object *object), struct managed_list *ret);
 /* The copy to change. */

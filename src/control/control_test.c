@@ -131,7 +131,7 @@ UNIT_TEST(a_broken_image_stops_the_rollout_and_times_out) {
     struct cluster cluster;
     start_web(&cluster);
     set_image(&cluster, "web:broken");
-    cluster_settle(&cluster); /* no pod of it ever becomes ready */
+    cluster_settle(&cluster);                                                    /* no pod of it ever becomes ready */
     assert_int_equal(*set_of(&cluster, "web:1")->replica_set->spec.replicas, 3); /* 25 % of 3, rounded down */
     assert_int_equal(*set_of(&cluster, "web:broken")->replica_set->spec.replicas, 1);
     assert_string_equal(condition(&cluster, "Progressing")->reason, "ReplicaSetUpdated");
@@ -338,7 +338,8 @@ UNIT_TEST(pods_without_a_node_do_not_hang_and_finished_ones_do_not_pile_up) {
     assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 0);
     for (int i = 0; i < 8; i++) {
         char text[256];
-        snprintf(text, sizeof text, "{'metadata':{'name':'p%d','namespace':'d'},'spec':{'nodeName':'n1','containers':[{'name':'c','image':'i'}]}}", i);
+        snprintf(text, sizeof text, "{'metadata':{'name':'p%d','namespace':'d'},'spec':{'nodeName':'n1','containers':[{'name':'c','image':'i'}]}}",
+                 i);
         cluster_add(&cluster, &kube_kind_pod, text);
         cluster_set_pod(&cluster, cluster.objects.items[cluster.objects.count - 1], "Succeeded", false);
         cluster.now_ns += 2 * NS_PER_S;
@@ -354,7 +355,8 @@ UNIT_TEST(events_count_up_and_expire) {
     cluster_init(&cluster, 1);
     cluster.keep_events = true;
     cluster_add_node(&cluster, "1", "110");
-    cluster_add(&cluster, &kube_kind_pod, "{'metadata':{'name':'p','namespace':'d'},'spec':{'containers':[{'name':'c','image':'i','resources':{'requests':{'cpu':'2'}}}]}}");
+    cluster_add(&cluster, &kube_kind_pod,
+                "{'metadata':{'name':'p','namespace':'d'},'spec':{'containers':[{'name':'c','image':'i','resources':{'requests':{'cpu':'2'}}}]}}");
     cluster_settle(&cluster);
     const struct kube_object *pod = cluster_get(&cluster, &kube_kind_pod, "d", "p");
     assert_null(pod->pod->spec.node_name);
@@ -399,7 +401,8 @@ UNIT_TEST(the_scheduler_explains_itself) {
     cluster_add_node(&cluster, "1", "2");
     assert_unschedulable(&cluster, "}]}}", NULL);
     assert_unschedulable(&cluster, ",'resources':{'requests':{'cpu':'1','memory':'9Gi'}}}]}}", "0/1 nodes are available: 1 Insufficient memory.");
-    assert_unschedulable(&cluster, "}],'nodeSelector':{'disk':'ssd'}}}", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.");
+    assert_unschedulable(&cluster, "}],'nodeSelector':{'disk':'ssd'}}}",
+                         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.");
     struct kube_object *node = cluster_edit(&cluster, &kube_kind_node, NULL, "n1");
     struct kube_taint taint = {.key = "dedicated", .value = "ci", .effect = "NoSchedule"};
     node->node->spec.taints = (struct kube_taint_array){.items = &taint, .count = 1};
@@ -446,7 +449,9 @@ static const struct kube_object *slice_of_service(struct cluster *cluster) {
 UNIT_TEST(services_get_endpoints) {
     struct cluster cluster;
     start_web(&cluster);
-    cluster_add(&cluster, &kube_kind_service, "{'metadata':{'name':'web','namespace':'d'},'spec':{'selector':{'app':'web'},'ports':[{'name':'http','port':80,'targetPort':8080}]}}");
+    cluster_add(
+        &cluster, &kube_kind_service,
+        "{'metadata':{'name':'web','namespace':'d'},'spec':{'selector':{'app':'web'},'ports':[{'name':'http','port':80,'targetPort':8080}]}}");
     cluster_settle(&cluster);
     const struct kube_object *slice = slice_of_service(&cluster);
     assert_string_equal(kube_map_find(&slice->metadata->labels, "kubernetes.io/service-name"), "web");
@@ -481,13 +486,16 @@ UNIT_TEST(named_ports_mean_what_each_pod_says) {
     struct cluster cluster;
     cluster_init(&cluster, 1);
     cluster_add_node(&cluster, "8", "110");
-    cluster_add(&cluster, &kube_kind_service, "{'metadata':{'name':'s','namespace':'d'},'spec':{'selector':{'app':'x'},'ports':[{'port':80,'targetPort':'http'}]}}");
+    cluster_add(&cluster, &kube_kind_service,
+                "{'metadata':{'name':'s','namespace':'d'},'spec':{'selector':{'app':'x'},'ports':[{'port':80,'targetPort':'http'}]}}");
     cluster_settle(&cluster);
     assert_int_equal(slice_of_service(&cluster)->endpoint_slice->endpoints.count, 0);
     cluster_add(&cluster, &kube_kind_pod,
-                "{'metadata':{'name':'a','namespace':'d','labels':{'app':'x'}},'spec':{'containers':[{'name':'c','image':'i','ports':[{'name':'http','containerPort':8080}]}]}}");
+                "{'metadata':{'name':'a','namespace':'d','labels':{'app':'x'}},'spec':{'containers':[{'name':'c','image':'i','ports':[{'name':'http',"
+                "'containerPort':8080}]}]}}");
     cluster_add(&cluster, &kube_kind_pod,
-                "{'metadata':{'name':'b','namespace':'d','labels':{'app':'x'}},'spec':{'containers':[{'name':'c','image':'i','ports':[{'name':'http','containerPort':9090}]}]}}");
+                "{'metadata':{'name':'b','namespace':'d','labels':{'app':'x'}},'spec':{'containers':[{'name':'c','image':'i','ports':[{'name':'http',"
+                "'containerPort':9090}]}]}}");
     cluster_run_pods(&cluster);
     assert_int_equal(cluster_count(&cluster, &kube_kind_endpoint_slice), 2);
     cluster_delete(&cluster, &kube_kind_pod, "d", "a", NULL, NULL, 0);
@@ -503,7 +511,10 @@ static const struct kube_job_status *start_job(struct cluster *cluster, const ch
     cluster_init(cluster, 1);
     cluster_add_node(cluster, "8", "110");
     char text[512];
-    snprintf(text, sizeof text, "{'metadata':{'name':'j','namespace':'d'},'spec':{%s'template':{'spec':{'restartPolicy':'Never','containers':[{'name':'c','image':'i'}]}}}}", spec);
+    snprintf(
+        text, sizeof text,
+        "{'metadata':{'name':'j','namespace':'d'},'spec':{%s'template':{'spec':{'restartPolicy':'Never','containers':[{'name':'c','image':'i'}]}}}}",
+        spec);
     cluster_add(cluster, &kube_kind_job, text);
     cluster_settle(cluster);
     return &cluster_get(cluster, &kube_kind_job, "d", "j")->job->status;
@@ -609,11 +620,12 @@ UNIT_TEST(indexed_jobs_fill_every_index) {
     cluster_deinit(&cluster);
 }
 
-UNIT_MAIN(UNIT(a_deployment_gets_its_pods), UNIT(a_cluster_at_rest_does_nothing), UNIT(an_update_rolls_and_undo_brings_the_old_one_back), UNIT(history_is_limited),
-          UNIT(a_broken_image_stops_the_rollout_and_times_out), UNIT(paused_deployments_scale_and_do_not_roll),
-          UNIT(scaling_in_the_middle_of_a_rollout_is_proportional), UNIT(recreate_waits_until_the_old_pods_are_gone), UNIT(pods_are_replaced_adopted_and_released),
-          UNIT(the_pods_that_serve_least_go_first), UNIT(min_ready_seconds_delays_availability), UNIT(deleting_an_owner_deletes_what_it_owns),
-          UNIT(a_new_deployment_of_the_name_adopts_orphans_and_not_strangers), UNIT(namespaces_are_emptied_before_they_go),
-          UNIT(pods_without_a_node_do_not_hang_and_finished_ones_do_not_pile_up), UNIT(events_count_up_and_expire), UNIT(the_scheduler_explains_itself),
-          UNIT(a_waiting_pod_gets_the_room_that_another_leaves), UNIT(services_get_endpoints), UNIT(named_ports_mean_what_each_pod_says),
-          UNIT(jobs_run_to_completion), UNIT(jobs_back_off_and_give_up), UNIT(jobs_have_a_deadline_and_can_be_suspended), UNIT(indexed_jobs_fill_every_index))
+UNIT_MAIN(UNIT(a_deployment_gets_its_pods), UNIT(a_cluster_at_rest_does_nothing), UNIT(an_update_rolls_and_undo_brings_the_old_one_back),
+          UNIT(history_is_limited), UNIT(a_broken_image_stops_the_rollout_and_times_out), UNIT(paused_deployments_scale_and_do_not_roll),
+          UNIT(scaling_in_the_middle_of_a_rollout_is_proportional), UNIT(recreate_waits_until_the_old_pods_are_gone),
+          UNIT(pods_are_replaced_adopted_and_released), UNIT(the_pods_that_serve_least_go_first), UNIT(min_ready_seconds_delays_availability),
+          UNIT(deleting_an_owner_deletes_what_it_owns), UNIT(a_new_deployment_of_the_name_adopts_orphans_and_not_strangers),
+          UNIT(namespaces_are_emptied_before_they_go), UNIT(pods_without_a_node_do_not_hang_and_finished_ones_do_not_pile_up),
+          UNIT(events_count_up_and_expire), UNIT(the_scheduler_explains_itself), UNIT(a_waiting_pod_gets_the_room_that_another_leaves),
+          UNIT(services_get_endpoints), UNIT(named_ports_mean_what_each_pod_says), UNIT(jobs_run_to_completion), UNIT(jobs_back_off_and_give_up),
+          UNIT(jobs_have_a_deadline_and_can_be_suspended), UNIT(indexed_jobs_fill_every_index))

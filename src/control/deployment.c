@@ -1,9 +1,10 @@
-/* Deployment: ReplicaSets per revision of the template, and moving replicas from the old to the new (upstream: pkg/controller/deployment, 1.31, function by function).
+/* Deployment: ReplicaSets per revision of the template, and moving replicas from the old to the new (upstream: pkg/controller/deployment, 1.31,
+ * function by function).
  *
- * A rolling update keeps two bounds: never more than replicas + maxSurge pods, never fewer than replicas - maxUnavailable available ones. Each run takes at most one kind
- * of step (grow the new, or else shrink the old) from what is committed and available now; the next change in a pod's readiness starts the next run.
- * kubectl's rollout commands read what is kept here: the revision annotations on the ReplicaSets and the deployment (history, undo), the conditions and observedGeneration
- * (status). ReplicaSets are changed in copies, flushed once at the end of a run. */
+ * A rolling update keeps two bounds: never more than replicas + maxSurge pods, never fewer than replicas - maxUnavailable available ones. Each run
+ * takes at most one kind of step (grow the new, or else shrink the old) from what is committed and available now; the next change in a pod's
+ * readiness starts the next run. kubectl's rollout commands read what is kept here: the revision annotations on the ReplicaSets and the deployment
+ * (history, undo), the conditions and observedGeneration (status). ReplicaSets are changed in copies, flushed once at the end of a run. */
 #include "control/deployment_priv.h"
 
 int deployment_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
@@ -41,8 +42,8 @@ int32_t rollout_sum_status(const struct rollout *rollout, bool old_only) {
     return sum;
 }
 
-/* A ReplicaSet that has been shrunk and has not yet acted still reports its former number: what it may keep counts, no more. (Upstream takes the report as it is, and
- * can go below the bound when the report is late.) */
+/* A ReplicaSet that has been shrunk and has not yet acted still reports its former number: what it may keep counts, no more. (Upstream takes the
+ * report as it is, and can go below the bound when the report is late.) */
 static int32_t available(const struct revision *revision) {
     return MIN(revision_set(revision)->status.available_replicas, revision->replicas);
 }
@@ -114,7 +115,8 @@ static bool has_template(const struct kube_replica_set *set, const struct kube_d
 }
 
 static int compare_created(const void *left, const void *right) {
-    const struct kube_object_meta *a = ((const struct revision *)left)->managed.object->metadata, *b = ((const struct revision *)right)->managed.object->metadata;
+    const struct kube_object_meta *a = ((const struct revision *)left)->managed.object->metadata,
+                                  *b = ((const struct revision *)right)->managed.object->metadata;
     int64_t difference = a->creation_timestamp.ns - b->creation_timestamp.ns;
     return difference ? (difference > 0) - (difference < 0) : strcmp(a->name, b->name);
 }
@@ -153,8 +155,12 @@ static int64_t old_revision_max(const struct rollout *rollout) {
 }
 
 static bool is_copied_annotation(const char *key) {
-    static const char *const skipped[] = {"kubectl.kubernetes.io/last-applied-configuration", ANNOTATION_REVISION,  ANNOTATION_REVISION_HISTORY,
-                                          ANNOTATION_DESIRED, ANNOTATION_MAX, "deprecated.deployment.rollback.to"};
+    static const char *const skipped[] = {"kubectl.kubernetes.io/last-applied-configuration",
+                                          ANNOTATION_REVISION,
+                                          ANNOTATION_REVISION_HISTORY,
+                                          ANNOTATION_DESIRED,
+                                          ANNOTATION_MAX,
+                                          "deprecated.deployment.rollback.to"};
     for (size_t i = 0; i < ARRAY_LEN(skipped); i++)
         if (strcmp(key, skipped[i]) == 0)
             return false;
@@ -194,7 +200,8 @@ static void set_deployment_revision(struct rollout *rollout, const char *revisio
     set_annotation(rollout->context, rollout->changed, ANNOTATION_REVISION, revision);
 }
 
-/* The ReplicaSet of the present template exists: its annotations follow the deployment's, and when it comes back (undo) it becomes the latest revision. */
+/* The ReplicaSet of the present template exists: its annotations follow the deployment's, and when it comes back (undo) it becomes the latest
+ * revision. */
 static void refresh_newest(struct rollout *rollout) {
     struct revision *newest = rollout->newest;
     int64_t number = old_revision_max(rollout) + 1;
@@ -231,7 +238,8 @@ static int fill_set(struct rollout *rollout, struct kube_object *object, const c
         kube_map_set(&set->spec.template.metadata.labels, arena, LABEL_HASH, hash) < 0)
         return -ENOMEM;
     set->spec.selector = ARENA_NEW(arena, struct kube_label_selector);
-    if (!set->spec.selector || (deployment->spec.selector && kube_copy(&kube_label_selector_type, arena, deployment->spec.selector, set->spec.selector) < 0) ||
+    if (!set->spec.selector ||
+        (deployment->spec.selector && kube_copy(&kube_label_selector_type, arena, deployment->spec.selector, set->spec.selector) < 0) ||
         kube_map_set(&set->spec.selector->match_labels, arena, LABEL_HASH, hash) < 0)
         return -ENOMEM;
     for (size_t i = 0; i < set->spec.template.metadata.labels.count; i++) {
@@ -282,7 +290,8 @@ static void create_newest(struct rollout *rollout) {
     set_number_annotation(context, object, ANNOTATION_MAX, (int64_t)rollout->replicas + rollout->max_surge);
     object->replica_set->spec.replicas = int32_new(object->arena, revision->replicas);
     if (revision->replicas > 0)
-        context_event(context, rollout->object, "Normal", "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", object->metadata->name, revision->replicas);
+        context_event(context, rollout->object, "Normal", "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", object->metadata->name,
+                      revision->replicas);
     set_deployment_revision(rollout, arena_printf(context->arena, "%" PRId64, number));
     if (rollout_has_deadline(rollout))
         rollout_set_condition(rollout, "Progressing", "True", "NewReplicaSetCreated",
@@ -343,8 +352,8 @@ static bool is_saturated(const struct rollout *rollout) {
            revision_set(newest)->status.available_replicas == rollout->replicas;
 }
 
-/* How much of a change falls to one ReplicaSet: in proportion to its size (util.GetReplicaSetProportion). Never the other way: an annotation that is out of date,
- * because the bounds have changed since, would otherwise make one grow while all shrink. */
+/* How much of a change falls to one ReplicaSet: in proportion to its size (util.GetReplicaSetProportion). Never the other way: an annotation that is
+ * out of date, because the bounds have changed since, would otherwise make one grow while all shrink. */
 static int32_t proportion(const struct rollout *rollout, const struct revision *revision, int32_t to_add, int32_t added) {
     if (revision->replicas == 0 || to_add == added)
         return 0;

@@ -13,8 +13,8 @@
 /* One ReplicaSet of the deployment during a run. */
 struct revision {
     struct managed managed;
-    bool is_new;     /* the one of the present template */
-    bool is_created; /* in this run */
+    bool is_new;      /* the one of the present template */
+    bool is_created;  /* in this run */
     int32_t replicas; /* spec.replicas, as changed in this run */
 };
 
@@ -26,7 +26,7 @@ struct rollout {
     struct kube_object *status;  /* a copy whose status is changed */
     struct revision *revisions;  /* oldest first */
     size_t count;
-    struct revision *newest;     /* of the present template, or NULL */
+    struct revision *newest; /* of the present template, or NULL */
     int32_t replicas, max_surge, max_unavailable;
 };
 

@@ -1,5 +1,5 @@
-/* What a deployment says about itself: counts and conditions, worded as upstream (pkg/controller/deployment/{sync,progress}.go, util), because `kubectl rollout status` and
- * everybody's scripts read them. */
+/* What a deployment says about itself: counts and conditions, worded as upstream (pkg/controller/deployment/{sync,progress}.go, util), because
+ * `kubectl rollout status` and everybody's scripts read them. */
 #include "control/deployment_priv.h"
 
 bool rollout_has_deadline(const struct rollout *rollout) {
@@ -69,14 +69,14 @@ void rollout_check_paused(struct rollout *rollout) {
 }
 
 bool rollout_is_complete(const struct rollout *rollout, const struct kube_deployment_status *status) {
-    return status->updated_replicas == rollout->replicas && status->replicas == rollout->replicas && status->available_replicas == rollout->replicas &&
-           status->observed_generation >= rollout->object->metadata->generation;
+    return status->updated_replicas == rollout->replicas && status->replicas == rollout->replicas &&
+           status->available_replicas == rollout->replicas && status->observed_generation >= rollout->object->metadata->generation;
 }
 
 static bool has_progressed(const struct kube_deployment_status *before, const struct kube_deployment_status *after) {
     return after->updated_replicas > before->updated_replicas ||
-           after->replicas - after->updated_replicas < before->replicas - before->updated_replicas || after->ready_replicas > before->ready_replicas ||
-           after->available_replicas > before->available_replicas;
+           after->replicas - after->updated_replicas < before->replicas - before->updated_replicas ||
+           after->ready_replicas > before->ready_replicas || after->available_replicas > before->available_replicas;
 }
 
 static bool has_timed_out(struct rollout *rollout, const struct kube_deployment_condition *progressing) {
@@ -107,8 +107,9 @@ static void set_counts(struct rollout *rollout) {
 }
 
 static const char *say(struct rollout *rollout, const char *what) {
-    const char *text = rollout->newest ? arena_printf(rollout->context->arena, "ReplicaSet \"%s\" %s", rollout->newest->managed.object->metadata->name, what)
-                                       : arena_printf(rollout->context->arena, "Deployment \"%s\" %s", rollout->object->metadata->name, what);
+    const char *text = rollout->newest
+                           ? arena_printf(rollout->context->arena, "ReplicaSet \"%s\" %s", rollout->newest->managed.object->metadata->name, what)
+                           : arena_printf(rollout->context->arena, "Deployment \"%s\" %s", rollout->object->metadata->name, what);
     return text ? text : what;
 }
 

@@ -15,9 +15,11 @@ static bool matters(const struct kube_object *object, const struct kube_object *
     if (!object || !old)
         return true;
     const struct kube_pod *a = object->pod, *b = old->pod;
-    return is_deleting(object) != is_deleting(old) || !same_text(a->status.pod_ip, b->status.pod_ip) || kube_pod_is_ready(a) != kube_pod_is_ready(b) ||
-           pod_is_finished(a) != pod_is_finished(b) || !same_text(a->spec.node_name, b->spec.node_name) || a->metadata.labels.count != b->metadata.labels.count ||
-           !kube_equal(&kube_object_meta_type, &(struct kube_object_meta){.labels = a->metadata.labels}, &(struct kube_object_meta){.labels = b->metadata.labels});
+    return is_deleting(object) != is_deleting(old) || !same_text(a->status.pod_ip, b->status.pod_ip) ||
+           kube_pod_is_ready(a) != kube_pod_is_ready(b) || pod_is_finished(a) != pod_is_finished(b) ||
+           !same_text(a->spec.node_name, b->spec.node_name) || a->metadata.labels.count != b->metadata.labels.count ||
+           !kube_equal(&kube_object_meta_type, &(struct kube_object_meta){.labels = a->metadata.labels},
+                       &(struct kube_object_meta){.labels = b->metadata.labels});
 }
 
 static int enqueue_for_pod(struct control *control, enum controller_id controller, const struct kube_object *object, const struct kube_object *old) {
@@ -46,7 +48,8 @@ int endpoint_enqueue(struct control *control, enum controller_id controller, con
     if (some->kind != made)
         return 0;
     /* Somebody changed what we made. */
-    const char *service = made == &kube_kind_endpoint_slice ? kube_map_find(&some->metadata->labels, "kubernetes.io/service-name") : some->metadata->name;
+    const char *service =
+        made == &kube_kind_endpoint_slice ? kube_map_find(&some->metadata->labels, "kubernetes.io/service-name") : some->metadata->name;
     return service ? control_enqueue(control, controller, &kube_kind_service, some->metadata->namespace, service) : 0;
 }
 
@@ -58,7 +61,8 @@ static int32_t resolve_port(const struct kube_pod *pod, const struct kube_servic
     for (size_t i = 0; i < pod->spec.containers.count; i++) {
         const struct kube_container_port_array *ports = &pod->spec.containers.items[i].ports;
         for (size_t j = 0; j < ports->count; j++)
-            if (same_text(ports->items[j].name, port->target_port.text) && same_text(ports->items[j].protocol ? ports->items[j].protocol : "TCP", protocol))
+            if (same_text(ports->items[j].name, port->target_port.text) &&
+                same_text(ports->items[j].protocol ? ports->items[j].protocol : "TCP", protocol))
                 return ports->items[j].container_port;
     }
     return 0;

@@ -1,7 +1,8 @@
 /* EndpointSlices of services with a selector (upstream: pkg/controller/endpointslice).
  *
- * One slice per service, named "<service>-<letters of its uid>"; pods that mean different ports by the same named target port get slices of their own, as upstream
- * does it. A pod that is going stays in with ready=false, serving as it is, terminating=true, so that a gateway can finish what it sent there. */
+ * One slice per service, named "<service>-<letters of its uid>"; pods that mean different ports by the same named target port get slices of their
+ * own, as upstream does it. A pod that is going stays in with ready=false, serving as it is, terminating=true, so that a gateway can finish what it
+ * sent there. */
 #include "control/endpoint_priv.h"
 
 #define LABEL_SERVICE "kubernetes.io/service-name"
@@ -40,7 +41,8 @@ static int fill_ports(struct kube_object *slice, const struct kube_service *serv
     return 0;
 }
 
-static int fill_endpoint(struct kube_object *slice, const struct kube_service *service, const struct backend *backend, struct kube_endpoint *endpoint) {
+static int fill_endpoint(struct kube_object *slice, const struct kube_service *service, const struct backend *backend,
+                         struct kube_endpoint *endpoint) {
     struct arena *arena = slice->arena;
     const char **addresses = ARENA_NEW(arena, const char *);
     if (!addresses)
@@ -112,7 +114,8 @@ static void write_slice(struct context *context, const struct kube_object *servi
 }
 
 static bool is_ours(const struct kube_object *slice, const char *service) {
-    return same_text(kube_map_find(&slice->metadata->labels, LABEL_SERVICE), service) && text_is(kube_map_find(&slice->metadata->labels, LABEL_MANAGER), MANAGER);
+    return same_text(kube_map_find(&slice->metadata->labels, LABEL_SERVICE), service) &&
+           text_is(kube_map_find(&slice->metadata->labels, LABEL_MANAGER), MANAGER);
 }
 
 /* Slices of groups that are no more, or, with no service, all of them. */

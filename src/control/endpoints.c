@@ -1,5 +1,5 @@
-/* Endpoints, the older form of EndpointSlices, for those who still read it (upstream: pkg/controller/endpoint). Ready pods are addresses, others notReadyAddresses;
- * pods that are going are left out. One subset per set of ports. */
+/* Endpoints, the older form of EndpointSlices, for those who still read it (upstream: pkg/controller/endpoint). Ready pods are addresses, others
+ * notReadyAddresses; pods that are going are left out. One subset per set of ports. */
 #include "control/endpoint_priv.h"
 
 #define LABEL_MANAGER "endpoints.kubernetes.io/managed-by"
@@ -40,7 +40,8 @@ static int add_address(struct arena *arena, const struct kube_service *service, 
 }
 
 /* False: the group has no pod that counts. */
-static int fill_subset(struct arena *arena, const struct kube_service *service, const struct backends *backends, size_t group, struct kube_endpoint_subset *subset) {
+static int fill_subset(struct arena *arena, const struct kube_service *service, const struct backends *backends, size_t group,
+                       struct kube_endpoint_subset *subset) {
     const struct backend *first = NULL;
     subset->addresses.items = ARENA_ARRAY(arena, struct kube_endpoint_address, backends->count);
     subset->not_ready_addresses.items = ARENA_ARRAY(arena, struct kube_endpoint_address, backends->count);

@@ -1,9 +1,9 @@
 /* Garbage collection by ownerReferences (upstream: pkg/controller/garbagecollector).
  *
- * A key is one object in both its parts. As a dependent: when none of its owners is left it is deleted; when some are left, the references to the others go. As an
- * owner that is being deleted: with the finalizer "orphan" its dependents lose their reference to it first; with "foregroundDeletion" those that block go first.
- * The view is the committed truth, so an owner that is not there is gone: upstream's doubts about a stale cache do not arise. An owner of a kind unknown here is
- * taken to be there. */
+ * A key is one object in both its parts. As a dependent: when none of its owners is left it is deleted; when some are left, the references to the
+ * others go. As an owner that is being deleted: with the finalizer "orphan" its dependents lose their reference to it first; with
+ * "foregroundDeletion" those that block go first. The view is the committed truth, so an owner that is not there is gone: upstream's doubts about a
+ * stale cache do not arise. An owner of a kind unknown here is taken to be there. */
 #include "control/control_priv.h"
 
 #define FINALIZER_ORPHAN "orphan"
@@ -27,7 +27,8 @@ static const struct kube_object *find_owner(struct context *context, const struc
                                             bool *ret_known) {
     const struct kube_kind *kind = owner_kind(reference);
     *ret_known = kind != NULL;
-    const struct kube_object *owner = kind ? context_get(context, kind, kind->namespaced ? object->metadata->namespace : NULL, reference->name) : NULL;
+    const struct kube_object *owner =
+        kind ? context_get(context, kind, kind->namespaced ? object->metadata->namespace : NULL, reference->name) : NULL;
     return owner && same_text(owner->metadata->uid, reference->uid) ? owner : NULL;
 }
 
@@ -94,8 +95,8 @@ static bool has_blocking_dependents(struct context *context, const struct kube_o
     return false;
 }
 
-static void drop_owner(struct context *context, const struct kube_object *object, bool (*is_dropped)(void *userdata, const struct kube_owner_reference *reference),
-                       void *userdata) {
+static void drop_owner(struct context *context, const struct kube_object *object,
+                       bool (*is_dropped)(void *userdata, const struct kube_owner_reference *reference), void *userdata) {
     struct kube_object *copy = context_copy(context, object);
     if (!copy)
         return;

@@ -1,8 +1,8 @@
 /* Job: pods until enough have succeeded (upstream: pkg/controller/job, 1.31; completionMode NonIndexed and Indexed).
  *
- * What has succeeded and failed is counted from the pods that are there, and never falls below what the status said before: a finished pod that somebody deletes stays
- * counted. (Upstream's finalizer on every pod is left out: here pods vanish only when somebody deletes them, and then they need not hang on.)
- * A failed pod is replaced after 10 s, doubling up to 6 min, until backoffLimit. */
+ * What has succeeded and failed is counted from the pods that are there, and never falls below what the status said before: a finished pod that
+ * somebody deletes stays counted. (Upstream's finalizer on every pod is left out: here pods vanish only when somebody deletes them, and then they
+ * need not hang on.) A failed pod is replaced after 10 s, doubling up to 6 min, until backoffLimit. */
 #include <limits.h>
 #include <stdio.h>
 
@@ -34,7 +34,7 @@ struct run {
     struct managed_list pods; /* all of the job's */
     int32_t active, ready, succeeded, failed, terminating, restarts;
     bool indexed;
-    uint8_t *indexes; /* of an indexed job: what is known of each completion index */
+    uint8_t *indexes;    /* of an indexed job: what is known of each completion index */
     int32_t completions; /* -1: any success ends it */
     int64_t last_failure_ns;
 };

@@ -1,5 +1,5 @@
-/* Namespaces: each has the service account "default"; one that is being deleted is emptied, and when nothing is left its finalizer "kubernetes" goes, and with it
- * the namespace (upstream: pkg/controller/namespace, serviceaccounts). */
+/* Namespaces: each has the service account "default"; one that is being deleted is emptied, and when nothing is left its finalizer "kubernetes" goes,
+ * and with it the namespace (upstream: pkg/controller/namespace, serviceaccounts). */
 #include "control/control_priv.h"
 
 #define FINALIZER "kubernetes"

@@ -1,4 +1,5 @@
-/* Who depends on whom: for each owner's uid the objects that name it in ownerReferences, kept up with every change. So that garbage collection does not search. */
+/* Who depends on whom: for each owner's uid the objects that name it in ownerReferences, kept up with every change. So that garbage collection does
+ * not search. */
 #include "control/control_priv.h"
 
 const struct dependents *owners_find(const struct map *owners, const char *uid) {

@@ -1,5 +1,6 @@
-/* The work queue: upstream's workqueue as data. A key is in it once; what is added while it runs makes it run again afterwards; a failed run is repeated after
- * 5 ms, doubling up to 1000 s (workqueue.DefaultControllerRateLimiter), and a new change ends that wait. An item exists while it is due some time or runs. */
+/* The work queue: upstream's workqueue as data. A key is in it once; what is added while it runs makes it run again afterwards; a failed run is
+ * repeated after 5 ms, doubling up to 1000 s (workqueue.DefaultControllerRateLimiter), and a new change ends that wait. An item exists while it is
+ * due some time or runs. */
 #include "control/control_priv.h"
 
 #define BACKOFF_FIRST_NS (5 * NS_PER_MS)

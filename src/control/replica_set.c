@@ -1,7 +1,7 @@
 /* ReplicaSet: as many active pods as spec.replicas says (upstream: pkg/controller/replicaset, 1.31).
  *
- * Pods that have ended or are going do not count, so a crashed pod of restartPolicy Always stays one pod and a failed one is replaced. Which pods go first when
- * there are too many is upstream's order (ActivePodsWithRanks), since users rely on "the ones that serve least go first". */
+ * Pods that have ended or are going do not count, so a crashed pod of restartPolicy Always stays one pod and a failed one is replaced. Which pods go
+ * first when there are too many is upstream's order (ActivePodsWithRanks), since users rely on "the ones that serve least go first". */
 #include "control/control_priv.h"
 
 #define DELETION_COST "controller.kubernetes.io/pod-deletion-cost"
@@ -61,12 +61,12 @@ static int compare_for_deletion(const void *left, const void *right) {
     const struct kube_pod *a = ((const struct managed *)left)->object->pod, *b = ((const struct managed *)right)->object->pod;
     bool a_ready = kube_pod_is_ready(a), b_ready = kube_pod_is_ready(b);
     int orders[] = {
-        order(a->spec.node_name != NULL, b->spec.node_name != NULL), /* unassigned first */
-        order(phase_rank(a), phase_rank(b)),                         /* pending, unknown, running */
-        order(a_ready, b_ready),                                     /* not ready first */
-        order(deletion_cost(a), deletion_cost(b)),                   /* cheap first */
-        a_ready && b_ready ? order(ready_since(b), ready_since(a)) : 0, /* ready for a shorter time first */
-        order(restarts_max(b), restarts_max(a)),                     /* restarted more often first */
+        order(a->spec.node_name != NULL, b->spec.node_name != NULL),                 /* unassigned first */
+        order(phase_rank(a), phase_rank(b)),                                         /* pending, unknown, running */
+        order(a_ready, b_ready),                                                     /* not ready first */
+        order(deletion_cost(a), deletion_cost(b)),                                   /* cheap first */
+        a_ready && b_ready ? order(ready_since(b), ready_since(a)) : 0,              /* ready for a shorter time first */
+        order(restarts_max(b), restarts_max(a)),                                     /* restarted more often first */
         order(b->metadata.creation_timestamp.ns, a->metadata.creation_timestamp.ns), /* newer first */
     };
     for (size_t i = 0; i < ARRAY_LEN(orders); i++)
@@ -119,7 +119,8 @@ static bool bears_template_labels(const struct kube_replica_set *set, const stru
     return true;
 }
 
-/* Of the pods that stay: those deleted in this run no longer count when the status is written, so that the deployment never believes in pods that are on their way out. */
+/* Of the pods that stay: those deleted in this run no longer count when the status is written, so that the deployment never believes in pods that are
+ * on their way out. */
 static void count_pods(struct context *context, const struct kube_replica_set *set, const struct managed_list *pods, size_t victims,
                        struct kube_replica_set_status *status) {
     status->replicas = (int32_t)(pods->list.count - victims);

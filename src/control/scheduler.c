@@ -1,8 +1,9 @@
 /* The scheduler (upstream: pkg/scheduler; here the filters that one machine needs).
  *
- * One key for all pending pods: a run places them one after the other and counts what it has just placed, so two pods never get the same room, and its
- * actions are committed before the next run. Pods are taken by priority, then age. A pod fits a node that is schedulable, whose taints it tolerates, whose labels it
- * asks for, whose ports are free, and whose allocatable resources hold its requests. Of several nodes the one with the most free CPU gets it. */
+ * One key for all pending pods: a run places them one after the other and counts what it has just placed, so two pods never get the same room, and
+ * its actions are committed before the next run. Pods are taken by priority, then age. A pod fits a node that is schedulable, whose taints it
+ * tolerates, whose labels it asks for, whose ports are free, and whose allocatable resources hold its requests. Of several nodes the one with the
+ * most free CPU gets it. */
 #include "control/control_priv.h"
 
 #include <stdio.h>
@@ -34,8 +35,9 @@ int scheduler_on_change(struct control *control, const struct kube_object *objec
     const struct kube_kind *kind = (object ? object : old)->kind;
     bool wake = false;
     if (kind == &kube_kind_pod)
-        wake = (object && is_pending(object) && (!old || !is_pending(old) || !kube_equal(&kube_pod_spec_type, &object->pod->spec, &old->pod->spec))) ||
-               (old && holds_room(old) && (!object || !holds_room(object)));
+        wake =
+            (object && is_pending(object) && (!old || !is_pending(old) || !kube_equal(&kube_pod_spec_type, &object->pod->spec, &old->pod->spec))) ||
+            (old && holds_room(old) && (!object || !holds_room(object)));
     else if (kind == &kube_kind_node)
         wake = node_matters(object, old);
     return wake ? control_enqueue(control, CONTROLLER_SCHEDULER, &kube_kind_pod, NULL, "") : 0;
@@ -57,7 +59,8 @@ static int64_t request_milli(const struct kube_resource_requirements *resource, 
     return kube_quantity_milli(&resource->requests, name, 0);
 }
 
-/* The containers' sum, or what the largest init container wants if that is more; sidecars (init containers that restart) count with the containers. */
+/* The containers' sum, or what the largest init container wants if that is more; sidecars (init containers that restart) count with the containers.
+ */
 static int64_t pod_request_milli(const struct kube_pod *pod, const char *name) {
     int64_t sum = 0, most = 0, sidecars = 0;
     for (size_t i = 0; i < pod->spec.init_containers.count; i++) {
@@ -113,7 +116,8 @@ static bool tolerates(const struct kube_pod *pod, const struct kube_taint *taint
             continue;
         if (toleration->key && !same_text(toleration->key, taint->key))
             continue;
-        if (text_is(toleration->operator, "Exists") || (toleration->key && same_text(toleration->value ? toleration->value : "", taint->value ? taint->value : "")))
+        if (text_is(toleration->operator, "Exists") ||
+            (toleration->key && same_text(toleration->value ? toleration->value : "", taint->value ? taint->value : "")))
             return true;
     }
     return false;

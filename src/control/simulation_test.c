@@ -1,17 +1,17 @@
-/* Random histories: changes are told late, writes are done late and in another order, pods start, crash and vanish at random, people change their minds. Whatever the
- * order, what follows must hold. A failure prints the seed; SIMULATION_SEED replays it.
+/* Random histories: changes are told late, writes are done late and in another order, pods start, crash and vanish at random, people change their
+ * minds. Whatever the order, what follows must hold. A failure prints the seed; SIMULATION_SEED replays it.
  *
- * Always: the ReplicaSets of a deployment together never want more than replicas + maxSurge (while nobody scales down); no pod has two controllers; no name twice.
- * While only the template changes and no pod fails: never fewer available pods than replicas - maxUnavailable.
- * In the end: exactly the pods that are wanted, all of the last template and ready; the status says so; history within its limit; and then nothing more is done. */
+ * Always: the ReplicaSets of a deployment together never want more than replicas + maxSurge (while nobody scales down); no pod has two controllers;
+ * no name twice. While only the template changes and no pod fails: never fewer available pods than replicas - maxUnavailable. In the end: exactly the
+ * pods that are wanted, all of the last template and ready; the status says so; history within its limit; and then nothing more is done. */
 #include "control/cluster_testing_priv.h"
 
 #define HISTORIES 250
 
 struct world {
     uint64_t seed;
-    bool calm; /* no pod fails, nobody scales: availability must hold */
-    bool is_up; /* all pods were available before anybody changed anything */
+    bool calm;              /* no pod fails, nobody scales: availability must hold */
+    bool is_up;             /* all pods were available before anybody changed anything */
     int32_t replicas_bound; /* the most that replicas + maxSurge has been */
     int image;
     size_t rollouts;
@@ -122,20 +122,11 @@ static void person_edits(struct cluster *cluster) {
     const struct world *world = cluster->userdata;
     struct kube_object *copy = cluster_edit(cluster, &kube_kind_deployment, "d", "web");
     switch (world->calm ? 0 : cluster_random(cluster, 5)) {
-    case 0:
-        set_image(cluster, copy);
-        break;
-    case 1:
-        *copy->deployment->spec.replicas = (int32_t)cluster_random(cluster, 9);
-        break;
-    case 2:
-        set_bounds(cluster, copy);
-        break;
-    case 3:
-        copy->deployment->spec.paused = cluster_random(cluster, 3) == 0;
-        break;
-    default:
-        assert_int_equal(kube_map_set(&copy->metadata->annotations, copy->arena, "note", cluster_random(cluster, 2) ? "a" : "b"), 0);
+    case 0: set_image(cluster, copy); break;
+    case 1: *copy->deployment->spec.replicas = (int32_t)cluster_random(cluster, 9); break;
+    case 2: set_bounds(cluster, copy); break;
+    case 3: copy->deployment->spec.paused = cluster_random(cluster, 3) == 0; break;
+    default: assert_int_equal(kube_map_set(&copy->metadata->annotations, copy->arena, "note", cluster_random(cluster, 2) ? "a" : "b"), 0);
     }
     assert_null(cluster_update(cluster, copy, false));
 }
@@ -205,8 +196,8 @@ static void check_end(struct cluster *cluster, const struct world *world) {
     }
     if (pods != replicas)
         fail_seed(world, "not as many pods as wanted");
-    if (status->replicas != replicas || status->updated_replicas != replicas || status->available_replicas != replicas || status->unavailable_replicas != 0 ||
-        status->observed_generation != deployment->metadata.generation)
+    if (status->replicas != replicas || status->updated_replicas != replicas || status->available_replicas != replicas ||
+        status->unavailable_replicas != 0 || status->observed_generation != deployment->metadata.generation)
         fail_seed(world, "the status is not the truth");
     if (cluster_count(cluster, &kube_kind_replica_set) > 3)
         fail_seed(world, "more history than revisionHistoryLimit");
@@ -218,9 +209,10 @@ static void run_history(uint64_t seed) {
     cluster_init(&cluster, seed);
     cluster.userdata = &world;
     cluster_add_node(&cluster, "8", "110");
-    struct kube_object *object =
-        object_from(&kube_kind_deployment, "{'metadata':{'name':'web','namespace':'d'},'spec':{'replicas':3,'revisionHistoryLimit':2,'selector':{'matchLabels':{'app':'web'}},"
-                                           "'template':{'metadata':{'labels':{'app':'web'}},'spec':{'containers':[{'name':'c','image':'web:0'}]}}}}");
+    struct kube_object *object = object_from(
+        &kube_kind_deployment,
+        "{'metadata':{'name':'web','namespace':'d'},'spec':{'replicas':3,'revisionHistoryLimit':2,'selector':{'matchLabels':{'app':'web'}},"
+        "'template':{'metadata':{'labels':{'app':'web'}},'spec':{'containers':[{'name':'c','image':'web:0'}]}}}}");
     *object->deployment->spec.replicas = 1 + (int32_t)cluster_random(&cluster, 8);
     set_bounds(&cluster, object);
     cluster.on_commit = check_always;

@@ -1,5 +1,5 @@
-/* What was acknowledged survives SIGKILL at any instant: a child writes for ever and tells each acknowledged write through a pipe; it is killed after a random time;
- * then the store is opened again and must hold every write that came through the pipe, and nothing that was never asked for. */
+/* What was acknowledged survives SIGKILL at any instant: a child writes for ever and tells each acknowledged write through a pipe; it is killed after
+ * a random time; then the store is opened again and must hold every write that came through the pipe, and nothing that was never asked for. */
 #include "store/store.h"
 
 #include <fcntl.h>
@@ -59,7 +59,9 @@ static void write_key(struct writer *writer, struct slot *slot, unsigned random)
     memset(value + len, 'p', padding);
     struct store_object *current = store_get_newest(writer->store, SLICE("things"), SLICE("x"), slice_of(name));
     bool deleted = current && random % 5 == 0;
-    struct store_write write = {.verb = deleted ? STORE_DELETE : current ? STORE_UPDATE : STORE_CREATE,
+    struct store_write write = {.verb = deleted   ? STORE_DELETE
+                                        : current ? STORE_UPDATE
+                                                  : STORE_CREATE,
                                 .kind = SLICE("things"),
                                 .namespace = SLICE("x"),
                                 .name = slice_of(name),

@@ -4,10 +4,10 @@
  *   changes(revision → change, key, the version *before* the change)      the log behind the watch ring, bounded
  *   meta(key → value)                                                     the side table
  *
- * The log keeps the version before, not after: together with `objects` that is enough to rebuild every version in it, going backwards (load_changes), and gives each
- * change its `previous`. Of a delete, which leaves nothing in `objects`, it also keeps the last state that watchers got.
- * The checksum covers what SQLite does not: bits that rot inside a value. Rejected: WITHOUT ROWID (large values would fill interior pages).
- * The WAL is bounded by SQLite's automatic checkpoint (1000 pages, run by the committing worker) and journal_size_limit. */
+ * The log keeps the version before, not after: together with `objects` that is enough to rebuild every version in it, going backwards (load_changes),
+ * and gives each change its `previous`. Of a delete, which leaves nothing in `objects`, it also keeps the last state that watchers got. The checksum
+ * covers what SQLite does not: bits that rot inside a value. Rejected: WITHOUT ROWID (large values would fill interior pages). The WAL is bounded by
+ * SQLite's automatic checkpoint (1000 pages, run by the committing worker) and journal_size_limit. */
 #include "store/store_priv.h"
 
 #include <sqlite3.h>
@@ -30,12 +30,13 @@ static const char *const statement_sql[STATEMENTS] = {
     [ROLLBACK] = "ROLLBACK",
 };
 
-static const char schema_sql[] = "CREATE TABLE objects(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,"
-                                 " revision INTEGER NOT NULL, created INTEGER NOT NULL, checksum INTEGER NOT NULL, value BLOB NOT NULL,"
-                                 " UNIQUE(kind, namespace, name));"
-                                 "CREATE TABLE changes(revision INTEGER PRIMARY KEY, change INTEGER NOT NULL, kind TEXT NOT NULL, namespace TEXT NOT NULL,"
-                                 " name TEXT NOT NULL, before_revision INTEGER NOT NULL, created INTEGER NOT NULL, before BLOB, last BLOB);"
-                                 "CREATE TABLE meta(key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;";
+static const char schema_sql[] =
+    "CREATE TABLE objects(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,"
+    " revision INTEGER NOT NULL, created INTEGER NOT NULL, checksum INTEGER NOT NULL, value BLOB NOT NULL,"
+    " UNIQUE(kind, namespace, name));"
+    "CREATE TABLE changes(revision INTEGER PRIMARY KEY, change INTEGER NOT NULL, kind TEXT NOT NULL, namespace TEXT NOT NULL,"
+    " name TEXT NOT NULL, before_revision INTEGER NOT NULL, created INTEGER NOT NULL, before BLOB, last BLOB);"
+    "CREATE TABLE meta(key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;";
 
 struct database {
     sqlite3 *connection;
@@ -49,21 +50,15 @@ static int to_error(struct database *database, int code) {
     switch (code & 0xff) {
     case SQLITE_OK:
     case SQLITE_DONE:
-    case SQLITE_ROW:
-        return 0;
-    case SQLITE_FULL:
-        return STORE_E_FULL;
-    case SQLITE_NOMEM:
-        return -ENOMEM;
+    case SQLITE_ROW: return 0;
+    case SQLITE_FULL: return STORE_E_FULL;
+    case SQLITE_NOMEM: return -ENOMEM;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        return -EUCLEAN;
+    case SQLITE_NOTADB: return -EUCLEAN;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return -EBUSY;
+    case SQLITE_LOCKED: return -EBUSY;
     case SQLITE_READONLY:
-    case SQLITE_PERM:
-        return -EACCES;
+    case SQLITE_PERM: return -EACCES;
     default: {
         int error = database->connection ? sqlite3_system_errno(database->connection) : 0;
         return error == ENOSPC || error == EDQUOT ? STORE_E_FULL : -EIO;
@@ -343,7 +338,7 @@ static int load_meta(void *userdata, sqlite3_stmt *row) {
 /* Rebuilding the ring, from the newest change back: `known` says which version each key had after the change at hand. */
 struct replay {
     struct store *store;
-    struct map *known; /* kind NUL namespace NUL name → struct store_object (a reference) */
+    struct map *known;                 /* kind NUL namespace NUL name → struct store_object (a reference) */
     VECTOR(struct ring_entry) entries; /* newest first */
     size_t bytes;
 };
@@ -410,8 +405,9 @@ static int load_changes(struct database *database, struct store *store, struct d
     struct replay replay = {.store = store, .known = map_new()};
     if (!replay.known)
         return -ENOMEM;
-    int r = for_rows(database, "SELECT revision, change, kind, namespace, name, before_revision, created, before, last FROM changes ORDER BY revision DESC", load_change,
-                     &replay, diag);
+    int r = for_rows(database,
+                     "SELECT revision, change, kind, namespace, name, before_revision, created, before, last FROM changes ORDER BY revision DESC",
+                     load_change, &replay, diag);
     if (r == 0 && replay.entries.count && !store->ring.base_revision)
         store->ring.base_revision = replay.entries.items[replay.entries.count - 1].revision - 1;
     if (r == 0)
@@ -432,8 +428,8 @@ static int load_changes(struct database *database, struct store *store, struct d
 }
 
 int database_load(struct database *database, struct store *store, struct diag *diag) {
-    int r = for_rows(database, "SELECT kind, namespace, name, revision, created, checksum, value FROM objects ORDER BY kind, namespace, name", load_object, store,
-                     diag);
+    int r = for_rows(database, "SELECT kind, namespace, name, revision, created, checksum, value FROM objects ORDER BY kind, namespace, name",
+                     load_object, store, diag);
     if (r == 0)
         r = load_changes(database, store, diag);
     if (r == 0)

@@ -1,5 +1,5 @@
-/* The side table: a durable map of bytes to bytes. A put is visible at once, since a counter's next value must build on the last; should its commit fail, the last
- * durable value returns. */
+/* The side table: a durable map of bytes to bytes. A put is visible at once, since a counter's next value must build on the last; should its commit
+ * fail, the last durable value returns. */
 #include "store/store_priv.h"
 
 static struct meta_value *value_new(struct slice bytes) {

@@ -1,8 +1,9 @@
 /* Object versions and the sorted index of committed ones.
  *
- * An object is one allocation of about a hundred bytes above its value, so that the store costs little more than the JSON it holds. Each kind has a sorted array of
- * pointers: lists are a walk in order, a lookup is a binary search, and an insertion moves at most eight bytes per object of the kind, which for the tens of
- * thousands of objects one machine has is microseconds. Rejected: a balanced tree (three more words per object and slower walks). */
+ * An object is one allocation of about a hundred bytes above its value, so that the store costs little more than the JSON it holds. Each kind has a
+ * sorted array of pointers: lists are a walk in order, a lookup is a binary search, and an insertion moves at most eight bytes per object of the
+ * kind, which for the tens of thousands of objects one machine has is microseconds. Rejected: a balanced tree (three more words per object and slower
+ * walks). */
 #include "store/store_priv.h"
 
 struct store_object *object_new(struct slice kind, struct slice namespace, struct slice name, uint64_t revision, uint64_t created_revision,

@@ -1,19 +1,20 @@
 /* The store: a log with a cache.
  *
- * A write is checked against the newest accepted state (the committed index, overlaid by `newest`: the last write under way of each key), gets the next revision and
- * waits in `queue`. At the end of the loop's turn the whole queue becomes one batch, one transaction, one fsync, on a worker thread; what is written meanwhile is the
- * next batch. When a batch is durable it is applied to the index and the ring, callbacks run, watches wake.
+ * A write is checked against the newest accepted state (the committed index, overlaid by `newest`: the last write under way of each key), gets the
+ * next revision and waits in `queue`. At the end of the loop's turn the whole queue becomes one batch, one transaction, one fsync, on a worker
+ * thread; what is written meanwhile is the next batch. When a batch is durable it is applied to the index and the ring, callbacks run, watches wake.
  *
  *   store_write ─► queue ─► batch in flight (worker) ─► index, ring ─► on_done, watches
  *
  * Invariants
  *  1. Only one batch is in flight, so commits happen in the order of revisions, and the database connection belongs to one thread at a time.
  *  2. The index, the ring and store_revision() show durable state only.
- *  3. A write that builds on an unfinished one of the same key is linked behind it and fails when that fails; revisions of failed writes are never used again
- *     while the process lives.
+ *  3. A write that builds on an unfinished one of the same key is linked behind it and fails when that fails; revisions of failed writes are never
+ *     used again while the process lives.
  *  4. Everything that applying a batch needs is allocated before the batch is handed to the worker: after a commit nothing can fail.
  *
- * A full disk fails the batch with STORE_E_FULL; the writes are then tried one by one, so that a delete or a smaller object still gets through (database.c). */
+ * A full disk fails the batch with STORE_E_FULL; the writes are then tried one by one, so that a delete or a smaller object still gets through
+ * (database.c). */
 #include "store/store_priv.h"
 
 #include <pthread.h>
@@ -67,7 +68,8 @@ struct store_object *store_get(struct store *store, struct slice kind, struct sl
 }
 
 /* Borrowed. */
-static struct store_object *find_newest(struct store *store, struct slice kind, struct slice namespace, struct slice name, struct pending **ret_pending) {
+static struct store_object *find_newest(struct store *store, struct slice kind, struct slice namespace, struct slice name,
+                                        struct pending **ret_pending) {
     struct pending *pending = newest_pending(store, kind, namespace, name);
     *ret_pending = pending;
     if (pending)
@@ -81,8 +83,8 @@ struct store_object *store_get_newest(struct store *store, struct slice kind, st
     return object ? store_object_ref(object) : NULL;
 }
 
-void store_list(struct store *store, struct slice kind_name, struct slice namespace, struct slice after_namespace, struct slice after_name, store_each_fn *each,
-                void *userdata) {
+void store_list(struct store *store, struct slice kind_name, struct slice namespace, struct slice after_namespace, struct slice after_name,
+                store_each_fn *each, void *userdata) {
     const struct kind_index *kind = index_kind(&store->index, kind_name);
     if (!kind)
         return;

@@ -94,10 +94,10 @@ struct pending {
     struct store_object *object;   /* the new version, of a delete the last one; NULL for the side table */
     struct store_object *previous; /* NULL when created */
     enum store_change change;
-    struct meta_entry *meta; /* side table only */
-    struct meta_value *meta_value; /* a reference; NULL deletes */
+    struct meta_entry *meta;        /* side table only */
+    struct meta_value *meta_value;  /* a reference; NULL deletes */
     struct pending *after, *before; /* the one it builds on, the one that builds on it */
-    int error; /* STORE_E_FULL or negative errno */
+    int error;                      /* STORE_E_FULL or negative errno */
     size_t bytes;
     store_written_fn *on_written;
     void (*on_meta)(void *userdata, int error);
@@ -111,8 +111,8 @@ int database_open(const char *path, struct database **ret, struct diag *diag);
 void database_close(struct database *database);
 /* Fills index, ring, side table and newest revision. */
 int database_load(struct database *database, struct store *store, struct diag *diag);
-/* Makes the writes of the list durable in one transaction (after a full disk: each in its own, so that what still fits gets through) and sets their `error`.
- * Forgets changes up to `changes_dropped`. Runs on a worker thread. */
+/* Makes the writes of the list durable in one transaction (after a full disk: each in its own, so that what still fits gets through) and sets their
+ * `error`. Forgets changes up to `changes_dropped`. Runs on a worker thread. */
 void database_commit(struct database *database, struct list *writes, uint64_t changes_dropped);
 /* For tests: runs SQL. 0 or -EIO. */
 int database_execute(struct database *database, const char *sql);

@@ -173,7 +173,8 @@ static bool append_name(void *userdata, struct store_object *object) {
     snprintf(listing->text + len, sizeof listing->text - len, "%.*s/%.*s ", SLICE_ARG(object->namespace), SLICE_ARG(object->name));
     return --listing->left > 0;
 }
-static void assert_list(struct store *store, const char *namespace, const char *after_namespace, const char *after_name, size_t limit, const char *expected) {
+static void assert_list(struct store *store, const char *namespace, const char *after_namespace, const char *after_name, size_t limit,
+                        const char *expected) {
     struct listing listing = {.left = limit};
     store_list(store, SLICE("pods"), slice_of(namespace), slice_of(after_namespace), slice_of(after_name), append_name, &listing);
     assert_string_equal(listing.text, expected);
@@ -185,7 +186,8 @@ UNIT_TEST(lists_in_order_and_in_pages) {
     static const char *const keys[][2] = {{"b", "1"}, {"a", "2"}, {"b", "0"}, {"a", "10"}, {"", "x"}, {"ab", "1"}};
     struct result result = {.called = false};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-        struct store_write write = {.verb = STORE_CREATE, .kind = SLICE("pods"), .namespace = slice_of(keys[i][0]), .name = slice_of(keys[i][1]), .value = SLICE("v")};
+        struct store_write write = {
+            .verb = STORE_CREATE, .kind = SLICE("pods"), .namespace = slice_of(keys[i][0]), .name = slice_of(keys[i][1]), .value = SLICE("v")};
         assert_int_equal(store_write(f.store, &write, i + 1 == ARRAY_LEN(keys) ? on_written : NULL, &result, NULL), 0);
     }
     wait_for(&f, &result.called);
@@ -359,7 +361,8 @@ UNIT_TEST(the_log_and_the_wal_stay_bounded) {
     write_now(&f, STORE_CREATE, "a", value);
     struct result result;
     for (int i = 0; i < 2000; i++) {
-        struct store_write write = {.verb = STORE_UPDATE, .kind = SLICE("pods"), .namespace = SLICE("default"), .name = SLICE("a"), .value = slice_of(value)};
+        struct store_write write = {
+            .verb = STORE_UPDATE, .kind = SLICE("pods"), .namespace = SLICE("default"), .name = SLICE("a"), .value = slice_of(value)};
         result.called = false;
         assert_int_equal(store_write(f.store, &write, i % 20 ? NULL : on_written, &result, NULL), 0);
         if (i % 20 == 0)
@@ -454,6 +457,7 @@ UNIT_TEST(watches_live_and_filters) {
     assert_string_equal(pods.text, "+a=1() ~a=2(1) +b=1() -a=2(2) +a=3() ~b=2(1) -b=gone(2) ");
     assert_string_equal(other.text, "");
     assert_string_equal(future.text, "-b=gone(2) ");
+    assert_int_equal(store_watch_revision(other.watch), 7); /* nothing for it, but told all the same */
     store_watch_free(pods.watch);
     store_watch_free(other.watch);
     store_watch_free(future.watch);
@@ -607,8 +611,9 @@ UNIT_TEST(a_failed_put_returns_to_the_last_durable_value) {
 }
 
 UNIT_MAIN(UNIT(writes_become_visible_when_durable), UNIT(checks_against_the_newest_accepted_state), UNIT(refuses_malformed_keys_and_huge_values),
-          UNIT(lists_in_order_and_in_pages), UNIT(stamps_revisions), UNIT(refuses_creates_beyond_its_size), UNIT(a_full_disk_refuses_writes_and_keeps_reading),
-          UNIT(refuses_a_second_opener), UNIT(reports_a_damaged_file), UNIT(refuses_a_newer_schema), UNIT(close_commits_what_is_pending),
-          UNIT(the_log_and_the_wal_stay_bounded), UNIT(watches_resume_exactly_even_after_a_restart), UNIT(watches_live_and_filters),
-          UNIT(a_watch_behind_the_ring_expires), UNIT(a_paused_watch_resumes_or_gets_lost), UNIT(a_watch_may_be_freed_in_its_callback),
-          UNIT(delivery_is_bounded_per_turn), UNIT(the_side_table_is_durable), UNIT(a_failed_put_returns_to_the_last_durable_value))
+          UNIT(lists_in_order_and_in_pages), UNIT(stamps_revisions), UNIT(refuses_creates_beyond_its_size),
+          UNIT(a_full_disk_refuses_writes_and_keeps_reading), UNIT(refuses_a_second_opener), UNIT(reports_a_damaged_file),
+          UNIT(refuses_a_newer_schema), UNIT(close_commits_what_is_pending), UNIT(the_log_and_the_wal_stay_bounded),
+          UNIT(watches_resume_exactly_even_after_a_restart), UNIT(watches_live_and_filters), UNIT(a_watch_behind_the_ring_expires),
+          UNIT(a_paused_watch_resumes_or_gets_lost), UNIT(a_watch_may_be_freed_in_its_callback), UNIT(delivery_is_bounded_per_turn),
+          UNIT(the_side_table_is_durable), UNIT(a_failed_put_returns_to_the_last_durable_value))

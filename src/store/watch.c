@@ -1,14 +1,14 @@
 /* The ring of recent changes, and watches over it.
  *
- * The ring keeps the last committed changes with the versions before and after, bounded in number and bytes: it is what lets a watch resume exactly at a revision.
- * A watch is a position in the ring, so a thousand watches queue nothing. It is always on one of four lists:
+ * The ring keeps the last committed changes with the versions before and after, bounded in number and bytes: it is what lets a watch resume exactly
+ * at a revision. A watch is a position in the ring, so a thousand watches queue nothing. It is always on one of four lists:
  *
  *   idle ──(a commit)──► ready ──(nothing left)──► idle
  *                        ready ──(callback returns false)──► paused ──(store_watch_resume)──► ready
  *   ready, paused ──(the ring moved past it)──► on_lost, lost
  *
- * Delivery runs as a deferred step of the loop. Each turn every ready watch gets at most a batch, so that one long replay does not hold up the others.
- * Callbacks may free any watch, including the one being served, or make new ones. */
+ * Delivery runs as a deferred step of the loop. Each turn every ready watch gets at most a batch, so that one long replay does not hold up the
+ * others. Callbacks may free any watch, including the one being served, or make new ones. */
 #include "store/store_priv.h"
 
 void ring_deinit(struct ring *ring) {
@@ -55,8 +55,8 @@ static void drop_oldest(struct ring *ring) {
 void ring_push(struct ring *ring, enum store_change change, uint64_t revision, struct store_object *object, struct store_object *previous) {
     ASSERT(ring->next - ring->first < ring->capacity);
     ring->next++;
-    *ring_at(ring, ring->next - 1) =
-        (struct ring_entry){.change = change, .revision = revision, .object = store_object_ref(object), .previous = previous ? store_object_ref(previous) : NULL};
+    *ring_at(ring, ring->next - 1) = (struct ring_entry){
+        .change = change, .revision = revision, .object = store_object_ref(object), .previous = previous ? store_object_ref(previous) : NULL};
     ring->bytes += object_bytes(object);
     while (ring->next - ring->first > 1 && (ring->next - ring->first > ring->count_max || ring->bytes > ring->bytes_max))
         drop_oldest(ring);
