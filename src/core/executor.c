@@ -5,12 +5,13 @@
  *
  * 1. The view shows committed state only: the store's index, decoded once per version. It does not change while a reconcile runs, since commits
  * arrive between turns.
- * 2. The actions of one key are submitted together, in order, and so share a commit; the first that is refused at once ends the row. control_done
+ * 2. The actions of one key are submitted together, in order, and so share a commit; one that is refused at once ends its group. control_done
  * comes when every accepted one has called back, so a key never runs beside its own writes.
  * 3. A turn runs at most KEYS_PER_TURN keys, so that requests are not kept waiting by a large backlog.
  * 4. Nothing to do means no timer: the deadline's timer is set only when there is a deadline. */
 #include "core/core_priv.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 #include "sys/sys.h"
@@ -181,14 +182,19 @@ static int submit(struct executor *executor, struct control_action *action, stru
 }
 
 static void submit_all(struct run *run, struct control_actions *actions) {
-    for (size_t i = 0; i < actions->count && !run->failed; i++) {
+    unsigned stopped = UINT_MAX; /* the group that one was refused in */
+    for (size_t i = 0; i < actions->count; i++) {
         struct control_action *action = &actions->items[i];
+        if (action->group == stopped)
+            continue;
         struct result *result = &run->results[i];
         struct api_failure failure;
         *result = (struct result){run, action->optional, action->verb == CONTROL_DELETE};
         run->waiting++;
         if (submit(run->executor, action, result, &failure)) {
             note_failure(run, result->optional, result->is_delete, &failure);
+            if (!result->optional && !is_moot(result->is_delete, &failure))
+                stopped = action->group;
             run->waiting--;
         }
     }
