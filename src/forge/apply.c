@@ -199,10 +199,13 @@ static void say_addresses(struct apply *apply) {
         const struct tree *rules = manifest->kind == &kube_kind_ingress ? tree_path(manifest->object, "spec.rules") : NULL;
         for (size_t k = 0; k < tree_count(rules); k++) {
             const char *host = tree_text_or(tree_find(tree_at(rules, k), "host"), NULL);
-            if (host && (options->gateway_port == 80 || options->gateway_port == 0))
-                say(apply, "http://%s/\n", host);
-            else if (host)
-                say(apply, "http://%s:%d/\n", host, options->gateway_port);
+            const char *port = options->gateway_port == 80 || options->gateway_port == 0 ? "" : arena_printf(apply->arena, ":%d", options->gateway_port);
+            const char *url = host && port ? arena_printf(apply->arena, "http://%s%s/", host, port) : NULL;
+            if (!url)
+                continue;
+            say(apply, "%s\n", url);
+            if (apply->handlers.on_address)
+                apply->handlers.on_address(apply->userdata, url);
         }
     }
 }

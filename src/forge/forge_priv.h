@@ -162,7 +162,7 @@ struct run_job {
     struct joblog *log;
     struct buffer line;         /* the unfinished line, for the run's log */
     struct loop_timer timeout;
-    bool stopping;
+    bool stopping; /* as soon as its pod is known */
 };
 
 struct run {
@@ -174,6 +174,7 @@ struct run {
     const char *title, *author, *message, *timestamp, *default_branch;
     int port;        /* that the Dockerfile exposes */
     bool has_deploy;
+    const char *address; /* where what it deployed answers; NULL or empty: nowhere */
     int64_t created_ms, finished_ms;
     struct arena *arena;
     struct pipeline *pipeline;   /* NULL: only the record is loaded */
@@ -218,6 +219,8 @@ int run_activate(struct run *run, struct diag *diag);
 void run_post(struct run *run, enum pipeline_event_type type, size_t job);
 /* A line of the run's own log: what pushes see. */
 void run_say(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Notes where the application answers, for the last line of the log; the first address stays. */
+void run_set_address(struct run *run, const char *url);
 void run_free(struct run *run);
 void runs_free(struct forge *forge);
 int runs_load(struct forge *forge, struct diag *diag);
@@ -283,6 +286,7 @@ int podruns_watch(struct forge *forge, void (*on_ready)(struct forge *forge));
 /* Where a build or deployment writes to and what it tells at its end. */
 struct work_handlers {
     void (*on_output)(void *userdata, struct slice output);
+    void (*on_address)(void *userdata, const char *url); /* an Ingress was applied; may be NULL */
     void (*on_done)(void *userdata, int exit_code); /* last callback; the work is gone afterwards */
 };
 struct build_request {

@@ -358,7 +358,13 @@ static void on_work_done(void *userdata, int exit_code) {
     finish_with_code(call, exit_code);
 }
 
-static const struct work_handlers work_handlers = {.on_output = on_work_output, .on_done = on_work_done};
+static void on_address(void *userdata, const char *url) {
+    struct run_job *job = job_of(userdata);
+    if (job)
+        run_set_address(job->run, url);
+}
+
+static const struct work_handlers work_handlers = {.on_output = on_work_output, .on_address = on_address, .on_done = on_work_done};
 
 /* "[registry/]app[:tag]": the application's own repository, the commit's short id when there is no tag. */
 static int read_tag(const struct run_job *job, const char *text, struct arena *arena, const char **ret, struct diag *diag) {

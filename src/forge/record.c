@@ -35,6 +35,12 @@ static void set_text(struct arena *arena, struct tree *tree, const char *key, co
         tree_set_text(arena, tree, key, value);
 }
 
+static const char *script_failure(const struct run_job *job, struct arena *arena) {
+    if (!job->failed_line)
+        return arena_printf(arena, "exit code %d", job->exit_code);
+    return arena_printf(arena, "exit code %d in line %d: %s", job->exit_code, job->failed_line, job->failed_command ? job->failed_command : "");
+}
+
 static struct tree *job_tree(const struct run *run, size_t index, struct arena *arena, bool record) {
     const struct run_job *job = &run->jobs[index];
     const struct job_state *state = &run->state.jobs[index];
@@ -54,6 +60,8 @@ static struct tree *job_tree(const struct run *run, size_t index, struct arena *
             tree_set(arena, tree, SLICE("failedLine"), tree_int(arena, job->failed_line));
         set_text(arena, tree, "failedCommand", job->failed_command);
         set_text(arena, tree, "reason", job->reason);
+        if (!record && !tree_find(tree, "reason"))
+            tree_set(arena, tree, SLICE("reason"), tree_text(arena, script_failure(job, arena)));
     }
     if (record)
         set_text(arena, tree, "tokenDigest", job->token_digest);
@@ -74,6 +82,7 @@ static struct tree *tree_of(const struct run *run, struct arena *arena, bool wit
     set_text(arena, tree, "author", run->author);
     set_time(arena, tree, "created", run->created_ms);
     set_time(arena, tree, "finished", run->finished_ms);
+    set_text(arena, tree, "address", run->address);
     for (size_t i = 0; with_jobs && i < run->jobs_count; i++)
         tree_push(arena, jobs, job_tree(run, i, arena, record));
     if (with_jobs)
@@ -205,6 +214,7 @@ static int read_run(struct run *run, const struct tree *tree) {
     run->message = text_of(run, tree, "message");
     run->timestamp = text_of(run, tree, "timestamp");
     run->default_branch = text_of(run, tree, "defaultBranch");
+    run->address = text_of(run, tree, "address");
     run->port = (int)tree_int_or(tree_find(tree, "port"), 0);
     run->has_deploy = tree_bool_or(tree_find(tree, "hasDeploy"), false);
     run->created_ms = time_of(tree, "created");

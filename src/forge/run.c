@@ -238,6 +238,19 @@ static void save_next_id(struct forge *forge) {
     forge->options.storage.put(forge->options.storage.userdata, SLICE(NEXT_RUN_KEY), slice_of(text), ignore, NULL);
 }
 
+/* A newer push of the same branch or tag ends what is still running for the older one: two deployments at once could leave the older one's version. */
+static void supersede(struct forge *forge, struct run *newer) {
+    for (size_t i = 0; i < forge->runs.count; i++) {
+        struct run *run = forge->runs.items[i];
+        bool same = run != newer && strcmp(run->app, newer->app) == 0 && strcmp(run->update.ref, newer->update.ref) == 0;
+        if (!same || job_status_is_final(run->state.status) || run->state.status == JOB_MANUAL)
+            continue;
+        run_say(run, "a newer push of %s starts pipeline %" PRIu64 ": this one is cancelled", ref_short(run->update.ref), newer->id);
+        run_say(newer, "pipeline %" PRIu64 " of the push before is cancelled", run->id);
+        run_post(run, PIPELINE_EVENT_CANCEL, 0);
+    }
+}
+
 int run_create(struct forge *forge, struct run_source *source, struct run **ret, struct diag *diag) {
     source->id = forge->next_run;
     struct run *run = run_new(forge, source->id);
@@ -267,6 +280,7 @@ int run_create(struct forge *forge, struct run_source *source, struct run **ret,
     forge->next_run++;
     save_next_id(forge);
     introduce(run);
+    supersede(forge, run);
     run_post(run, PIPELINE_EVENT_START, 0);
     prune(forge, run->app);
     *ret = run;
@@ -346,7 +360,6 @@ static void say_result(struct run *run) {
     struct forge *forge = run->forge;
     enum job_status status = run->state.status;
     double seconds = (double)(forge_now_ms(forge) - run->created_ms) / 1000;
-    const struct forge_app *app = app_find(forge, slice_of(run->app));
     if (status == JOB_MANUAL) {
         run_say(run, "pipeline %" PRIu64 " waits for a person", run->id);
         return;
@@ -357,10 +370,13 @@ static void say_result(struct run *run) {
         if (run_job_status(run, i) == JOB_FAILED && !job->allow_failure)
             run_say(run, "  %s failed: see `tidemill pipeline logs %" PRIu64 " --job %s`; what was running before keeps running", job->name, run->id, job->name);
     }
-    if (status == JOB_SUCCESS && app && run->jobs_count > 0) {
-        char *url = app_url(app, run->arena);
-        run_say(run, "  %s", url ? url : "");
-    }
+    if (status == JOB_SUCCESS && run->address && *run->address)
+        run_say(run, "  %s", run->address);
+}
+
+void run_set_address(struct run *run, const char *url) {
+    if (!run->address || !*run->address)
+        run->address = arena_strdup(run->arena, url);
 }
 
 static void settle(struct run *run) {
@@ -457,18 +473,24 @@ void runs_forget_app(struct forge_app *app) {
 static void resume_all(struct forge *forge) {
     for (size_t i = 0; i < forge->runs.count; i++) {
         struct run *run = forge->runs.items[i];
-        if (job_status_is_final(run->state.status))
+        if (job_status_is_final(run->state.status) || !run->pipeline)
             continue;
-        struct diag diag = DIAG_INIT;
-        if (run_activate(run, &diag)) {
-            run->state.status = JOB_FAILED;
-            run_save(run);
-            continue;
-        }
         for (size_t k = 0; k < run->jobs_count; k++)
             if (run_job_status(run, k) == JOB_PENDING || run_job_status(run, k) == JOB_RUNNING)
                 job_adopt(&run->jobs[k]);
         run_post(run, PIPELINE_EVENT_START, 0);
+    }
+}
+
+/* At once, before the API answers: helpers in running pods may ask any moment, and their tokens are looked up in what is active. */
+static void activate_all(struct forge *forge) {
+    for (size_t i = 0; i < forge->runs.count; i++) {
+        struct run *run = forge->runs.items[i];
+        struct diag diag = DIAG_INIT;
+        if (!job_status_is_final(run->state.status) && run_activate(run, &diag)) {
+            run->state.status = JOB_FAILED;
+            run_save(run);
+        }
     }
 }
 
@@ -479,6 +501,8 @@ int runs_load(struct forge *forge, struct diag *diag) {
     slice_parse_u64(next, UINT64_MAX / 2, &forge->next_run);
     forge->next_build = (uint64_t)forge_now_ms(forge);
     int error = records_load(forge, diag);
+    if (!error)
+        activate_all(forge);
     if (!error && forge->options.client)
         error = podruns_watch(forge, resume_all);
     return error;

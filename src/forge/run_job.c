@@ -247,7 +247,12 @@ static void on_work_done(void *userdata, int exit_code) {
     job_end(job, exit_code, NULL);
 }
 
-static const struct work_handlers work_handlers = {.on_output = on_output, .on_done = on_work_done};
+static void on_address(void *userdata, const char *url) {
+    struct run_job *job = userdata;
+    run_set_address(job->run, url);
+}
+
+static const struct work_handlers work_handlers = {.on_output = on_output, .on_address = on_address, .on_done = on_work_done};
 
 static int apply_manifests(struct run_job *job, struct slice tar, struct slice manifest) {
     const struct apply_request request = {
@@ -354,10 +359,16 @@ void job_start(struct run_job *job) {
     }
 }
 
+static bool is_busy(const struct run_job *job) {
+    return job->pod || job->build || job->apply || job->fetching;
+}
+
 void job_adopt(struct run_job *job) {
     const struct pipeline_job *declared = job->run->state.plan->jobs[job->index].job;
     const struct job_state *state = &job->run->state.jobs[job->index];
     char name[POD_NAME_BYTES];
+    if (is_busy(job)) /* started since the restart */
+        return;
     int64_t spent_ms = state->started_ms ? forge_now_ms(job->run->forge) - state->started_ms : 0;
     loop_timer_init(&job->timeout, job->run->forge->loop, on_timeout, job);
     int error = open_log(job);
@@ -371,6 +382,8 @@ void job_adopt(struct run_job *job) {
         error = -EINTR;
     if (error)
         job_end(job, -1, "the platform was restarted while it ran");
+    else if (job->stopping)
+        job_stop(job);
 }
 
 static void say_end(struct run_job *job, bool success) {
@@ -416,13 +429,11 @@ void job_end(struct run_job *job, int exit_code, const char *reason) {
     run_post(job->run, success ? PIPELINE_EVENT_JOB_SUCCESS : PIPELINE_EVENT_JOB_FAILED, job->index);
 }
 
-static bool is_busy(const struct run_job *job) {
-    return job->pod || job->build || job->apply || job->fetching;
-}
-
 void job_stop(struct run_job *job) {
-    if (!is_busy(job))
+    if (!is_busy(job)) { /* after a restart its pod is not known yet: job_adopt will stop it */
+        job->stopping = true;
         return;
+    }
     podrun_kill(TAKE(job->pod));
     build_cancel(TAKE(job->build));
     apply_cancel(TAKE(job->apply));
