@@ -60,7 +60,7 @@ def measure(port, pid, seconds, connections, close=False):
     used = cpu_ns(pid) - before
     requests = int(re.search(r"(\d+) requests in", out).group(1))
     errors = re.search(r"Non-2xx.*|Socket errors: (.*)", out)
-    p99 = re.search(r"99%\s+(\S+)", out).group(1)
+    p99 = re.search(r"^\s+99%\s+(\S+)", out, re.M).group(1)
     return {"us": used / 1000 / requests, "rps": requests / seconds, "p99": p99, "errors": errors.group(0) if errors else ""}
 
 

@@ -81,7 +81,7 @@ static int allow_listed(scmp_filter_ctx filter) {
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
     static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
     for (size_t i = 0; error == 0 && i < ARRAY_LEN(families); i++)
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     if (error == 0)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (error == 0)

@@ -246,7 +246,7 @@ struct proxy {
     struct loop_defer drained;
     struct meter unmatched;
     struct proxy_stats stats;
-    char scratch[PROXY_BUFFER_BYTES];
+    char scratch[PROXY_BUFFER_BYTES + 2 * KIB]; /* a head and 32 KB of body in one read: 64 KB bodies take two reads, not three */
     char path_scratch[HTTP_TARGET_BYTES_MAX];
 };
 

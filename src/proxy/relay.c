@@ -313,17 +313,17 @@ static bool response_take_heads(struct exchange *exchange, struct slice *rest) {
 
 static bool response_fill_head(struct exchange *exchange) {
     struct link *link = exchange->link;
-    char *scratch = exchange->client->proxy->scratch;
+    struct proxy *proxy = exchange->client->proxy;
     bool end;
     int error;
-    size_t len = link_read(link, scratch, PROXY_BUFFER_BYTES, &end, &error);
+    size_t len = link_read(link, proxy->scratch, sizeof proxy->scratch, &end, &error);
     if (len == 0) {
         if (end)
             exchange_attempt_broke(exchange, false);
         return end;
     }
     exchange->answered = true;
-    struct slice bytes = slice_make(scratch, len);
+    struct slice bytes = slice_make(proxy->scratch, len);
     bool buffered = exchange->response_input.len > 0;
     if (buffered) {
         if (buffer_append_slice(&exchange->response_input, bytes) < 0) {
