@@ -9,6 +9,7 @@
 #include "registry/content.h"
 #include "registry/oci.h"
 #include "registry/publish.h"
+#include "registry/pull.h"
 
 struct registry;
 

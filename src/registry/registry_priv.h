@@ -12,6 +12,7 @@ struct registry {
     struct registry_options options;
     struct map *uploads; /* id → struct upload */
     struct collection *collection; /* garbage collection under way */
+    int pulls;                     /* under way */
 };
 
 /* A request after routing: in the exchange's arena. */
