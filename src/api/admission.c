@@ -62,7 +62,7 @@ void api_addresses_note(struct api *api, const struct kube_object *service, bool
 }
 
 static bool note_stored(void *userdata, struct store_object *stored) {
-    struct kube_object *service = api_decode(stored);
+    struct kube_object *service = api_decode(userdata, stored);
     if (service)
         api_addresses_note(userdata, service, true);
     return true;

@@ -327,6 +327,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     store_set_stamp(api->store, api_stored_stamp, NULL);
     loop_timer_init(&api->bookmark_timer, loop, NULL, api);
     loop_timer_init(&api->event_timer, loop, NULL, api);
+    api_cache_start(api);
     api_addresses_load(api);
     api_events_start(api);
     api_bootstrap(api);
@@ -355,6 +356,7 @@ void api_free(struct api *api) {
     api_end_watches(api);
     api->closed = true;
     api_writes_end(api);
+    api_cache_end(api);
     loop_timer_cancel(&api->bookmark_timer);
     loop_timer_cancel(&api->event_timer);
     http_client_free(api->node);

@@ -94,9 +94,9 @@ typedef void api_done_fn(void *userdata, const struct api_failure *failure, stru
 
 /* The newest accepted version (committed or not): what a read-modify-write starts from. Shared and immutable: unref. NULL when absent. */
 struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
-/* The decoded form of a stored object, kept in its cache; borrowed as long as the store_object. NULL without memory or when the stored bytes are
- * broken. */
-struct kube_object *api_decode(struct store_object *stored);
+/* The decoded form of a stored object, kept in its cache; borrowed until the next turn of the loop (ref to keep). NULL without memory or when the
+ * stored bytes are broken. */
+struct kube_object *api_decode(struct api *api, struct store_object *stored);
 
 /* Each returns 0 when accepted, and then calls on_done (may be NULL) once, never before it returns; or the HTTP code with *failure (may be NULL)
  * filled and no callback. They take over one reference of `object`, which nobody may change afterwards. Updates are conditional on

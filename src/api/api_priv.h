@@ -30,6 +30,9 @@ struct api {
     struct list tunnels;      /* log streams and tunnels, by their node */
     struct list deferred;     /* struct pending: answers without a write */
     struct loop_timer bookmark_timer, event_timer;
+    struct store_watch *history;        /* sees versions being replaced, see stored.c */
+    VECTOR(struct store_object *) cold; /* whose decoded form is to be dropped */
+    struct loop_defer drop;
     unsigned bootstrapping; /* writes of bootstrap under way: not ready before they are durable */
     char *openapi_hashes;   /* cached /openapi/v3 answer */
     struct api_statistics statistics;
@@ -120,10 +123,13 @@ int api_stored_stamp_value(struct slice value, uint64_t revision, struct buffer 
 struct slice api_stored_metadata(struct slice value);
 /* The newest accepted version; unref. */
 struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
+void api_cache_start(struct api *api);
+void api_cache_end(struct api *api);
 void api_stored_set_cache(struct api *api, struct kube_object *object);
 
 /* --- read.c, table.c, watch.c --- */
 struct selection {
+    struct api *api;
     const struct kube_kind *kind;
     const char *namespace;                 /* "" or NULL: all */
     struct kube_selector *labels, *fields; /* NULL: all */

@@ -22,7 +22,7 @@ static int64_t last_seen_ns(const struct kube_object *object) {
 
 static bool look_at(void *userdata, struct store_object *stored) {
     struct sweep *sweep = userdata;
-    const struct kube_object *object = api_decode(stored);
+    const struct kube_object *object = api_decode(sweep->api, stored);
     if (object && last_seen_ns(object) >= sweep->oldest_ns)
         return true;
     struct store_object *reference = store_object_ref(stored);

@@ -12,7 +12,7 @@
 int api_selection_of_request(struct request *request, struct selection *ret, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     const char *labels = api_request_query(request, "labelSelector"), *fields = api_request_query(request, "fieldSelector");
-    *ret = (struct selection){.kind = request->kind, .namespace = request->route.namespace};
+    *ret = (struct selection){.api = request->api, .kind = request->kind, .namespace = request->route.namespace};
     int error = 0;
     if (labels && *labels)
         error = kube_selector_parse(request->arena, slice_of(labels), &ret->labels, &diag);
@@ -26,7 +26,7 @@ int api_selection_of_request(struct request *request, struct selection *ret, str
 bool api_selection_matches(const struct selection *selection, struct store_object *stored) {
     if (!selection->labels && !selection->fields)
         return true;
-    const struct kube_object *object = api_decode(stored);
+    const struct kube_object *object = api_decode(selection->api, stored);
     if (!object)
         return false;
     if (selection->labels && !kube_selector_match(selection->labels, &object->metadata->labels))

@@ -7,12 +7,14 @@
  * `"metadata":{` is the object's own.
  *
  * The decoded form hangs on the stored version (store_object.cache is a struct kube_object), so that selectors, controllers and patches decode each
- * version once. */
+ * version once.
+ * It is dropped when the version has been replaced, or soon for kinds that are rarely looked at, COLD_MAX at a time. */
 #include "api/api_priv.h"
 
 #include <stdio.h>
 
 #define METADATA "\"metadata\":{"
+#define COLD_MAX 64 /* decoded forms that are dropped together */
 #define VERSION "\"resourceVersion\":\""
 
 struct slice api_kind_slice(const struct kube_kind *kind) {
@@ -70,7 +72,68 @@ static void cache_free(void *cache) {
     kube_object_unref(cache);
 }
 
-struct kube_object *api_decode(struct store_object *stored) {
+/* --- what is decoded and not needed any more --- */
+
+/* Kinds that nobody looks at twice: their decoded form is dropped soon. */
+static bool is_cold(const struct kube_kind *kind) {
+    return kind == &kube_kind_event || kind == &kube_kind_config_map || kind == &kube_kind_secret || kind == &kube_kind_lease;
+}
+
+static void drop_all(struct api *api) {
+    for (size_t i = 0; i < api->cold.count; i++) {
+        struct store_object *stored = api->cold.items[i];
+        if (stored->cache)
+            cache_free(stored->cache);
+        stored->cache = NULL;
+        store_object_unref(stored);
+    }
+    VECTOR_DEINIT(&api->cold);
+}
+
+static void on_drop(void *userdata) {
+    drop_all(userdata);
+}
+
+/* In a step of its own: whoever borrowed a decoded form in this turn is done by then. */
+static void drop_later(struct api *api, struct store_object *stored) {
+    struct store_object *reference = store_object_ref(stored);
+    if (VECTOR_PUSH(&api->cold, reference))
+        store_object_unref(reference); /* stays decoded: costs memory, harms nobody */
+    if (api->cold.count >= COLD_MAX)
+        loop_defer_schedule(&api->drop);
+}
+
+/* Versions that were replaced live on in the store's ring of changes; decoded they would cost several times the ring's limit. */
+static bool on_change(void *userdata, enum store_change change, struct store_object *object, struct store_object *previous) {
+    if (previous)
+        drop_later(userdata, previous);
+    if (change == STORE_DELETED)
+        drop_later(userdata, object);
+    return true;
+}
+
+static void on_lost(void *userdata) {
+    struct api *api = userdata; /* what was missed stays decoded until the ring drops it */
+    store_watch_free(api->history);
+    api->history = NULL;
+    api_cache_start(api);
+}
+
+void api_cache_start(struct api *api) {
+    static const struct store_watch_callbacks callbacks = {.on_change = on_change, .on_lost = on_lost};
+    struct slice any = {NULL, 0};
+    loop_defer_init(&api->drop, api->loop, on_drop, api);
+    if (store_watch_new(api->store, any, any, store_revision(api->store), &callbacks, api, &api->history))
+        api->history = NULL;
+}
+
+void api_cache_end(struct api *api) {
+    store_watch_free(api->history);
+    loop_defer_cancel(&api->drop);
+    drop_all(api);
+}
+
+struct kube_object *api_decode(struct api *api, struct store_object *stored) {
     if (stored->cache)
         return stored->cache;
     struct kube_object *object = NULL;
@@ -79,13 +142,15 @@ struct kube_object *api_decode(struct store_object *stored) {
         return NULL;
     stored->cache = object;
     stored->cache_free = cache_free;
+    if (is_cold(object->kind))
+        drop_later(api, stored);
     return object;
 }
 
 struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
-    struct kube_object *object = stored ? api_decode(stored) : NULL;
+    struct kube_object *object = stored ? api_decode(api, stored) : NULL;
     return object ? kube_object_ref(object) : NULL;
 }
 
@@ -101,4 +166,6 @@ void api_stored_set_cache(struct api *api, struct kube_object *object) {
         return;
     stored->cache = kube_object_ref(object);
     stored->cache_free = cache_free;
+    if (is_cold(object->kind))
+        drop_later(api, stored);
 }

@@ -38,7 +38,7 @@ void api_table_begin(const struct request *request, const struct kube_kind *kind
 }
 
 static void put_cells(const struct request *request, struct store_object *stored, struct buffer *out) {
-    struct kube_object *object = api_decode(stored);
+    struct kube_object *object = api_decode(request->api, stored);
     struct arena *arena = arena_new(MIB); /* of its own: a list's rows together may be large */
     struct tree *cells = object && arena ? kube_table_row(object, arena, loop_wall_ns(request->api->loop)) : NULL;
     if (cells)

@@ -45,13 +45,21 @@ static void release(struct api *api, const struct kube_object *object) {
         api_addresses_note(api, object, false);
 }
 
+/* The service by which pods find the API comes back. */
+static void note_removed(struct api *api, const struct kube_object *object) {
+    const struct kube_object_meta *metadata = object->metadata;
+    release(api, object);
+    if (metadata->namespace && !strcmp(metadata->namespace, "default") && !strcmp(metadata->name, "kubernetes"))
+        api_bootstrap(api);
+}
+
 static void note_written(const struct pending *pending) {
     struct api *api = pending->api;
     if (api->closed)
         return;
     api_watch_note_write(api);
     if (pending->removed)
-        release(api, pending->object);
+        note_removed(api, pending->object);
     else
         api_events_note_write(api, pending->object->kind);
     if (pending->created && pending->object->kind == &kube_kind_namespace)
@@ -435,7 +443,7 @@ int api_write_update(struct api *api, struct kube_object *given, const struct wr
         store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
     if (!stored)
         return api_fail_not_found(failure, object->kind, name);
-    CLEANUP(kube_object_unrefp) struct kube_object *old = api_decode(stored);
+    CLEANUP(kube_object_unrefp) struct kube_object *old = api_decode(api, stored);
     if (!old)
         return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
     kube_object_ref(old);
@@ -530,6 +538,15 @@ static int mark(struct api *api, struct kube_object *object, const struct kube_o
     return error;
 }
 
+/* What the cluster cannot do without. */
+static bool is_protected(const struct kube_object *object) {
+    static const char *const names[] = {"default", "kube-system", "kube-public"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (object->kind == &kube_kind_namespace && !strcmp(object->metadata->name, names[i]))
+            return true;
+    return false;
+}
+
 static int delete_found(struct api *api, struct store_object *stored, struct kube_object *old, const struct api_delete_options *options,
                         write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = kube_object_copy(old);
@@ -545,9 +562,11 @@ int api_write_delete(struct api *api, const struct kube_kind *kind, const char *
                      write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
-    struct kube_object *old = stored ? api_decode(stored) : NULL;
+    struct kube_object *old = stored ? api_decode(api, stored) : NULL;
     if (!old)
         return api_fail_not_found(failure, kind, name);
+    if (is_protected(old))
+        return api_fail_forbidden(failure, kind, name, "this namespace may not be deleted");
     int code = check_preconditions(old, options, failure);
     return code ? code : delete_found(api, stored, old, options, done, userdata, failure);
 }

@@ -59,24 +59,25 @@ static const struct kube_object *view_get(void *userdata, const struct kube_kind
     struct executor *executor = userdata;
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get(executor->store, key_of(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
-    return stored ? api_decode(stored) : NULL; /* the store keeps its own reference until the next commit */
+    return stored ? api_decode(executor->api, stored) : NULL; /* the store keeps its own reference until the next commit */
 }
 
 struct listing {
+    struct api *api;
     bool (*each)(void *userdata, const struct kube_object *object);
     void *userdata;
 };
 
 static bool list_one(void *userdata, struct store_object *stored) {
     const struct listing *listing = userdata;
-    const struct kube_object *object = api_decode(stored);
+    const struct kube_object *object = api_decode(listing->api, stored);
     return object ? listing->each(listing->userdata, object) : true;
 }
 
 static void view_list(void *userdata, const struct kube_kind *kind, const char *namespace,
                       bool (*each)(void *userdata, const struct kube_object *object), void *each_userdata) {
     struct executor *executor = userdata;
-    struct listing listing = {each, each_userdata};
+    struct listing listing = {executor->api, each, each_userdata};
     struct slice none = {NULL, 0};
     store_list(executor->store, key_of(kind), namespace ? slice_of(namespace) : none, none, none, list_one, &listing);
 }
@@ -93,16 +94,17 @@ static void tell(struct executor *executor, const struct kube_object *object, co
 
 static bool on_change(void *userdata, enum store_change change, struct store_object *stored, struct store_object *previous) {
     struct executor *executor = userdata;
-    const struct kube_object *object = api_decode(stored);
+    const struct kube_object *object = api_decode(executor->api, stored);
     if (change == STORE_DELETED)
         tell(executor, NULL, object);
     else
-        tell(executor, object, previous ? api_decode(previous) : NULL);
+        tell(executor, object, previous ? api_decode(executor->api, previous) : NULL);
     return true;
 }
 
 static bool tell_present(void *userdata, struct store_object *stored) {
-    tell(userdata, api_decode(stored), NULL);
+    struct executor *executor = userdata;
+    tell(executor, api_decode(executor->api, stored), NULL);
     return true;
 }
 
