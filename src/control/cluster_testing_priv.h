@@ -29,6 +29,7 @@ struct cluster {
     uint64_t revision, random;
     int64_t now_ns;
     bool keep_events;
+    bool in_memory; /* objects are kept as they are; otherwise they go through JSON as in the store */
     size_t actions, reconciles;
     void (*on_commit)(struct cluster *cluster); /* checks after every write; may be NULL */
     void *userdata;
@@ -66,13 +67,26 @@ static inline void cluster_list(void *userdata, const struct kube_kind *kind, co
     }
 }
 
+static inline struct kube_object *cluster_through_json(struct kube_object *object) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(API_BODY_BYTES_MAX);
+    struct kube_object *stored = NULL;
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(kube_encode_json(object, &json), 0);
+    if (kube_decode_json(object->kind, buffer_slice(&json), KUBE_STRICT, &stored, &diag) != 0)
+        fail_msg("%s", diag.message);
+    kube_object_unref(object);
+    return stored;
+}
+
 /* Takes over `object` (NULL: deleted). */
 static inline void cluster_commit(struct cluster *cluster, size_t at, struct kube_object *object) {
     struct kube_object *old = at == SIZE_MAX ? NULL : cluster->objects.items[at];
-    struct cluster_change change = {.object = object ? kube_object_ref(object) : NULL, .old = old};
     cluster->revision++;
     if (object)
         object->metadata->resource_version = arena_printf(object->arena, "%" PRIu64, cluster->revision);
+    if (object && !cluster->in_memory)
+        object = cluster_through_json(object);
+    struct cluster_change change = {.object = object ? kube_object_ref(object) : NULL, .old = old};
     if (!object)
         VECTOR_REMOVE(&cluster->objects, at);
     else if (old)
