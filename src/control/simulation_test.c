@@ -7,6 +7,7 @@
 #include "control/cluster_testing_priv.h"
 
 #define HISTORIES 250
+#define JOB_HISTORIES 100
 
 struct world {
     uint64_t seed;
@@ -15,6 +16,7 @@ struct world {
     int32_t replicas_bound; /* the most that replicas + maxSurge has been */
     int image;
     size_t rollouts;
+    int32_t succeeded, failed; /* what the job said last */
 };
 
 static void fail_seed(const struct world *world, const char *what) {
@@ -228,6 +230,79 @@ static void run_history(uint64_t seed) {
     cluster_deinit(&cluster);
 }
 
+/* ---- jobs: pods succeed, fail and vanish at random ---- */
+
+static void check_job(struct cluster *cluster) {
+    struct world *world = cluster->userdata;
+    const struct kube_object *object = cluster_get(cluster, &kube_kind_job, "d", "j");
+    int32_t active = 0;
+    for (size_t i = 0; i < cluster->objects.count; i++)
+        active += cluster->objects.items[i]->kind == &kube_kind_pod && pod_is_active(cluster->objects.items[i]);
+    if (object && active > *object->job->spec.parallelism)
+        fail_seed(world, "more pods run than parallelism allows");
+    if (object && (object->job->status.succeeded < world->succeeded || object->job->status.failed < world->failed))
+        fail_seed(world, "a job forgets what it has counted");
+    world->succeeded = object ? object->job->status.succeeded : 0;
+    world->failed = object ? object->job->status.failed : 0;
+}
+
+static void job_node_acts(struct cluster *cluster) {
+    const struct kube_object *pod = any_pod(cluster);
+    if (!pod || !pod->pod->spec.node_name || (!is_deleting(pod) && pod_is_finished(pod->pod)))
+        return;
+    uint64_t dice = cluster_random(cluster, 10);
+    if (is_deleting(pod))
+        cluster_delete(cluster, pod->kind, "d", pod->metadata->name, NULL, NULL, 0);
+    else if (dice == 0)
+        cluster_delete(cluster, pod->kind, "d", pod->metadata->name, NULL, NULL, -1);
+    else
+        cluster_set_pod(cluster, pod, dice < 3 ? "Failed" : dice < 8 ? "Succeeded" : "Running", dice >= 8);
+}
+
+static bool job_has_ended(struct cluster *cluster) {
+    const struct kube_job_status *status = &cluster_get(cluster, &kube_kind_job, "d", "j")->job->status;
+    for (size_t i = 0; i < status->conditions.count; i++)
+        if (text_is(status->conditions.items[i].type, "Complete") || text_is(status->conditions.items[i].type, "Failed"))
+            return true;
+    return false;
+}
+
+static void run_job_history(uint64_t seed) {
+    struct world world = {.seed = seed};
+    struct cluster cluster;
+    cluster_init(&cluster, seed);
+    cluster.userdata = &world;
+    cluster_add_node(&cluster, "8", "110");
+    struct kube_object *object =
+        object_from(&kube_kind_job, "{'metadata':{'name':'j','namespace':'d'},'spec':{'completions':1,'parallelism':1,'ttlSecondsAfterFinished':60,"
+                                    "'template':{'spec':{'restartPolicy':'Never','containers':[{'name':'c','image':'i'}]}}}}");
+    *object->job->spec.completions = 1 + (int32_t)cluster_random(&cluster, 8);
+    *object->job->spec.parallelism = 1 + (int32_t)cluster_random(&cluster, 4);
+    if (cluster_random(&cluster, 2))
+        object->job->spec.completion_mode = "Indexed";
+    assert_null(cluster_create(&cluster, object));
+    cluster.on_commit = check_job;
+    for (size_t turn = 0; !job_has_ended(&cluster); turn++) {
+        if (turn > 100000)
+            fail_seed(&world, "a job does not end");
+        if (cluster_random(&cluster, 3) == 0)
+            job_node_acts(&cluster);
+        else if (!cluster_step(&cluster))
+            cluster.now_ns += NS_PER_S;
+    }
+    object = cluster_edit(&cluster, &kube_kind_job, "d", "j");
+    int32_t wanted = *object->job->spec.completions, backoff_limit = *object->job->spec.backoff_limit;
+    if (object->job->status.succeeded < wanted && object->job->status.failed <= backoff_limit)
+        fail_seed(&world, "a job ended early");
+    kube_object_unref(object);
+    cluster_run_pods(&cluster);
+    cluster_wait(&cluster, 100);
+    cluster_run_pods(&cluster);
+    if (cluster.objects.count != 1)
+        fail_seed(&world, "something is left of a job whose time is over");
+    cluster_deinit(&cluster);
+}
+
 static uint64_t number_from(const char *variable, uint64_t fallback) {
     uint64_t number;
     const char *text = getenv(variable);
@@ -242,6 +317,16 @@ UNIT_TEST(histories_end_well) {
     uint64_t count = number_from("SIMULATION_COUNT", HISTORIES), first = number_from("SIMULATION_FIRST", 1);
     for (uint64_t seed = first; seed < first + count; seed++)
         run_history(seed);
+}
+
+UNIT_TEST(jobs_end) {
+    uint64_t count = number_from("SIMULATION_COUNT", JOB_HISTORIES), first = number_from("SIMULATION_FIRST", 1);
+    if (getenv("SIMULATION_SEED")) {
+        first = number_from("SIMULATION_SEED", 1);
+        count = 1;
+    }
+    for (uint64_t seed = first; seed < first + count; seed++)
+        run_job_history(seed);
 }
 
 /* ---- the queue ---- */
@@ -283,4 +368,4 @@ UNIT_TEST(the_queue_backs_off_and_runs_each_key_once) {
     queue_deinit(&queue);
 }
 
-UNIT_MAIN(UNIT(the_queue_backs_off_and_runs_each_key_once), UNIT(histories_end_well))
+UNIT_MAIN(UNIT(the_queue_backs_off_and_runs_each_key_once), UNIT(histories_end_well), UNIT(jobs_end))
