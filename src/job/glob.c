@@ -1,7 +1,7 @@
 /* Matching paths against patterns, as Go's filepath.Match with `**` (moby/patternmatcher) and GitLab's artifact paths do for the usual cases.
  *
- * Within a component: the classic two-pointer walk, which falls back to the last `*` only. Across components: one row of a table, "the first i components of the pattern can match the first j
- * of the path", so that any number of `**` costs no more than the product of both lengths. */
+ * Within a component: the classic two-pointer walk, which falls back to the last `*` only. Across components: one row of a table, "the first i
+ * components of the pattern can match the first j of the path", so that any number of `**` costs no more than the product of both lengths. */
 #include "job/glob.h"
 
 #define COMPONENT_MAX 4096

@@ -1,4 +1,5 @@
-/* Path patterns of .dockerignore and of artifacts:paths: `*` and `?` within a component, `[a-z]`, `**` for any number of components, `\` before a literal character. */
+/* Path patterns of .dockerignore and of artifacts:paths: `*` and `?` within a component, `[a-z]`, `**` for any number of components, `\` before a
+ * literal character. */
 #ifndef TIDEMILL_JOB_GLOB_H
 #define TIDEMILL_JOB_GLOB_H
 
@@ -15,7 +16,8 @@ struct glob_rules {
     VECTOR(struct glob_rule {
         char *pattern;
         bool include; /* began with '!' */
-    }) items;
+    })
+    items;
 };
 /* Comments, blanks, leading '/' and "./" are dealt with. 0; -E2BIG beyond GLOB_PATTERNS_MAX; -ENOMEM. */
 int glob_rules_parse(struct glob_rules *rules, struct slice text);

@@ -13,7 +13,8 @@
 
 #include "unit.h"
 
-/* A platform in a process of its own: answers each request from a file named after its path ("/job/v1/script" → answers/script), and keeps what was sent in sent/<name>. */
+/* A platform in a process of its own: answers each request from a file named after its path ("/job/v1/script" → answers/script), and keeps what was
+ * sent in sent/<name>. */
 static char folder[64];
 static char socket_path[128];
 static pid_t server;
@@ -56,7 +57,8 @@ static void serve_one(int fd) {
     char name[128] = "", line[256];
     ptrdiff_t end = -1;
     while ((end = slice_find(buffer_slice(&in), SLICE("\r\n\r\n"))) < 0 ||
-           (slice_find(buffer_slice(&in), SLICE("chunked")) >= 0 && !slice_ends(buffer_slice(&in), SLICE("\r\n0\r\n\r\n")) && !slice_ends(buffer_slice(&in), SLICE("\r\n\r\n0\r\n\r\n")))) {
+           (slice_find(buffer_slice(&in), SLICE("chunked")) >= 0 && !slice_ends(buffer_slice(&in), SLICE("\r\n0\r\n\r\n")) &&
+            !slice_ends(buffer_slice(&in), SLICE("\r\n\r\n0\r\n\r\n")))) {
         buffer_reserve(&in, 4096);
         ssize_t n = read(fd, in.data + in.len, 4096);
         if (n <= 0)
@@ -77,7 +79,11 @@ static void serve_one(int fd) {
     put(path_of("sent/%s.head", name), slice_head(buffer_slice(&in), (size_t)end));
     get(path_of("answers/%s", name), &out);
     bool refused = access(path_of("answers/%s", name), R_OK) < 0;
-    dprintf(fd, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n", refused ? "404 Not Found" : out.len ? "200 OK" : "204 No Content", refused ? 4 : out.len);
+    dprintf(fd, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n",
+            refused   ? "404 Not Found"
+            : out.len ? "200 OK"
+                      : "204 No Content",
+            refused ? 4 : out.len);
     if (refused)
         (void)!write(fd, "nope", 4);
     else if (out.len)
@@ -168,7 +174,10 @@ static int run_script(struct slice script) {
 
 UNIT_TEST(a_job_runs_from_sources_to_result) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
-    assert_int_equal(run_script(SLICE("cat hello.txt\0X='it'\"'\"'s'\ncd /\0echo \"$X in $PWD\"\0mkdir -p \"$CI_PROJECT_DIR/out\" && echo a > \"$CI_PROJECT_DIR/out/a\"\0")), 0);
+    assert_int_equal(
+        run_script(SLICE(
+            "cat hello.txt\0X='it'\"'\"'s'\ncd /\0echo \"$X in $PWD\"\0mkdir -p \"$CI_PROJECT_DIR/out\" && echo a > \"$CI_PROJECT_DIR/out/a\"\0")),
+        0);
     get(path_of("log"), &text);
     assert_non_null(strstr(text.data, "$ cat hello.txt\nhello\n$ X='it'\"'\"'s' …\n$ echo \"$X in $PWD\"\nit's in /\n"));
     get(path_of("sent/result"), &text);
@@ -187,7 +196,8 @@ UNIT_TEST(a_failure_names_its_line) {
     assert_non_null(strstr(text.data, "ERROR: script line 2 failed: echo \"a\" … (exit code 42)\n"));
     assert_null(strstr(text.data, "never\n"));
     get(path_of("sent/result"), &text);
-    assert_string_equal(text.data, "{\"exit_code\":42,\"failed_line\":2,\"failed_command\":\"echo \\u0022a\\u0022\\u000ash -c 'exit 42'\\u000aecho never\"}");
+    assert_string_equal(text.data,
+                        "{\"exit_code\":42,\"failed_line\":2,\"failed_command\":\"echo \\u0022a\\u0022\\u000ash -c 'exit 42'\\u000aecho never\"}");
     /* An open quote stays inside its own line. */
     assert_int_not_equal(run_script(SLICE("echo one\0echo 'two\0echo three\0")), 0);
     get(path_of("log"), &text);
@@ -256,8 +266,8 @@ UNIT_TEST(tools_pass_the_exit_code_on) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(a_job_runs_from_sources_to_result), UNIT(a_failure_names_its_line), UNIT(a_refusing_platform_is_not_the_scripts_fault),
-                                       UNIT(tools_pass_the_exit_code_on)};
+    const struct CMUnitTest tests[] = {UNIT(a_job_runs_from_sources_to_result), UNIT(a_failure_names_its_line),
+                                       UNIT(a_refusing_platform_is_not_the_scripts_fault), UNIT(tools_pass_the_exit_code_on)};
     setenv("CI_PROJECT_DIR", "unset", 1);
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

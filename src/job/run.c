@@ -1,9 +1,11 @@
 /* Running a job: sources, artifacts, script, result. See job.h for the protocol.
  *
- * We are usually process 1 of the container: orphans are reaped while the script runs, and signals are passed on (a cancelled job's SIGTERM goes to every process of the container, since the
- * shell alone would not forward it). Everything is written to standard output in the order it happens; the script inherits it.
+ * We are usually process 1 of the container: orphans are reaped while the script runs, and signals are passed on (a cancelled job's SIGTERM goes to
+ * every process of the container, since the shell alone would not forward it). Everything is written to standard output in the order it happens; the
+ * script inherits it.
  *
- * The result is delivered last and tried again for a while: the platform may be restarting, and a job that ran for an hour should not be lost to that. */
+ * The result is delivered last and tried again for a while: the platform may be restarting, and a job that ran for an hour should not be lost to
+ * that. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -375,7 +377,8 @@ static int open_project(const char *path) {
 }
 
 int job_run(const struct wire *wire, const char *project_folder, const char *own_path) {
-    CLEANUP(job_deinit) struct job job = {.wire = wire, .own_path = own_path, .script = BUFFER_INIT(SCRIPT_BYTES_MAX), .patterns_text = BUFFER_INIT(PATTERNS_BYTES_MAX)};
+    CLEANUP(job_deinit)
+    struct job job = {.wire = wire, .own_path = own_path, .script = BUFFER_INIT(SCRIPT_BYTES_MAX), .patterns_text = BUFFER_INIT(PATTERNS_BYTES_MAX)};
     job.folder_fd = open_project(project_folder);
     if (job.folder_fd < 0) {
         say("ERROR: cannot open the project's folder %s: %s", project_folder, strerror(-job.folder_fd));

@@ -1,8 +1,8 @@
 /* The shell program of a job.
  *
- * Each snippet runs by `eval` of its quoted text, so that a syntax error (an open quote, a here-document without end) stays inside its own snippet and is reported as its failure. All run in
- * one shell: variables, functions and the current folder carry over. Before each, its number goes to a descriptor the helper keeps (no trap: that belongs to the job's author) and its first
- * line is shown. */
+ * Each snippet runs by `eval` of its quoted text, so that a syntax error (an open quote, a here-document without end) stays inside its own snippet
+ * and is reported as its failure. All run in one shell: variables, functions and the current folder carry over. Before each, its number goes to a
+ * descriptor the helper keeps (no trap: that belongs to the job's author) and its first line is shown. */
 #include "job/job.h"
 
 /* 'text' with every ' as '\'' */

@@ -7,8 +7,8 @@
 #include "base/base.h"
 
 #define TAR_PATH_MAX 4096
-#define TAR_DEPTH_MAX 128              /* folders inside folders, when packing */
-#define TAR_BYTES_MAX (16 * GIB)       /* of one archive */
+#define TAR_DEPTH_MAX 128        /* folders inside folders, when packing */
+#define TAR_BYTES_MAX (16 * GIB) /* of one archive */
 #define TAR_ENTRIES_MAX 1000000
 #define TAR_EXTENDED_BYTES_MAX (64 * KIB) /* of one extended header */
 
@@ -19,20 +19,25 @@ struct tar_packer {
     tar_sink_fn *sink;
     void *userdata;
     /* Decides about each path (relative to the folder that is packed); NULL: everything. */
-    enum tar_choice { TAR_TAKE, TAR_SKIP, TAR_PRUNE } (*choose)(void *userdata, struct slice path, bool is_folder); /* SKIP: not it, but look inside; PRUNE: nor inside */
+    enum tar_choice {
+        TAR_TAKE,
+        TAR_SKIP,
+        TAR_PRUNE
+    } (*choose)(void *userdata, struct slice path, bool is_folder); /* SKIP: not it, but look inside; PRUNE: nor inside */
     size_t entries;
     uint64_t bytes;
     char failed_path[256]; /* of the last error, for a message */
 };
-/* Packs what lies in the folder, in sorted order; owner root, sockets and devices left out. Folders above something taken are not added by themselves. */
+/* Packs what lies in the folder, in sorted order; owner root, sockets and devices left out. Folders above something taken are not added by
+ * themselves. */
 int tar_pack(struct tar_packer *packer, int folder_fd);
 /* One file or folder (recursively) under a name of its own. */
 int tar_pack_path(struct tar_packer *packer, int folder_fd, const char *path, const char *name);
 /* The two empty blocks at the end. */
 int tar_pack_end(struct tar_packer *packer);
 
-/* Unpacks what is fed, beneath a folder: no entry can leave it, whatever links it or the archive holds (openat2, RESOLVE_BENEATH). Files replace files and links; owners are the process's,
- * set-user-id bits are dropped. */
+/* Unpacks what is fed, beneath a folder: no entry can leave it, whatever links it or the archive holds (openat2, RESOLVE_BENEATH). Files replace
+ * files and links; owners are the process's, set-user-id bits are dropped. */
 struct tar_unpacker;
 struct tar_unpacker *tar_unpacker_new(int folder_fd);
 void tar_unpacker_free(struct tar_unpacker *unpacker);

@@ -195,4 +195,5 @@ UNIT_TEST(garbage_is_refused) {
     drop_place(&place);
 }
 
-UNIT_MAIN(UNIT(what_is_packed_comes_out_again), UNIT(no_entry_leaves_the_folder), UNIT(a_link_in_place_of_a_file_is_replaced), UNIT(garbage_is_refused))
+UNIT_MAIN(UNIT(what_is_packed_comes_out_again), UNIT(no_entry_leaves_the_folder), UNIT(a_link_in_place_of_a_file_is_replaced),
+          UNIT(garbage_is_refused))

@@ -1,10 +1,11 @@
 /* Unpacking a stream of tar blocks beneath a folder.
  *
- * A machine fed with bytes: HEADER collects 512 of them and decides; EXTENDED collects a pax or GNU long-name entry for the next header; CONTENT copies into the open file; SKIP passes over
- * what is not wanted and over padding; END after an empty block.
+ * A machine fed with bytes: HEADER collects 512 of them and decides; EXTENDED collects a pax or GNU long-name entry for the next header; CONTENT
+ * copies into the open file; SKIP passes over what is not wanted and over padding; END after an empty block.
  *
- * Safety: the parent folder of each entry is opened by openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS (made folder by folder where it is missing), the last component is never
- * followed: an existing file or link there is removed first and the new one made with O_EXCL. So neither "../x", nor an absolute name, nor a link planted by an earlier entry leads out. */
+ * Safety: the parent folder of each entry is opened by openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS (made folder by folder where it is
+ * missing), the last component is never followed: an existing file or link there is removed first and the new one made with O_EXCL. So neither
+ * "../x", nor an absolute name, nor a link planted by an earlier entry leads out. */
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -99,7 +100,8 @@ static int open_folder(int folder_fd, const char *path) {
     return open_beneath(folder_fd, path);
 }
 
-/* Cleans a name: no leading '/' or "./", no trailing '/'. -EXDEV when it climbs, -EBADMSG when it is empty or too long. An archive's own "./" gives "". */
+/* Cleans a name: no leading '/' or "./", no trailing '/'. -EXDEV when it climbs, -EBADMSG when it is empty or too long. An archive's own "./" gives
+ * "". */
 static int clean_path(struct slice name, char ret[TAR_PATH_MAX]) {
     size_t length = 0;
     if (name.len >= TAR_PATH_MAX || memchr(name.data ? name.data : "", 0, name.len))
@@ -264,8 +266,9 @@ static int on_header(struct tar_unpacker *unpacker) {
         unpacker->state = UNPACK_END;
         return 0;
     }
-    if (get_number(header->checksum, sizeof header->checksum, &checksum) < 0 || checksum != tar_checksum(header) || get_number(header->size, sizeof header->size, &size) < 0 ||
-        get_number(header->mode, sizeof header->mode, &mode) < 0 || get_number(header->mtime, sizeof header->mtime, &mtime) < 0)
+    if (get_number(header->checksum, sizeof header->checksum, &checksum) < 0 || checksum != tar_checksum(header) ||
+        get_number(header->size, sizeof header->size, &size) < 0 || get_number(header->mode, sizeof header->mode, &mode) < 0 ||
+        get_number(header->mtime, sizeof header->mtime, &mtime) < 0)
         return -EBADMSG;
     bool is_extended = header->type == 'x' || header->type == 'L' || header->type == 'K';
     if (unpacker->has_size && !is_extended && header->type != 'g')
@@ -306,8 +309,8 @@ static int read_records(struct tar_unpacker *unpacker, struct slice text) {
     while (text.len) {
         uint64_t length = 0;
         ptrdiff_t blank = slice_index(text, ' ');
-        if (blank < 0 || slice_parse_u64(slice_head(text, (size_t)blank), TAR_EXTENDED_BYTES_MAX, &length) < 0 || length <= (size_t)blank + 1 || length > text.len ||
-            text.data[length - 1] != '\n')
+        if (blank < 0 || slice_parse_u64(slice_head(text, (size_t)blank), TAR_EXTENDED_BYTES_MAX, &length) < 0 || length <= (size_t)blank + 1 ||
+            length > text.len || text.data[length - 1] != '\n')
             return -EBADMSG;
         struct slice value = slice_make(text.data + blank + 1, (size_t)length - (size_t)blank - 2);
         struct slice key = slice_cut(&value, '=');

@@ -1,5 +1,5 @@
-/* `tidemill build` and `tidemill apply` inside a job, and the hooks of the platform's git repositories: each packs or reads something, sends it, prints what comes back as it comes, and
- * exits with the code of the last line, "TIDEMILL-EXIT <code>", which is not printed. */
+/* `tidemill build` and `tidemill apply` inside a job, and the hooks of the platform's git repositories: each packs or reads something, sends it,
+ * prints what comes back as it comes, and exits with the code of the last line, "TIDEMILL-EXIT <code>", which is not printed. */
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -16,17 +16,15 @@
 #define UPDATES_BYTES_MAX MIB
 #define EXIT_USAGE 2
 
-static const char build_help[] =
-    "Usage: tidemill build [-t NAME[:TAG]] [-f DOCKERFILE] [--target STAGE] [--build-arg K=V]... [CONTEXT]\n"
-    "\n"
-    "Builds an image from a Dockerfile and pushes it to the platform's registry.\n"
-    "CONTEXT is the folder the Dockerfile may copy from (.dockerignore applies), by default the current one.\n"
-    "Without -t the image is $CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA.\n";
-static const char apply_help[] =
-    "Usage: tidemill apply -f FILE|FOLDER [-f ...]\n"
-    "\n"
-    "Applies Kubernetes manifests and waits until what they describe is running.\n"
-    "The job's variables ($CI_COMMIT_SHORT_SHA, ${IMAGE}, ...) are filled in.\n";
+static const char build_help[] = "Usage: tidemill build [-t NAME[:TAG]] [-f DOCKERFILE] [--target STAGE] [--build-arg K=V]... [CONTEXT]\n"
+                                 "\n"
+                                 "Builds an image from a Dockerfile and pushes it to the platform's registry.\n"
+                                 "CONTEXT is the folder the Dockerfile may copy from (.dockerignore applies), by default the current one.\n"
+                                 "Without -t the image is $CI_REGISTRY_IMAGE:$CI_COMMIT_SHORT_SHA.\n";
+static const char apply_help[] = "Usage: tidemill apply -f FILE|FOLDER [-f ...]\n"
+                                 "\n"
+                                 "Applies Kubernetes manifests and waits until what they describe is running.\n"
+                                 "The job's variables ($CI_COMMIT_SHORT_SHA, ${IMAGE}, ...) are filled in.\n";
 
 static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int complain(const char *format, ...) {
@@ -205,8 +203,9 @@ static int default_image(struct buffer *out) {
 }
 
 static int read_build_arguments(int argc, char **argv, struct build_arguments *arguments) {
-    static const struct option options[] = {{"tag", required_argument, NULL, 't'},       {"file", required_argument, NULL, 'f'}, {"target", required_argument, NULL, 'T'},
-                                            {"build-arg", required_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"tag", required_argument, NULL, 't'},    {"file", required_argument, NULL, 'f'},
+                                            {"target", required_argument, NULL, 'T'}, {"build-arg", required_argument, NULL, 'a'},
+                                            {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     optind = 1;
     for (int option; (option = getopt_long(argc, argv, "t:f:h", options, NULL)) != -1;) {
         if (option == 't')
@@ -257,7 +256,8 @@ static int prepare_context(struct packing *packing, const struct build_arguments
     /* -f is a path as docker reads it: from the current folder, and it must lie in the context. */
     size_t length = strlen(arguments->context);
     const char *context = arguments->context;
-    if (strcmp(context, ".") != 0 && strncmp(dockerfile, context, length) == 0 && (dockerfile[length] == '/' || (length && context[length - 1] == '/')))
+    if (strcmp(context, ".") != 0 && strncmp(dockerfile, context, length) == 0 &&
+        (dockerfile[length] == '/' || (length && context[length - 1] == '/')))
         dockerfile += length + (dockerfile[length] == '/');
     packing->dockerfile = dockerfile;
     if (faccessat(packing->folder_fd, dockerfile, R_OK, 0) < 0)
@@ -287,8 +287,12 @@ static int run_build(const struct wire *wire, int argc, char **argv) {
         add_query(&target, "build_arg", arguments.arguments[i]);
     if (buffer_error(&target))
         return complain("build: the arguments are too long");
-    struct wire_request request = {
-        .method = "POST", .target = target.data, .content_type = "application/x-tar", .write_body = pack_context, .on_data = on_output, .userdata = &packing};
+    struct wire_request request = {.method = "POST",
+                                   .target = target.data,
+                                   .content_type = "application/x-tar",
+                                   .write_body = pack_context,
+                                   .on_data = on_output,
+                                   .userdata = &packing};
     status = converse(wire, &request, &packing.output, "the build");
     if (packing.failed_path[0])
         complain("build: cannot read %s", packing.failed_path);
@@ -300,7 +304,8 @@ static int run_build(const struct wire *wire, int argc, char **argv) {
 static int run_apply(const struct wire *wire, int argc, char **argv) {
     static const struct option options[] = {{"filename", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     const char *files[FILES_MAX];
-    CLEANUP(packing_deinit) struct packing packing = {.folder_fd = -1, .files = files, .output = {.line = BUFFER_INIT(LINE_BYTES_MAX), .exit_code = -1}};
+    CLEANUP(packing_deinit)
+    struct packing packing = {.folder_fd = -1, .files = files, .output = {.line = BUFFER_INIT(LINE_BYTES_MAX), .exit_code = -1}};
     optind = 1;
     for (int option; (option = getopt_long(argc, argv, "f:h", options, NULL)) != -1;) {
         if (option != 'f' || packing.files_count == FILES_MAX) {
@@ -317,8 +322,12 @@ static int run_apply(const struct wire *wire, int argc, char **argv) {
         if (access(files[i], R_OK) < 0)
             return complain("apply: cannot read %s: %s", files[i], strerror(errno));
     }
-    struct wire_request request = {
-        .method = "POST", .target = "/job/v1/apply", .content_type = "application/x-tar", .write_body = pack_manifests, .on_data = on_output, .userdata = &packing};
+    struct wire_request request = {.method = "POST",
+                                   .target = "/job/v1/apply",
+                                   .content_type = "application/x-tar",
+                                   .write_body = pack_manifests,
+                                   .on_data = on_output,
+                                   .userdata = &packing};
     int status = converse(wire, &request, &packing.output, "apply");
     if (packing.failed_path[0])
         complain("apply: cannot read %s", packing.failed_path);
@@ -338,7 +347,9 @@ int job_tool(const struct wire *wire, int argc, char **argv) {
             return complain("%s: this command works inside a pipeline's job: TIDEMILL_JOB_SOCKET and TIDEMILL_JOB_TOKEN are not set", argv[0]);
         return tools[i].run(wire, argc, argv);
     }
-    fputs("Usage: tidemill build|apply ...\n\nInside a pipeline's job:\n  build   build an image and push it to the platform's registry\n  apply   apply Kubernetes manifests\n", stderr);
+    fputs("Usage: tidemill build|apply ...\n\nInside a pipeline's job:\n  build   build an image and push it to the platform's registry\n  apply   "
+          "apply Kubernetes manifests\n",
+          stderr);
     return EXIT_USAGE;
 }
 
@@ -380,7 +391,8 @@ int job_hook(const struct wire *wire, const char *name) {
     int r = read_input(&hook.updates);
     struct wire_request request = {
         .method = "POST", .target = target.data, .content_type = "text/plain", .write_body = write_updates, .on_data = on_output, .userdata = &hook};
-    int status = r < 0 || buffer_error(&target) ? complain("%s: cannot read the list of updates", name) : converse(wire, &request, &hook.output, "the push");
+    int status =
+        r < 0 || buffer_error(&target) ? complain("%s: cannot read the list of updates", name) : converse(wire, &request, &hook.output, "the push");
     buffer_deinit(&hook.output.line);
     buffer_deinit(&hook.updates);
     return status;

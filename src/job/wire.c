@@ -1,7 +1,8 @@
-/* One connection per request ("Connection: close"): a job makes a dozen requests in its life, and a connection that is never reused can never be found dead.
+/* One connection per request ("Connection: close"): a job makes a dozen requests in its life, and a connection that is never reused can never be
+ * found dead.
  *
- * A server may answer before it has read the whole body (a refused build) and close; our write then fails, and the answer is still read, since it says why. The answer's body is chunked, has
- * a length, or ends with the connection (RFC 9112, 6.3). */
+ * A server may answer before it has read the whole body (a refused build) and close; our write then fails, and the answer is still read, since it
+ * says why. The answer's body is chunked, has a length, or ends with the connection (RFC 9112, 6.3). */
 #include "job/wire.h"
 
 #include <stdio.h>
@@ -56,7 +57,8 @@ static int open_socket(const char *path) {
 
 static int send_request(int fd, const struct wire *wire, const struct wire_request *request) {
     CLEANUP(buffer_deinit) struct buffer head = BUFFER_INIT(WIRE_HEAD_BYTES_MAX);
-    buffer_printf(&head, "%s %s HTTP/1.1\r\nHost: tidemill\r\nConnection: close\r\nAuthorization: Bearer %s\r\n", request->method, request->target, wire->token);
+    buffer_printf(&head, "%s %s HTTP/1.1\r\nHost: tidemill\r\nConnection: close\r\nAuthorization: Bearer %s\r\n", request->method, request->target,
+                  wire->token);
     if (request->content_type)
         buffer_printf(&head, "Content-Type: %s\r\nTransfer-Encoding: chunked\r\n", request->content_type);
     buffer_append_text(&head, "\r\n");
@@ -77,7 +79,7 @@ struct answer {
     int status;
     bool chunked;
     bool has_length;
-    uint64_t left; /* of the body, or of the current chunk */
+    uint64_t left;       /* of the body, or of the current chunk */
     struct buffer input; /* received, not yet used */
     const struct wire_request *request;
     struct buffer *error;

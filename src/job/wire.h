@@ -27,7 +27,8 @@ struct wire_request {
     int (*on_data)(void *userdata, struct slice data);
     void *userdata;
 };
-/* The status (100…599), or a negative errno (-EPROTO for nonsense, -ECONNRESET for an answer cut short). The body of an answer that is not 2xx goes to `error`, cut at its maximum. */
+/* The status (100…599), or a negative errno (-EPROTO for nonsense, -ECONNRESET for an answer cut short). The body of an answer that is not 2xx goes
+ * to `error`, cut at its maximum. */
 int wire_call(const struct wire *wire, const struct wire_request *request, struct buffer *error);
 
 #endif

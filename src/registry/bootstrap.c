@@ -1,16 +1,19 @@
 /* Base images from the distribution's packages, made by mmdebstrap.
  *
- * debian, ubuntu: --variant=minbase (required packages and apt), so that `RUN apt-get install` works as in the images people know; without manuals, translations and most of
- * /usr/share/doc (copyright files stay), and dpkg does not sync each file, in the image too: a container's layer is thrown away after a crash anyway.
- * busybox: one static binary, its links, and the few files without which programs complain (2 MB).
+ * debian, ubuntu: --variant=minbase (required packages and apt), so that `RUN apt-get install` works as in the images people know; without manuals,
+ * translations and most of /usr/share/doc (copyright files stay), and dpkg does not sync each file, in the image too: a container's layer is thrown
+ * away after a crash anyway. busybox: one static binary, its links, and the few files without which programs complain (2 MB).
  *
- * 1. Package and release names are checked against Debian's syntax before they become arguments; the hooks, which mmdebstrap gives to a shell, are constants of ours.
+ * 1. Package and release names are checked against Debian's syntax before they become arguments; the hooks, which mmdebstrap gives to a shell, are
+ * constants of ours.
  * 2. Nothing of this machine stays in the image: mmdebstrap copies resolv.conf and hostname for its own use, a hook empties them.
- * 3. SOURCE_DATE_EPOCH is today's midnight. A fixed old date would be older than the packages' files, and clamping their times would make Python distrust its byte code.
- * 4. What an image was made from (release, packages, sources) is hashed into its manifest's annotation: the same wish within age_max_s is answered from the registry.
+ * 3. SOURCE_DATE_EPOCH is today's midnight. A fixed old date would be older than the packages' files, and clamping their times would make Python
+ * distrust its byte code.
+ * 4. What an image was made from (release, packages, sources) is hashed into its manifest's annotation: the same wish within age_max_s is answered
+ * from the registry.
  *
- * mmdebstrap's tar goes to an unlinked file, then registry_image_import_rootfs() takes over. An interrupted mmdebstrap cleans up after itself, so it shares our process group and is not
- * killed with us. */
+ * mmdebstrap's tar goes to an unlinked file, then registry_image_import_rootfs() takes over. An interrupted mmdebstrap cleans up after itself, so it
+ * shares our process group and is not killed with us. */
 #include "registry/bootstrap.h"
 
 #include <fcntl.h>
@@ -31,11 +34,15 @@
 #define LINE_BYTES_MAX 400
 #define DAY_S 86400
 
-static const char debian_hook[] = "rm -f \"$1/etc/hostname\" \"$1/etc/resolv.conf\" && : > \"$1/etc/hostname\" && : > \"$1/etc/resolv.conf\" && rm -rf \"$1\"/var/cache/debconf/*-old";
+static const char debian_hook[] = "rm -f \"$1/etc/hostname\" \"$1/etc/resolv.conf\" && : > \"$1/etc/hostname\" && : > \"$1/etc/resolv.conf\" && rm "
+                                  "-rf \"$1\"/var/cache/debconf/*-old";
 static const char busybox_hook[] =
-    "cd \"$1\" && mkdir -p bin sbin usr/bin usr/sbin etc tmp root proc sys dev run var/tmp var/www && chmod 1777 tmp var/tmp && chroot \"$1\" /bin/busybox --install -s"
-    " && printf 'root:x:0:0:root:/root:/bin/sh\\nwww-data:x:33:33:www-data:/var/www:/bin/false\\nnobody:x:65534:65534:nobody:/:/bin/false\\n' > etc/passwd"
-    " && printf 'root:x:0:\\nwww-data:x:33:\\nnogroup:x:65534:\\n' > etc/group && printf 'hosts: files dns\\n' > etc/nsswitch.conf && rm -rf tmp/mmdebstrap.* etc/apt etc/dpkg etc/fstab usr/share var/lib/apt var/lib/dpkg var/cache var/log"
+    "cd \"$1\" && mkdir -p bin sbin usr/bin usr/sbin etc tmp root proc sys dev run var/tmp var/www && chmod 1777 tmp var/tmp && chroot \"$1\" "
+    "/bin/busybox --install -s"
+    " && printf 'root:x:0:0:root:/root:/bin/sh\\nwww-data:x:33:33:www-data:/var/www:/bin/false\\nnobody:x:65534:65534:nobody:/:/bin/false\\n' > "
+    "etc/passwd"
+    " && printf 'root:x:0:\\nwww-data:x:33:\\nnogroup:x:65534:\\n' > etc/group && printf 'hosts: files dns\\n' > etc/nsswitch.conf && rm -rf "
+    "tmp/mmdebstrap.* etc/apt etc/dpkg etc/fstab usr/share var/lib/apt var/lib/dpkg var/cache var/log"
     " && rm -f etc/hostname etc/resolv.conf && : > etc/hostname && : > etc/resolv.conf";
 
 static const char *const debian_arguments[] = {
@@ -58,7 +65,7 @@ struct bootstrap {
     bool is_busybox;
     char name[OCI_NAME_MAX + 1];
     char suite[64];
-    char key[65]; /* see 4 */
+    char key[65];           /* see 4 */
     struct buffer includes; /* "a,b,c"; empty: none */
     struct buffer sources;
     char lines[REMEMBERED_LINES][LINE_BYTES_MAX]; /* mmdebstrap's last words */
@@ -109,7 +116,8 @@ static int read_includes(struct bootstrap *bootstrap, struct diag *diag) {
     const char *const *includes = bootstrap->options->includes;
     for (; includes && includes[count]; count++) {
         if (count == BOOTSTRAP_INCLUDES_MAX)
-            return diag_set(diag, -E2BIG, "at most %d packages may be included; install more with RUN apt-get install in a Dockerfile", BOOTSTRAP_INCLUDES_MAX);
+            return diag_set(diag, -E2BIG, "at most %d packages may be included; install more with RUN apt-get install in a Dockerfile",
+                            BOOTSTRAP_INCLUDES_MAX);
         if (!package_is_valid(slice_of(includes[count])))
             return diag_set(diag, -EINVAL, "\"%s\" is no valid name of a package", includes[count]);
         names[count] = includes[count];
@@ -243,8 +251,13 @@ static int spawn(struct bootstrap *bootstrap, const char *const *argv, int tar_f
     const char *proxy = getenv("http_proxy");
     char proxy_text[512];
     snprintf(proxy_text, sizeof proxy_text, "http_proxy=%s", proxy ? proxy : "");
-    const char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
-                                       "TMPDIR=/var/tmp", epoch, proxy ? proxy_text : NULL, NULL};
+    const char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                       "LC_ALL=C.UTF-8",
+                                       "DEBIAN_FRONTEND=noninteractive",
+                                       "TMPDIR=/var/tmp",
+                                       epoch,
+                                       proxy ? proxy_text : NULL,
+                                       NULL};
     pid_t pid = -1;
     int status = 0;
     const struct loop_spawn_options options = {.argv = argv, .envp = environment, .stdin_fd = input, .stdout_fd = tar_fd, .stderr_fd = ends[1]};
@@ -320,7 +333,8 @@ int registry_bootstrap(const struct bootstrap_options *options, struct bootstrap
         progress(&bootstrap, "%s:%s is there already", bootstrap.name, bootstrap.reference.tag);
     } else if (r == 0) {
         progress(&bootstrap, "Making %s:%s from the packages of %s", bootstrap.name, bootstrap.reference.tag, bootstrap.suite);
-        r = geteuid() == 0 ? make_image(&bootstrap, &digest, diag) : diag_set(diag, -EPERM, "making a base image needs root: run this command with sudo");
+        r = geteuid() == 0 ? make_image(&bootstrap, &digest, diag)
+                           : diag_set(diag, -EPERM, "making a base image needs root: run this command with sudo");
         if (r == 0)
             *ret = (struct bootstrap_result){.digest = digest};
     }

@@ -1,18 +1,19 @@
 /* The pod that builds an image.
  *
- * What it sees: the builder image (links and configuration), the host's /usr and /etc/ssl read-only, its work folder read-only (the context as a tar, credentials that push this one image),
- * and the cache folder. Not: the platform's state, its sockets, other builds' contexts, service account tokens.
+ * What it sees: the builder image (links and configuration), the host's /usr and /etc/ssl read-only, its work folder read-only (the context as a tar,
+ * credentials that push this one image), and the cache folder. Not: the platform's state, its sockets, other builds' contexts, service account
+ * tokens.
  *
  * What it may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4):
  *   - the capabilities a container has by default, which buildah hands on to RUN steps (all nine must be in the bounding set), and
  *   - SYS_ADMIN, for overlay and bind mounts in its own mount namespace; with it seccomp must allow mount(2), so the profile is Unconfined.
  * Not needed: privileged, MKNOD, device access, an unmasked /proc. RUN steps run without SYS_ADMIN.
  *
- * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again (--layers), and the cache of which layers
- * the registry has in which compressed form, without which every push would compress the base image again.
+ * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again
+ * (--layers), and the cache of which layers the registry has in which compressed form, without which every push would compress the base image again.
  *
- * A short name (FROM debian:12) is looked up in the platform's registry first, then at docker.io. The address reaches the configuration through the environment; what a person typed
- * (image, arguments, Dockerfile) reaches buildah as arguments and never the shell's text. */
+ * A short name (FROM debian:12) is looked up in the platform's registry first, then at docker.io. The address reaches the configuration through the
+ * environment; what a person typed (image, arguments, Dockerfile) reaches buildah as arguments and never the shell's text. */
 #include "registry/build_pod_priv.h"
 
 #include "codec/codec.h"
@@ -22,15 +23,14 @@
 #define ARGUMENTS_MAX 200
 
 /* $REGISTRY and $IMAGE come from the environment; the positional parameters are further options of `buildah build`. */
-static const char script[] =
-    "printf 'unqualified-search-registries = [\"%s\", \"docker.io\"]\\nshort-name-mode = \"permissive\"\\n\\n"
-    "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /etc/containers/registries.conf\n"
-    "if [ -f /work/auth.json ]; then export REGISTRY_AUTH_FILE=/work/auth.json; fi\n"
-    "mkdir -p /var/lib/containers/tmp\n"
-    "tar -x -f /work/context.tar -C /context --no-same-owner\n"
-    "buildah build --isolation chroot --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
-    "buildah push --quiet \"$REGISTRY/$IMAGE\" \"docker://$REGISTRY/$IMAGE\"\n"
-    "echo \"Pushed $IMAGE\"\n";
+static const char script[] = "printf 'unqualified-search-registries = [\"%s\", \"docker.io\"]\\nshort-name-mode = \"permissive\"\\n\\n"
+                             "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /etc/containers/registries.conf\n"
+                             "if [ -f /work/auth.json ]; then export REGISTRY_AUTH_FILE=/work/auth.json; fi\n"
+                             "mkdir -p /var/lib/containers/tmp\n"
+                             "tar -x -f /work/context.tar -C /context --no-same-owner\n"
+                             "buildah build --isolation chroot --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
+                             "buildah push --quiet \"$REGISTRY/$IMAGE\" \"docker://$REGISTRY/$IMAGE\"\n"
+                             "echo \"Pushed $IMAGE\"\n";
 
 /* A document under construction: nodes that could not be made are NULL and turn up in `error`. */
 struct maker {
@@ -109,8 +109,11 @@ static void add_environment(struct maker *maker, struct tree *container, const s
     const struct {
         const char *name, *value;
     } variables[] = {
-        {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, {"HOME", "/root"}, {"TMPDIR", "/var/lib/containers/tmp"},
-        {"REGISTRY", options->registry}, {"IMAGE", options->image},
+        {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        {"HOME", "/root"},
+        {"TMPDIR", "/var/lib/containers/tmp"},
+        {"REGISTRY", options->registry},
+        {"IMAGE", options->image},
     };
     struct tree *environment = list(maker, container, "env");
     for (size_t i = 0; i < ARRAY_LEN(variables); i++) {
@@ -121,8 +124,8 @@ static void add_environment(struct maker *maker, struct tree *container, const s
 }
 
 static void add_security(struct maker *maker, struct tree *container) {
-    static const char *const capabilities[] = {"CHOWN",   "DAC_OVERRIDE", "FOWNER",           "FSETID",     "KILL",     "SETFCAP",
-                                               "SETGID",  "SETPCAP",      "SETUID",           "SYS_CHROOT", "NET_BIND_SERVICE", "SYS_ADMIN"};
+    static const char *const capabilities[] = {"CHOWN",   "DAC_OVERRIDE", "FOWNER",     "FSETID",           "KILL",     "SETFCAP", "SETGID",
+                                               "SETPCAP", "SETUID",       "SYS_CHROOT", "NET_BIND_SERVICE", "SYS_ADMIN"};
     struct tree *security = map(maker, container, "securityContext");
     flag(maker, security, "privileged", false);
     number(maker, security, "runAsUser", 0);

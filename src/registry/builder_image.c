@@ -1,7 +1,8 @@
-/* The image that build pods run in: folders, the links of a merged /usr, and a dozen small files. Its programs are the host's: the pod mounts the host's /usr read-only. So building
- * images needs no image to be fetched or bootstrapped first, and the builder is as up to date as the host.
+/* The image that build pods run in: folders, the links of a merged /usr, and a dozen small files. Its programs are the host's: the pod mounts the
+ * host's /usr read-only. So building images needs no image to be fetched or bootstrapped first, and the builder is as up to date as the host.
  *
- * The bytes are made anew at every start and compared with what is tagged; equal input gives an equal digest, so nothing is written when nothing changed. */
+ * The bytes are made anew at every start and compared with what is tagged; equal input gives an equal digest, so nothing is written when nothing
+ * changed. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <stdio.h>
@@ -116,7 +117,9 @@ static int make_layer(struct buffer *layer, struct image_facts *facts) {
 
 int registry_ensure_builder_image(struct registry *registry) {
     struct content *content = registry->content;
-    CLEANUP(buffer_deinit) struct buffer layer = BUFFER_INIT(TAR_BYTES_MAX), config = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX), manifest = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX);
+    CLEANUP(buffer_deinit)
+    struct buffer layer = BUFFER_INIT(TAR_BYTES_MAX),
+                  config = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX), manifest = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX);
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
     static const char *const command[] = {"/bin/sh", NULL};
     struct image_facts facts = {.command = command, .created_by = "tidemill: builder image", .created_s = IMAGE_TIME_S};
@@ -128,8 +131,8 @@ int registry_ensure_builder_image(struct registry *registry) {
     if (r < 0)
         return r;
     digest_sha256_hex(buffer_slice(&manifest), wanted.hex);
-    if (content_get_tag(content, BUILDER_IMAGE_NAME, BUILDER_IMAGE_VERSION, &found) == 0 && oci_digest_equal(&wanted, &found) && content_touch_blob(content, &wanted) == 0 &&
-        content_touch_blob(content, &facts.layer) == 0)
+    if (content_get_tag(content, BUILDER_IMAGE_NAME, BUILDER_IMAGE_VERSION, &found) == 0 && oci_digest_equal(&wanted, &found) &&
+        content_touch_blob(content, &wanted) == 0 && content_touch_blob(content, &facts.layer) == 0)
         return 0;
     r = content_write_blob(content, buffer_slice(&layer), &digest);
     r = r ? r : content_link(content, BUILDER_IMAGE_NAME, CONTENT_LINK_BLOB, &digest, (struct slice){0});

@@ -1,11 +1,12 @@
 /* Blobs: the content-addressed half of the store.
  *
- * 1. A file beneath blobs/ is complete, durable and has the digest that is its name: it is written under uploads/, hashed on the way, synced, then renamed.
+ * 1. A file beneath blobs/ is complete, durable and has the digest that is its name: it is written under uploads/, hashed on the way, synced, then
+ * renamed.
  * 2. It never changes afterwards (0644; nobody opens it for writing), so readers in other processes need no lock.
- * 3. Its modification time is when it was last wanted by a push: garbage collection leaves the young alone. Touching and removing exclude each other by `lock`; without it a
- *    blob could vanish between a client's "do you have it?" and the manifest that names it.
- * 4. Writing starts the kernel's write-back early (every WRITEBACK_BYTES), so that the fsync at the end of a large layer has little left to do and the disk's queue stays short
- *    for the database beside us.
+ * 3. Its modification time is when it was last wanted by a push: garbage collection leaves the young alone. Touching and removing exclude each other
+ * by `lock`; without it a blob could vanish between a client's "do you have it?" and the manifest that names it.
+ * 4. Writing starts the kernel's write-back early (every WRITEBACK_BYTES), so that the fsync at the end of a large layer has little left to do and
+ * the disk's queue stays short for the database beside us.
  * 5. The last bytes_free_min of the disk are refused to blobs: a large push must not be what stops the database.
  *
  * Rejected: one folder per two hex digits (ext4 and xfs index folders; the node opens paths by name only). */
@@ -83,7 +84,8 @@ int content_open(const char *root, uint64_t bytes_free_min, struct content **ret
     content->root_fd = content->blobs_fd = content->lock_fd = -1;
     content->bytes_free_min = bytes_free_min ? bytes_free_min : FREE_BYTES_MIN_DEFAULT;
     pthread_mutex_init(&content->lock, NULL);
-    int r = strlen(root) + 8 > CONTENT_PATH_MAX ? diag_set(diag, -ENAMETOOLONG, "the registry's path is too long") : open_folders(content, root, diag);
+    int r =
+        strlen(root) + 8 > CONTENT_PATH_MAX ? diag_set(diag, -ENAMETOOLONG, "the registry's path is too long") : open_folders(content, root, diag);
     if (r < 0) {
         content_close(content);
         return r;

@@ -1,10 +1,12 @@
 /* Garbage collection: mark from what is wanted, sweep the rest.
  *
- * Wanted are: what tags point to, the caller's roots, manifests and blobs younger than the grace period, whatever those manifests name (config, layers, an index's manifests), and
- * manifests whose subject is wanted (signatures, attestations). A manifest that cannot be read or parsed is kept and reaches nothing.
+ * Wanted are: what tags point to, the caller's roots, manifests and blobs younger than the grace period, whatever those manifests name (config,
+ * layers, an index's manifests), and manifests whose subject is wanted (signatures, attestations). A manifest that cannot be read or parsed is kept
+ * and reaches nothing.
  *
- * Safe beside pushes: a blob's age counts from when it was last written, mounted, asked for with HEAD, or named by an arriving manifest (content_touch_blob), and age check and removal
- * happen under the same lock as the touch. A tag set after marking points to a manifest that is young by the same rule. Runs on a worker thread. */
+ * Safe beside pushes: a blob's age counts from when it was last written, mounted, asked for with HEAD, or named by an arriving manifest
+ * (content_touch_blob), and age check and removal happen under the same lock as the touch. A tag set after marking points to a manifest that is young
+ * by the same rule. Runs on a worker thread. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -20,7 +22,7 @@ struct collector {
     char **repositories;
     size_t repositories_count;
     const char *repository; /* the one being walked */
-    int64_t oldest_s; /* younger than this is kept */
+    int64_t oldest_s;       /* younger than this is kept */
     bool grown;
     struct content_gc_result result;
 };
@@ -93,7 +95,8 @@ static int mark_repository(struct collector *collector) {
             r = mark(collector, &digest, true);
     }
     if (r == 0)
-        r = content_each_name(collector->content, content_path("repositories/%s/_manifests", collector->repository).text, mark_young_manifest, collector);
+        r = content_each_name(collector->content, content_path("repositories/%s/_manifests", collector->repository).text, mark_young_manifest,
+                              collector);
     return r;
 }
 
@@ -110,7 +113,8 @@ static int visit_subject(void *userdata, const char *file) {
     struct collector *collector = userdata;
     if (!map_find(collector->marked, slice_of(file)))
         return 0;
-    return content_each_name(collector->content, content_path("repositories/%s/_referrers/%s", collector->repository, file).text, mark_referrer, collector);
+    return content_each_name(collector->content, content_path("repositories/%s/_referrers/%s", collector->repository, file).text, mark_referrer,
+                             collector);
 }
 
 /* A referrer may have referrers: until nothing is added. */
@@ -120,7 +124,8 @@ static int mark_referrers(struct collector *collector) {
         collector->grown = false;
         for (size_t i = 0; r == 0 && i < collector->repositories_count; i++) {
             collector->repository = collector->repositories[i];
-            r = content_each_name(collector->content, content_path("repositories/%s/_referrers", collector->repository).text, visit_subject, collector);
+            r = content_each_name(collector->content, content_path("repositories/%s/_referrers", collector->repository).text, visit_subject,
+                                  collector);
         }
         r = r ? r : mark_pending(collector);
     } while (r == 0 && collector->grown);
@@ -143,7 +148,8 @@ static int sweep_blob_link(void *userdata, const char *file) {
     struct collector *collector = userdata;
     struct oci_digest digest;
     struct content_path path = content_path("repositories/%s/_blobs/%s", collector->repository, file);
-    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) || age_limit_of(collector, path.text) >= collector->oldest_s)
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) ||
+        age_limit_of(collector, path.text) >= collector->oldest_s)
         return 0;
     return unlinkat(collector->content->root_fd, path.text, 0) < 0 && errno != ENOENT ? -errno : 0;
 }

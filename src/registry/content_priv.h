@@ -26,7 +26,8 @@ int content_make_parents(struct content *content, const char *path);
 /* A new, small file that appears whole and durable, with its parent folders. */
 int content_write_file(struct content *content, const char *path, struct slice bytes);
 
-/* Calls `each` for every name in a folder beneath the root but those that start with '.'; stops at its first non-zero result and returns it. An absent folder is empty. */
+/* Calls `each` for every name in a folder beneath the root but those that start with '.'; stops at its first non-zero result and returns it. An
+ * absent folder is empty. */
 int content_each_name(struct content *content, const char *path, int (*each)(void *userdata, const char *name), void *userdata);
 
 #endif

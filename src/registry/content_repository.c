@@ -1,9 +1,10 @@
 /* Repositories: tags, and which manifests and blobs each repository knows.
  *
- * 1. Everything here is small files; each is written whole (temporary file, fsync, rename, fsync of the folder), so a crash leaves the old or the new.
+ * 1. Everything here is small files; each is written whole (temporary file, fsync, rename, fsync of the folder), so a crash leaves the old or the
+ * new.
  * 2. The tag is written last: whoever can see a tag can see the manifest, its link and its blobs.
- * 3. A repository is a folder that holds one of our underscored folders or tags; "a/b" lies inside "a" and the two do not disturb each other, since no name component starts
- *    with '_' or is "tags".
+ * 3. A repository is a folder that holds one of our underscored folders or tags; "a/b" lies inside "a" and the two do not disturb each other, since
+ * no name component starts with '_' or is "tags".
  * 4. A link grants reading through that repository; having the bytes elsewhere does not. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -169,7 +170,8 @@ static struct content_path referrer_path(const char *name, const struct oci_dige
 }
 
 /* The descriptor that a referrers listing shows, made once, when the manifest comes in. */
-static int write_referrer(struct content *content, const char *name, size_t size_bytes, const struct oci_manifest *manifest, const struct oci_digest *digest) {
+static int write_referrer(struct content *content, const char *name, size_t size_bytes, const struct oci_manifest *manifest,
+                          const struct oci_digest *digest) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX);
     char digest_text[OCI_DIGEST_TEXT];

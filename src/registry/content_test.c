@@ -199,7 +199,8 @@ UNIT_TEST(a_failing_disk_is_reported_and_leaves_nothing) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all), UNIT(what_was_begun_before_a_crash_is_gone), UNIT(the_last_of_the_disk_is_left_to_others),
-                                       UNIT(tags_repositories_and_referrers),    UNIT(garbage_goes_and_nothing_else),         UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
+    const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all),     UNIT(what_was_begun_before_a_crash_is_gone),
+                                       UNIT(the_last_of_the_disk_is_left_to_others), UNIT(tags_repositories_and_referrers),
+                                       UNIT(garbage_goes_and_nothing_else),          UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,4 +1,5 @@
-/* The config and manifest of a one-layer image (OCI image-spec 1.1). Equal facts give equal bytes, so importing the same root filesystem twice stores nothing new. */
+/* The config and manifest of a one-layer image (OCI image-spec 1.1). Equal facts give equal bytes, so importing the same root filesystem twice stores
+ * nothing new. */
 #include "registry/image_priv.h"
 
 #include <sys/utsname.h>
@@ -10,7 +11,8 @@ static const char *const default_environment[] = {"PATH=/usr/local/sbin:/usr/loc
 const char *image_architecture(void) {
     static const struct {
         const char *machine, *architecture;
-    } table[] = {{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}, {"i686", "386"}, {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
+    } table[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
+                 {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
     struct utsname name;
     if (uname(&name) < 0)
         return "amd64";
@@ -72,7 +74,8 @@ int image_format_config(struct buffer *out, const struct image_facts *facts) {
     if (!arena)
         return -ENOMEM;
     timestamp_format(facts->created_s * 1000000000, created);
-    struct tree *root = tree_map(arena), *run = tree_map(arena), *rootfs = tree_map(arena), *diffs = tree_list(arena), *history = tree_list(arena), *step = tree_map(arena);
+    struct tree *root = tree_map(arena), *run = tree_map(arena), *rootfs = tree_map(arena), *diffs = tree_list(arena), *history = tree_list(arena),
+                *step = tree_map(arena);
     set_text(&maker, root, "created", created);
     set_text(&maker, root, "architecture", image_architecture());
     set_text(&maker, root, "os", "linux");

@@ -1,5 +1,6 @@
-/* From a tar to a layer, in one pass: libarchive reads and writes the entries again (so any tar comes out in one dialect, without device nodes), each block goes through the digest of
- * the tar, gzip, the digest of the layer, and into the file. Level 1: a base image is compressed once and unpacked from the local disk. */
+/* From a tar to a layer, in one pass: libarchive reads and writes the entries again (so any tar comes out in one dialect, without device nodes), each
+ * block goes through the digest of the tar, gzip, the digest of the layer, and into the file. Level 1: a base image is compressed once and unpacked
+ * from the local disk. */
 #include "registry/layer_priv.h"
 
 #include <archive.h>
@@ -136,10 +137,11 @@ static int copy_archive(int tar_fd, struct compressor *compressor, size_t *ret_e
     struct archive *from = archive_read_new(), *to = archive_write_new();
     int r = -ENOMEM;
     if (from && to) {
-        bool ready = archive_read_support_format_tar(from) == ARCHIVE_OK && archive_read_support_filter_gzip(from) >= ARCHIVE_WARN &&
-                     archive_read_support_filter_zstd(from) >= ARCHIVE_WARN && archive_read_open_fd(from, tar_fd, PIECE_BYTES) == ARCHIVE_OK &&
-                     archive_write_set_format_pax_restricted(to) == ARCHIVE_OK && archive_write_set_bytes_per_block(to, (int)PIECE_BYTES) == ARCHIVE_OK &&
-                     archive_write_set_bytes_in_last_block(to, 1) == ARCHIVE_OK && archive_write_open(to, compressor, NULL, on_write, NULL) == ARCHIVE_OK;
+        bool ready =
+            archive_read_support_format_tar(from) == ARCHIVE_OK && archive_read_support_filter_gzip(from) >= ARCHIVE_WARN &&
+            archive_read_support_filter_zstd(from) >= ARCHIVE_WARN && archive_read_open_fd(from, tar_fd, PIECE_BYTES) == ARCHIVE_OK &&
+            archive_write_set_format_pax_restricted(to) == ARCHIVE_OK && archive_write_set_bytes_per_block(to, (int)PIECE_BYTES) == ARCHIVE_OK &&
+            archive_write_set_bytes_in_last_block(to, 1) == ARCHIVE_OK && archive_write_open(to, compressor, NULL, on_write, NULL) == ARCHIVE_OK;
         bool good = ready && copy_entries(from, to, ret_entries) == ARCHIVE_OK;
         good = archive_write_close(to) == ARCHIVE_OK && good;
         const char *reading = archive_error_string(from), *writing = archive_error_string(to);

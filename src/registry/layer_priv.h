@@ -10,8 +10,8 @@ struct layer {
     int64_t size_bytes, tar_bytes;
     size_t entries;
 };
-/* Reads a tar (plain, gzip or zstd) from a file or pipe to its end. Device nodes are left out: every runtime makes its own /dev, and a builder without the right to make nodes could not
- * unpack the layer. 0, or negative errno with diag. */
+/* Reads a tar (plain, gzip or zstd) from a file or pipe to its end. Device nodes are left out: every runtime makes its own /dev, and a builder
+ * without the right to make nodes could not unpack the layer. 0, or negative errno with diag. */
 int layer_make(int tar_fd, struct layer *ret, struct diag *diag);
 void layer_deinit(struct layer *layer);
 

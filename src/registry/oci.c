@@ -1,7 +1,8 @@
 /* Names, digests, references, manifests: strict readers.
  *
  * 1. A digest is accepted in exactly one spelling, so that it is its own file name and equal digests are equal strings.
- * 2. A name that is accepted has no empty, dotted-only or upper-case component: `a/../b` cannot be said (CVE-2024-3727 was a path made of an unchecked digest).
+ * 2. A name that is accepted has no empty, dotted-only or upper-case component: `a/../b` cannot be said (CVE-2024-3727 was a path made of an
+ * unchecked digest).
  * 3. A manifest's descriptors are checked one by one before anything is stored; numbers are bounded by OCI_DESCRIPTORS_MAX.
  *
  * Grammar: OCI distribution-spec 1.1 ("Pulling manifests"), image-spec 1.1 (descriptor, manifest, index), distribution/reference for the defaults. */
@@ -229,7 +230,8 @@ static int parse_list(struct arena *arena, const struct tree *list, const char *
 }
 
 /* The media type is the sender's word; the document's own, when it has one, must agree with it. */
-static int settle_media_type(struct arena *arena, const struct tree *root, struct slice content_type, struct oci_manifest *manifest, struct diag *diag) {
+static int settle_media_type(struct arena *arena, const struct tree *root, struct slice content_type, struct oci_manifest *manifest,
+                             struct diag *diag) {
     struct slice rest = content_type;
     struct slice declared = slice_trim(slice_cut(&rest, ';'));
     const char *inside = tree_text_or(tree_find(root, "mediaType"), "");

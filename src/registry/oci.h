@@ -1,5 +1,5 @@
-/* The words of the OCI specifications: digests, repository names, tags, references and manifests. Pure parsing: whatever came through here unscathed is safe as a path
- * component beneath the content store; nothing else ever becomes one. */
+/* The words of the OCI specifications: digests, repository names, tags, references and manifests. Pure parsing: whatever came through here unscathed
+ * is safe as a path component beneath the content store; nothing else ever becomes one. */
 #ifndef TIDEMILL_REGISTRY_OCI_H
 #define TIDEMILL_REGISTRY_OCI_H
 
@@ -29,11 +29,13 @@ int oci_digest_parse(struct slice text, struct oci_digest *ret);
 const char *oci_digest_format(const struct oci_digest *digest, char text[OCI_DIGEST_TEXT]);
 bool oci_digest_equal(const struct oci_digest *a, const struct oci_digest *b);
 
-/* A repository name as the distribution specification has it, at most OCI_NAME_MAX; a component "tags" is refused, since tags lie in a folder of that name. */
+/* A repository name as the distribution specification has it, at most OCI_NAME_MAX; a component "tags" is refused, since tags lie in a folder of that
+ * name. */
 bool oci_name_is_valid(struct slice name);
 bool oci_tag_is_valid(struct slice tag);
 
-/* "[registry/]name[:tag][@digest]" with Docker's defaults: no registry is docker.io, docker.io's one-word names are library/…, no tag and no digest is "latest". */
+/* "[registry/]name[:tag][@digest]" with Docker's defaults: no registry is docker.io, docker.io's one-word names are library/…, no tag and no digest
+ * is "latest". */
 struct oci_reference {
     char registry[OCI_NAME_MAX + 1]; /* "docker.io", "10.0.0.1:5000" */
     char name[OCI_NAME_MAX + 1];     /* "library/debian" */
@@ -41,15 +43,16 @@ struct oci_reference {
     struct oci_digest digest;        /* hex[0] == 0: none */
 };
 int oci_reference_parse(struct slice text, struct oci_reference *ret, struct diag *diag);
-/* The name under which the platform's own store keeps the image: "debian" and "org/app" for docker.io, "ghcr.io/org/app" for others, and just the name when the
- * reference's registry is one of `own` (addresses of the platform's registry, ends with NULL; may be NULL). -EINVAL when the result is no valid name. */
+/* The name under which the platform's own store keeps the image: "debian" and "org/app" for docker.io, "ghcr.io/org/app" for others, and just the
+ * name when the reference's registry is one of `own` (addresses of the platform's registry, ends with NULL; may be NULL). -EINVAL when the result is
+ * no valid name. */
 int oci_reference_local_name(const struct oci_reference *reference, const char *const *own, char ret[OCI_NAME_MAX + 1]);
 
 struct oci_descriptor {
     const char *media_type;
     struct oci_digest digest;
     int64_t size_bytes;
-    bool foreign;           /* has urls: the registry need not hold it */
+    bool foreign;                  /* has urls: the registry need not hold it */
     const char *architecture, *os; /* platform, of an index's entries; "" when absent */
 };
 

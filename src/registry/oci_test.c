@@ -9,8 +9,16 @@ UNIT_TEST(digests_have_one_spelling) {
     char text[OCI_DIGEST_TEXT];
     assert_int_equal(oci_digest_parse(SLICE("sha256:" HEX), &digest), 0);
     assert_string_equal(oci_digest_format(&digest, text), "sha256:" HEX);
-    static const char *const bad[] = {"",           "sha256:",         HEX,          "sha256:" HEX "0",  "sha256:../../../../etc/passwd", "SHA256:" HEX,
-                                      "sha256:" "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef", "md5:" HEX, " sha256:" HEX};
+    static const char *const bad[] = {"",
+                                      "sha256:",
+                                      HEX,
+                                      "sha256:" HEX "0",
+                                      "sha256:../../../../etc/passwd",
+                                      "SHA256:" HEX,
+                                      "sha256:"
+                                      "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef",
+                                      "md5:" HEX,
+                                      " sha256:" HEX};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(oci_digest_parse(slice_of(bad[i]), &digest), -EINVAL);
     assert_int_equal(oci_digest_parse(SLICE("sha512:" HEX HEX), &digest), -ENOTSUP);
@@ -18,7 +26,8 @@ UNIT_TEST(digests_have_one_spelling) {
 
 UNIT_TEST(names_cannot_climb) {
     static const char *const good[] = {"a", "a/b", "debian", "org/app-1", "a.b/c__d", "a--b", "10.0.0.1_5000/x"};
-    static const char *const bad[] = {"", "/", "a/", "/a", "a//b", "..", "a/../b", "a/./b", "A", "a_", "a___b", "a..b", "-a", "a/tags", "tags/a", "a b", "a/_manifests"};
+    static const char *const bad[] = {"",   "/",     "a/",   "/a", "a//b",   "..",     "a/../b", "a/./b",       "A",
+                                      "a_", "a___b", "a..b", "-a", "a/tags", "tags/a", "a b",    "a/_manifests"};
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
         assert_true(oci_name_is_valid(slice_of(good[i])));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -80,9 +89,10 @@ static int parse(const char *text, const char *type, struct oci_manifest *manife
 UNIT_TEST(manifests_are_checked_whole) {
     struct oci_manifest manifest;
     struct diag diag = DIAG_INIT;
-    const char *good = "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":{\"mediaType\":\"x/y\",\"digest\":\"sha256:" HEX "\",\"size\":2},"
-                       "\"layers\":[{\"mediaType\":\"a\",\"digest\":\"sha256:" HEX "\",\"size\":3,\"urls\":[\"http://x\"]}],"
-                       "\"subject\":{\"mediaType\":\"a\",\"digest\":\"sha256:" HEX "\",\"size\":1},\"annotations\":{\"k\":\"v\"}}";
+    const char *good =
+        "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":{\"mediaType\":\"x/y\",\"digest\":\"sha256:" HEX "\",\"size\":2},"
+        "\"layers\":[{\"mediaType\":\"a\",\"digest\":\"sha256:" HEX "\",\"size\":3,\"urls\":[\"http://x\"]}],"
+        "\"subject\":{\"mediaType\":\"a\",\"digest\":\"sha256:" HEX "\",\"size\":1},\"annotations\":{\"k\":\"v\"}}";
     assert_int_equal(parse(good, OCI_TYPE_MANIFEST "; charset=utf-8", &manifest, &diag), 0);
     assert_int_equal(manifest.count, 1);
     assert_true(manifest.items[0].foreign && manifest.has_subject && manifest.has_config && !manifest.is_index);

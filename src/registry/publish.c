@@ -1,7 +1,7 @@
 /* Pushing an image from another process, over HTTP: the registry's core is the one writer of the store.
  *
- * The layer is made first (layer.c), so that its digest is known and it need not go up when the registry has it already; then it goes up in chunks, the config and the manifest behind it.
- * Blocking by design: it serves a command line. It runs an event loop of its own for the client of http/. */
+ * The layer is made first (layer.c), so that its digest is known and it need not go up when the registry has it already; then it goes up in chunks,
+ * the config and the manifest behind it. Blocking by design: it serves a command line. It runs an event loop of its own for the client of http/. */
 #include "registry/publish.h"
 
 #include <stdio.h>
@@ -78,7 +78,10 @@ static int refused(struct session *session, const char *what, struct diag *diag)
     const char *message = "";
     if (arena && json_parse(arena, buffer_slice(&session->body), NULL, &root, NULL) == 0)
         message = tree_text_or(tree_find(tree_at(tree_find(root, "errors"), 0), "message"), "");
-    int error = session->status == 404 ? -ENOENT : session->status == 401 || session->status == 403 ? -EACCES : session->status == 507 ? -ENOSPC : -EIO;
+    int error = session->status == 404                             ? -ENOENT
+                : session->status == 401 || session->status == 403 ? -EACCES
+                : session->status == 507                           ? -ENOSPC
+                                                                   : -EIO;
     return diag_set(diag, error, "the registry refused %s: %s (status %d)", what, *message ? message : "no reason given", session->status);
 }
 
@@ -125,15 +128,19 @@ static int push_file(struct session *session, const char *name, const struct lay
         at += n;
         buffer_reset(&target);
         buffer_append_text(&target, session->location);
-        const struct http_request_options options = {
-            .method = "PATCH", .target = target.data, .content_type = "application/octet-stream", .body = buffer_slice(&chunk), .timeout_ms = CALL_TIMEOUT_MS};
+        const struct http_request_options options = {.method = "PATCH",
+                                                     .target = target.data,
+                                                     .content_type = "application/octet-stream",
+                                                     .body = buffer_slice(&chunk),
+                                                     .timeout_ms = CALL_TIMEOUT_MS};
         r = call_expecting(session, &options, 202, "a part of the layer", diag);
     }
     if (r < 0)
         return r;
     buffer_reset(&target);
     buffer_printf(&target, "%s?digest=sha256:%s", session->location, layer->digest.hex);
-    return call_expecting(session, &(struct http_request_options){.method = "PUT", .target = target.data, .timeout_ms = CALL_TIMEOUT_MS}, 201, "the layer", diag);
+    return call_expecting(session, &(struct http_request_options){.method = "PUT", .target = target.data, .timeout_ms = CALL_TIMEOUT_MS}, 201,
+                          "the layer", diag);
 }
 
 static int push_config(struct session *session, const char *name, struct slice config, struct diag *diag) {
@@ -190,7 +197,8 @@ int registry_image_import_rootfs(const struct registry_import_options *options, 
 
 /* --- looking --- */
 
-int registry_image_inspect(const struct registry_endpoint *endpoint, const char *name, const char *tag, struct registry_image_facts *ret, struct diag *diag) {
+int registry_image_inspect(const struct registry_endpoint *endpoint, const char *name, const char *tag, struct registry_image_facts *ret,
+                           struct diag *diag) {
     CLEANUP(session_deinit) struct session session = {0};
     CLEANUP(buffer_deinit) struct buffer target = BUFFER_INIT(HTTP_TARGET_BYTES_MAX);
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);

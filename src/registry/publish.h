@@ -1,4 +1,5 @@
-/* Making an image from a root filesystem and pushing it to the platform's registry: for processes other than core, so that the store has one writer. */
+/* Making an image from a root filesystem and pushing it to the platform's registry: for processes other than core, so that the store has one writer.
+ */
 #ifndef TIDEMILL_REGISTRY_PUBLISH_H
 #define TIDEMILL_REGISTRY_PUBLISH_H
 
@@ -13,10 +14,10 @@ struct registry_endpoint {
 struct registry_import_options {
     struct registry_endpoint endpoint;
     const char *name, *tag;
-    const char *const *command;     /* what the image runs by default; ends with NULL; NULL: none */
-    const char *const *environment; /* "NAME=value"; ends with NULL; NULL: a usual PATH */
-    const char *annotation;         /* kept in the manifest as tidemill.dev/source; NULL: none */
-    int64_t created_s;              /* seconds since 1970, for config and annotations */
+    const char *const *command;                            /* what the image runs by default; ends with NULL; NULL: none */
+    const char *const *environment;                        /* "NAME=value"; ends with NULL; NULL: a usual PATH */
+    const char *annotation;                                /* kept in the manifest as tidemill.dev/source; NULL: none */
+    int64_t created_s;                                     /* seconds since 1970, for config and annotations */
     void (*on_progress)(void *userdata, const char *line); /* for a person; may be NULL */
     void *userdata;
 };
@@ -30,6 +31,7 @@ struct registry_image_facts {
     int64_t created_s;
     struct oci_digest digest;
 };
-int registry_image_inspect(const struct registry_endpoint *endpoint, const char *name, const char *tag, struct registry_image_facts *ret, struct diag *diag);
+int registry_image_inspect(const struct registry_endpoint *endpoint, const char *name, const char *tag, struct registry_image_facts *ret,
+                           struct diag *diag);
 
 #endif

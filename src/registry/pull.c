@@ -1,11 +1,13 @@
-/* Pulling from another registry: distribution-spec "Pulling manifests" and "Pulling blobs", and the token protocol of distribution.github.io/distribution/spec/auth/token.
+/* Pulling from another registry: distribution-spec "Pulling manifests" and "Pulling blobs", and the token protocol of
+ * distribution.github.io/distribution/spec/auth/token.
  *
- * The transfer runs on a worker thread with blocking libcurl calls; it touches only its own `struct registry_pull` and the content store, which any thread may use. Progress goes through two
- * atomic counters and an eventfd that wakes the loop.
+ * The transfer runs on a worker thread with blocking libcurl calls; it touches only its own `struct registry_pull` and the content store, which any
+ * thread may use. Progress goes through two atomic counters and an eventfd that wakes the loop.
  *
  * 1. Nothing counts before it was checked: a manifest's digest (when the reference had one), the size and digest of every blob. The tag is set last.
  * 2. Of an index, the manifest for this machine's architecture is taken and tagged.
- * 3. Credentials go to the registry named in the reference and to the token server that this registry names, never along a redirect to another host (libcurl drops them there).
+ * 3. Credentials go to the registry named in the reference and to the token server that this registry names, never along a redirect to another host
+ * (libcurl drops them there).
  * 4. Everything has a limit: manifests, tokens, blobs (their announced size), time without progress, redirects. */
 #include "registry/pull.h"
 
@@ -40,7 +42,7 @@ struct registry_pull {
     _Atomic uint64_t bytes_done, bytes_total;
     /* the worker's own, until it is done */
     CURL *curl;
-    char *authorization; /* "Authorization: …", NULL: none */
+    char *authorization;     /* "Authorization: …", NULL: none */
     char challenge[2 * KIB]; /* of the last 401 */
     uint64_t reported;
     int error;
@@ -157,8 +159,10 @@ static int get(struct registry_pull *pull, const char *url, const char *userpwd,
     if (code == CURLE_OK)
         return (int)status;
     if (target->error)
-        return diag_set(&pull->diag, target->error, "%s: %s", pull->reference.registry, target->error == -ENOSPC ? "the registry's disk is full" : strerror(-target->error));
-    return diag_set(&pull->diag, atomic_load(&pull->cancelled) ? -ECANCELED : -EHOSTUNREACH, "cannot pull from %s: %s", pull->reference.registry, curl_easy_strerror(code));
+        return diag_set(&pull->diag, target->error, "%s: %s", pull->reference.registry,
+                        target->error == -ENOSPC ? "the registry's disk is full" : strerror(-target->error));
+    return diag_set(&pull->diag, atomic_load(&pull->cancelled) ? -ECANCELED : -EHOSTUNREACH, "cannot pull from %s: %s", pull->reference.registry,
+                    curl_easy_strerror(code));
 }
 
 /* --- authentication --- */
@@ -245,16 +249,20 @@ static int fetch(struct registry_pull *pull, const char *kind, const char *what,
     if (status == 200 || status < 0)
         return status < 0 ? status : 0;
     if (status == 404)
-        return diag_set(&pull->diag, -ENOENT, "%s has no %s %s of %s", pull->reference.registry, strcmp(kind, "blobs") == 0 ? "blob" : "image", what, pull->reference.name);
+        return diag_set(&pull->diag, -ENOENT, "%s has no %s %s of %s", pull->reference.registry, strcmp(kind, "blobs") == 0 ? "blob" : "image", what,
+                        pull->reference.name);
     if (status == 401 || status == 403)
-        return diag_set(&pull->diag, -EACCES, "%s refuses to show %s: it does not exist, or needs credentials", pull->reference.registry, pull->reference.name);
-    return diag_set(&pull->diag, status == 429 ? -EBUSY : -EIO, "%s answered %s with status %d", pull->reference.registry, pull->reference.name, status);
+        return diag_set(&pull->diag, -EACCES, "%s refuses to show %s: it does not exist, or needs credentials", pull->reference.registry,
+                        pull->reference.name);
+    return diag_set(&pull->diag, status == 429 ? -EBUSY : -EIO, "%s answered %s with status %d", pull->reference.registry, pull->reference.name,
+                    status);
 }
 
 /* --- the image --- */
 
 /* bytes must have the digest when one is wanted (hex[0]). */
-static int fetch_manifest(struct registry_pull *pull, struct arena *arena, const char *reference, const struct oci_digest *wanted, struct buffer *bytes, struct oci_manifest *ret) {
+static int fetch_manifest(struct registry_pull *pull, struct arena *arena, const char *reference, const struct oci_digest *wanted,
+                          struct buffer *bytes, struct oci_manifest *ret) {
     struct transfer_target target = {.pull = pull, .buffer = bytes, .bytes_max = OCI_MANIFEST_BYTES_MAX};
     struct oci_digest found;
     int r = fetch(pull, "manifests", reference, &target);
@@ -262,7 +270,8 @@ static int fetch_manifest(struct registry_pull *pull, struct arena *arena, const
         return r;
     digest_sha256_hex(buffer_slice(bytes), found.hex);
     if (wanted && wanted->hex[0] && !oci_digest_equal(wanted, &found))
-        return diag_set(&pull->diag, -EBADMSG, "%s sent a manifest with the digest sha256:%s instead of sha256:%s", pull->reference.registry, found.hex, wanted->hex);
+        return diag_set(&pull->diag, -EBADMSG, "%s sent a manifest with the digest sha256:%s instead of sha256:%s", pull->reference.registry,
+                        found.hex, wanted->hex);
     return oci_manifest_parse(arena, buffer_slice(bytes), (struct slice){0}, ret, &pull->diag);
 }
 
@@ -355,7 +364,8 @@ static void pull_work(void *userdata) {
 static void pull_done(void *userdata) {
     struct registry_pull *pull = userdata;
     const struct registry_pull_options *options = &pull->options;
-    struct registry_pull_result result = {.error = pull->error, .diag = &pull->diag, .name = pull->name, .tag = pull->reference.tag, .digest = pull->digest};
+    struct registry_pull_result result = {
+        .error = pull->error, .diag = &pull->diag, .name = pull->name, .tag = pull->reference.tag, .digest = pull->digest};
     pull->registry->pulls--;
     if (!atomic_load(&pull->cancelled))
         options->on_done(options->userdata, &result);

@@ -1,4 +1,5 @@
-/* Pulling, with one registry of ours as the remote and another as the platform's; a gate in front of the remote asks for tokens and spoils answers. */
+/* Pulling, with one registry of ours as the remote and another as the platform's; a gate in front of the remote asks for tokens and spoils answers.
+ */
 #include "registry/registry.h"
 
 #include <arpa/inet.h>
@@ -36,7 +37,8 @@ static void gate(void *userdata, struct http_exchange *exchange) {
     snprintf(challenge, sizeof challenge, "Bearer realm=\"http://%s/token\",service=\"the registry\"", fixture.host);
     const struct http_field fields[] = {{"WWW-Authenticate", challenge}, {NULL, NULL}};
     if (slice_is(path, "/token")) {
-        assert_non_null(memmem(http_query_text(exchange).data, http_query_text(exchange).len, "service=the%20registry&scope=repository%3Aapp%3Apull", 52));
+        assert_non_null(
+            memmem(http_query_text(exchange).data, http_query_text(exchange).len, "service=the%20registry&scope=repository%3Aapp%3Apull", 52));
         fixture.tokens++;
         http_respond(exchange, 200, "application/json", SLICE("{\"access_token\":\"tok\"}"), NULL);
         return;
@@ -108,7 +110,8 @@ static struct oci_digest put_remote_image(const char *tag, char salt) {
     memset(layer, salt, sizeof layer);
     struct oci_digest config = put_remote_blob(SLICE("{}")), blob = put_remote_blob(slice_make(layer, sizeof layer));
     snprintf(text, sizeof text,
-             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_DOCKER_MANIFEST "\",\"config\":{\"mediaType\":\"c\",\"digest\":\"sha256:%s\",\"size\":2},"
+             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_DOCKER_MANIFEST
+             "\",\"config\":{\"mediaType\":\"c\",\"digest\":\"sha256:%s\",\"size\":2},"
              "\"layers\":[{\"mediaType\":\"l\",\"digest\":\"sha256:%s\",\"size\":%zu}]}",
              config.hex, blob.hex, sizeof layer);
     return put_remote_manifest(tag, text);
@@ -159,8 +162,10 @@ UNIT_TEST(an_index_gives_this_machines_image) {
     char text[2048], reference[256];
     struct oci_digest mine = put_remote_image("", 'b');
     snprintf(text, sizeof text,
-             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX "\",\"manifests\":[{\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"plan9\","
-             "\"architecture\":\"amd64\"}},{\"mediaType\":\"" OCI_TYPE_DOCKER_MANIFEST "\",\"digest\":\"sha256:%s\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
+             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX "\",\"manifests\":[{\"mediaType\":\"" OCI_TYPE_MANIFEST
+             "\",\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"plan9\","
+             "\"architecture\":\"amd64\"}},{\"mediaType\":\"" OCI_TYPE_DOCKER_MANIFEST
+             "\",\"digest\":\"sha256:%s\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
              0, mine.hex, image_architecture());
     struct oci_digest index = put_remote_manifest("multi", text);
     assert_int_equal(pull("app:multi"), 0);

@@ -1,10 +1,11 @@
 /* The distribution server: routes, access, errors. Specification: OCI distribution-spec 1.1 (end-1 … end-14); error codes are its own.
  *
- * 1. Runs on core's loop. Reading small files happens in place (they are in the page cache); what syncs the disk (finishing a blob, storing a manifest) runs on worker threads
- *    through registry_operation, whose answer is dropped when the client has gone.
- * 2. A path is taken apart from its end, because a repository's name may itself contain the words of a route ("a/blobs"); names are checked before anything else sees them.
- * 3. Every route passes registry_check() once, with its repository and whether it writes. Anonymous reading is usual, so the ping answers 200 and yet names the
- *    authentication scheme: containers/image (buildah, skopeo, podman) reads it from there and then sends its credentials with writes. */
+ * 1. Runs on core's loop. Reading small files happens in place (they are in the page cache); what syncs the disk (finishing a blob, storing a
+ * manifest) runs on worker threads through registry_operation, whose answer is dropped when the client has gone.
+ * 2. A path is taken apart from its end, because a repository's name may itself contain the words of a route ("a/blobs"); names are checked before
+ * anything else sees them.
+ * 3. Every route passes registry_check() once, with its repository and whether it writes. Anonymous reading is usual, so the ping answers 200 and yet
+ * names the authentication scheme: containers/image (buildah, skopeo, podman) reads it from there and then sends its credentials with writes. */
 #include "registry/registry_priv.h"
 
 #include <stdio.h>
@@ -28,7 +29,8 @@ int registry_new(struct loop *loop, const struct registry_options *options, stru
     if (!registry->options.uploads_max)
         registry->options.uploads_max = UPLOADS_MAX_DEFAULT;
     registry->uploads = map_new();
-    int r = registry->uploads ? content_open(options->path, options->bytes_free_min, &registry->content, diag) : diag_set(diag, -ENOMEM, "out of memory");
+    int r =
+        registry->uploads ? content_open(options->path, options->bytes_free_min, &registry->content, diag) : diag_set(diag, -ENOMEM, "out of memory");
     if (r < 0) {
         registry_free(registry);
         return r;
@@ -63,7 +65,8 @@ void registry_error(struct http_exchange *exchange, int status, const char *code
     buffer_printf(&body, "{\"errors\":[{\"code\":\"%s\",\"message\":", code);
     json_format_string(&body, slice_of(message));
     buffer_append_text(&body, "}]}\n");
-    const struct http_field fields[] = {{"Docker-Distribution-Api-Version", "registry/2.0"}, {status == 401 ? "WWW-Authenticate" : NULL, CHALLENGE}, {NULL, NULL}};
+    const struct http_field fields[] = {
+        {"Docker-Distribution-Api-Version", "registry/2.0"}, {status == 401 ? "WWW-Authenticate" : NULL, CHALLENGE}, {NULL, NULL}};
     http_respond(exchange, status, "application/json", buffer_slice(&body), fields);
 }
 
@@ -105,7 +108,8 @@ static void read_credentials(struct slice header, struct buffer *text, struct re
 enum registry_verdict registry_check(struct registry_request *request, const char *repository, bool write) {
     const struct registry_options *options = &request->registry->options;
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(CREDENTIALS_BYTES_MAX);
-    struct registry_access access = {.user = "", .password = "", .peer = http_exchange_peer(request->exchange), .repository = repository, .write = write};
+    struct registry_access access = {
+        .user = "", .password = "", .peer = http_exchange_peer(request->exchange), .repository = repository, .write = write};
     read_credentials(http_header(request->exchange, "Authorization"), &text, &access);
     enum registry_verdict verdict = options->authorize ? options->authorize(options->userdata, &access) : authorize_default(&access);
     if (text.data)
@@ -201,8 +205,8 @@ static const struct ending {
     struct slice before;
     enum route route;
 } endings[] = {
-    {{"/manifests", 10}, ROUTE_MANIFEST}, {{"/referrers", 10}, ROUTE_REFERRERS}, {{"/blobs/uploads", 14}, ROUTE_UPLOAD},
-    {{"/blobs", 6}, ROUTE_BLOB},          {{"/tags", 5}, ROUTE_TAGS},
+    {{"/manifests", 10}, ROUTE_MANIFEST}, {{"/referrers", 10}, ROUTE_REFERRERS}, {{"/blobs/uploads", 14}, ROUTE_UPLOAD}, {{"/blobs", 6}, ROUTE_BLOB},
+    {{"/tags", 5}, ROUTE_TAGS},
 };
 
 /* path: decoded, behind "/v2/". */
@@ -248,7 +252,8 @@ static void dispatch(struct registry_request *request, enum route route) {
         if (verdict == REGISTRY_ALLOWED)
             handler->handle(request);
         else if (verdict == REGISTRY_DENIED)
-            registry_error(request->exchange, 403, "DENIED", "%s %s is not allowed", handler->write ? "writing to" : "reading", request->name ? request->name : "the registry");
+            registry_error(request->exchange, 403, "DENIED", "%s %s is not allowed", handler->write ? "writing to" : "reading",
+                           request->name ? request->name : "the registry");
         else
             registry_error(request->exchange, 401, "UNAUTHORIZED", "authentication required");
         return;

@@ -1,4 +1,5 @@
-/* The platform's container registry: OCI distribution 1.1 over one content store, and what makes images without another registry. One include for all. See README.md. */
+/* The platform's container registry: OCI distribution 1.1 over one content store, and what makes images without another registry. One include for
+ * all. See README.md. */
 #ifndef TIDEMILL_REGISTRY_H
 #define TIDEMILL_REGISTRY_H
 

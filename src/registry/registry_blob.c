@@ -45,8 +45,9 @@ static void send_blob(struct registry_request *request, const struct oci_digest 
     struct slice header = request->is_head ? (struct slice){0} : http_header(exchange, "Range");
     struct range range = read_range(header, size);
     char digest_text[OCI_DIGEST_TEXT];
-    const char *content_range = range.unsatisfiable ? arena_printf(arena, "bytes */%" PRId64, size)
-                                                    : arena_printf(arena, "bytes %" PRId64 "-%" PRId64 "/%" PRId64, range.first, range.first + range.length - 1, size);
+    const char *content_range =
+        range.unsatisfiable ? arena_printf(arena, "bytes */%" PRId64, size)
+                            : arena_printf(arena, "bytes %" PRId64 "-%" PRId64 "/%" PRId64, range.first, range.first + range.length - 1, size);
     const struct http_field fields[] = {{"Docker-Content-Digest", oci_digest_format(digest, digest_text)},
                                         {"ETag", registry_etag(arena, digest)},
                                         {"Accept-Ranges", "bytes"},

@@ -1,7 +1,8 @@
 /* Manifests, tags and referrers over HTTP (end-3, end-7 … end-9, end-12, the catalogue).
  *
- * A manifest is accepted only when everything it names is here and belongs to this repository, so that a tag can always be pulled whole. Exceptions: layers with urls, and the
- * manifests of an index (a mirror may hold one platform of many). The subject need not exist: a signature may arrive before what it signs. */
+ * A manifest is accepted only when everything it names is here and belongs to this repository, so that a tag can always be pulled whole. Exceptions:
+ * layers with urls, and the manifests of an index (a mirror may hold one platform of many). The subject need not exist: a signature may arrive before
+ * what it signs. */
 #include <stdio.h>
 
 #include "registry/registry_priv.h"
@@ -35,7 +36,8 @@ static bool find_manifest(struct registry_request *request, struct oci_digest *r
     if (r == 0)
         r = content_find_link(content, request->name, CONTENT_LINK_MANIFEST, ret, media_type);
     if (r < 0)
-        registry_error(request->exchange, 404, "MANIFEST_UNKNOWN", "there is no image %s%s%s", request->name, slice_index(reference, ':') >= 0 ? "@" : ":", request->rest);
+        registry_error(request->exchange, 404, "MANIFEST_UNKNOWN", "there is no image %s%s%s", request->name,
+                       slice_index(reference, ':') >= 0 ? "@" : ":", request->rest);
     return r == 0;
 }
 
@@ -51,8 +53,9 @@ void registry_on_manifest_get(struct registry_request *request) {
         return registry_error(request->exchange, 404, "MANIFEST_UNKNOWN", "the manifest sha256:%s is missing from the store", digest.hex);
     if (r < 0)
         return registry_storage_error(request->exchange, r);
-    const struct http_field fields[] = {
-        {"Docker-Content-Digest", oci_digest_format(&digest, digest_text)}, {"ETag", registry_etag(http_exchange_arena(request->exchange), &digest)}, {NULL, NULL}};
+    const struct http_field fields[] = {{"Docker-Content-Digest", oci_digest_format(&digest, digest_text)},
+                                        {"ETag", registry_etag(http_exchange_arena(request->exchange), &digest)},
+                                        {NULL, NULL}};
     http_respond(request->exchange, 200, media_type.data, buffer_slice(&body), fields);
 }
 
@@ -70,7 +73,8 @@ struct storing {
 
 static void storing_run(struct registry_operation *operation) {
     struct storing *storing = CONTAINER_OF(operation, struct storing, operation);
-    operation->error = content_put_manifest(operation->registry->content, storing->name, storing->tag, storing->body, &storing->manifest, &storing->digest);
+    operation->error =
+        content_put_manifest(operation->registry->content, storing->name, storing->tag, storing->body, &storing->manifest, &storing->digest);
 }
 
 static void storing_finish(struct registry_operation *operation) {
@@ -103,9 +107,11 @@ static bool has_blob(struct registry_request *request, const struct oci_descript
     struct content *content = request->registry->content;
     if (descriptor->foreign)
         return true;
-    if (content_find_link(content, request->name, CONTENT_LINK_BLOB, &descriptor->digest, NULL) == 0 && content_touch_blob(content, &descriptor->digest) == 0)
+    if (content_find_link(content, request->name, CONTENT_LINK_BLOB, &descriptor->digest, NULL) == 0 &&
+        content_touch_blob(content, &descriptor->digest) == 0)
         return true;
-    registry_error(request->exchange, 404, "MANIFEST_BLOB_UNKNOWN", "the manifest names sha256:%s, which %s does not have", descriptor->digest.hex, request->name);
+    registry_error(request->exchange, 404, "MANIFEST_BLOB_UNKNOWN", "the manifest names sha256:%s, which %s does not have", descriptor->digest.hex,
+                   request->name);
     return false;
 }
 
@@ -152,7 +158,8 @@ static void on_manifest_body(void *userdata, struct http_exchange *exchange, str
     }
     storing->operation = (struct registry_operation){.run = storing_run, .finish = storing_finish, .release = storing_release};
     storing->body = slice_make(arena_dup(storing->arena, body), body.len);
-    int r = storing->body.data ? oci_manifest_parse(storing->arena, storing->body, http_header(exchange, "Content-Type"), &storing->manifest, &diag) : -ENOMEM;
+    int r = storing->body.data ? oci_manifest_parse(storing->arena, storing->body, http_header(exchange, "Content-Type"), &storing->manifest, &diag)
+                               : -ENOMEM;
     if (r < 0)
         registry_error(exchange, 400, "MANIFEST_INVALID", "%s", diag_format(&diag, text, sizeof text));
     if (r < 0 || !check_target(request, storing->body, storing->tag) || !has_everything(request, &storing->manifest))
@@ -262,8 +269,8 @@ void registry_on_referrers(struct registry_request *request) {
             tree_list_remove(list, i - 1);
     }
     struct tree *root = tree_map(arena);
-    if (!root || tree_set(arena, root, SLICE("schemaVersion"), tree_int(arena, 2)) < 0 || tree_set_text(arena, root, "mediaType", OCI_TYPE_INDEX) < 0 ||
-        tree_set(arena, root, SLICE("manifests"), list) < 0)
+    if (!root || tree_set(arena, root, SLICE("schemaVersion"), tree_int(arena, 2)) < 0 ||
+        tree_set_text(arena, root, "mediaType", OCI_TYPE_INDEX) < 0 || tree_set(arena, root, SLICE("manifests"), list) < 0)
         return registry_error(request->exchange, 503, "UNKNOWN", "out of memory");
     const struct http_field fields[] = {{type ? "OCI-Filters-Applied" : NULL, "artifactType"}, {NULL, NULL}};
     respond_tree(request, OCI_TYPE_INDEX, root, fields);

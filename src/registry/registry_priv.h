@@ -10,7 +10,7 @@ struct registry {
     struct loop *loop;
     struct content *content;
     struct registry_options options;
-    struct map *uploads; /* id → struct upload */
+    struct map *uploads;           /* id → struct upload */
     struct collection *collection; /* garbage collection under way */
     int pulls;                     /* under way */
 };
@@ -30,7 +30,8 @@ void registry_error(struct http_exchange *exchange, int status, const char *code
 /* The same for a failure of the disk: 507 when it is full, 413 when something is too large, 500 otherwise. */
 void registry_storage_error(struct http_exchange *exchange, int error);
 
-/* Disk work of a request on a worker thread. The exchange may end meanwhile: then there is no answer, but `run` has happened. Embed as the first member. */
+/* Disk work of a request on a worker thread. The exchange may end meanwhile: then there is no answer, but `run` has happened. Embed as the first
+ * member. */
 struct registry_operation {
     struct registry_request *request; /* valid only while exchange is not NULL */
     struct http_exchange *exchange;   /* NULL once it has ended */

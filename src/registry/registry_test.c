@@ -26,7 +26,8 @@ static struct {
 } fixture;
 
 enum { H_LOCATION, H_RANGE, H_DIGEST, H_LINK, H_SUBJECT, H_FILTERS, H_TYPE, H_CONTENT_RANGE };
-static const char *const header_names[] = {"Location", "Range", "Docker-Content-Digest", "Link", "OCI-Subject", "OCI-Filters-Applied", "Content-Type", "Content-Range"};
+static const char *const header_names[] = {"Location",     "Range",        "Docker-Content-Digest", "Link", "OCI-Subject", "OCI-Filters-Applied",
+                                           "Content-Type", "Content-Range"};
 
 static enum registry_verdict authorize(void *userdata, const struct registry_access *access) {
     (void)userdata;
@@ -89,7 +90,8 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
 static int ask(const char *method, const char *target, const char *type, struct slice body, const struct http_field *fields) {
     static const struct http_field credentials[] = {{"Authorization", "Basic am9iOnNlY3JldA=="}, {NULL, NULL}};
     struct http_request *request = NULL;
-    struct http_request_options options = {.method = method, .target = target, .content_type = type, .body = body, .fields = fields ? fields : credentials};
+    struct http_request_options options = {
+        .method = method, .target = target, .content_type = type, .body = body, .fields = fields ? fields : credentials};
     fixture.done = false;
     assert_int_equal(http_client_send(fixture.client, &options, on_answer, NULL, &request), 0);
     while (!fixture.done)
@@ -131,7 +133,8 @@ static struct oci_digest push_blob(const char *name, struct slice bytes) {
 
 static const char *manifest_of(const char *name, const char *layer, const char *more) {
     struct oci_digest config = push_blob(name, SLICE("{}")), blob = push_blob(name, slice_of(layer));
-    return text("{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"sha256:%s\",\"size\":2},"
+    return text("{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG
+                "\",\"digest\":\"sha256:%s\",\"size\":2},"
                 "\"layers\":[{\"mediaType\":\"" OCI_TYPE_LAYER_GZIP "\",\"digest\":\"sha256:%s\",\"size\":%zu}]%s}",
                 config.hex, blob.hex, strlen(layer), more);
 }
@@ -143,7 +146,8 @@ static struct oci_digest push_image(const char *name, const char *reference, con
 }
 
 UNIT_TEST(answers_who_may_do_what) {
-    static const struct http_field nobody[] = {{NULL, NULL}}, wrong[] = {{"Authorization", "Basic am9iOndyb25n"}, {NULL, NULL}}, bearer[] = {{"Authorization", "Bearer secret"}, {NULL, NULL}};
+    static const struct http_field nobody[] = {{NULL, NULL}}, wrong[] = {{"Authorization", "Basic am9iOndyb25n"}, {NULL, NULL}},
+                                   bearer[] = {{"Authorization", "Bearer secret"}, {NULL, NULL}};
     assert_int_equal(ask("GET", "/v2/", NULL, (struct slice){0}, nobody), 200);
     assert_int_equal(ask("GET", "/v2/", NULL, (struct slice){0}, wrong), 401);
     assert_true(has_code("UNAUTHORIZED"));
@@ -225,9 +229,9 @@ UNIT_TEST(serves_ranges) {
         int status;
         const char *body, *content_range;
     } cases[] = {
-        {"bytes=0-3", 206, "0123", "bytes 0-3/10"}, {"bytes=7-", 206, "789", "bytes 7-9/10"},  {"bytes=-2", 206, "89", "bytes 8-9/10"},
-        {"bytes=4-99", 206, "456789", "bytes 4-9/10"}, {"bytes=10-", 416, "", "bytes */10"},    {"bytes=5-3", 200, "0123456789", ""},
-        {"bytes=0-1,3-4", 200, "0123456789", ""},      {"lines=1-2", 200, "0123456789", ""},    {"bytes=-0", 416, "", "bytes */10"},
+        {"bytes=0-3", 206, "0123", "bytes 0-3/10"},       {"bytes=7-", 206, "789", "bytes 7-9/10"}, {"bytes=-2", 206, "89", "bytes 8-9/10"},
+        {"bytes=4-99", 206, "456789", "bytes 4-9/10"},    {"bytes=10-", 416, "", "bytes */10"},     {"bytes=5-3", 200, "0123456789", ""},
+        {"bytes=0-1,3-4", 200, "0123456789", ""},         {"lines=1-2", 200, "0123456789", ""},     {"bytes=-0", 416, "", "bytes */10"},
         {"bytes=-99", 206, "0123456789", "bytes 0-9/10"},
     };
     struct oci_digest digest = push_blob("ranges", SLICE("0123456789"));
@@ -292,7 +296,9 @@ UNIT_TEST(lists_tags_in_pages) {
 UNIT_TEST(tells_referrers) {
     struct oci_digest image = push_image("ref", "v1", "layer", "");
     char subject[512];
-    snprintf(subject, sizeof subject, ",\"artifactType\":\"test/signature\",\"annotations\":{\"k\":\"v\"},\"subject\":{\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"digest\":\"sha256:%s\",\"size\":1}",
+    snprintf(subject, sizeof subject,
+             ",\"artifactType\":\"test/signature\",\"annotations\":{\"k\":\"v\"},\"subject\":{\"mediaType\":\"" OCI_TYPE_MANIFEST
+             "\",\"digest\":\"sha256:%s\",\"size\":1}",
              image.hex);
     struct oci_digest signature = push_image("ref", "signature", "signed", subject);
     assert_string_equal(fixture.headers[H_SUBJECT], text("sha256:%s", image.hex));
@@ -333,7 +339,13 @@ UNIT_TEST(the_builder_image_is_made_once) {
     assert_int_equal(registry_ensure_builder_image(fixture.registry), 0);
     assert_int_equal(content_get_tag(registry_content(fixture.registry), BUILDER_IMAGE_NAME, "1", &again), 0);
     assert_true(oci_digest_equal(&digest, &again));
-    const struct build_options options = {.name = "b", .namespace = "n", .work_folder = "/w", .cache_folder = "/c", .image = "a:1", .registry = "10.0.0.1:5000", .dockerfile = "x;reboot"};
+    const struct build_options options = {.name = "b",
+                                          .namespace = "n",
+                                          .work_folder = "/w",
+                                          .cache_folder = "/c",
+                                          .image = "a:1",
+                                          .registry = "10.0.0.1:5000",
+                                          .dockerfile = "x;reboot"};
     char *json = registry_build_pod_json(arena, &options);
     struct tree *pod = NULL;
     assert_int_equal(json_parse(arena, slice_of(json), NULL, &pod, NULL), 0);
@@ -345,8 +357,15 @@ UNIT_TEST(the_builder_image_is_made_once) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        UNIT(answers_who_may_do_what), UNIT(refuses_what_is_no_route), UNIT(takes_blobs_in_every_way), UNIT(uploads_are_bounded), UNIT(serves_ranges),
-        UNIT(keeps_manifests_whole),   UNIT(lists_tags_in_pages),      UNIT(tells_referrers),          UNIT(collects_garbage_beside_requests),
+        UNIT(answers_who_may_do_what),
+        UNIT(refuses_what_is_no_route),
+        UNIT(takes_blobs_in_every_way),
+        UNIT(uploads_are_bounded),
+        UNIT(serves_ranges),
+        UNIT(keeps_manifests_whole),
+        UNIT(lists_tags_in_pages),
+        UNIT(tells_referrers),
+        UNIT(collects_garbage_beside_requests),
         UNIT(the_builder_image_is_made_once),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,7 +1,7 @@
 /* Uploads (end-4 … end-6, end-11, end-13, end-14): monolithic, streamed, in chunks, mounted from another repository.
  *
- * An upload lives in memory (its hash state) and in one temporary file; it outlives connections, but not the process: a client whose upload is unknown starts over, as the
- * specification foresees.
+ * An upload lives in memory (its hash state) and in one temporary file; it outlives connections, but not the process: a client whose upload is
+ * unknown starts over, as the specification foresees.
  *
  * 1. At most one request feeds an upload at a time (`transfer`); a second gets 409.
  * 2. An upload that rests for upload_timeout_ms is dropped; there are at most uploads_max. While a request feeds it, the server's own timeouts apply.
@@ -102,7 +102,8 @@ static void respond_progress(struct registry_request *request, const struct uplo
     int64_t size = content_writer_size(upload->writer);
     const char *location = arena_printf(arena, "/v2/%s/blobs/uploads/%s", upload->name, upload->id);
     const char *range = arena_printf(arena, "0-%" PRId64, size > 0 ? size - 1 : 0);
-    const struct http_field fields[] = {{"Location", location}, {"Range", range}, {"Docker-Upload-UUID", upload->id}, {"OCI-Chunk-Min-Length", "1"}, {NULL, NULL}};
+    const struct http_field fields[] = {
+        {"Location", location}, {"Range", range}, {"Docker-Upload-UUID", upload->id}, {"OCI-Chunk-Min-Length", "1"}, {NULL, NULL}};
     if (!location || !range)
         return registry_error(request->exchange, 503, "UNKNOWN", "out of memory");
     http_respond(request->exchange, status, NULL, (struct slice){0}, fields);
@@ -127,7 +128,8 @@ static void finishing_run(struct registry_operation *operation) {
 
 static void respond_created(struct registry_request *request, const struct oci_digest *digest) {
     char text[OCI_DIGEST_TEXT];
-    const struct http_field fields[] = {{"Location", blob_location(request, digest)}, {"Docker-Content-Digest", oci_digest_format(digest, text)}, {NULL, NULL}};
+    const struct http_field fields[] = {
+        {"Location", blob_location(request, digest)}, {"Docker-Content-Digest", oci_digest_format(digest, text)}, {NULL, NULL}};
     http_respond(request->exchange, 201, NULL, (struct slice){0}, fields);
 }
 
@@ -279,7 +281,8 @@ void registry_on_upload_start(struct registry_request *request) {
         return;
     int r = upload_new(request->registry, request->name, &upload);
     if (r == -EBUSY)
-        return registry_error(request->exchange, 429, "TOOMANYREQUESTS", "%zu uploads are open; try again later", request->registry->options.uploads_max);
+        return registry_error(request->exchange, 429, "TOOMANYREQUESTS", "%zu uploads are open; try again later",
+                              request->registry->options.uploads_max);
     if (r < 0)
         return registry_storage_error(request->exchange, r);
     if (digest_text && !mount)

@@ -1,10 +1,11 @@
 /* The machine's apt sources, as far as they are the distribution's own.
  *
- * An image should hold what its name says: `debian:12` is Debian 12 from Debian's archives (or a mirror of them), not that plus whatever third-party repositories this machine uses. So of
- * all sources (one-line format in *.list, deb822 in *.sources; sources.list(5)) those are kept that
+ * An image should hold what its name says: `debian:12` is Debian 12 from Debian's archives (or a mirror of them), not that plus whatever third-party
+ * repositories this machine uses. So of all sources (one-line format in *.list, deb822 in *.sources; sources.list(5)) those are kept that
  *   - offer binary packages from the component main for a suite of a known release, its -updates or its -security, and
- *   - are signed by the distribution's keyring, or, when nothing is said about keys, have the path of a distribution's archive (…/debian, …/debian-security, …/ubuntu).
- * Their suites are rewritten to the wanted release, so a machine of one release can bootstrap another from the same mirror. */
+ *   - are signed by the distribution's keyring, or, when nothing is said about keys, have the path of a distribution's archive (…/debian,
+ * …/debian-security, …/ubuntu). Their suites are rewritten to the wanted release, so a machine of one release can bootstrap another from the same
+ * mirror. */
 #include "registry/sources_priv.h"
 
 #include <dirent.h>
@@ -20,8 +21,9 @@
 static const struct release {
     const char *distribution, *version, *codename;
 } releases[] = {
-    {"debian", "11", "bullseye"},    {"debian", "12", "bookworm"},    {"debian", "13", "trixie"},      {"debian", "14", "forky"},       {"debian", "unstable", "sid"},
-    {"ubuntu", "22.04", "jammy"},    {"ubuntu", "24.04", "noble"},    {"ubuntu", "25.10", "questing"}, {"ubuntu", "26.04", "resolute"},
+    {"debian", "11", "bullseye"}, {"debian", "12", "bookworm"},    {"debian", "13", "trixie"},
+    {"debian", "14", "forky"},    {"debian", "unstable", "sid"},   {"ubuntu", "22.04", "jammy"},
+    {"ubuntu", "24.04", "noble"}, {"ubuntu", "25.10", "questing"}, {"ubuntu", "26.04", "resolute"},
 };
 
 static const struct release *find_release(struct slice codename) {
@@ -108,7 +110,8 @@ static bool has_word(struct slice list, const char *word) {
     return false;
 }
 
-/* "-updates", "-security" or "" behind the codename of a release of the wanted distribution; false when the suite is something else (backports, another vendor's). */
+/* "-updates", "-security" or "" behind the codename of a release of the wanted distribution; false when the suite is something else (backports,
+ * another vendor's). */
 static bool suite_ending(const struct collector *collector, struct slice suite, struct slice *ret_ending) {
     static const char *const endings[] = {"", "-updates", "-security"};
     for (size_t i = 0; i < ARRAY_LEN(endings); i++) {
@@ -117,7 +120,8 @@ static bool suite_ending(const struct collector *collector, struct slice suite, 
             continue;
         struct slice codename = slice_head(suite, suite.len - ending.len);
         const struct release *release = find_release(codename);
-        bool same = release && collector->release ? strcmp(release->distribution, collector->release->distribution) == 0 : slice_is(codename, collector->suite);
+        bool same = release && collector->release ? strcmp(release->distribution, collector->release->distribution) == 0
+                                                  : slice_is(codename, collector->suite);
         if (same) {
             *ret_ending = ending;
             return true;
@@ -128,7 +132,8 @@ static bool suite_ending(const struct collector *collector, struct slice suite, 
 
 static bool is_own_archive(struct slice uri, struct slice signed_by) {
     static const char *const folders[] = {"debian", "debian-security", "ubuntu", "ubuntu-ports"};
-    if (!slice_starts(uri, SLICE("http://")) && !slice_starts(uri, SLICE("https://")) && !slice_starts(uri, SLICE("file:")) && !slice_starts(uri, SLICE("mirror+")))
+    if (!slice_starts(uri, SLICE("http://")) && !slice_starts(uri, SLICE("https://")) && !slice_starts(uri, SLICE("file:")) &&
+        !slice_starts(uri, SLICE("mirror+")))
         return false;
     if (signed_by.len)
         return slice_find(signed_by, SLICE("debian-archive")) >= 0 || slice_find(signed_by, SLICE("ubuntu-archive")) >= 0;
@@ -146,7 +151,8 @@ static bool is_own_archive(struct slice uri, struct slice signed_by) {
 /* Appends the lines that a source gives, each once. */
 static void add_source(struct collector *collector, const struct source *source) {
     struct slice uri, suite, ending;
-    if (source->disabled || !has_word(source->types, "deb") || !has_word(source->components, "main") || slice_find(source->signed_by, SLICE("BEGIN PGP")) >= 0)
+    if (source->disabled || !has_word(source->types, "deb") || !has_word(source->components, "main") ||
+        slice_find(source->signed_by, SLICE("BEGIN PGP")) >= 0)
         return;
     for (struct slice uris = source->uris; (uri = next_word(&uris)).len;) {
         if (!is_own_archive(uri, source->signed_by))
@@ -215,7 +221,11 @@ static void read_field(struct source *source, struct slice name, struct slice va
     const struct {
         const char *name;
         struct slice *value;
-    } fields[] = {{"Types", &source->types}, {"URIs", &source->uris}, {"Suites", &source->suites}, {"Components", &source->components}, {"Signed-By", &source->signed_by}};
+    } fields[] = {{"Types", &source->types},
+                  {"URIs", &source->uris},
+                  {"Suites", &source->suites},
+                  {"Components", &source->components},
+                  {"Signed-By", &source->signed_by}};
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         if (slice_equal_nocase(name, slice_of(fields[i].name)))
             *fields[i].value = value;

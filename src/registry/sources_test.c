@@ -55,7 +55,8 @@ UNIT_TEST(keeps_the_distributions_own_sources) {
                                          "Enabled: yes\n"
                                          "\n"
                                          "Types: deb\nURIs: http://off.example/debian\nSuites: bookworm\nComponents: main\nEnabled: no\n");
-    put("sources.list.d/node.sources", "Types: deb\nURIs: https://deb.example/node_20.x\nSuites: nodistro\nComponents: main\nSigned-By: /usr/share/keyrings/node.gpg\n");
+    put("sources.list.d/node.sources",
+        "Types: deb\nURIs: https://deb.example/node_20.x\nSuites: nodistro\nComponents: main\nSigned-By: /usr/share/keyrings/node.gpg\n");
     assert_int_equal(bootstrap_collect_sources(folder, "bookworm", &out, NULL), 0);
     assert_string_equal(out.data, "deb http://mirror.example/debian bookworm main contrib\n"
                                   "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.example/debian bookworm main\n"
@@ -86,7 +87,8 @@ UNIT_TEST(bad_wishes_change_nothing) {
     struct bootstrap_result result;
     static const char *const includes[] = {"a; rm -rf /", NULL};
     struct diag diag = DIAG_INIT;
-    struct bootstrap_options options = {.image = "debian:12", .includes = includes, .endpoint = {.address = "unix:/nonexistent"}, .apt_folder = folder};
+    struct bootstrap_options options = {
+        .image = "debian:12", .includes = includes, .endpoint = {.address = "unix:/nonexistent"}, .apt_folder = folder};
     assert_int_equal(registry_bootstrap(&options, &result, &diag), -EINVAL);
     assert_non_null(strstr(diag.message, "no valid name of a package"));
     options = (struct bootstrap_options){.image = "Debian", .endpoint = {.address = "unix:/nonexistent"}};
