@@ -369,9 +369,19 @@ static int send_result(struct job *job) {
 
 /* --- the whole --- */
 
+/* mkdir -p, then open. */
 static int open_project(const char *path) {
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
-        return -errno;
+    char part[TAR_PATH_MAX];
+    if (strlen(path) >= sizeof part)
+        return -ENAMETOOLONG;
+    for (size_t i = 1; i <= strlen(path); i++) {
+        if (path[i] != '/' && path[i] != 0)
+            continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        if (mkdir(part, 0755) < 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
+            return -errno; /* what stands above may belong to somebody else */
+    }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }

@@ -1,7 +1,8 @@
 /* Unpacking a stream of tar blocks beneath a folder.
  *
  * A machine fed with bytes: HEADER collects 512 of them and decides; EXTENDED collects a pax or GNU long-name entry for the next header; CONTENT
- * copies into the open file; SKIP passes over what is not wanted and over padding; END after an empty block.
+ * copies into the open file; SKIP passes over what is not wanted and over padding. Empty blocks are passed over, so several archives may follow one
+ * another.
  *
  * Safety: the parent folder of each entry is opened by openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS (made folder by folder where it is
  * missing), the last component is never followed: an existing file or link there is removed first and the new one made with O_EXCL. So neither
@@ -15,7 +16,7 @@
 
 #include "job/tar_priv.h"
 
-enum unpack_state { UNPACK_HEADER, UNPACK_EXTENDED, UNPACK_CONTENT, UNPACK_SKIP, UNPACK_END };
+enum unpack_state { UNPACK_HEADER, UNPACK_EXTENDED, UNPACK_CONTENT, UNPACK_SKIP };
 
 struct tar_unpacker {
     int folder_fd;
@@ -263,7 +264,6 @@ static int on_header(struct tar_unpacker *unpacker) {
     const struct tar_header *header = &unpacker->header;
     uint64_t size = 0, mode = 0, mtime = 0, checksum = 0;
     if (memcmp(header, &empty, sizeof empty) == 0) {
-        unpacker->state = UNPACK_END;
         return 0;
     }
     if (get_number(header->checksum, sizeof header->checksum, &checksum) < 0 || checksum != tar_checksum(header) ||
@@ -368,8 +368,6 @@ static void end_content(struct tar_unpacker *unpacker) {
 static ssize_t step(struct tar_unpacker *unpacker, struct slice bytes) {
     size_t taken = (size_t)MIN((uint64_t)bytes.len, unpacker->left);
     int r = 0;
-    if (unpacker->state == UNPACK_END)
-        return (ssize_t)bytes.len;
     if (unpacker->state == UNPACK_HEADER) {
         taken = MIN(bytes.len, TAR_BLOCK - unpacker->header_len);
         memcpy((char *)&unpacker->header + unpacker->header_len, bytes.data, taken);
@@ -386,7 +384,7 @@ static ssize_t step(struct tar_unpacker *unpacker, struct slice bytes) {
             r = write_content(unpacker, slice_head(bytes, taken));
     }
     /* States without bytes left pass on by themselves: an empty file, no padding. */
-    while (r == 0 && unpacker->left == 0 && unpacker->state != UNPACK_HEADER && unpacker->state != UNPACK_END) {
+    while (r == 0 && unpacker->left == 0 && unpacker->state != UNPACK_HEADER) {
         if (unpacker->state == UNPACK_EXTENDED)
             r = on_extended(unpacker);
         else if (unpacker->state == UNPACK_CONTENT)
@@ -408,6 +406,5 @@ int tar_unpacker_feed(struct tar_unpacker *unpacker, struct slice bytes) {
 }
 
 int tar_unpacker_finish(struct tar_unpacker *unpacker) {
-    bool complete = unpacker->state == UNPACK_END || (unpacker->state == UNPACK_HEADER && unpacker->header_len == 0);
-    return complete ? 0 : -ENODATA;
+    return unpacker->state == UNPACK_HEADER && unpacker->header_len == 0 ? 0 : -ENODATA;
 }
