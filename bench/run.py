@@ -143,7 +143,7 @@ def main():
     subprocess.run(["strip", "-o", stripped, TIDEMILL], check=True)
     row("binary, stripped", f"{stripped.stat().st_size / 1e6:.2f} MB", "≤ 6 MB")
     stripped.unlink()
-    platform = Platform("bench", 79)
+    platform = Platform("bench", 149)
     try:
         start_to_ready(platform)
         platform.bootstrap("busybox:latest", "busybox-static")

@@ -165,6 +165,8 @@ static int monitor(const struct settings *settings, struct diag *diag) {
     const struct monitor_target targets[] = {
         {"tidemill-core", api, NULL},
         {"tidemill-gateway", arena_printf(settings->arena, "unix:%s/gateway.sock", settings->run), NULL},
+        {"tidemill-node", arena_printf(settings->arena, "unix:%s/node.sock", settings->run), NULL},
+        {"tidemill-monitor", arena_printf(settings->arena, "http://%s", settings->monitor_listen), NULL},
     };
     const struct monitor_options options = {.listen_fd = get_socket("monitor", settings->monitor_listen, diag),
                                             .api_endpoint = api,

@@ -19,6 +19,9 @@
 #include "sys/sys.h"
 
 #define READY_TIMEOUT_MS 60000
+#define NODE_READY_TIMEOUT_MS 5000 /* after the API */
+
+enum readiness { NOTHING_READY, API_READY, ALL_READY };
 
 struct account {
     uid_t uid;
@@ -186,14 +189,32 @@ static int make_plan(struct plan *plan, struct diag *diag) {
     return 0;
 }
 
-static bool is_ready(const struct settings *settings) {
-    struct session session;
+static bool answers(struct session *session, const char *path, struct session_answer *ret) {
     struct diag diag = DIAG_INIT;
+    return session_call(session, "GET", path, NULL, (struct slice){NULL, 0}, ret, &diag) == 0;
+}
+
+static bool is_node_ready(const struct tree *node) {
+    const struct tree *conditions = tree_path(node, "status.conditions");
+    for (size_t i = 0; i < tree_count(conditions); i++)
+        if (strcmp(tree_text_or(tree_find(tree_at(conditions, i), "type"), ""), "Ready") == 0)
+            return strcmp(tree_text_or(tree_find(tree_at(conditions, i), "status"), ""), "True") == 0;
+    return false;
+}
+
+static enum readiness look(const struct settings *settings) {
+    struct session session;
+    struct session_answer answer;
+    struct diag diag = DIAG_INIT;
+    enum readiness found = NOTHING_READY;
+    char path[300];
+    snprintf(path, sizeof path, "/api/v1/nodes/%s", settings->node_name);
     if (session_open_run(settings->run, &session, &diag) < 0)
-        return false;
-    int r = session_call(&session, "GET", "/readyz", NULL, (struct slice){NULL, 0}, NULL, &diag);
+        return found;
+    if (answers(&session, "/readyz", &answer))
+        found = answers(&session, path, &answer) && is_node_ready(answer.tree) ? ALL_READY : API_READY;
     session_close(&session);
-    return r == 0;
+    return found;
 }
 
 static void print_banner(const struct settings *settings) {
@@ -210,15 +231,22 @@ static void print_banner(const struct settings *settings) {
     fflush(stdout);
 }
 
-/* Waits until the API answers or `pid` (of the supervisor; 0: our parent) is gone. */
+/* Waits until the platform is ready or `pid` (of the supervisor; 0: our parent) is gone. A node that does not come is told and is no failure: the API is there to look into it. */
 static int wait_until_ready(const struct settings *settings, pid_t pid) {
-    int64_t deadline_ns = sys_monotonic_ns() + READY_TIMEOUT_MS * INT64_C(1000000);
-    while (sys_monotonic_ns() < deadline_ns) {
+    int64_t now_ns = sys_monotonic_ns(), deadline_ns = now_ns + READY_TIMEOUT_MS * INT64_C(1000000), node_deadline_ns = 0;
+    for (; now_ns < deadline_ns; now_ns = sys_monotonic_ns()) {
         int status;
         if (pid && waitpid(pid, &status, WNOHANG) == pid)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-        if (is_ready(settings)) {
+        enum readiness found = look(settings);
+        if (found == API_READY && !node_deadline_ns)
+            node_deadline_ns = now_ns + NODE_READY_TIMEOUT_MS * INT64_C(1000000);
+        bool late = node_deadline_ns && now_ns > node_deadline_ns;
+        if (found == ALL_READY || late) {
             print_banner(settings);
+            if (late)
+                fprintf(stderr, "%swarning:%s the node does not run pods yet; the platform's log tells why\n", terminal_color(stderr, TERMINAL_YELLOW),
+                        terminal_color(stderr, TERMINAL_PLAIN));
             return 0;
         }
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);

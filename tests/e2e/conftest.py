@@ -45,7 +45,7 @@ def free_ports(count):
 class Platform:
     """One running instance."""
 
-    def __init__(self, name="e2e", number=77):
+    def __init__(self, name="e2e", number=147):
         self.name = name
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"tidemill-{name}-"))
         self.dir.chmod(0o755)
@@ -57,7 +57,7 @@ class Platform:
             "--api-listen", f"127.0.0.1:{self.api_port}", "--http-listen", f"127.0.0.1:{self.http_port}",
             "--registry-listen", f"127.0.0.1:{self.registry_port}", "--git-listen", f"127.0.0.1:{self.git_port}",
             "--monitor-listen", f"127.0.0.1:{self.monitor_port}",
-            "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 100}.0.0/16", "--node-name", "node1",
+            "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 50}.0.0/16", "--node-name", "node1",
         ]
 
     # -- life --
@@ -166,7 +166,7 @@ def running(name, number):
 
 @pytest.fixture(scope="session")
 def platform():
-    with running("e2e", 77) as instance:
+    with running("e2e", 147) as instance:
         yield instance
 
 

@@ -17,7 +17,7 @@ from conftest import TIDEMILL, running, wait_for
 
 @pytest.fixture(scope="module")
 def instance():
-    with running("life", 78) as platform:
+    with running("life", 148) as platform:
         platform.bootstrap("busybox:latest", "busybox-static")
         web = {
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {
