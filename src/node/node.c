@@ -294,6 +294,7 @@ static void stop_node(struct node *node) {
     map_free(node->pods);
     if (node->seccomp)
         free_programs(node);
+    rotation_stop(node);
     client_free(node->client);
     events_free(node->events);
     containers_free(node->containers);
@@ -316,7 +317,9 @@ static int start_node(struct node *node, struct diag *diag) {
         return r;
     register_host_address(node);
     set_own_hosts(node);
-    r = events_new(node, &node->events);
+    r = rotation_start(node);
+    if (r == 0)
+        r = events_new(node, &node->events);
     if (r == 0)
         r = record_load_all(node);
     if (r < 0)
@@ -368,7 +371,7 @@ static struct node *node_new(const struct node_options *options) {
     if (!node)
         return NULL;
     node->options = options;
-    node->socket_fd = -1;
+    node->socket_fd = node->rotation_fd = -1;
     node->node_json = BUFFER_INIT(256 * KIB);
     list_init(&node->sessions);
     return node;

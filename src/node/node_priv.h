@@ -38,6 +38,8 @@ struct node {
     struct buffer node_json; /* what was last registered */
     struct http_server *socket_server, *metrics_server;
     struct list sessions; /* running logs, exec and attach */
+    int rotation_fd;      /* inotify on logs that are quiet now */
+    struct loop_io *rotation_io;
 };
 
 /* --- what pods refer to: configuration maps and secrets, fetched once per pod (references.c) --- */
@@ -107,7 +109,8 @@ struct unit {
     int64_t grace_ms;
     struct loop_timer kill_timer;
     int64_t stop_began_ms;
-    struct loop_timer log_timer;
+    struct loop_timer log_timer; /* rotation.c */
+    int log_watch;
 };
 
 /* --- a pod (pod.c) --- */
@@ -257,6 +260,12 @@ void register_host_address(struct node *node);
 /* services.c */
 void services_changed(struct node *node);
 void services_apply(struct node *node);
+
+/* rotation.c: logs are cut at LOG_ROTATE_BYTES; a quiet log costs nothing */
+int rotation_start(struct node *node);
+void rotation_stop(struct node *node);
+void rotation_watch(struct unit *unit);
+void rotation_forget(struct unit *unit);
 
 /* server.c, session.c, metrics.c */
 int server_start(struct node *node, struct diag *diag);

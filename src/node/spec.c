@@ -330,7 +330,7 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     bundle->read_only_rootfs = security && security->read_only_root_filesystem && *security->read_only_root_filesystem;
     bundle->network_namespace = spec->host_network ? NULL : pod->net.network;
     bundle->ipc_namespace = spec->host_ipc ? NULL : pod->net.ipc;
-    bundle->uts_namespace = pod->net.uts;
+    bundle->uts_namespace = spec->host_network ? NULL : pod->net.uts; /* the host's name too */
     bundle->host_pid = spec->host_pid;
     bundle->cgroup_path = arena_printf(arena, "%s/pod%s/%s", pod->node->cgroup_root, pod->uid, unit->id);
     spec_limits(unit->spec, &bundle->limits);

@@ -9,7 +9,6 @@
  *  2. An exit is recorded (unit->current) and saved before its container is deleted, so no exit code is lost.
  *  3. Every asynchronous thing a unit has under way is cancelled in unit_deinit; deletions alone outlive it, and hold the pod. */
 #include <signal.h>
-#include <sys/stat.h>
 
 #include "codec/codec.h"
 #include "node/node_priv.h"
@@ -19,7 +18,6 @@
 #define PULL_MAX_MS 300000
 #define KILL_AGAIN_MS 2000
 #define TERMINATION_MESSAGE_BYTES_MAX 4096
-#define LOG_CHECK_MS 10000
 
 static void on_created(void *userdata, int error, const char *message);
 static void on_started(void *userdata, int error, const char *message);
@@ -36,10 +34,9 @@ static void on_wake(void *userdata) {
 
 static void on_kill_timer(void *userdata);
 static void on_hook_timer(void *userdata);
-static void on_log_timer(void *userdata);
 
 void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *spec, bool is_init) {
-    *unit = (struct unit){.pod = pod, .spec = spec, .is_init = is_init, .waiting_reason = "ContainerCreating"};
+    *unit = (struct unit){.pod = pod, .spec = spec, .is_init = is_init, .waiting_reason = "ContainerCreating", .log_watch = -1};
     unit->is_sidecar = is_init && spec->restart_policy && strcmp(spec->restart_policy, "Always") == 0;
     if (is_init || pod->units_count)
         snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "PodInitializing");
@@ -47,7 +44,7 @@ void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *
     loop_timer_init(&unit->timer, loop, on_wake, unit);
     loop_timer_init(&unit->kill_timer, loop, on_kill_timer, unit);
     loop_timer_init(&unit->hook_timer, loop, on_hook_timer, unit);
-    loop_timer_init(&unit->log_timer, loop, on_log_timer, unit);
+    loop_timer_init(&unit->log_timer, loop, on_wake, unit); /* replaced by rotation_watch */
 }
 
 static void end_hook(struct unit *unit) {
@@ -61,7 +58,7 @@ void unit_deinit(struct unit *unit) {
     end_hook(unit);
     loop_timer_cancel(&unit->timer);
     loop_timer_cancel(&unit->kill_timer);
-    loop_timer_cancel(&unit->log_timer);
+    rotation_forget(unit);
     image_request_cancel(unit->pull);
     container_free(unit->container);
     image_unref(unit->image);
@@ -327,7 +324,7 @@ static void mark_running(struct unit *unit, bool adopted) {
     if (!adopted)
         unit->started_ns = loop_wall_ns(unit->pod->node->loop);
     unit->started_ms = now_ms(unit) - MAX(0, loop_wall_ns(unit->pod->node->loop) - unit->started_ns) / 1000000;
-    loop_timer_set(&unit->log_timer, LOG_CHECK_MS);
+    rotation_watch(unit);
 }
 
 static void on_started(void *userdata, int error, const char *message) {
@@ -347,18 +344,6 @@ static void on_started(void *userdata, int error, const char *message) {
             probing_run_hook(unit, unit->spec->lifecycle->post_start, 0, on_post_start);
     }
     pod_sync_later(unit->pod);
-}
-
-/* The log's size is looked at only after the log changed: an idle container's timer is not set. */
-static void on_log_timer(void *userdata) {
-    struct unit *unit = userdata;
-    struct stat st;
-    char path[PATH_MAX];
-    unit_log_path(unit, unit->restart_count, path);
-    if (unit->stage != UNIT_RUNNING || !unit->container || stat(path, &st) < 0)
-        return;
-    if ((size_t)st.st_size >= LOG_ROTATE_BYTES && log_rotate(path) == 0)
-        container_reopen_log(unit->container);
 }
 
 /* --- the end of a run --- */
@@ -393,7 +378,7 @@ static void on_exit_code(void *userdata, const struct container_exit *exit) {
     probing_end(unit);
     end_hook(unit);
     loop_timer_cancel(&unit->kill_timer);
-    loop_timer_cancel(&unit->log_timer);
+    rotation_forget(unit);
     if (unit->stage == UNIT_STARTING) /* so short that its end was seen first */
         unit->started_ns = exit->finished_ns;
     *end = (struct termination){.set = true, .code = exit->code, .started_ns = unit->started_ns, .finished_ns = exit->finished_ns};

@@ -1,0 +1,169 @@
+/* References, manifests, configurations, and a small content store. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "http/http.h"
+#include "runtime/image.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static const char *const own[] = {"127.0.0.1:5000", "10.88.0.1:5000", NULL};
+
+static void check(const char *text, const char *repository, const char *tag, const char *digest) {
+    struct arena *arena = arena_new(64 * KIB);
+    struct image_reference reference;
+    assert_int_equal(image_reference_parse(arena, slice_of(text), own, &reference, NULL), 0);
+    assert_string_equal(reference.repository, repository);
+    assert_string_equal(reference.tag ? reference.tag : "-", tag);
+    assert_string_equal(reference.digest ? reference.digest : "-", digest);
+    arena_free(arena);
+}
+
+UNIT_TEST(reads_references) {
+    check("hello", "hello", "latest", "-");
+    check("hello:abc", "hello", "abc", "-");
+    check("debian:12", "debian", "12", "-");
+    check("docker.io/library/debian:12", "debian", "12", "-");
+    check("docker.io/team/app", "team/app", "latest", "-");
+    check("library/debian", "debian", "latest", "-");
+    check("127.0.0.1:5000/hello:abc", "hello", "abc", "-");
+    check("10.88.0.1:5000/a/b/c@sha256:" HEX64, "a/b/c", "-", "sha256:" HEX64);
+    check("10.88.0.1:5000/a:v1@sha256:" HEX64, "a", "v1", "sha256:" HEX64);
+    check("quay.io/team/app:v1", "quay.io/team/app", "v1", "-");
+    check("localhost/x", "localhost/x", "latest", "-");
+    check("team/app__x-y.z:V1_.", "team/app__x-y.z", "V1_.", "-");
+}
+
+UNIT_TEST(refuses_what_is_no_reference) {
+    static const char *const bad[] = {"", ":", "a:", "/a", "a/", "a//b", "../a", "a/../b", "a/..", "A", "a:../../x", "a:.x", "a@sha256:abc", "a@md5:" HEX64, "a b", "a@sha256:" HEX64 "0",
+                                      "127.0.0.1:5000/", "..:5000/x", "a..b", "-a", "a\nb"};
+    struct arena *arena = arena_new(64 * KIB);
+    struct image_reference reference;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct diag diag = DIAG_INIT;
+        if (image_reference_parse(arena, slice_of(bad[i]), own, &reference, &diag) != -EINVAL)
+            fail_msg("\"%s\" was taken for a reference", bad[i]);
+        assert_non_null(strstr(diag.message, "invalid reference format"));
+    }
+    arena_free(arena);
+}
+
+UNIT_TEST(chooses_linux_amd64) {
+    struct image *image = image_new();
+    const char *next;
+    assert_int_equal(image_parse_manifest(image, SLICE("{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"sha256:" HEX64 "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm64\"}}]}"),
+                                          &next, NULL), -ENOENT);
+    assert_int_equal(image_parse_manifest(image, SLICE("{\"manifests\":[{\"digest\":\"x\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}},{\"digest\":\"sha256:" HEX64
+                                                       "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}"), &next, NULL), 0);
+    assert_string_equal(next, "sha256:" HEX64);
+    image_unref(image);
+}
+
+UNIT_TEST(refuses_bad_manifests) {
+    static const char *const bad[] = {"", "[]", "{}", "{\"schemaVersion\":1}", "{\"schemaVersion\":2}", "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:../../etc/passwd\"}}",
+                                      "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:" HEX64 "\"},\"layers\":[{}]}"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct image *image = image_new();
+        struct diag diag = DIAG_INIT;
+        const char *next;
+        assert_true(image_parse_manifest(image, slice_of(bad[i]), &next, &diag) < 0);
+        image_unref(image);
+    }
+}
+
+/* --- a store --- */
+
+static char dir[64], store[96], layers[96];
+
+static void store_blob(struct slice bytes, char ret_digest[80]) {
+    char hex[65], path[256];
+    digest_sha256_hex(bytes, hex);
+    snprintf(ret_digest, 80, "sha256:%s", hex);
+    snprintf(path, sizeof path, "%s/blobs/sha256/%s", store, hex);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, bytes, 0644), 0);
+}
+
+static void make_store(void) {
+    char path[128];
+    snprintf(dir, sizeof dir, "/tmp/image-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(store, sizeof store, "%s/registry", dir);
+    snprintf(layers, sizeof layers, "%s/layers", dir);
+    snprintf(path, sizeof path, "%s/blobs/sha256", store);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+    snprintf(path, sizeof path, "%s/repositories/app/tags", store);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+}
+
+/* An image of one layer: an empty tar. */
+static void make_image(char ret_manifest[80]) {
+    static const char zeros[1024];
+    char layer[80], config[80], text[1024], path[256];
+    store_blob(slice_make(zeros, sizeof zeros), layer);
+    snprintf(text, sizeof text, "{\"config\":{\"Env\":[\"A=b\"],\"Cmd\":[\"run\"],\"User\":\"app\",\"WorkingDir\":\"/w\"},\"rootfs\":{\"diff_ids\":[\"%s\"]}}", layer);
+    store_blob(slice_of(text), config);
+    snprintf(text, sizeof text, "{\"schemaVersion\":2,\"config\":{\"digest\":\"%s\"},\"layers\":[{\"digest\":\"%s\",\"size\":1024}]}", config, layer);
+    store_blob(slice_of(text), ret_manifest);
+    snprintf(path, sizeof path, "%s/repositories/app/tags/v1", store);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, slice_of(ret_manifest), 0644), 0);
+}
+
+UNIT_TEST(resolves_and_unpacks) {
+    struct image *image = NULL;
+    struct diag diag = DIAG_INIT;
+    char manifest[80];
+    make_store();
+    make_image(manifest);
+    const struct image_reference by_tag = {.repository = "app", .tag = "v1"}, by_digest = {.repository = "app", .digest = manifest}, unknown = {.repository = "app", .tag = "v2"};
+    assert_int_equal(image_resolve(store, &by_tag, &image, &diag), 0);
+    assert_string_equal(image->digest, manifest);
+    assert_string_equal(image->env.items[0], "A=b");
+    assert_string_equal(image->command.items[0], "run");
+    assert_string_equal(image->user, "app");
+    assert_int_equal(image->layers_count, 1);
+    assert_string_equal(image->layers[0].chain_id, image->layers[0].diff_id);
+    assert_false(image_is_unpacked(image, layers));
+    assert_int_equal(image_unpack(image, store, layers, &diag), 0);
+    assert_true(image_is_unpacked(image, layers));
+    assert_int_equal(image_unpack(image, store, layers, &diag), 0);
+    image_unref(image);
+    assert_int_equal(image_resolve(store, &by_digest, &image, &diag), 0);
+    image_unref(image);
+    assert_int_equal(image_resolve(store, &unknown, &image, &diag), -ENOENT);
+    assert_non_null(strstr(diag.message, "not found"));
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_TEST(a_damaged_blob_is_not_used) {
+    struct image *image = NULL;
+    struct diag diag = DIAG_INIT;
+    char manifest[80], path[256];
+    make_store();
+    make_image(manifest);
+    snprintf(path, sizeof path, "%s/blobs/sha256/%s", store, manifest + 7);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("{\"schemaVersion\":2}"), 0644), 0);
+    const struct image_reference by_tag = {.repository = "app", .tag = "v1"};
+    assert_int_equal(image_resolve(store, &by_tag, &image, &diag), -EBADMSG);
+    assert_non_null(strstr(diag.message, "damaged"));
+    snprintf(path, sizeof path, "%s/repositories/app/tags/v1", store);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("sha256:../../../etc/passwd"), 0644), 0);
+    assert_int_equal(image_resolve(store, &by_tag, &image, &diag), -EBADMSG);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_TEST(what_an_interrupted_unpack_left_is_removed) {
+    char path[256];
+    make_store();
+    snprintf(path, sizeof path, "%s/tmp-half", layers);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+    image_clean_temporary(layers);
+    assert_int_equal(access(path, F_OK), -1);
+    image_clean_temporary("/nonexistent");
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_linux_amd64), UNIT(refuses_bad_manifests), UNIT(resolves_and_unpacks),
+          UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed))
