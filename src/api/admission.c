@@ -182,6 +182,21 @@ static int create_namespace(struct api *api, struct kube_object *object, struct 
     return error ? api_fail_no_memory(failure) : 0;
 }
 
+/* As long as it is not being deleted a namespace keeps its finalizers and its name label, whatever the writer leaves out. */
+static int update_namespace(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure) {
+    (void)api;
+    const struct kube_string_list *before = &old->namespace_->spec.finalizers;
+    struct kube_string_list *list = &object->namespace_->spec.finalizers;
+    int error = kube_map_set(&object->metadata->labels, object->arena, "kubernetes.io/metadata.name", object->metadata->name);
+    if (!error && !old->metadata->deletion_timestamp.set) {
+        *list = (struct kube_string_list){ARENA_ARRAY(object->arena, const char *, before->count + 1), before->count};
+        for (size_t i = 0; i < before->count && list->items && !error; i++)
+            error = (list->items[i] = arena_strdup(object->arena, before->items[i])) ? 0 : -ENOMEM;
+        error = list->items ? error : -ENOMEM;
+    }
+    return error ? api_fail_no_memory(failure) : 0;
+}
+
 /* --- pods --- */
 
 static bool is_compute(const char *resource) {
@@ -303,7 +318,7 @@ static const struct {
     int (*update)(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
 } admissions[] = {
     {&kube_kind_service, create_service, update_service},
-    {&kube_kind_namespace, create_namespace, NULL},
+    {&kube_kind_namespace, create_namespace, update_namespace},
     {&kube_kind_pod, create_pod, NULL},
     {&kube_kind_secret, create_secret, update_secret},
     {&kube_kind_job, create_job, NULL},

@@ -170,7 +170,12 @@ UNIT_TEST(refuses_missing_namespace) {
 UNIT_TEST(terminates_namespaces) {
     struct fixture *fixture = *state;
     ask(fixture, "POST", "/api/v1/namespaces", "{\"metadata\":{\"name\":\"gone\"}}");
-    struct reply reply = ask(fixture, "DELETE", "/api/v1/namespaces/gone", NULL);
+    struct reply reply = ask(fixture, "DELETE", "/api/v1/namespaces/default", NULL);
+    assert_int_equal(reply.status, 403);
+    reply =
+        ask_as(fixture, "PATCH", "/api/v1/namespaces/gone", "application/merge-patch+json", "{\"spec\":null,\"metadata\":{\"labels\":null}}", NULL);
+    assert_int_equal(reply.status, 200);
+    reply = ask(fixture, "DELETE", "/api/v1/namespaces/gone", NULL);
     assert_int_equal(reply.status, 200);
     assert_string_equal(text(&reply, "status.phase"), "Terminating");
     reply = ask(fixture, "POST", "/api/v1/namespaces/gone/configmaps", MAP("a", ""));

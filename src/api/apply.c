@@ -326,9 +326,27 @@ static int merge(struct request *request, const struct kube_object *old, struct 
     return error ? api_fail_no_memory(failure) : 0;
 }
 
+/* A null in an applied configuration says nothing. */
+static void strip_nulls(struct tree *node) {
+    bool is_map = node->type == TREE_MAP;
+    if (!is_map && node->type != TREE_LIST)
+        return;
+    for (size_t i = node->children->count; i-- > 0;) {
+        struct tree_entry *entry = &node->children->items[i];
+        if (is_map && entry->value->type == TREE_NULL)
+            tree_unset(node, entry->key);
+        else
+            strip_nulls(entry->value);
+    }
+}
+
 int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
                     struct api_failure *failure) {
     struct arena *arena = request->arena;
+    strip_nulls(applied);
+    const struct tree *given = tree_find(applied, "metadata");
+    if (given && given->type != TREE_MAP)
+        return api_fail_bad_request(failure, "metadata must be an object, not a JSON %s", tree_type_name(given));
     if (tree_count(tree_path(applied, "metadata.managedFields")))
         return api_fail_bad_request(failure, "metadata.managedFields must be nil");
     struct tree *set = fields_of(arena, applied, "", 0);

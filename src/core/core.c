@@ -13,6 +13,7 @@
 
 #include "sys/sys.h"
 
+#define CHANGES_BYTES_MAX (4 * MIB) /* of replaced versions, for watches that resume */
 #define STOP_GRACE_MS 3000
 #define STOP_LOOK_MS 20
 
@@ -47,7 +48,7 @@ static int open_store(struct core *core, struct diag *diag) {
         error = sys_mkdirs(pki, 0700);
     if (error)
         return diag_set(diag, error, "cannot make %s: %s", folder, strerror(-error));
-    const struct store_options options = {.path = path};
+    const struct store_options options = {.path = path, .changes_bytes_max = CHANGES_BYTES_MAX};
     return store_open(core->loop, &options, &core->store, diag);
 }
 
