@@ -1,8 +1,9 @@
 /* Job: pods until enough have succeeded (upstream: pkg/controller/job, 1.31; completionMode NonIndexed and Indexed).
  *
- * What has succeeded and failed is counted from the pods that are there, and never falls below what the status said before: a finished pod that
- * somebody deletes stays counted. (Upstream's finalizer on every pod is left out: here pods vanish only when somebody deletes them, and then they
- * need not hang on.) A failed pod is replaced after 10 s, doubling up to 6 min, until backoffLimit. */
+ * A finished pod is counted once, and stays counted when somebody deletes it: an annotation of the job names the pods that are counted and still
+ * there; a finished pod that it does not name is new. It is written together with the status, so the two agree. (Upstream puts a finalizer on every
+ * pod instead, which would keep pods from going while no controller runs; here a pod that ends and vanishes before it is seen is simply replaced.) A
+ * failed pod is replaced after 10 s, doubling up to 6 min, until backoffLimit. */
 #include <limits.h>
 #include <stdio.h>
 
@@ -11,6 +12,8 @@
 #define BACKOFF_FIRST_NS (10 * NS_PER_S)
 #define BACKOFF_MAX_NS (360 * NS_PER_S)
 #define INDEX_ANNOTATION "batch.kubernetes.io/job-completion-index"
+#define COUNTED_ANNOTATION "tidemill.dev/counted-pods"
+#define COUNTED_LETTERS 8
 #define COMPLETIONS_INDEXED_MAX 100000
 
 int job_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
@@ -37,6 +40,7 @@ struct run {
     uint8_t *indexes;    /* of an indexed job: what is known of each completion index */
     int32_t completions; /* -1: any success ends it */
     int64_t last_failure_ns;
+    struct buffer counted; /* the annotation's next value */
 };
 enum { INDEX_OPEN, INDEX_ACTIVE, INDEX_DONE };
 
@@ -86,6 +90,22 @@ static int32_t pod_index(const struct run *run, const struct kube_pod *pod) {
     return (int32_t)index;
 }
 
+/* Notes that the finished pod is counted; true when it was not before. */
+static bool count_once(struct run *run, const struct kube_object *pod) {
+    char letters[COUNTED_LETTERS + 1];
+    safe_letters(text_hash(TEXT_HASH_INIT, pod->metadata->uid), letters, COUNTED_LETTERS);
+    const char *before = kube_map_find(&run->job->metadata.annotations, COUNTED_ANNOTATION);
+    if (buffer_printf(&run->counted, "%s%s", run->counted.len ? "," : "", letters) < 0)
+        context_fail(run->context);
+    return slice_find(slice_of(before), slice_of(letters)) < 0;
+}
+
+static bool is_counted(const struct run *run, const struct kube_object *pod) {
+    char letters[COUNTED_LETTERS + 1];
+    safe_letters(text_hash(TEXT_HASH_INIT, pod->metadata->uid), letters, COUNTED_LETTERS);
+    return slice_find(slice_of(kube_map_find(&run->job->metadata.annotations, COUNTED_ANNOTATION)), slice_of(letters)) >= 0;
+}
+
 static int64_t finished_at(const struct kube_pod *pod) {
     int64_t latest = pod->metadata.creation_timestamp.ns;
     for (size_t i = 0; i < pod->status.container_statuses.count; i++) {
@@ -107,11 +127,11 @@ static void count_pod(struct run *run, const struct kube_object *object) {
     if (text_is(pod->status.phase, "Succeeded")) {
         if (index >= 0)
             run->indexes[index] = INDEX_DONE;
-        run->succeeded++;
-    } else if (is_deleting(object)) { /* one that is made to end may well fail: no fault of its own */
+        run->succeeded += count_once(run, object);
+    } else if (is_deleting(object) && !is_counted(run, object)) { /* one that is made to end may well fail: no fault of its own */
         run->terminating++;
     } else if (text_is(pod->status.phase, "Failed")) {
-        run->failed++;
+        run->failed += count_once(run, object);
         run->last_failure_ns = MAX(run->last_failure_ns, finished_at(pod));
     } else {
         run->active++;
@@ -170,13 +190,12 @@ static void count(struct run *run) {
             read_completed_indexes(run);
         }
     }
+    run->failed = run->job->status.failed;
+    run->succeeded = run->job->status.succeeded;
     for (size_t i = 0; i < run->pods.list.count; i++)
         count_pod(run, run->pods.list.items[i].object);
-    run->failed = MAX(run->failed, run->job->status.failed);
     if (run->indexed)
         write_completed_indexes(run);
-    else
-        run->succeeded = MAX(run->succeeded, run->job->status.succeeded);
 }
 
 /* ---- pods ---- */
@@ -358,14 +377,34 @@ static void step(struct run *run) {
         adjust(run);
 }
 
+/* Before the status: one commit holds both. */
+static void write_counted(struct run *run) {
+    const char *before = kube_map_find(&run->job->metadata.annotations, COUNTED_ANNOTATION);
+    if (slice_equal(buffer_slice(&run->counted), slice_of(before)))
+        return;
+    struct kube_object *copy = context_copy(run->context, run->object);
+    const char *text = arena_dup(run->context->arena, buffer_slice(&run->counted));
+    if (!copy || !text || kube_map_set(&copy->metadata->annotations, copy->arena, COUNTED_ANNOTATION, text) < 0) {
+        kube_object_unref(copy);
+        context_fail(run->context);
+        return;
+    }
+    if (!*text)
+        kube_map_unset(&copy->metadata->annotations, COUNTED_ANNOTATION);
+    context_update(run->context, copy);
+}
+
 static void reconcile_open(struct context *context, const struct kube_object *object) {
     struct run run = {.context = context, .object = object, .job = object->job};
     run.copy = context_copy(context, object);
     if (!run.copy)
         return;
     run.status = &run.copy->job->status;
+    run.counted = BUFFER_INIT(200 * KIB);
     context_claim(context, &kube_kind_pod, object, object->job->spec.selector, NULL, &run.pods);
     count(&run);
+    write_counted(&run);
+    buffer_deinit(&run.counted);
     if (context->error == 0 && !is_deleting(object))
         step(&run);
     /* What was created and deleted here is counted when it shows. */

@@ -248,9 +248,10 @@ static void check_job(struct cluster *cluster) {
 
 static void job_node_acts(struct cluster *cluster) {
     const struct kube_object *pod = any_pod(cluster);
-    if (!pod || !pod->pod->spec.node_name || (!is_deleting(pod) && pod_is_finished(pod->pod)))
-        return;
     uint64_t dice = cluster_random(cluster, 10);
+    bool finished = pod && !is_deleting(pod) && pod_is_finished(pod->pod);
+    if (!pod || !pod->pod->spec.node_name || (finished && dice > 0))
+        return;
     if (is_deleting(pod))
         cluster_delete(cluster, pod->kind, "d", pod->metadata->name, NULL, NULL, 0);
     else if (dice == 0)
