@@ -300,7 +300,6 @@ static int copy_options(struct api *api, const struct api_options *options) {
     api->options.node_socket = copy_text(api->arena, options->node_socket, NULL);
     api->options.service_range = copy_text(api->arena, options->service_range, "10.96.0.0/16");
     api->options.advertise_address = copy_text(api->arena, options->advertise_address, NULL);
-    api->options.endpoint_name = copy_text(api->arena, options->endpoint_name, NULL);
     int error = copy_mounts(api, options->mounts);
     return error ? error : copy_users(api, options->unix_users);
 }
@@ -330,6 +329,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     api_cache_start(api);
     api_addresses_load(api);
     api_events_start(api);
+    api_tokens_purge(api);
     api_bootstrap(api);
     *ret = api;
     return 0;

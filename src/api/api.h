@@ -37,7 +37,6 @@ struct api_options {
     const char *service_range;              /* "10.96.0.0/16" (the default); a prefix of 16 to 28 */
     const char *advertise_address;          /* where pods reach this API; becomes the endpoint of the service default/kubernetes; NULL: none */
     int advertise_port;
-    const char *endpoint_name;      /* name of the node, for the Lease-free parts of status; may be NULL */
     const struct api_mount *mounts; /* ends with prefix NULL; NULL: none */
     /* Appends further lines to /metrics; may be NULL. */
     void (*metrics)(void *userdata, struct buffer *out);

@@ -97,6 +97,8 @@ void api_respond_deleted(struct request *request, const struct kube_object *obje
 bool api_access_of_request(const struct request *request, struct api_access *ret);
 void api_respond_forbidden(struct request *request, const struct api_access *access);
 
+void api_tokens_purge(struct api *api);
+
 /* --- negotiate.c --- */
 enum discovery_form { DISCOVERY_PLAIN, DISCOVERY_V2, DISCOVERY_V2BETA1 };
 enum table_form api_accept_table(struct slice accept);

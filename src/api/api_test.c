@@ -565,6 +565,62 @@ UNIT_TEST(writes_from_inside) {
     assert_int_equal(api_delete(fixture->api, &kube_kind_config_map, "default", "in", &options, on_inside, &first, &failure), 409);
 }
 
+/* --- tokens --- */
+
+static void on_token(void *userdata, int error) {
+    assert_int_equal(error, 0);
+    *(bool *)userdata = true;
+}
+
+static const char *whoami(struct fixture *fixture, const char *token, int *ret_status) {
+    char value[100];
+    snprintf(value, sizeof value, "Bearer %s", token);
+    const struct http_field fields[] = {{"Authorization", value}, {NULL, NULL}};
+    const struct http_request_options options = {.method = "POST",
+                                                 .target = "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                                                 .content_type = "application/json",
+                                                 .body = SLICE("{}"),
+                                                 .fields = fields};
+    struct reply reply = {.fixture = fixture};
+    struct http_request *request = NULL;
+    assert_int_equal(http_client_send(fixture->client, &options, on_answer, &reply, &request), 0);
+    for (int i = 0; i < TURNS_MAX && !reply.done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    *ret_status = reply.status;
+    return text(&reply, "status.userInfo.username");
+}
+
+static bool count_one(void *userdata, struct slice key, struct slice value) {
+    (void)key;
+    (void)value;
+    ++*(size_t *)userdata;
+    return true;
+}
+
+UNIT_TEST(knows_tokens) {
+    static const char *const groups[] = {"team", NULL};
+    struct fixture *fixture = *state;
+    char lasting[API_TOKEN_BYTES], expired[API_TOKEN_BYTES];
+    bool done = false;
+    int status = 0;
+    assert_int_equal(api_token_new(fixture->api, "bob", groups, 0, lasting, NULL, NULL), 0);
+    assert_int_equal(api_token_new(fixture->api, "eve", groups, 1, expired, on_token, &done), 0);
+    for (int i = 0; i < TURNS_MAX && !done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_string_equal(whoami(fixture, lasting, &status), "bob");
+    assert_int_equal(status, 201);
+    whoami(fixture, expired, &status);
+    assert_int_equal(status, 401);
+    whoami(fixture, "tm-guess", &status);
+    assert_int_equal(status, 401);
+    close_all(fixture);
+    open_all(fixture); /* drops what has expired */
+    assert_string_equal(whoami(fixture, lasting, &status), "bob");
+    size_t count = 0;
+    store_meta_list(fixture->store, SLICE("token/"), count_one, &count);
+    assert_int_equal(count, 1);
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -590,6 +646,7 @@ int main(void) {
         WITH_API(tells_watches_that_are_too_old),
         WITH_API(bounds_slow_watchers),
         WITH_API(writes_from_inside),
+        WITH_API(knows_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

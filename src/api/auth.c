@@ -182,6 +182,40 @@ int api_authenticate(struct api *api, struct http_exchange *exchange, struct are
     return set_user(arena, "system:anonymous", NULL, "system:unauthenticated", ret);
 }
 
+/* --- tokens that have expired go at start and whenever one is made --- */
+
+#define TOKENS_PURGED_MAX 100 /* at a time */
+
+struct purge {
+    struct arena *arena;
+    int64_t now_s;
+    const char *keys[TOKENS_PURGED_MAX];
+    size_t count;
+};
+
+static bool find_expired(void *userdata, struct slice key, struct slice value) {
+    struct purge *purge = userdata;
+    struct tree *record = NULL;
+    struct diag diag = DIAG_INIT;
+    if (json_parse(purge->arena, value, NULL, &record, &diag))
+        return true;
+    int64_t expires_s = tree_int_or(tree_find(record, "expires"), 0);
+    char *copy = expires_s && expires_s <= purge->now_s ? arena_dup(purge->arena, key) : NULL;
+    if (copy)
+        purge->keys[purge->count++] = copy;
+    return purge->count < TOKENS_PURGED_MAX;
+}
+
+void api_tokens_purge(struct api *api) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    struct purge purge = {.arena = arena, .now_s = loop_wall_ns(api->loop) / 1000000000};
+    if (!arena)
+        return;
+    store_meta_list(api->store, SLICE(TOKEN_PREFIX), find_expired, &purge);
+    for (size_t i = 0; i < purge.count; i++)
+        store_meta_put(api->store, slice_of(purge.keys[i]), (struct slice){NULL, 0}, NULL, NULL);
+}
+
 int api_token_new(struct api *api, const char *user, const char *const *groups, int64_t expires_s, char ret[API_TOKEN_BYTES],
                   void (*on_done)(void *userdata, int error), void *userdata) {
     char token[API_TOKEN_BYTES] = "tm-";
@@ -200,9 +234,11 @@ int api_token_new(struct api *api, const char *user, const char *const *groups, 
     if (buffer_error(&record))
         return buffer_error(&record);
     int error = store_meta_put(api->store, slice_of(key), buffer_slice(&record), on_done, userdata);
-    if (!error)
-        memcpy(ret, token, sizeof token);
-    return error;
+    if (error)
+        return error;
+    memcpy(ret, token, sizeof token);
+    api_tokens_purge(api);
+    return 0;
 }
 
 /* --- of a request --- */

@@ -131,7 +131,6 @@ static int open_api(struct core *core, struct diag *diag) {
         .service_range = options->service_range,
         .advertise_address = options->bridge_address,
         .advertise_port = api_port(core),
-        .endpoint_name = options->node_name,
         .mounts = mounts,
         .metrics = append_metrics,
         .metrics_userdata = core,
