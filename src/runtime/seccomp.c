@@ -89,9 +89,9 @@ static int add_conditional(scmp_filter_ctx context, uint64_t capabilities) {
     bool admin = capabilities >> 21 & 1;
     int r = 0;
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(personalities); i++)
-        r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(personality), 1, SCMP_A0(SCMP_CMP_EQ, personalities[i]));
+        r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(personality), 1, SCMP_A0(SCMP_CMP_EQ, personalities[i], 0));
     if (r == 0) /* no vsock: it reaches the hypervisor */
-        r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_NE, 40));
+        r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_NE, 40, 0));
     if (r == 0 && admin)
         return allow(context, "clone");
     if (r == 0)
