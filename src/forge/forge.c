@@ -241,6 +241,8 @@ static int make_folders(struct forge *forge, struct diag *diag) {
     int error = 0;
     for (size_t i = 0; !error && i < ARRAY_LEN(names); i++) {
         CLEANUP(freep) char *path = forge_path_new(forge, "%s", names[i]);
+        if (path && strcmp(names[i], "builds") == 0)
+            sys_remove_tree(AT_FDCWD, path); /* no build outlives us */
         error = path ? sys_mkdirs(path, strcmp(names[i], "helper") == 0 ? 0755 : 0750) : -ENOMEM;
         if (error)
             diag_set(diag, error, "cannot make the folder %s: %s", path ? path : names[i], strerror(-error));

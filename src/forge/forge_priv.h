@@ -18,6 +18,7 @@
 #define APP_NAME_MAX 50         /* leaves room for pod names */
 #define APPS_MAX 1000
 #define RUNS_KEPT_PER_APP 50
+#define ARTIFACTS_KEPT_PER_APP 5
 #define RECORD_BYTES_MAX (1 * MIB)
 #define RUN_ARENA_BYTES_MAX (32 * MIB)
 #define REQUEST_BODY_MAX (64 * KIB)

@@ -75,8 +75,7 @@ static struct tree *tree_of(const struct run *run, struct arena *arena, bool wit
     tree_set(arena, tree, SLICE("id"), tree_int(arena, (int64_t)run->id));
     tree_set_text(arena, tree, "app", run->app);
     tree_set_text(arena, tree, "status", job_status_name(run->state.status));
-    tree_set_text(arena, tree, "ref", run->update.ref);
-    tree_set_text(arena, tree, "branch", ref_short(run->update.ref));
+    tree_set_text(arena, tree, "ref", record ? run->update.ref : ref_short(run->update.ref));
     tree_set_text(arena, tree, "sha", run->sha);
     set_text(arena, tree, "title", run->title);
     set_text(arena, tree, "author", run->author);

@@ -214,12 +214,21 @@ static void introduce(struct run *run) {
     run_say(run, "jobs: %s", names.data ? names.data : "");
 }
 
-/* Older finished runs of the app beyond RUNS_KEPT_PER_APP go, with their logs and artifacts. */
+static void remove_artifacts(struct run *run) {
+    CLEANUP(freep) char *path = forge_path_new(run->forge, "artifacts/%" PRIu64, run->id);
+    if (path)
+        sys_remove_tree(AT_FDCWD, path);
+}
+
+/* Older finished runs of the app go: after ARTIFACTS_KEPT_PER_APP their artifacts, after RUNS_KEPT_PER_APP everything. */
 static void prune(struct forge *forge, const char *app) {
     size_t count = 0;
     for (size_t i = forge->runs.count; i-- > 0;) {
         struct run *run = forge->runs.items[i];
-        if (strcmp(run->app, app) != 0 || ++count <= RUNS_KEPT_PER_APP || run->log || run->write)
+        if (strcmp(run->app, app) != 0 || ++count <= ARTIFACTS_KEPT_PER_APP || run->log || run->write)
+            continue;
+        remove_artifacts(run);
+        if (count <= RUNS_KEPT_PER_APP)
             continue;
         VECTOR_REMOVE(&forge->runs, i);
         run_forget(run);
