@@ -1,8 +1,8 @@
 /* Applications: a bare repository, a namespace of the same name, a token, and a record "forge/app/<name>".
  *
- * Creating goes repository → namespace → record, and the record decides whether the app exists: a crash before it leaves a folder that the next attempt of the same name takes
- * over. Deleting goes the other way round. The token is kept only as a digest; whoever lost it makes a new one. */
-#include "forge_priv.h"
+ * Creating goes repository → namespace → record, and the record decides whether the app exists: a crash before it leaves a folder that the next
+ * attempt of the same name takes over. Deleting goes the other way round. The token is kept only as a digest; whoever lost it makes a new one. */
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -37,8 +37,9 @@ static char *remote_url(const struct forge *forge, struct arena *arena, const ch
 
 char *app_url(const struct forge_app *app, struct arena *arena) {
     const struct forge_options *options = &app->forge->options;
-    return options->gateway_port == 80 || options->gateway_port == 0 ? arena_printf(arena, "http://%s.%s", app->name, options->domain)
-                                                                     : arena_printf(arena, "http://%s.%s:%d", app->name, options->domain, options->gateway_port);
+    return options->gateway_port == 80 || options->gateway_port == 0
+               ? arena_printf(arena, "http://%s.%s", app->name, options->domain)
+               : arena_printf(arena, "http://%s.%s:%d", app->name, options->domain, options->gateway_port);
 }
 
 struct tree *app_tree(struct forge_app *app, struct arena *arena) {
@@ -187,8 +188,9 @@ static void on_repository(void *userdata, int status, struct slice out, struct s
         return;
     }
     char body[256];
-    snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"%s\",\"labels\":{\"tidemill.dev/app\":\"%s\"}}}", operation->app->name,
-             operation->app->name);
+    snprintf(body, sizeof body,
+             "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"%s\",\"labels\":{\"tidemill.dev/app\":\"%s\"}}}",
+             operation->app->name, operation->app->name);
     int error = operation_request(&operation->base, "POST", "/api/v1/namespaces", "application/json", slice_of(body), on_namespace);
     if (error)
         fail(operation, 503, "the namespace could not be created", strerror(-error));
@@ -201,7 +203,8 @@ static bool is_reserved(struct slice name) {
 static int check_name(const struct forge *forge, struct slice name, struct diag *diag) {
     if (!name_is_dns1035_label(name) || name.len > APP_NAME_MAX) {
         diag_set(diag, -EINVAL, "\"%.*s\" cannot be the name of an application", SLICE_ARG(slice_head(name, 100)));
-        return diag_hint(diag, -EINVAL, "at most %d lower-case letters, digits and \"-\" are allowed; the first is a letter, the last is no \"-\"", APP_NAME_MAX);
+        return diag_hint(diag, -EINVAL, "at most %d lower-case letters, digits and \"-\" are allowed; the first is a letter, the last is no \"-\"",
+                         APP_NAME_MAX);
     }
     if (is_reserved(name))
         return diag_set(diag, -EINVAL, "the name \"%.*s\" is reserved", SLICE_ARG(name));

@@ -5,14 +5,15 @@
  * Invariants
  * 1. Nothing is changed before every manifest was read and understood: an unknown field in the last file stops the first.
  * 2. Only namespaced kinds, only in the application's own namespace.
- * 3. Changing follows `kubectl apply`: what the manifest says is set, what the last applied one said and this one does not is removed, everything else is left alone. The last
- *    applied manifest is kept in kubectl's own annotation, so that both can be used on the same objects. Lists are replaced as a whole.
+ * 3. Changing follows `kubectl apply`: what the manifest says is set, what the last applied one said and this one does not is removed, everything
+ * else is left alone. The last applied manifest is kept in kubectl's own annotation, so that both can be used on the same objects. Lists are replaced
+ * as a whole.
  * 4. The waiting ends: by success, by a pod that cannot start, by the Deployment's progress deadline, or after ROLLOUT_TIMEOUT_MS. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <stdio.h>
 
-#include "manifest_priv.h"
+#include "forge/manifest_priv.h"
 
 #define APPLY_ARENA_BYTES_MAX (64 * MIB)
 #define ROLLOUT_TIMEOUT_MS (10 * 60 * 1000)
@@ -27,7 +28,7 @@ struct apply {
     void *userdata;
     struct manifests manifests;
     size_t at;
-    struct tree *live;        /* the object before the change; NULL: absent */
+    struct tree *live; /* the object before the change; NULL: absent */
     struct informer *deployments, *pods;
     struct loop_timer timeout;
     struct loop_defer ending;
@@ -142,8 +143,12 @@ static void on_changed(void *userdata, const struct http_answer *answer) {
     }
     if (json_parse(apply->arena, answer->body, NULL, &object, NULL) == 0)
         manifest->generation = tree_int_or(tree_path(object, "metadata.generation"), 0);
-    const char *before = tree_text_or(tree_path(apply->live, "metadata.resourceVersion"), ""), *after = tree_text_or(tree_path(object, "metadata.resourceVersion"), "");
-    say(apply, "%s/%s %s\n", kube_kind_key(manifest->kind), manifest->name, !apply->live ? "created" : strcmp(before, after) == 0 ? "unchanged" : "configured");
+    const char *before = tree_text_or(tree_path(apply->live, "metadata.resourceVersion"), ""),
+               *after = tree_text_or(tree_path(object, "metadata.resourceVersion"), "");
+    say(apply, "%s/%s %s\n", kube_kind_key(manifest->kind), manifest->name,
+        !apply->live                 ? "created"
+        : strcmp(before, after) == 0 ? "unchanged"
+                                     : "configured");
     apply->at++;
     next(apply);
 }
@@ -165,8 +170,8 @@ static void on_live(void *userdata, const struct http_answer *answer) {
     if (!error) {
         const char *target = client_path(apply->arena, manifest->kind, apply->app, apply->live ? manifest->name : NULL, NULL);
         target = target ? arena_printf(apply->arena, "%s?fieldManager=tidemill&fieldValidation=Strict", target) : NULL;
-        error = target ? operation_request(&apply->base, apply->live ? "PATCH" : "POST", target, apply->live ? "application/merge-patch+json" : "application/json",
-                                           buffer_slice(&body), on_changed)
+        error = target ? operation_request(&apply->base, apply->live ? "PATCH" : "POST", target,
+                                           apply->live ? "application/merge-patch+json" : "application/json", buffer_slice(&body), on_changed)
                        : -ENOMEM;
         if (error)
             diag_set(&diag, error, "%s", strerror(-error));
@@ -199,7 +204,8 @@ static void say_addresses(struct apply *apply) {
         const struct tree *rules = manifest->kind == &kube_kind_ingress ? tree_path(manifest->object, "spec.rules") : NULL;
         for (size_t k = 0; k < tree_count(rules); k++) {
             const char *host = tree_text_or(tree_find(tree_at(rules, k), "host"), NULL);
-            const char *port = options->gateway_port == 80 || options->gateway_port == 0 ? "" : arena_printf(apply->arena, ":%d", options->gateway_port);
+            const char *port =
+                options->gateway_port == 80 || options->gateway_port == 0 ? "" : arena_printf(apply->arena, ":%d", options->gateway_port);
             const char *url = host && port ? arena_printf(apply->arena, "http://%s%s/", host, port) : NULL;
             if (!url)
                 continue;
@@ -263,7 +269,8 @@ static void look_at_rollouts(struct apply *apply) {
 
 /* Of a container that does not get going: why, or NULL. */
 static const struct kube_container_state_waiting *stuck(const struct kube_pod *pod) {
-    static const char *const reasons[] = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError",
+    static const char *const reasons[] = {"ErrImagePull",      "ImagePullBackOff",           "InvalidImageName",
+                                          "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError",
                                           "RunContainerError"};
     for (size_t i = 0; i < pod->status.container_statuses.count; i++) {
         const struct kube_container_status *status = &pod->status.container_statuses.items[i];
@@ -284,7 +291,8 @@ static bool is_ours(struct apply *apply, const struct kube_pod *pod) {
         return false; /* of the version before */
     for (size_t i = 0; i < apply->manifests.count; i++) {
         const struct manifest *manifest = &apply->manifests.items[i];
-        struct kube_object *object = manifest->kind == &kube_kind_deployment && !manifest->rolled_out ? informer_find(apply->deployments, apply->app, manifest->name) : NULL;
+        struct kube_object *object =
+            manifest->kind == &kube_kind_deployment && !manifest->rolled_out ? informer_find(apply->deployments, apply->app, manifest->name) : NULL;
         if (object && kube_selector_matches(object->deployment->spec.selector, &pod->metadata.labels))
             return true;
     }

@@ -1,7 +1,8 @@
-/* Builds of images: a pod that core's callback describes, one at a time because they share buildah's storage (and the machine is small); the others wait in order.
+/* Builds of images: a pod that core's callback describes, one at a time because they share buildah's storage (and the machine is small); the others
+ * wait in order.
  *
  * A build has a folder of its own with the context, and a token that allows pushing its application's repository while it runs. Both go with it. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -106,14 +107,23 @@ static int start_pod(struct build *build, struct diag *diag) {
     static const struct podrun_handlers handlers = {.on_output = on_output, .on_end = on_pod_end};
     const struct forge_options *options = &build->forge->options;
     const struct build_request *request = &build->request;
-    const char *const labels[] = {"app.kubernetes.io/managed-by=tidemill", arena_printf(build->arena, "tidemill.dev/app=%s", request->app), "tidemill.dev/build=true", NULL};
-    const struct forge_build described = {.name = build->name, .namespace = FORGE_NAMESPACE, .labels = labels, .work_folder = build->folder,
-                                          .cache_folder = forge_path(build->forge, build->arena, "cache"), .dockerfile = request->dockerfile, .target = request->target,
-                                          .image = arena_printf(build->arena, "%s:%s", request->app, request->tag), .build_arguments = request->build_arguments,
-                                          .user = "build", .password = build->token};
+    const char *const labels[] = {"app.kubernetes.io/managed-by=tidemill", arena_printf(build->arena, "tidemill.dev/app=%s", request->app),
+                                  "tidemill.dev/build=true", NULL};
+    const struct forge_build described = {.name = build->name,
+                                          .namespace = FORGE_NAMESPACE,
+                                          .labels = labels,
+                                          .work_folder = build->folder,
+                                          .cache_folder = forge_path(build->forge, build->arena, "cache"),
+                                          .dockerfile = request->dockerfile,
+                                          .target = request->target,
+                                          .image = arena_printf(build->arena, "%s:%s", request->app, request->tag),
+                                          .build_arguments = request->build_arguments,
+                                          .user = "build",
+                                          .password = build->token};
     if (!options->build_pod_json)
         return diag_set(diag, -ENOSYS, "this platform builds no images");
-    char *json = labels[1] && described.cache_folder && described.image ? options->build_pod_json(options->userdata, build->arena, &described, diag) : NULL;
+    char *json =
+        labels[1] && described.cache_folder && described.image ? options->build_pod_json(options->userdata, build->arena, &described, diag) : NULL;
     if (!json)
         return diag->message[0] ? -EINVAL : diag_set(diag, -ENOMEM, "no memory for the build's pod");
     const struct podrun_options pod = {.name = build->name, .json = slice_of(json)};
@@ -164,7 +174,8 @@ static int copy_request(struct build *build, const char *folder, const struct bu
     return good ? 0 : -ENOMEM;
 }
 
-int build_start(struct forge *forge, const char *folder, const struct build_request *request, const struct work_handlers *handlers, void *userdata, struct build **ret) {
+int build_start(struct forge *forge, const char *folder, const struct build_request *request, const struct work_handlers *handlers, void *userdata,
+                struct build **ret) {
     if (!is_tag(request->tag))
         return -EINVAL;
     struct build *build = calloc(1, sizeof *build);

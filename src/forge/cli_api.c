@@ -1,5 +1,6 @@
-/* What the command line asks, as JSON: applications and pipelines. The caller was authorised as administrator before. One table of routes; "*" stands for one path segment. */
-#include "forge_priv.h"
+/* What the command line asks, as JSON: applications and pipelines. The caller was authorised as administrator before. One table of routes; "*" stands
+ * for one path segment. */
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -151,7 +152,8 @@ static void retry_pipeline(struct request *request) {
     struct run *run = request->run;
     size_t count = 0;
     if (!job_status_is_final(run->state.status) || run->state.status == JOB_SUCCESS) {
-        respond_message(request->exchange, 409, "pipeline %" PRIu64 " is %s: only a failed or cancelled one can be retried", run->id, job_status_name(run->state.status));
+        respond_message(request->exchange, 409, "pipeline %" PRIu64 " is %s: only a failed or cancelled one can be retried", run->id,
+                        job_status_name(run->state.status));
         return;
     }
     if (!activate(request))
@@ -226,7 +228,8 @@ static bool matches(const char *pattern, struct slice path, struct request *requ
             continue;
         }
         CLEANUP(buffer_deinit) struct buffer decoded = BUFFER_INIT(KIB);
-        if (percent_decode(&decoded, got, false) || !(request->parts[count++] = arena_dup(http_exchange_arena(request->exchange), buffer_slice(&decoded))))
+        if (percent_decode(&decoded, got, false) ||
+            !(request->parts[count++] = arena_dup(http_exchange_arena(request->exchange), buffer_slice(&decoded))))
             return false;
     }
     return rest.len == 0 && path.len == 0;

@@ -1,8 +1,8 @@
 /* Reading a commit: one `git cat-file --batch` answers for the commit itself, its pipeline file, its Dockerfile and its deploy/ folder.
  *
- * While a push is being checked its objects lie in git's quarantine folder; git is told to look there as well. Its name came from the hook and is checked to be one
- * name, so that it stays beneath the repository. */
-#include "forge_priv.h"
+ * While a push is being checked its objects lie in git's quarantine folder; git is told to look there as well. Its name came from the hook and is
+ * checked to be one name, so that it stays beneath the repository. */
+#include "forge/forge_priv.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -100,7 +100,9 @@ static int read_answer(struct reading *reading, struct slice out, struct diag *d
         commit->has_deploy = slice_is(type, "tree");
     if (error)
         return diag_set(diag, -EFBIG, "the commit's pipeline file, Dockerfile and message are too large: at most %zu bytes together", READ_BYTES_MAX);
-    return commit->author && commit->title && commit->message && commit->timestamp ? 0 : diag_set(diag, -EINVAL, "the commit %s names no author", commit->sha);
+    return commit->author && commit->title && commit->message && commit->timestamp
+               ? 0
+               : diag_set(diag, -EINVAL, "the commit %s names no author", commit->sha);
 }
 
 static void on_read(void *userdata, int status, struct slice out, struct slice err) {
@@ -142,7 +144,8 @@ int commit_read(struct forge_app *app, const char *sha, const char *quarantine, 
     const char *argv[] = {"git", arena_printf(arena, "--git-dir=%s", repository), "cat-file", "--batch", NULL};
     const char *extra[] = {quarantine ? arena_printf(arena, "GIT_OBJECT_DIRECTORY=%s/objects/%s", repository, quarantine) : NULL,
                            arena_printf(arena, "GIT_ALTERNATE_OBJECT_DIRECTORIES=%s/objects", repository), NULL};
-    const char *input = arena_printf(arena, "%s^{commit}\n%s^{commit}:%s\n%s^{commit}:Dockerfile\n%s^{commit}:deploy\n", sha, sha, PIPELINE_FILE, sha, sha);
+    const char *input =
+        arena_printf(arena, "%s^{commit}\n%s^{commit}:%s\n%s^{commit}:Dockerfile\n%s^{commit}:deploy\n", sha, sha, PIPELINE_FILE, sha, sha);
     struct loop_command_options options = {
         .spawn = {.argv = argv, .envp = extra}, .input = slice_of(input), .output_max = READ_BYTES_MAX, .timeout_ms = READ_TIMEOUT_MS};
     int error = argv[1] && extra[1] && input ? operation_git(&reading->base, &options, on_read) : -ENOMEM;

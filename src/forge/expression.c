@@ -1,15 +1,15 @@
 /* Expressions of rules, as GitLab's pipeline expression language has them.
  *
- * Why an own evaluator: it is fifteen productions, must report what was expected, and must be bounded: at most EXPRESSION_TOKENS_MAX tokens, EXPRESSION_DEPTH_MAX
- * parentheses, and patterns run with a match limit (PCRE2 backtracks; GitLab's RE2 does not).
+ * Why an own evaluator: it is fifteen productions, must report what was expected, and must be bounded: at most EXPRESSION_TOKENS_MAX tokens,
+ * EXPRESSION_DEPTH_MAX parentheses, and patterns run with a match limit (PCRE2 backtracks; GitLab's RE2 does not).
  *
  * Grammar:   or := and ("||" and)*    and := comparison ("&&" comparison)*
  *            comparison := "(" or ")" | operand (("==" | "!=" | "=~" | "!~") operand)?
  *            operand := $NAME | "text" | 'text' | /pattern/flags | null | true | false
- * Strings have no escapes and no interpolation. The right side of =~ is a pattern or a variable whose value is written as one ("/re/i"); any other value is taken as
- * the pattern itself. An unset left side matches nothing. */
+ * Strings have no escapes and no interpolation. The right side of =~ is a pattern or a variable whose value is written as one ("/re/i"); any other
+ * value is taken as the pattern itself. An unset left side matches nothing. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "expression.h"
+#include "forge/expression.h"
 
 #include <ctype.h>
 #include <pcre2.h>
@@ -17,8 +17,23 @@
 #define MATCH_LIMIT 100000
 #define PATTERN_BYTES_MAX 1024
 
-enum token_type { TOKEN_END, TOKEN_OPEN, TOKEN_CLOSE, TOKEN_VARIABLE, TOKEN_STRING, TOKEN_PATTERN, TOKEN_NULL, TOKEN_TRUE, TOKEN_FALSE, TOKEN_EQUAL, TOKEN_NOT_EQUAL,
-                  TOKEN_MATCH, TOKEN_NOT_MATCH, TOKEN_AND, TOKEN_OR };
+enum token_type {
+    TOKEN_END,
+    TOKEN_OPEN,
+    TOKEN_CLOSE,
+    TOKEN_VARIABLE,
+    TOKEN_STRING,
+    TOKEN_PATTERN,
+    TOKEN_NULL,
+    TOKEN_TRUE,
+    TOKEN_FALSE,
+    TOKEN_EQUAL,
+    TOKEN_NOT_EQUAL,
+    TOKEN_MATCH,
+    TOKEN_NOT_MATCH,
+    TOKEN_AND,
+    TOKEN_OR
+};
 
 struct token {
     enum token_type type;
@@ -51,8 +66,8 @@ struct parser {
 static const struct {
     const char *text;
     enum token_type type;
-} symbols[] = {{"==", TOKEN_EQUAL}, {"!=", TOKEN_NOT_EQUAL}, {"=~", TOKEN_MATCH}, {"!~", TOKEN_NOT_MATCH}, {"&&", TOKEN_AND}, {"||", TOKEN_OR},
-               {"(", TOKEN_OPEN},   {")", TOKEN_CLOSE}},
+} symbols[] = {{"==", TOKEN_EQUAL}, {"!=", TOKEN_NOT_EQUAL}, {"=~", TOKEN_MATCH}, {"!~", TOKEN_NOT_MATCH},
+               {"&&", TOKEN_AND},   {"||", TOKEN_OR},        {"(", TOKEN_OPEN},   {")", TOKEN_CLOSE}},
   words[] = {{"null", TOKEN_NULL}, {"true", TOKEN_TRUE}, {"false", TOKEN_FALSE}};
 
 static bool is_word(char c) {
@@ -112,7 +127,8 @@ static int read_word(struct parser *parser) {
             return 0;
         }
     }
-    return complain(parser, parser->next.offset, variable ? "a $ without the name of a variable (${NAME} is not allowed here)" : "an unknown word or sign");
+    return complain(parser, parser->next.offset,
+                    variable ? "a $ without the name of a variable (${NAME} is not allowed here)" : "an unknown word or sign");
 }
 
 static int advance(struct parser *parser) {
@@ -142,7 +158,8 @@ static pcre2_code *compile(struct slice pattern, bool ignore_case, char message[
     PCRE2_SIZE offset = 0;
     if (pattern.len > PATTERN_BYTES_MAX)
         return NULL;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(pattern.data ? pattern.data : ""), pattern.len, ignore_case ? PCRE2_CASELESS : 0, &code, &offset, NULL);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)(pattern.data ? pattern.data : ""), pattern.len, ignore_case ? PCRE2_CASELESS : 0, &code, &offset, NULL);
     if (!compiled && message)
         pcre2_get_error_message(code, (PCRE2_UCHAR *)message, 128);
     return compiled;
@@ -282,16 +299,11 @@ struct evaluation {
 /* The text of an operand; NULL is null. */
 static const char *operand_value(const struct evaluation *evaluation, const struct expression *node) {
     switch (node->type) {
-    case TOKEN_VARIABLE:
-        return evaluation->lookup(evaluation->userdata, node->text);
-    case TOKEN_NULL:
-        return NULL;
-    case TOKEN_TRUE:
-        return "true";
-    case TOKEN_FALSE:
-        return "false";
-    default:
-        return node->text;
+    case TOKEN_VARIABLE: return evaluation->lookup(evaluation->userdata, node->text);
+    case TOKEN_NULL: return NULL;
+    case TOKEN_TRUE: return "true";
+    case TOKEN_FALSE: return "false";
+    default: return node->text;
     }
 }
 
@@ -338,9 +350,7 @@ static int evaluate(const struct evaluation *evaluation, const struct expression
         *ret = equal == (node->type == TOKEN_EQUAL);
         return 0;
     }
-    case TOKEN_FALSE:
-        *ret = false;
-        return 0;
+    case TOKEN_FALSE: *ret = false; return 0;
     default: {
         const char *value = operand_value(evaluation, node);
         *ret = value && *value;

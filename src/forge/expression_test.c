@@ -1,10 +1,11 @@
-#include "expression.h"
+#include "forge/expression.h"
 
 #include "unit.h"
 
 static const char *lookup(void *userdata, const char *name) {
     (void)userdata;
-    static const char *const variables[][2] = {{"BRANCH", "main"}, {"EMPTY", ""}, {"TAG", "v1.2.3"}, {"PATTERN", "/^V1/i"}, {"PLAIN", "ai"}, {"BAD", "/(/"}, {"SLASH", "feature/x"}};
+    static const char *const variables[][2] = {{"BRANCH", "main"}, {"EMPTY", ""},  {"TAG", "v1.2.3"},     {"PATTERN", "/^V1/i"},
+                                               {"PLAIN", "ai"},    {"BAD", "/(/"}, {"SLASH", "feature/x"}};
     for (size_t i = 0; i < ARRAY_LEN(variables); i++)
         if (strcmp(variables[i][0], name) == 0)
             return variables[i][1];

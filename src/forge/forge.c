@@ -6,9 +6,10 @@
  *   helper/               the helper, as jobs see it builds/<id>/, cache/  contexts of builds, buildah's storage
  *
  * Invariants
- * 1. Nothing typed by a person becomes part of a path before it was checked: app names are DNS labels, object ids hexadecimal, job names are only used by their index.
+ * 1. Nothing typed by a person becomes part of a path before it was checked: app names are DNS labels, object ids hexadecimal, job names are only
+ * used by their index.
  * 2. What runs asynchronously is an operation, a podrun, a program or a follower; forge_free ends all of them, and no callback comes afterwards. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -70,7 +71,8 @@ struct slice bearer_of(const struct http_exchange *exchange) {
 int status_of_error(int error) {
     static const struct {
         int error, status;
-    } table[] = {{-EINVAL, 400}, {-ENOENT, 404}, {-EEXIST, 409}, {-EBUSY, 409}, {-EPERM, 403}, {-EACCES, 403}, {-EAGAIN, 503}, {-ECONNREFUSED, 503}, {-ENOSPC, 507}};
+    } table[] = {{-EINVAL, 400}, {-ENOENT, 404}, {-EEXIST, 409},       {-EBUSY, 409}, {-EPERM, 403},
+                 {-EACCES, 403}, {-EAGAIN, 503}, {-ECONNREFUSED, 503}, {-ENOSPC, 507}};
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
         if (table[i].error == error)
             return table[i].status;
@@ -108,12 +110,24 @@ void respond_message(struct http_exchange *exchange, int status, const char *for
 
 /* Only what git needs: no configuration of the machine or a user, no terminal, English messages. */
 const char *const *git_environment(struct forge *forge, struct arena *arena, const char *const *extra) {
-    const char *own[] = {
-        "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", arena_printf(arena, "HOME=%s", forge->folder),
-        "GIT_CONFIG_COUNT=6", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
-        "GIT_CONFIG_KEY_1=core.hooksPath", arena_printf(arena, "GIT_CONFIG_VALUE_1=%s/hooks", forge->folder),
-        "GIT_CONFIG_KEY_2=receive.fsckObjects", "GIT_CONFIG_VALUE_2=true", "GIT_CONFIG_KEY_3=receive.maxInputSize", "GIT_CONFIG_VALUE_3=1g",
-        "GIT_CONFIG_KEY_4=receive.advertisePushOptions", "GIT_CONFIG_VALUE_4=true", "GIT_CONFIG_KEY_5=uploadpack.allowFilter", "GIT_CONFIG_VALUE_5=true"};
+    const char *own[] = {"PATH=/usr/local/bin:/usr/bin:/bin",
+                         "LANG=C.UTF-8",
+                         "GIT_CONFIG_NOSYSTEM=1",
+                         "GIT_TERMINAL_PROMPT=0",
+                         arena_printf(arena, "HOME=%s", forge->folder),
+                         "GIT_CONFIG_COUNT=6",
+                         "GIT_CONFIG_KEY_0=safe.directory",
+                         "GIT_CONFIG_VALUE_0=*",
+                         "GIT_CONFIG_KEY_1=core.hooksPath",
+                         arena_printf(arena, "GIT_CONFIG_VALUE_1=%s/hooks", forge->folder),
+                         "GIT_CONFIG_KEY_2=receive.fsckObjects",
+                         "GIT_CONFIG_VALUE_2=true",
+                         "GIT_CONFIG_KEY_3=receive.maxInputSize",
+                         "GIT_CONFIG_VALUE_3=1g",
+                         "GIT_CONFIG_KEY_4=receive.advertisePushOptions",
+                         "GIT_CONFIG_VALUE_4=true",
+                         "GIT_CONFIG_KEY_5=uploadpack.allowFilter",
+                         "GIT_CONFIG_VALUE_5=true"};
     size_t count = 0;
     while (extra && extra[count])
         count++;
@@ -180,9 +194,11 @@ bool operation_written(struct operation *operation) {
     return false;
 }
 
-int operation_request(struct operation *operation, const char *method, const char *target, const char *content_type, struct slice body, http_answer_fn *on_answer) {
+int operation_request(struct operation *operation, const char *method, const char *target, const char *content_type, struct slice body,
+                      http_answer_fn *on_answer) {
     static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
-    const struct http_request_options options = {.method = method, .target = target, .content_type = content_type, .body = body, .fields = fields, .body_max = ANSWER_BYTES_MAX};
+    const struct http_request_options options = {
+        .method = method, .target = target, .content_type = content_type, .body = body, .fields = fields, .body_max = ANSWER_BYTES_MAX};
     return http_client_send(client_http(operation->forge->options.client), &options, on_answer, operation, &operation->request);
 }
 

@@ -1,7 +1,8 @@
 /* The forge: git hosting over smart HTTP, a pipeline per push, jobs as pods, image builds and deployments from jobs. See README.md.
  *
- * The pure parts (pipeline files, plans, the state machine) are in pipeline.h and do no I/O; this is what runs them. Everything happens on the loop's thread; the cluster is
- * reached through the client alone. Records are written through forge_storage before they are shown, so that a restart finds every pipeline again. */
+ * The pure parts (pipeline files, plans, the state machine) are in pipeline.h and do no I/O; this is what runs them. Everything happens on the loop's
+ * thread; the cluster is reached through the client alone. Records are written through forge_storage before they are shown, so that a restart finds
+ * every pipeline again. */
 #ifndef TIDEMILL_FORGE_H
 #define TIDEMILL_FORGE_H
 
@@ -16,9 +17,11 @@
 
 struct forge;
 
-/* A durable key-value table; has the signatures of store_meta_put, store_meta_get and store_meta_list behind their first argument. Keys start with "forge/". */
+/* A durable key-value table; has the signatures of store_meta_put, store_meta_get and store_meta_list behind their first argument. Keys start with
+ * "forge/". */
 struct forge_storage {
-    int (*put)(void *userdata, struct slice key, struct slice value, void (*on_done)(void *userdata, int error), void *done_userdata); /* data NULL deletes */
+    int (*put)(void *userdata, struct slice key, struct slice value, void (*on_done)(void *userdata, int error),
+               void *done_userdata);                       /* data NULL deletes */
     struct slice (*get)(void *userdata, struct slice key); /* borrowed until the next put; data NULL when absent */
     void (*list)(void *userdata, struct slice prefix, bool (*each)(void *userdata, struct slice key, struct slice value), void *each_userdata);
     void *userdata;
@@ -33,21 +36,21 @@ struct forge_build {
     const char *dockerfile, *target; /* NULL: the usual */
     const char *image;               /* "app:tag", without registry */
     const char *const *build_arguments;
-    const char *user, *password;     /* credentials for the registry that allow pushing this repository while the build runs, see forge_registry_allows */
+    const char *user, *password; /* credentials for the registry that allow pushing this repository while the build runs, see forge_registry_allows */
 };
 
 struct forge_options {
-    const char *state;               /* the platform's state folder; the forge's is <state>/forge */
-    struct client *client;           /* to our own API, as an administrator; borrowed */
+    const char *state;     /* the platform's state folder; the forge's is <state>/forge */
+    struct client *client; /* to our own API, as an administrator; borrowed */
     struct forge_storage storage;
     const char *instance;
-    const char *helper_path;         /* the tidemill-job program; copied to <state>/forge/helper, which job pods and git's hooks see */
-    const char *job_socket;          /* where forge_handle_job is served; the folder it is in is mounted into job pods and must hold nothing else */
-    const char *git_url;             /* "http://127.0.0.1:7080": where forge_handle_git is served */
-    const char *registry;            /* "10.42.0.1:5000", as pods reach it: CI_REGISTRY */
-    const char *domain;              /* of applications: "localhost" gives http://app.localhost */
-    int gateway_port;                /* for the URLs that are printed; 80 is left out */
-    const char *default_image;       /* of jobs without `image`; NULL: "debian:12" */
+    const char *helper_path;   /* the tidemill-job program; copied to <state>/forge/helper, which job pods and git's hooks see */
+    const char *job_socket;    /* where forge_handle_job is served; the folder it is in is mounted into job pods and must hold nothing else */
+    const char *git_url;       /* "http://127.0.0.1:7080": where forge_handle_git is served */
+    const char *registry;      /* "10.42.0.1:5000", as pods reach it: CI_REGISTRY */
+    const char *domain;        /* of applications: "localhost" gives http://app.localhost */
+    int gateway_port;          /* for the URLs that are printed; 80 is left out */
+    const char *default_image; /* of jobs without `image`; NULL: "debian:12" */
     const char *job_cpu_limit, *job_memory_limit; /* quantities; NULL: "1" and "512Mi" */
     /* The pod that builds, as JSON in the arena; NULL on failure with diag. */
     char *(*build_pod_json)(void *userdata, struct arena *arena, const struct forge_build *build, struct diag *diag);

@@ -1,5 +1,5 @@
-/* What the forge's test stands on: a Kubernetes API of a few lines with a node that runs each job pod's helper as a local process, servers for git, the command line and the job
- * socket, storage in memory, and git itself. Everything lies in one temporary folder. */
+/* What the forge's test stands on: a Kubernetes API of a few lines with a node that runs each job pod's helper as a local process, servers for git,
+ * the command line and the job socket, storage in memory, and git itself. Everything lies in one temporary folder. */
 #ifndef TIDEMILL_FORGE_FIXTURE_PRIV_H
 #define TIDEMILL_FORGE_FIXTURE_PRIV_H
 
@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "forge_priv.h"
-#include "program_priv.h"
+#include "forge/forge_priv.h"
+#include "forge/program_priv.h"
 #include "sys/sys.h"
 
 #include "unit.h"
@@ -61,8 +61,8 @@ struct fixture {
     VECTOR(struct watcher) watchers;
     VECTOR(struct container *) containers;
     int64_t version;
-    bool image_missing;   /* pods stay with ErrImagePull */
-    bool rollouts_hang;   /* deployments never become available */
+    bool image_missing; /* pods stay with ErrImagePull */
+    bool rollouts_hang; /* deployments never become available */
     int builds;
     char tagged[100];
     /* storage */
@@ -116,7 +116,8 @@ static inline void fixture_pod_status(struct fixture *fixture, const char *name,
     struct object *object = fixture_find(fixture, "/api/v1/namespaces/tidemill-ci/pods", name);
     if (!object)
         return;
-    char *text = arena_printf(fixture->arena, "{\"phase\":\"%s\",\"containerStatuses\":[{\"name\":\"job\",\"restartCount\":0,\"state\":%s}]}", phase, state);
+    char *text =
+        arena_printf(fixture->arena, "{\"phase\":\"%s\",\"containerStatuses\":[{\"name\":\"job\",\"restartCount\":0,\"state\":%s}]}", phase, state);
     tree_set(fixture->arena, object->tree, SLICE("status"), fixture_json(fixture, text));
     fixture_changed(fixture, object, "MODIFIED");
 }
@@ -143,7 +144,8 @@ static inline void container_on_end(void *userdata, int status) {
     container_end(container, WIFEXITED(status) ? WEXITSTATUS(status) : 137);
 }
 
-/* The helper with the pod's environment; only the paths are those of this machine. A build's pod has no job token: it "builds" by looking for the context. */
+/* The helper with the pod's environment; only the paths are those of this machine. A build's pod has no job token: it "builds" by looking for the
+ * context. */
 static inline void fixture_run_pod(struct fixture *fixture, struct object *object) {
     static const struct program_handlers handlers = {.on_output = container_on_output, .on_end = container_on_end};
     const struct tree *spec = tree_at(tree_path(object->tree, "spec.containers"), 0), *env = tree_find(spec, "env");
@@ -189,8 +191,9 @@ static inline void fixture_roll_out(struct fixture *fixture, struct object *obje
     struct tree *metadata = tree_find(object->tree, "metadata");
     int64_t generation = tree_int_or(tree_find(metadata, "generation"), 0) + 1, replicas = tree_int_or(tree_path(object->tree, "spec.replicas"), 1);
     tree_set(fixture->arena, metadata, SLICE("generation"), tree_int(fixture->arena, generation));
-    char *status = arena_printf(fixture->arena, "{\"observedGeneration\":%" PRId64 ",\"replicas\":%d,\"updatedReplicas\":%d,\"availableReplicas\":%d}", generation, (int)replicas,
-                                (int)replicas, fixture->rollouts_hang ? 0 : (int)replicas);
+    char *status =
+        arena_printf(fixture->arena, "{\"observedGeneration\":%" PRId64 ",\"replicas\":%d,\"updatedReplicas\":%d,\"availableReplicas\":%d}",
+                     generation, (int)replicas, (int)replicas, fixture->rollouts_hang ? 0 : (int)replicas);
     tree_set(fixture->arena, object->tree, SLICE("status"), fixture_json(fixture, status));
 }
 
@@ -202,7 +205,8 @@ static inline void respond_object(struct http_exchange *exchange, int status, co
 
 static inline void respond_failure(struct http_exchange *exchange, int code, const char *reason, const char *message) {
     char text[500];
-    snprintf(text, sizeof text, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"reason\":\"%s\",\"message\":\"%s\",\"code\":%d}", reason, message, code);
+    snprintf(text, sizeof text, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"reason\":\"%s\",\"message\":\"%s\",\"code\":%d}",
+             reason, message, code);
     http_respond(exchange, code, "application/json", slice_of(text), NULL);
 }
 
@@ -380,7 +384,8 @@ static inline struct slice storage_get(void *userdata, struct slice key) {
     return slice_of(map_find(fixture->records, key));
 }
 
-static inline void storage_list(void *userdata, struct slice prefix, bool (*each)(void *userdata, struct slice key, struct slice value), void *each_userdata) {
+static inline void storage_list(void *userdata, struct slice prefix, bool (*each)(void *userdata, struct slice key, struct slice value),
+                                void *each_userdata) {
     struct fixture *fixture = userdata;
     struct slice key;
     void *value;
@@ -396,7 +401,9 @@ static inline char *fixture_build_pod(void *userdata, struct arena *arena, const
     (void)diag;
     assert_true(forge_registry_allows(fixture->forge, build->password, "site", true));
     assert_false(forge_registry_allows(fixture->forge, build->password, "other", true));
-    return arena_printf(arena, "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\"},\"spec\":{\"containers\":[{\"name\":\"job\",\"image\":\"x\",\"workingDir\":\"%s\"}]}}",
+    return arena_printf(arena,
+                        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\"},\"spec\":{\"containers\":[{"
+                        "\"name\":\"job\",\"image\":\"x\",\"workingDir\":\"%s\"}]}}",
                         build->name, build->namespace, build->work_folder);
 }
 
@@ -523,7 +530,8 @@ static inline void fixture_on_answer(void *userdata, const struct http_answer *a
 
 /* One request of the command line; the status, and the body in fixture->out. */
 static inline int fixture_ask(struct fixture *fixture, const char *method, const char *target, const char *body) {
-    const struct http_request_options options = {.method = method, .target = target, .content_type = body ? "application/json" : NULL, .body = slice_of(body)};
+    const struct http_request_options options = {
+        .method = method, .target = target, .content_type = body ? "application/json" : NULL, .body = slice_of(body)};
     fixture->done = false;
     buffer_reset(&fixture->out);
     buffer_append_text(&fixture->out, "");
@@ -545,10 +553,24 @@ static inline void fixture_on_git(void *userdata, int status, struct slice out, 
 }
 
 static inline void fixture_git_begin(struct fixture *fixture, const char *const *argv, struct loop_command **ret) {
-    const char *const envp[] = {"PATH=/usr/bin:/bin", arena_printf(fixture->arena, "HOME=%s", fixture->folder), "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "LANG=C.UTF-8",
-                                "GIT_AUTHOR_NAME=A B", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@b", NULL};
-    const struct loop_command_options options = {
-        .spawn = {.argv = argv, .envp = envp, .cwd = arena_printf(fixture->arena, "%s/work", fixture->folder), .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .new_session = true}, .output_max = 8 * MIB};
+    const char *const envp[] = {"PATH=/usr/bin:/bin",
+                                arena_printf(fixture->arena, "HOME=%s", fixture->folder),
+                                "GIT_CONFIG_NOSYSTEM=1",
+                                "GIT_TERMINAL_PROMPT=0",
+                                "LANG=C.UTF-8",
+                                "GIT_AUTHOR_NAME=A B",
+                                "GIT_AUTHOR_EMAIL=a@b",
+                                "GIT_COMMITTER_NAME=A",
+                                "GIT_COMMITTER_EMAIL=a@b",
+                                NULL};
+    const struct loop_command_options options = {.spawn = {.argv = argv,
+                                                           .envp = envp,
+                                                           .cwd = arena_printf(fixture->arena, "%s/work", fixture->folder),
+                                                           .stdin_fd = -1,
+                                                           .stdout_fd = -1,
+                                                           .stderr_fd = -1,
+                                                           .new_session = true},
+                                                 .output_max = 8 * MIB};
     sys_mkdirs(options.spawn.cwd, 0755);
     fixture->done = false;
     buffer_reset(&fixture->out);

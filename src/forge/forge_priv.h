@@ -9,20 +9,20 @@
 #ifndef TIDEMILL_FORGE_FORGE_PRIV_H
 #define TIDEMILL_FORGE_FORGE_PRIV_H
 
-#include "forge.h"
-#include "joblog_priv.h"
+#include "forge/forge.h"
+#include "forge/joblog_priv.h"
 
-#define TOKEN_BYTES 32          /* characters of a token, of [0-9a-z] without look-alikes */
-#define DIGEST_BYTES 65         /* SHA-256 in hex and NUL */
-#define SHA_BYTES 65            /* an object id in hex (SHA-1 or SHA-256) and NUL */
-#define APP_NAME_MAX 50         /* leaves room for pod names */
+#define TOKEN_BYTES 32  /* characters of a token, of [0-9a-z] without look-alikes */
+#define DIGEST_BYTES 65 /* SHA-256 in hex and NUL */
+#define SHA_BYTES 65    /* an object id in hex (SHA-1 or SHA-256) and NUL */
+#define APP_NAME_MAX 50 /* leaves room for pod names */
 #define APPS_MAX 1000
 #define RUNS_KEPT_PER_APP 50
 #define ARTIFACTS_KEPT_PER_APP 5
 #define RECORD_BYTES_MAX (1 * MIB)
 #define RUN_ARENA_BYTES_MAX (32 * MIB)
 #define REQUEST_BODY_MAX (64 * KIB)
-#define UPDATES_MAX 32          /* refs of one push */
+#define UPDATES_MAX 32 /* refs of one push */
 #define COMMIT_TITLE_MAX 200
 #define ARTIFACTS_BYTES_MAX (1 * GIB)
 #define CONTEXT_BYTES_MAX (1 * GIB)
@@ -40,16 +40,16 @@ struct forge {
     struct loop *loop;
     struct forge_options options; /* texts are in the arena */
     struct arena *arena;
-    const char *folder;           /* <state>/forge */
+    const char *folder; /* <state>/forge */
     struct map *apps;
-    VECTOR(struct run *) runs;    /* by id, oldest first */
+    VECTOR(struct run *) runs; /* by id, oldest first */
     uint64_t next_run, next_build;
     struct informer *pods;
     void (*on_ready)(struct forge *forge); /* once the pods are known */
     struct list podruns;
-    struct list builds;           /* the first one runs */
+    struct list builds; /* the first one runs */
     struct list pushes;
-    struct list operations;       /* answers under way that must be cancelled in forge_free */
+    struct list operations; /* answers under way that must be cancelled in forge_free */
     bool closing;
 };
 
@@ -68,7 +68,8 @@ void respond_diag(struct http_exchange *exchange, int status, const struct diag 
 void respond_message(struct http_exchange *exchange, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void respond_tree(struct http_exchange *exchange, int status, const struct tree *tree);
 int status_of_error(int error);
-/* Environment and arguments for git in the arena: quarantine is the folder of objects of a push that is not accepted yet, or NULL. `extra` ("K=v") ends with NULL, may be NULL. */
+/* Environment and arguments for git in the arena: quarantine is the folder of objects of a push that is not accepted yet, or NULL. `extra` ("K=v")
+ * ends with NULL, may be NULL. */
 const char *const *git_environment(struct forge *forge, struct arena *arena, const char *const *extra);
 
 /* Something asynchronous that forge_free must be able to end: embed it first. Each has at most one request or command under way. */
@@ -79,14 +80,15 @@ struct operation {
     struct http_request *request;
     struct loop_command *command;
     void (*destroy)(struct operation *operation); /* frees what the outer struct owns, and it */
-    bool writing;                   /* a record is on its way: its on_done asks operation_written first */
+    bool writing;                                 /* a record is on its way: its on_done asks operation_written first */
     bool orphaned;
 };
 void operation_init(struct operation *operation, struct forge *forge, struct http_exchange *exchange, void (*destroy)(struct operation *operation));
 /* Cancels what is under way and destroys, at once or, when a record is being written, after that. */
 void operation_end(struct operation *operation);
 /* To our own API; on_answer gets the operation (forget operation->request first thing: operation_answered). */
-int operation_request(struct operation *operation, const char *method, const char *target, const char *content_type, struct slice body, http_answer_fn *on_answer);
+int operation_request(struct operation *operation, const char *method, const char *target, const char *content_type, struct slice body,
+                      http_answer_fn *on_answer);
 /* Writes a record; on_done gets the operation and returns at once when operation_written(operation) is false. */
 int operation_put(struct operation *operation, struct slice key, struct slice value, void (*on_done)(void *userdata, int error));
 bool operation_written(struct operation *operation);
@@ -161,7 +163,7 @@ struct run_job {
     struct apply *apply;
     struct operation *fetching; /* the sources, for a job without a pod */
     struct joblog *log;
-    struct buffer line;         /* the unfinished line, for the run's log */
+    struct buffer line; /* the unfinished line, for the run's log */
     struct loop_timer timeout;
     bool stopping; /* as soon as its pod is known */
 };
@@ -173,18 +175,18 @@ struct run {
     struct ref_update update;
     char sha[SHA_BYTES];
     const char *title, *author, *message, *timestamp, *default_branch;
-    int port;        /* that the Dockerfile exposes */
+    int port; /* that the Dockerfile exposes */
     bool has_deploy;
     const char *address; /* where what it deployed answers; NULL or empty: nowhere */
     int64_t created_ms, finished_ms;
     struct arena *arena;
-    struct pipeline *pipeline;   /* NULL: only the record is loaded */
+    struct pipeline *pipeline; /* NULL: only the record is loaded */
     struct pipeline_variables predefined;
     struct pipeline_state state; /* state.plan is NULL as well then; state.jobs is always there */
     struct run_job *jobs;
     size_t jobs_count;
-    struct joblog *log;          /* NULL: nobody writes */
-    struct run_write *write;     /* a record on its way to the disk */
+    struct joblog *log;      /* NULL: nobody writes */
+    struct run_write *write; /* a record on its way to the disk */
     bool dirty;
     VECTOR(struct pipeline_event) events;
     struct loop_defer stepping;
@@ -274,7 +276,8 @@ struct podrun_options {
     struct slice json;  /* data NULL: adopts a pod that exists */
     int64_t log_offset; /* bytes of the log that are already known */
 };
-int podrun_start(struct forge *forge, const struct podrun_options *options, const struct podrun_handlers *handlers, void *userdata, struct podrun **ret);
+int podrun_start(struct forge *forge, const struct podrun_options *options, const struct podrun_handlers *handlers, void *userdata,
+                 struct podrun **ret);
 /* Deletes the pod; no callback follows. */
 void podrun_kill(struct podrun *podrun);
 /* Forgets it and lets the pod run; no callback follows. */
@@ -288,17 +291,18 @@ int podruns_watch(struct forge *forge, void (*on_ready)(struct forge *forge));
 struct work_handlers {
     void (*on_output)(void *userdata, struct slice output);
     void (*on_address)(void *userdata, const char *url); /* an Ingress was applied; may be NULL */
-    void (*on_done)(void *userdata, int exit_code); /* last callback; the work is gone afterwards */
+    void (*on_done)(void *userdata, int exit_code);      /* last callback; the work is gone afterwards */
 };
 struct build_request {
-    const char *app, *tag;               /* the image is <app>:<tag>, and :latest */
-    const char *dockerfile, *target;     /* NULL: the usual */
-    const char *const *build_arguments;  /* ends with NULL; may be NULL */
+    const char *app, *tag;              /* the image is <app>:<tag>, and :latest */
+    const char *dockerfile, *target;    /* NULL: the usual */
+    const char *const *build_arguments; /* ends with NULL; may be NULL */
 };
 /* The folder for a new build, in the arena: the caller puts context.tar there. NULL on failure. */
 char *build_folder_new(struct forge *forge, struct arena *arena);
 /* Takes over the folder; builds run one after the other. */
-int build_start(struct forge *forge, const char *folder, const struct build_request *request, const struct work_handlers *handlers, void *userdata, struct build **ret);
+int build_start(struct forge *forge, const char *folder, const struct build_request *request, const struct work_handlers *handlers, void *userdata,
+                struct build **ret);
 /* No callback follows. NULL is fine. */
 void build_cancel(struct build *build);
 bool build_token_allows(const struct forge *forge, struct slice token, const char *repository);

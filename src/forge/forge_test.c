@@ -1,5 +1,5 @@
 /* The forge as its users see it: real git, the real job helper, a pretended cluster. */
-#include "forge_fixture_priv.h"
+#include "forge/forge_fixture_priv.h"
 
 static const char manifests[] = "apiVersion: apps/v1\n"
                                 "kind: Deployment\n"
@@ -186,7 +186,8 @@ UNIT_TEST(tells_why_a_pod_does_not_start) {
 
 UNIT_TEST(refuses_bad_manifests_before_anything_changes) {
     static const char *const cases[][2] = {
-        {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\nspec: {replcas: 1, selector: {}, template: {}}\n", "unknown field \"spec.replcas\""},
+        {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\nspec: {replcas: 1, selector: {}, template: {}}\n",
+         "unknown field \"spec.replcas\""},
         {"apiVersion: v1\nkind: Service\nmetadata: {name: b, namespace: other}\n", "is not the application's own"},
         {"apiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n", "a pipeline may not change a Namespace"},
         {"apiVersion: v1\nkind: Srevice\nmetadata: {name: b}\n", "there is no kind \"Srevice\""},
@@ -249,11 +250,14 @@ UNIT_TEST(ends_a_rollout_whose_pods_cannot_start) {
     char created[TIMESTAMP_BYTES];
     timestamp_format(sys_wall_ns(), created);
     struct object pod = {.collection = arena_strdup(fixture.arena, "/api/v1/namespaces/site/pods"), .name = arena_strdup(fixture.arena, "web-1")};
-    pod.tree = fixture_json(&fixture, arena_printf(fixture.arena,
-                                                   "{\"metadata\":{\"name\":\"web-1\",\"namespace\":\"site\",\"uid\":\"u\",\"creationTimestamp\":\"%s\",\"labels\":{\"app\":\"web\"}},"
-                                                   "\"status\":{\"phase\":\"Pending\",\"containerStatuses\":[{\"name\":\"web\",\"state\":{\"waiting\":{\"reason\":\"ErrImagePull\","
-                                                   "\"message\":\"no such image\"}}}]}}",
-                                                   created));
+    pod.tree = fixture_json(
+        &fixture,
+        arena_printf(
+            fixture.arena,
+            "{\"metadata\":{\"name\":\"web-1\",\"namespace\":\"site\",\"uid\":\"u\",\"creationTimestamp\":\"%s\",\"labels\":{\"app\":\"web\"}},"
+            "\"status\":{\"phase\":\"Pending\",\"containerStatuses\":[{\"name\":\"web\",\"state\":{\"waiting\":{\"reason\":\"ErrImagePull\","
+            "\"message\":\"no such image\"}}}]}}",
+            created));
     VECTOR_PUSH(&fixture.objects, pod);
     fixture_changed(&fixture, &fixture.objects.items[fixture.objects.count - 1], "ADDED");
     WAIT_FOR(&fixture, fixture.done);
@@ -309,7 +313,9 @@ UNIT_TEST(goes_on_without_the_client_and_after_a_restart) {
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
     fixture_write(&fixture, ".gitlab-ci.yml",
-                  arena_printf(fixture.arena, "wait:\n  script:\n    - echo waiting\n    - while ! [ -e %s/go ]; do sleep 0.05; done\n    - echo done\n", fixture.folder));
+                  arena_printf(fixture.arena,
+                               "wait:\n  script:\n    - echo waiting\n    - while ! [ -e %s/go ]; do sleep 0.05; done\n    - echo done\n",
+                               fixture.folder));
     assert_int_equal(GIT(&fixture, "add", "-A"), 0);
     assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "waits"), 0);
     struct loop_command *push = NULL;
@@ -385,12 +391,15 @@ UNIT_TEST(keeps_tokens_to_their_jobs) {
     struct fixture fixture;
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
-    fixture_write(&fixture, ".gitlab-ci.yml", "stages: [a, b]\nkeep: {stage: a, script: ['echo $CI_JOB_TOKEN > token'], artifacts: {paths: [token]}}\nwait: {stage: b, script: [sleep 1000]}\n");
+    fixture_write(&fixture, ".gitlab-ci.yml",
+                  "stages: [a, b]\nkeep: {stage: a, script: ['echo $CI_JOB_TOKEN > token'], artifacts: {paths: [token]}}\nwait: {stage: b, script: "
+                  "[sleep 1000]}\n");
     assert_int_equal(GIT(&fixture, "add", "-A"), 0);
     assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "tokens"), 0);
     struct loop_command *push = NULL;
     fixture_git_begin(&fixture, (const char *const[]){"git", "push", "-q", "origin", "HEAD", NULL}, &push);
-    WAIT_FOR(&fixture, fixture.forge->runs.count == 1 && fixture.forge->runs.items[0]->jobs_count == 2 && run_job_status(fixture.forge->runs.items[0], 1) == JOB_RUNNING);
+    WAIT_FOR(&fixture, fixture.forge->runs.count == 1 && fixture.forge->runs.items[0]->jobs_count == 2 &&
+                           run_job_status(fixture.forge->runs.items[0], 1) == JOB_RUNNING);
     const struct run *run = fixture.forge->runs.items[0];
     assert_string_equal(run->jobs[0].token_digest, ""); /* worth nothing any more */
     const struct object *pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-1");
@@ -408,8 +417,9 @@ UNIT_TEST(keeps_tokens_to_their_jobs) {
     fixture_end(&fixture);
 }
 
-UNIT_MAIN(UNIT(creates_shows_and_deletes_apps), UNIT(asks_for_the_token), UNIT(refuses_pushes_with_a_broken_pipeline), UNIT(runs_a_pipeline_and_deploys),
-          UNIT(says_which_line_failed_and_stops), UNIT(tells_why_a_pod_does_not_start), UNIT(refuses_bad_manifests_before_anything_changes),
-          UNIT(builds_and_deploys_a_dockerfile_alone), UNIT(removes_what_a_manifest_no_longer_says), UNIT(goes_on_without_the_client_and_after_a_restart),
+UNIT_MAIN(UNIT(creates_shows_and_deletes_apps), UNIT(asks_for_the_token), UNIT(refuses_pushes_with_a_broken_pipeline),
+          UNIT(runs_a_pipeline_and_deploys), UNIT(says_which_line_failed_and_stops), UNIT(tells_why_a_pod_does_not_start),
+          UNIT(refuses_bad_manifests_before_anything_changes), UNIT(builds_and_deploys_a_dockerfile_alone),
+          UNIT(removes_what_a_manifest_no_longer_says), UNIT(goes_on_without_the_client_and_after_a_restart),
           UNIT(fails_jobs_whose_pods_are_gone_after_a_restart), UNIT(plays_retries_and_cancels), UNIT(keeps_tokens_to_their_jobs),
           UNIT(ends_a_rollout_whose_pods_cannot_start), UNIT(a_newer_push_cancels_the_older_pipeline))

@@ -3,14 +3,14 @@
  * Invariants
  * 1. Only the three smart requests are passed on; the repository's name was checked and found before it becomes part of PATH_INFO.
  * 2. Bodies are streamed both ways; the slower side holds the faster one back.
- * 3. A client that goes away (Ctrl-C) after it sent everything does not stop git: refs and hooks finish, the pipeline starts. One that goes away before is an aborted
- *    push: git sees the end of its input and leaves the repository as it was. */
-#include "forge_priv.h"
+ * 3. A client that goes away (Ctrl-C) after it sent everything does not stop git: refs and hooks finish, the pipeline starts. One that goes away
+ * before is an aborted push: git sees the end of its input and leaves the repository as it was. */
+#include "forge/forge_priv.h"
 
 #include <stdio.h>
 #include <sys/wait.h>
 
-#include "program_priv.h"
+#include "forge/program_priv.h"
 
 #define CGI_HEAD_BYTES_MAX (16 * KIB)
 #define INPUT_PENDING_MAX (1 * MIB)

@@ -1,11 +1,12 @@
-/* What git's hooks ask while a push is under way. The hook is our helper program: it sends the ref updates it reads from its input and prints what we answer, which git
- * shows as `remote:` lines; our last line, "TIDEMILL-EXIT n", becomes its exit code.
+/* What git's hooks ask while a push is under way. The hook is our helper program: it sends the ref updates it reads from its input and prints what we
+ * answer, which git shows as `remote:` lines; our last line, "TIDEMILL-EXIT n", becomes its exit code.
  *
- *   POST /hook/v1/pre-receive?quarantine=NAME    may these refs move? Reads each new commit's pipeline file from git's quarantine and plans it; any error refuses the push.
- *   POST /hook/v1/post-receive                   they have moved: starts a pipeline per branch or tag and streams the log of the first.
+ *   POST /hook/v1/pre-receive?quarantine=NAME    may these refs move? Reads each new commit's pipeline file from git's quarantine and plans it; any
+ * error refuses the push. POST /hook/v1/post-receive                   they have moved: starts a pipeline per branch or tag and streams the log of
+ * the first.
  *
  * A hook that goes away (the client pressed Ctrl-C) changes nothing: the operation goes on without an exchange. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ struct hook {
     bool accepting;       /* pre-receive */
     struct ref_update updates[UPDATES_MAX];
     size_t count, at;
-    uint64_t followed;    /* id of the run whose log is streamed; 0: none yet */
+    uint64_t followed; /* id of the run whose log is streamed; 0: none yet */
 };
 
 static void destroy(struct operation *base) {
@@ -220,7 +221,8 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
     http_respond_begin(exchange, 200, "text/plain; charset=utf-8", -1, NULL);
     int error = read_updates(hook, body);
     if (error) {
-        say(hook, error == -E2BIG ? "at most %d branches and tags can be pushed at once\n" : "the hook sent no valid list of updates\n", UPDATES_MAX - 1);
+        say(hook, error == -E2BIG ? "at most %d branches and tags can be pushed at once\n" : "the hook sent no valid list of updates\n",
+            UPDATES_MAX - 1);
         finish(hook, 1);
         return;
     }

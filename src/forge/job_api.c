@@ -6,14 +6,14 @@
  * 1. A call never outlives its exchange: when the helper goes away, its build or deployment is cancelled and what it uploaded is dropped.
  * 2. A call holds no pointer to the job, only the run's id and the job's index: the job may end meanwhile.
  * 3. The answers of build and apply are text, and end with "TIDEMILL-EXIT <code>": nothing else can be told once a response has begun. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "program_priv.h"
+#include "forge/program_priv.h"
 #include "sys/sys.h"
 
 #define OUTPUT_PENDING_MAX (1 * MIB)
@@ -26,10 +26,10 @@ struct call {
     struct operation base;
     uint64_t run;
     size_t job;
-    struct program *program;      /* git archive */
-    int fd;                       /* being uploaded, or being sent */
-    char *path;                   /* of the upload; NULL: none */
-    char *folder;                 /* of a build that is not started yet */
+    struct program *program; /* git archive */
+    int fd;                  /* being uploaded, or being sent */
+    char *path;              /* of the upload; NULL: none */
+    char *folder;            /* of a build that is not started yet */
     int64_t written, limit;
     VECTOR(char *) files;         /* artifacts still to be sent */
     int64_t sent, content_length; /* of the file that is being sent */
@@ -139,7 +139,8 @@ static void send_source(struct run_job *job, struct http_exchange *exchange) {
     struct call *call = call_new(job, exchange);
     if (!call)
         return;
-    const char *const argv[] = {"git", arena_printf(arena, "--git-dir=%s/repos/%s.git", forge->folder, job->run->app), "archive", "--format=tar", job->run->sha, NULL};
+    const char *const argv[] = {
+        "git", arena_printf(arena, "--git-dir=%s/repos/%s.git", forge->folder, job->run->app), "archive", "--format=tar", job->run->sha, NULL};
     const struct program_options options = {.argv = argv, .envp = git_environment(forge, arena, NULL)};
     int error = argv[1] && options.envp ? program_start(forge->loop, &options, &handlers, call, &call->program) : -ENOMEM;
     if (error)
@@ -321,7 +322,8 @@ static void receive_artifacts(struct run_job *job, struct http_exchange *exchang
     if (error)
         fail(call, status_of_error(error), "the artifacts could not be stored", error);
     else
-        receive(call, forge_path_new(forge, "artifacts/%" PRIu64 "/%zu.part", job->run->id, job->index), (int64_t)ARTIFACTS_BYTES_MAX, on_artifacts_received);
+        receive(call, forge_path_new(forge, "artifacts/%" PRIu64 "/%zu.part", job->run->id, job->index), (int64_t)ARTIFACTS_BYTES_MAX,
+                on_artifacts_received);
 }
 
 /* --- the result --- */
@@ -374,7 +376,8 @@ static int read_tag(const struct run_job *job, const char *text, struct arena *a
         name = slice_from(name, strlen(registry) + 1);
     struct slice repository = slice_cut(&name, ':');
     if (repository.len > 0 && !slice_is(repository, job->run->app))
-        return diag_set(diag, -EINVAL, "the image \"%s\" does not belong to this application: %s:TAG or %s/%s:TAG was expected", text, job->run->app, registry, job->run->app);
+        return diag_set(diag, -EINVAL, "the image \"%s\" does not belong to this application: %s:TAG or %s/%s:TAG was expected", text, job->run->app,
+                        registry, job->run->app);
     *ret = name.len ? arena_dup(arena, name) : arena_dup(arena, slice_head(slice_of(job->run->sha), 8));
     return *ret ? 0 : -ENOMEM;
 }
@@ -440,7 +443,9 @@ static void on_manifests(void *userdata, struct http_exchange *exchange, struct 
         http_respond_text(exchange, 401, "the job is over\n");
     if (!call)
         return;
-    const struct apply_request request = {.app = job->run->app, .variables = &job->run->state.plan->jobs[job->index].variables, .tar = slice_make(body.data ? body.data : "", body.len)};
+    const struct apply_request request = {.app = job->run->app,
+                                          .variables = &job->run->state.plan->jobs[job->index].variables,
+                                          .tar = slice_make(body.data ? body.data : "", body.len)};
     http_respond_begin(exchange, 200, "text/plain; charset=utf-8", -1, NULL);
     if (apply_start(forge, &request, &work_handlers, call, &call->apply))
         finish_with_code(call, 1);

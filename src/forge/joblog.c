@@ -1,12 +1,12 @@
 /* Logs of jobs and pipelines.
  *
- * The file is the only copy: a follower is an offset into it, read as fast as its connection takes it, so that a slow reader costs no memory and a late one misses
- * nothing. The page cache does the rest.
+ * The file is the only copy: a follower is an offset into it, read as fast as its connection takes it, so that a slow reader costs no memory and a
+ * late one misses nothing. The page cache does the rest.
  *
  * Invariants
  * 1. A follower lives exactly as long as its exchange: http_on_close frees it.
  * 2. A log lives as long as its opener and its followers. */
-#include "joblog_priv.h"
+#include "forge/joblog_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -18,8 +18,8 @@ int64_t joblog_size(const struct joblog *log);
 /* Nothing more comes: followers get the rest and then the end. */
 void joblog_close(struct joblog *log);
 
-/* Writes what is in the log from `offset`, and what comes, into an exchange whose response has begun, and ends it when the log is closed (at once at the end of what is there when
- * not `live`). `ending` is written last; it may be NULL, and is asked for only then. */
+/* Writes what is in the log from `offset`, and what comes, into an exchange whose response has begun, and ends it when the log is closed (at once at
+ * the end of what is there when not `live`). `ending` is written last; it may be NULL, and is asked for only then. */
 struct joblog_follow_options {
     int64_t offset;
     bool live;

@@ -1,6 +1,6 @@
-/* What a repository with only a Dockerfile gets: a Deployment with a readiness probe, a Service and an Ingress, as the same YAML a person would write, so that it can be
- * copied into deploy/ and grown from there. The port is what the Dockerfile EXPOSEs. */
-#include "pipeline.h"
+/* What a repository with only a Dockerfile gets: a Deployment with a readiness probe, a Service and an Ingress, as the same YAML a person would
+ * write, so that it can be copied into deploy/ and grown from there. The port is what the Dockerfile EXPOSEs. */
+#include "forge/pipeline.h"
 
 #include <ctype.h>
 

@@ -1,12 +1,12 @@
 /* Reading manifests: variables, YAML, and the checks that need no server.
  *
- * Only variables that are set are replaced: a `$` that belongs to a script in a ConfigMap stays. Unknown fields are found here, by decoding strictly, so that a typing error in the last file stops
- * the deployment before the first is applied. */
+ * Only variables that are set are replaced: a `$` that belongs to a script in a ConfigMap stays. Unknown fields are found here, by decoding strictly,
+ * so that a typing error in the last file stops the deployment before the first is applied. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <stdio.h>
 
-#include "manifest_priv.h"
+#include "forge/manifest_priv.h"
 
 static int refuse(struct diag *diag, const char *file, const struct tree *at, const char *format, ...) __attribute__((format(printf, 4, 5)));
 static int refuse(struct diag *diag, const char *file, const struct tree *at, const char *format, ...) {
@@ -34,7 +34,8 @@ static int find_kind(const char *file, const struct tree *object, const struct k
     return 0;
 }
 
-static int check(struct arena *arena, const struct manifest_source *source, const char *file, struct tree *object, struct manifest *ret, struct diag *diag) {
+static int check(struct arena *arena, const struct manifest_source *source, const char *file, struct tree *object, struct manifest *ret,
+                 struct diag *diag) {
     if (object->type != TREE_MAP)
         return refuse(diag, file, object, "a manifest (a map) was expected, found %s", tree_type_name(object));
     *ret = (struct manifest){.file = file, .object = object};
@@ -73,7 +74,8 @@ static int append(struct arena *arena, struct manifests *manifests, const struct
 }
 
 /* A List stands for its items. */
-static int add(struct arena *arena, const struct manifest_source *source, const char *file, struct tree *object, struct manifests *ret, struct diag *diag) {
+static int add(struct arena *arena, const struct manifest_source *source, const char *file, struct tree *object, struct manifests *ret,
+               struct diag *diag) {
     struct manifest manifest;
     const struct tree *items = tree_find(object, "items");
     int error = 0;
@@ -88,7 +90,8 @@ static int add(struct arena *arena, const struct manifest_source *source, const 
     return error ? error : append(arena, ret, &manifest);
 }
 
-int manifests_read_text(struct arena *arena, const struct manifest_source *source, const char *file, struct slice text, struct manifests *ret, struct diag *diag) {
+int manifests_read_text(struct arena *arena, const struct manifest_source *source, const char *file, struct slice text, struct manifests *ret,
+                        struct diag *diag) {
     static const struct pipeline_variables none = {0};
     CLEANUP(buffer_deinit) struct buffer expanded = BUFFER_INIT(2 * MANIFEST_FILE_BYTES_MAX);
     struct tree **documents = NULL;
@@ -99,7 +102,8 @@ int manifests_read_text(struct arena *arena, const struct manifest_source *sourc
     int error = yaml_parse(arena, buffer_slice(&expanded), &documents, &count, diag);
     diag_at(diag, file, -1, -1);
     for (size_t i = 0; !error && i < count; i++)
-        error = ret->count < MANIFESTS_MAX ? add(arena, source, file, documents[i], ret, diag) : refuse(diag, file, NULL, "more than %d manifests", MANIFESTS_MAX);
+        error = ret->count < MANIFESTS_MAX ? add(arena, source, file, documents[i], ret, diag)
+                                           : refuse(diag, file, NULL, "more than %d manifests", MANIFESTS_MAX);
     return error;
 }
 
@@ -160,7 +164,7 @@ int manifests_read_tar(struct arena *arena, const struct manifest_source *source
         return diag_set(diag, -ENOMEM, "no memory");
     archive_read_support_format_tar(archive);
     int error = archive_read_open_memory(archive, tar.data, tar.len) == ARCHIVE_OK ? read_files(arena, archive, files, &count, diag)
-                                                                                  : diag_set(diag, -EINVAL, "the manifests' archive is no tar");
+                                                                                   : diag_set(diag, -EINVAL, "the manifests' archive is no tar");
     archive_read_free(archive);
     if (!error && count > 1)
         qsort(files, count, sizeof *files, by_name);

@@ -102,7 +102,8 @@ struct pipeline {
     struct pipeline_strings warnings; /* "file:line: …": what was understood and has no effect here */
 };
 
-/* 0 and *ret in the arena; -EINVAL with diag (file, line, column, path, message, hint); -ENOMEM at the arena's limit (diag set as well). `file` names the text in messages. */
+/* 0 and *ret in the arena; -EINVAL with diag (file, line, column, path, message, hint); -ENOMEM at the arena's limit (diag set as well). `file` names
+ * the text in messages. */
 int pipeline_parse(struct arena *arena, const char *file, struct slice text, struct pipeline **ret, struct diag *diag);
 
 /* The pipeline of a repository without a file: build the image, then deploy. */
@@ -116,8 +117,8 @@ int pipeline_variables_set(struct arena *arena, struct pipeline_variables *varia
 /* All of `from`, over what is there; names and values are shared, not copied. */
 int pipeline_variables_merge(struct arena *arena, struct pipeline_variables *variables, const struct pipeline_variables *from);
 enum pipeline_unknown { PIPELINE_UNKNOWN_EMPTY, PIPELINE_UNKNOWN_KEEP };
-/* Appends `text` with $NAME and ${NAME} replaced by (once more expanded) values, `$$` by `$`. A reference to a name that is not set disappears or stays as it is. References in a circle
- * stay as they are. 0, or the buffer's error. */
+/* Appends `text` with $NAME and ${NAME} replaced by (once more expanded) values, `$$` by `$`. A reference to a name that is not set disappears or
+ * stays as it is. References in a circle stay as they are. 0, or the buffer's error. */
 int pipeline_expand(const struct pipeline_variables *variables, struct slice text, enum pipeline_unknown unknown, struct buffer *out);
 
 /* --- plan --- */
@@ -126,9 +127,9 @@ struct plan_job {
     enum pipeline_when when;
     bool allow_failure;
     bool dag;
-    size_t stage; /* index into plan->stages */
+    size_t stage;                                /* index into plan->stages */
     const struct pipeline_needs *declared_needs; /* the job's, or those of the rule that matched */
-    size_t *needs; /* indices of plan jobs; absent optional ones are left out */
+    size_t *needs;                               /* indices of plan jobs; absent optional ones are left out */
     size_t needs_count;
     size_t *artifact_sources; /* plan jobs whose artifacts are fetched before the script */
     size_t artifact_sources_count;
@@ -140,9 +141,10 @@ struct plan {
     size_t jobs_count;
     size_t *order; /* indices of jobs: within a stage, needed ones first */
 };
-/* `predefined` are the CI_* variables of this push (CI_COMMIT_BRANCH absent for tags). 0 with a plan, whose jobs_count is 0 when rules leave nothing to run;
- * -EINVAL with diag (a needed job was left out by its rules, …); -ENOMEM. */
-int pipeline_plan(struct arena *arena, const struct pipeline *pipeline, const struct pipeline_variables *predefined, struct plan **ret, struct diag *diag);
+/* `predefined` are the CI_* variables of this push (CI_COMMIT_BRANCH absent for tags). 0 with a plan, whose jobs_count is 0 when rules leave nothing
+ * to run; -EINVAL with diag (a needed job was left out by its rules, …); -ENOMEM. */
+int pipeline_plan(struct arena *arena, const struct pipeline *pipeline, const struct pipeline_variables *predefined, struct plan **ret,
+                  struct diag *diag);
 
 /* --- step --- */
 enum job_status { JOB_CREATED, JOB_PENDING, JOB_RUNNING, JOB_SUCCESS, JOB_FAILED, JOB_CANCELED, JOB_SKIPPED, JOB_MANUAL };
@@ -167,14 +169,14 @@ struct pipeline_state {
 int pipeline_state_init(struct arena *arena, const struct plan *plan, struct pipeline_state *ret);
 
 enum pipeline_event_type {
-    PIPELINE_EVENT_START,        /* the first step; also after a restart: repeats nothing */
-    PIPELINE_EVENT_JOB_RUNNING,  /* its container runs */
+    PIPELINE_EVENT_START,       /* the first step; also after a restart: repeats nothing */
+    PIPELINE_EVENT_JOB_RUNNING, /* its container runs */
     PIPELINE_EVENT_JOB_SUCCESS,
     PIPELINE_EVENT_JOB_FAILED,
     PIPELINE_EVENT_JOB_CANCELED,
-    PIPELINE_EVENT_JOB_PLAY,     /* a person starts a manual job */
-    PIPELINE_EVENT_JOB_RETRY,    /* a person starts a finished job again */
-    PIPELINE_EVENT_CANCEL,       /* the whole pipeline */
+    PIPELINE_EVENT_JOB_PLAY,  /* a person starts a manual job */
+    PIPELINE_EVENT_JOB_RETRY, /* a person starts a finished job again */
+    PIPELINE_EVENT_CANCEL,    /* the whole pipeline */
 };
 struct pipeline_event {
     enum pipeline_event_type type;
@@ -195,7 +197,8 @@ struct pipeline_actions {
     struct pipeline_action items[2 * PIPELINE_JOBS_MAX + 2];
     size_t count;
 };
-/* Applies the event to the state and says what to do. Events that do not fit the job's status (a late success of a cancelled job) are ignored: false. */
+/* Applies the event to the state and says what to do. Events that do not fit the job's status (a late success of a cancelled job) are ignored: false.
+ */
 bool pipeline_step(struct pipeline_state *state, const struct pipeline_event *event, int64_t now_ms, struct pipeline_actions *ret);
 /* GitLab's composite status of a set of jobs; exported for tests. */
 enum job_status pipeline_composite(const struct pipeline_state *state, const size_t *jobs, size_t count, bool dag, bool *ret_empty);

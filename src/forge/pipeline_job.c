@@ -1,6 +1,6 @@
-/* The keywords of a job: one table. A keyword is read, has no effect here (a warning tells), or is refused because leaving it out would change what the
- * pipeline means. A word that is in none of these is an error that names the nearest known one. */
-#include "pipeline_priv.h"
+/* The keywords of a job: one table. A keyword is read, has no effect here (a warning tells), or is refused because leaving it out would change what
+ * the pipeline means. A word that is in none of these is an error that names the nearest known one. */
+#include "forge/pipeline_priv.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -112,7 +112,8 @@ static int read_artifacts(struct reader *reader, const struct tree *node, struct
         else if (slice_is(entry->key, "reports") || slice_is(entry->key, "untracked"))
             error = reader_warn(reader, entry->value, "`artifacts:%s` has no effect here", entry->key.data);
         else if (!known)
-            error = reader_refuse(reader, entry->value, "artifacts", "unknown key \"%s\" of artifacts: paths, exclude or when was expected", entry->key.data);
+            error = reader_refuse(reader, entry->value, "artifacts", "unknown key \"%s\" of artifacts: paths, exclude or when was expected",
+                                  entry->key.data);
         if (error)
             return error;
     }
@@ -124,7 +125,17 @@ static int parse_duration_s(struct slice text, int64_t *ret_s) {
     static const struct {
         const char *unit;
         int64_t seconds;
-    } units[] = {{"s", 1}, {"sec", 1}, {"second", 1}, {"m", 60}, {"min", 60}, {"minute", 60}, {"h", 3600}, {"hr", 3600}, {"hour", 3600}, {"d", SECONDS_PER_DAY}, {"day", SECONDS_PER_DAY}};
+    } units[] = {{"s", 1},
+                 {"sec", 1},
+                 {"second", 1},
+                 {"m", 60},
+                 {"min", 60},
+                 {"minute", 60},
+                 {"h", 3600},
+                 {"hr", 3600},
+                 {"hour", 3600},
+                 {"d", SECONDS_PER_DAY},
+                 {"day", SECONDS_PER_DAY}};
     int64_t total = 0;
     text = slice_trim(text);
     if (text.len == 0)
@@ -224,7 +235,8 @@ static int unknown_keyword(struct reader *reader, const struct tree_entry *entry
         names[i] = keywords[i].name;
     const char *near = reader_nearest(entry->key, names, ARRAY_LEN(keywords));
     const struct tree at = {.line = entry->line ? entry->line : entry->value->line, .column = entry->line ? entry->column : entry->value->column};
-    reader_refuse(reader, &at, entry->key.data, "unknown keyword \"%s\": a keyword of a job (script, image, stage, needs, rules, …) was expected", entry->key.data);
+    reader_refuse(reader, &at, entry->key.data, "unknown keyword \"%s\": a keyword of a job (script, image, stage, needs, rules, …) was expected",
+                  entry->key.data);
     return near ? diag_hint(reader->diag, -EINVAL, "did you mean \"%s\"?", near) : -EINVAL;
 }
 

@@ -1,11 +1,12 @@
 /* A pipeline file: document → templates merged → jobs read → checked as a whole.
  *
- * Order, as GitLab compiles it: YAML (anchors and merge keys are the YAML reader's), `extends`, `!reference`, `default:`, keywords, then what concerns several jobs: stages,
- * needs, cycles. The merging works on trees, so that each node keeps the line it was written on and messages stay exact.
+ * Order, as GitLab compiles it: YAML (anchors and merge keys are the YAML reader's), `extends`, `!reference`, `default:`, keywords, then what
+ * concerns several jobs: stages, needs, cycles. The merging works on trees, so that each node keeps the line it was written on and messages stay
+ * exact.
  *
  * Merging (extends): maps merge key by key, anything else replaces; lists never join; null removes what was inherited. */
-#include "expression.h"
-#include "pipeline_priv.h"
+#include "forge/expression.h"
+#include "forge/pipeline_priv.h"
 
 #include <stdio.h>
 
@@ -13,9 +14,8 @@
 #define STAGE_FIRST ".pre"
 #define STAGE_LAST ".post"
 
-static const char *const global_keywords[] = {"stages",       "default",      "variables", "workflow", "image",
-                                              "before_script", "after_script", "include",   "services", "cache",
-                                              "spec",          "pages"};
+static const char *const global_keywords[] = {"stages",       "default", "variables", "workflow", "image", "before_script",
+                                              "after_script", "include", "services",  "cache",    "spec",  "pages"};
 
 static bool is_global(struct slice key) {
     for (size_t i = 0; i < ARRAY_LEN(global_keywords); i++)
@@ -96,7 +96,8 @@ static int extend(struct reader *reader, const struct tree *root, const struct t
         if (!parent || is_global(slice_of(parents.items[i])))
             return refuse_parent(reader, root, extends, parents.items[i]);
         if (parent->type != TREE_MAP)
-            return reader_refuse(reader, parent, NULL, "\"%s\" is no template: a map was expected, found %s", parents.items[i], tree_type_name(parent));
+            return reader_refuse(reader, parent, NULL, "\"%s\" is no template: a map was expected, found %s", parents.items[i],
+                                 tree_type_name(parent));
         if ((error = extend(reader, root, parent, depth + 1, &extended)))
             return error;
         tree_unset(extended, SLICE("extends"));
@@ -206,7 +207,8 @@ static int read_default(struct reader *reader, const struct tree *root, struct t
     for (size_t i = 0; i < tree_count(node); i++) {
         const struct tree_entry *entry = &node->children->items[i];
         if (!reader_is_default_keyword(entry->key))
-            return reader_refuse(reader, entry->value, "default", "\"%s\" cannot be a default: image, before_script, after_script, artifacts or timeout was expected",
+            return reader_refuse(reader, entry->value, "default",
+                                 "\"%s\" cannot be a default: image, before_script, after_script, artifacts or timeout was expected",
                                  entry->key.data);
         if (set_entry(reader, defaults, entry, entry->value))
             return -ENOMEM;
@@ -331,7 +333,8 @@ static int check_need(struct reader *reader, const struct pipeline_job *job, con
     if (needed == job)
         return reader_refuse(reader, &at, "needs", "the job needs itself");
     if (needed->stage_index > job->stage_index)
-        return reader_refuse(reader, &at, "needs", "\"%s\" belongs to the later stage \"%s\": a job of stage \"%s\" or before was expected", need->job, needed->stage, job->stage);
+        return reader_refuse(reader, &at, "needs", "\"%s\" belongs to the later stage \"%s\": a job of stage \"%s\" or before was expected",
+                             need->job, needed->stage, job->stage);
     return 0;
 }
 
@@ -349,7 +352,8 @@ static int check_cycle(struct reader *reader, size_t index, unsigned char *marks
         if (marks[at] == 1) {
             const struct tree position = {.line = need->line, .column = need->column};
             reader->job = job->name;
-            reader_refuse(reader, &position, "needs", "the needs form a circle: \"%s\" needs \"%s\", which needs \"%s\"", job->name, needed->name, job->name);
+            reader_refuse(reader, &position, "needs", "the needs form a circle: \"%s\" needs \"%s\", which needs \"%s\"", job->name, needed->name,
+                          job->name);
             return diag_hint(reader->diag, -EINVAL, "none of them could ever start: remove one of the needs");
         }
         int error = check_cycle(reader, at, marks);
@@ -395,7 +399,8 @@ int pipeline_parse(struct arena *arena, const char *file, struct slice text, str
     if (error)
         return error;
     if (root->type != TREE_MAP)
-        return reader_refuse(&reader, root, NULL, "a map of jobs was expected, found %s", root->type == TREE_NULL ? "an empty file" : tree_type_name(root));
+        return reader_refuse(&reader, root, NULL, "a map of jobs was expected, found %s",
+                             root->type == TREE_NULL ? "an empty file" : tree_type_name(root));
     error = read_globals(&reader, root, &defaults);
     if (!error)
         error = read_jobs(&reader, root, defaults);
@@ -410,7 +415,12 @@ int pipeline_parse(struct arena *arena, const char *file, struct slice text, str
 int pipeline_default(struct arena *arena, struct pipeline **ret) {
     static const struct pipeline_job jobs[] = {
         {.name = "build", .stage = "build", .stage_index = 0, .builtin = PIPELINE_BUILTIN_BUILD, .timeout_s = PIPELINE_JOB_TIMEOUT_S},
-        {.name = "deploy", .stage = "deploy", .stage_index = 1, .builtin = PIPELINE_BUILTIN_DEPLOY, .has_rules = true, .timeout_s = PIPELINE_JOB_TIMEOUT_S},
+        {.name = "deploy",
+         .stage = "deploy",
+         .stage_index = 1,
+         .builtin = PIPELINE_BUILTIN_DEPLOY,
+         .has_rules = true,
+         .timeout_s = PIPELINE_JOB_TIMEOUT_S},
     };
     struct pipeline *pipeline = ARENA_NEW(arena, struct pipeline);
     struct pipeline_rule *rule = ARENA_NEW(arena, struct pipeline_rule);

@@ -1,4 +1,4 @@
-#include "pipeline.h"
+#include "forge/pipeline.h"
 
 #include "unit.h"
 
@@ -190,7 +190,8 @@ UNIT_TEST(refuses_at_the_limit_of_memory) {
         struct pipeline *pipeline = NULL;
         struct diag diag = DIAG_INIT;
         int error = pipeline_parse(arena, PIPELINE_FILE,
-                                   SLICE(".t: {variables: {A: 1}}\na: {extends: .t, script: [x, y, z], needs: [b], rules: [{if: $A}]}\nb: {script: x, artifacts: {paths: [x]}}\n"),
+                                   SLICE(".t: {variables: {A: 1}}\na: {extends: .t, script: [x, y, z], needs: [b], rules: [{if: $A}]}\nb: {script: "
+                                         "x, artifacts: {paths: [x]}}\n"),
                                    &pipeline, &diag);
         assert_true(error == 0 || error == -ENOMEM);
         arena_free(arena);
@@ -198,20 +199,15 @@ UNIT_TEST(refuses_at_the_limit_of_memory) {
 }
 
 UNIT_TEST(expands_variables) {
-    static const struct pipeline_variable items[] = {
-        {"A", "1", false}, {"B", "$A-${A}", false}, {"RAW", "$A", true}, {"LOOP", "x$LOOP", false}, {"EMPTY", "", false}, {"DOLLAR", "$$A", false}};
+    static const struct pipeline_variable items[] = {{"A", "1", false},         {"B", "$A-${A}", false}, {"RAW", "$A", true},
+                                                     {"LOOP", "x$LOOP", false}, {"EMPTY", "", false},    {"DOLLAR", "$$A", false}};
     const struct pipeline_variables variables = {.items = (struct pipeline_variable *)(uintptr_t)items, .count = ARRAY_LEN(items)};
     static const char *const cases[][3] = {
-        {"plain", "plain", "plain"},
-        {"$A", "1", "1"},
-        {"${A}b$A", "1b1", "1b1"},
-        {"$B", "1-1", "1-1"},
-        {"$RAW", "$A", "$A"},
-        {"a$NONE.b", "a.b", "a$NONE.b"},
-        {"${NONE}", "", "${NONE}"},
-        {"$(A) $ {A} ${A $1", "$(A) $ {A} ${A $1", "$(A) $ {A} ${A $1"},
-        {"$EMPTY", "", ""},
-        {"$DOLLAR", "$A", "$1"},
+        {"plain", "plain", "plain"}, {"$A", "1", "1"},
+        {"${A}b$A", "1b1", "1b1"},   {"$B", "1-1", "1-1"},
+        {"$RAW", "$A", "$A"},        {"a$NONE.b", "a.b", "a$NONE.b"},
+        {"${NONE}", "", "${NONE}"},  {"$(A) $ {A} ${A $1", "$(A) $ {A} ${A $1", "$(A) $ {A} ${A $1"},
+        {"$EMPTY", "", ""},          {"$DOLLAR", "$A", "$1"},
         {"$$A", "$A", "$1"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

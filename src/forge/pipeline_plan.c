@@ -5,8 +5,8 @@
  * 2. `when: manual` of a rule makes the pipeline wait (allow_failure false); of a job without rules it does not.
  * 3. A job without `needs` waits for all earlier stages and gets their artifacts; with `needs`, even an empty list, for those alone.
  * 4. A need that was left out by its rules is an error unless it is optional. */
-#include "expression.h"
-#include "pipeline_priv.h"
+#include "forge/expression.h"
+#include "forge/pipeline_priv.h"
 
 struct planner {
     struct arena *arena;
@@ -63,9 +63,9 @@ static int ref_matches(struct planner *planner, const char *ref, struct pipeline
     static const struct {
         const char *keyword, *variable, *value; /* value NULL: the variable is set */
     } keywords[] = {
-        {"branches", "CI_COMMIT_BRANCH", NULL},       {"tags", "CI_COMMIT_TAG", NULL},
-        {"pushes", "CI_PIPELINE_SOURCE", "push"},     {"schedules", "CI_PIPELINE_SOURCE", "schedule"},
-        {"web", "CI_PIPELINE_SOURCE", "web"},         {"api", "CI_PIPELINE_SOURCE", "api"},
+        {"branches", "CI_COMMIT_BRANCH", NULL},        {"tags", "CI_COMMIT_TAG", NULL},
+        {"pushes", "CI_PIPELINE_SOURCE", "push"},      {"schedules", "CI_PIPELINE_SOURCE", "schedule"},
+        {"web", "CI_PIPELINE_SOURCE", "web"},          {"api", "CI_PIPELINE_SOURCE", "api"},
         {"triggers", "CI_PIPELINE_SOURCE", "trigger"}, {"merge_requests", "CI_PIPELINE_SOURCE", "merge_request_event"},
     };
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
@@ -209,7 +209,8 @@ static int resolve_needs(struct planner *planner, struct plan_job *plan_job) {
     return 0;
 }
 
-/* Appends the job to the order behind the jobs of its own stage that it needs. The parser has refused cycles among the jobs' needs; those of rules are found here. */
+/* Appends the job to the order behind the jobs of its own stage that it needs. The parser has refused cycles among the jobs' needs; those of rules
+ * are found here. */
 static int place(struct planner *planner, size_t index, unsigned char *marks, size_t *count) {
     struct plan *plan = planner->plan;
     const struct plan_job *plan_job = &plan->jobs[index];
@@ -264,7 +265,8 @@ static int judge_workflow(struct planner *planner, const struct pipeline_variabl
     return 0;
 }
 
-int pipeline_plan(struct arena *arena, const struct pipeline *pipeline, const struct pipeline_variables *predefined, struct plan **ret, struct diag *diag) {
+int pipeline_plan(struct arena *arena, const struct pipeline *pipeline, const struct pipeline_variables *predefined, struct plan **ret,
+                  struct diag *diag) {
     struct planner planner = {.arena = arena, .pipeline = pipeline, .predefined = predefined, .diag = diag};
     const struct pipeline_variables *workflow = NULL;
     bool runs = false, real = false;

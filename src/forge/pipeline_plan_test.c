@@ -1,5 +1,6 @@
-/* The planner and the state machine: pipelines as text, expectations as text. A scenario is a list of events "job=result", and what runs after each. */
-#include "pipeline.h"
+/* The planner and the state machine: pipelines as text, expectations as text. A scenario is a list of events "job=result", and what runs after each.
+ */
+#include "forge/pipeline.h"
 
 #include <stdio.h>
 
@@ -69,7 +70,8 @@ UNIT_TEST(chooses_jobs) {
         {"a: {script: x, stage: .pre}", "main", NULL, ""},
         {"a: {script: x, stage: .pre}\nb: {script: x}\nc: {script: x, stage: .post}", "main", NULL, "a b c"},
         {"workflow: {rules: [{if: $CI_COMMIT_TAG}]}\na: {script: x}", "main", NULL, ""},
-        {"workflow: {rules: [{if: $CI_COMMIT_TAG, when: never}, {when: always, variables: {GO: 1}}]}\na: {script: x, rules: [{if: $GO}]}", "main", NULL, "a"},
+        {"workflow: {rules: [{if: $CI_COMMIT_TAG, when: never}, {when: always, variables: {GO: 1}}]}\na: {script: x, rules: [{if: $GO}]}", "main",
+         NULL, "a"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct planned planned = plan(cases[i].text, cases[i].branch, cases[i].tag);
@@ -83,7 +85,8 @@ UNIT_TEST(chooses_jobs) {
 }
 
 UNIT_TEST(overrides_variables_in_order) {
-    struct planned planned = plan("variables: {A: global, B: global, CI_COMMIT_BRANCH: mine}\na: {script: x, variables: {A: job, C: job}, rules: [{when: always, variables: {C: rule}}]}",
+    struct planned planned = plan("variables: {A: global, B: global, CI_COMMIT_BRANCH: mine}\na: {script: x, variables: {A: job, C: job}, rules: "
+                                  "[{when: always, variables: {C: rule}}]}",
                                   "main", NULL);
     const struct pipeline_variables *variables = &planned.plan->jobs[0].variables;
     assert_string_equal(pipeline_variables_find(variables, "A"), "job");
@@ -109,7 +112,8 @@ UNIT_TEST(refuses_needs_that_rules_left_out) {
 }
 
 UNIT_TEST(refuses_a_circle_made_by_rules) {
-    struct planned planned = plan("a: {script: x, rules: [{when: always, needs: [b]}]}\nb: {script: x, rules: [{when: always, needs: [a]}]}", "main", NULL);
+    struct planned planned =
+        plan("a: {script: x, rules: [{when: always, needs: [b]}]}\nb: {script: x, rules: [{when: always, needs: [a]}]}", "main", NULL);
     assert_int_equal(planned.error, -EINVAL);
     assert_non_null(strstr(planned.diag.message, "circle"));
     arena_free(planned.arena);
@@ -142,12 +146,16 @@ static size_t job_index(const struct plan *made, struct slice name) {
 }
 
 static void collect(const struct planned *planned, const struct pipeline_actions *actions, char *text, size_t size) {
-    static const char marks[] = {[PIPELINE_ACTION_START_JOB] = '+', [PIPELINE_ACTION_STOP_JOB] = '!', [PIPELINE_ACTION_SKIPPED] = '-', [PIPELINE_ACTION_MANUAL] = '?',
+    static const char marks[] = {[PIPELINE_ACTION_START_JOB] = '+',
+                                 [PIPELINE_ACTION_STOP_JOB] = '!',
+                                 [PIPELINE_ACTION_SKIPPED] = '-',
+                                 [PIPELINE_ACTION_MANUAL] = '?',
                                  [PIPELINE_ACTION_STATUS] = '='};
     text[0] = '\0';
     for (size_t i = 0; i < actions->count; i++) {
         const struct pipeline_action *action = &actions->items[i];
-        const char *what = action->type == PIPELINE_ACTION_STATUS ? job_status_name(planned->state.status) : planned->plan->jobs[action->job].job->name;
+        const char *what =
+            action->type == PIPELINE_ACTION_STATUS ? job_status_name(planned->state.status) : planned->plan->jobs[action->job].job->name;
         size_t len = strlen(text);
         snprintf(text + len, size - len, "%s%c%s", len ? " " : "", marks[action->type], what);
     }
@@ -157,8 +165,8 @@ static struct pipeline_event event_of(const struct plan *made, struct slice text
     static const struct {
         const char *name;
         enum pipeline_event_type type;
-    } names[] = {{"run", PIPELINE_EVENT_JOB_RUNNING}, {"ok", PIPELINE_EVENT_JOB_SUCCESS}, {"fail", PIPELINE_EVENT_JOB_FAILED}, {"gone", PIPELINE_EVENT_JOB_CANCELED},
-                 {"play", PIPELINE_EVENT_JOB_PLAY},   {"retry", PIPELINE_EVENT_JOB_RETRY}};
+    } names[] = {{"run", PIPELINE_EVENT_JOB_RUNNING},   {"ok", PIPELINE_EVENT_JOB_SUCCESS}, {"fail", PIPELINE_EVENT_JOB_FAILED},
+                 {"gone", PIPELINE_EVENT_JOB_CANCELED}, {"play", PIPELINE_EVENT_JOB_PLAY},  {"retry", PIPELINE_EVENT_JOB_RETRY}};
     if (slice_is(text, "start") || slice_is(text, "cancel"))
         return (struct pipeline_event){.type = slice_is(text, "start") ? PIPELINE_EVENT_START : PIPELINE_EVENT_CANCEL};
     struct slice job = slice_cut(&text, '=');
@@ -180,7 +188,9 @@ UNIT_TEST(plays_scenarios) {
         {"a failure skips what follows, not what runs beside it",
          "a: {script: x, stage: build}\nb: {script: x, stage: build}\nc: {script: x}\nd: {script: x, stage: deploy}",
          {{"start", "+a +b =pending"}, {"a=fail", "=running"}, {"b=ok", "-c -d =failed"}}},
-        {"an event twice does nothing", "a: {script: x}", {{"start", "+a =pending"}, {"start", ""}, {"a=ok", "=success"}, {"a=fail", NULL}, {"a=run", NULL}}},
+        {"an event twice does nothing",
+         "a: {script: x}",
+         {{"start", "+a =pending"}, {"start", ""}, {"a=ok", "=success"}, {"a=fail", NULL}, {"a=run", NULL}}},
         {"what may fail counts as success",
          "a: {script: x, stage: build, allow_failure: true}\nb: {script: x}\nf: {script: x, when: on_failure}",
          {{"start", "+a =pending"}, {"a=fail", "+b -f"}, {"b=ok", "=success"}}},
@@ -191,12 +201,16 @@ UNIT_TEST(plays_scenarios) {
          "a: {script: x, stage: build}\nf: {script: x, when: on_failure}\nz: {script: x, stage: deploy}",
          {{"start", "+a =pending"}, {"a=ok", "-f +z =running"}, {"z=ok", "=success"}}},
         {"needs start as soon as they can",
-         "a: {script: x, stage: build}\nb: {script: x, stage: build}\nc: {script: x, needs: [a]}\nd: {script: x, stage: deploy, needs: [c]}\ne: {script: x, needs: []}",
+         "a: {script: x, stage: build}\nb: {script: x, stage: build}\nc: {script: x, needs: [a]}\nd: {script: x, stage: deploy, needs: [c]}\ne: "
+         "{script: x, needs: []}",
          {{"start", "+a +b +e =pending"}, {"a=ok", "+c =running"}, {"c=ok", "+d"}, {"b=fail", ""}, {"d=ok", ""}, {"e=ok", "=failed"}}},
         {"a failed need skips along the chain",
-         "a: {script: x, stage: build}\nb: {script: x, needs: [a]}\nc: {script: x, stage: deploy, needs: [b]}\nd: {script: x, stage: deploy, needs: [b], when: always}",
+         "a: {script: x, stage: build}\nb: {script: x, needs: [a]}\nc: {script: x, stage: deploy, needs: [b]}\nd: {script: x, stage: deploy, needs: "
+         "[b], when: always}",
          {{"start", "+a =pending"}, {"a=fail", "-b -c +d =running"}, {"d=ok", "=failed"}}},
-        {"needs within a stage, written backwards", "b: {script: x, needs: [a]}\na: {script: x}", {{"start", "+a =pending"}, {"a=ok", "+b =running"}, {"b=ok", "=success"}}},
+        {"needs within a stage, written backwards",
+         "b: {script: x, needs: [a]}\na: {script: x}",
+         {{"start", "+a =pending"}, {"a=ok", "+b =running"}, {"b=ok", "=success"}}},
         {"an optional manual job is passed by stages",
          "a: {script: x, stage: build, when: manual}\nb: {script: x}",
          {{"start", "?a +b =pending"}, {"b=ok", "=success"}, {"a=play", "+a =running"}, {"a=run", ""}, {"a=ok", "=success"}}},
@@ -208,7 +222,12 @@ UNIT_TEST(plays_scenarios) {
          {{"start", "?a -b +c =pending"}, {"c=ok", "=success"}, {"a=play", "+a =running"}, {"a=ok", "+b"}, {"b=ok", "=success"}}},
         {"a retry gives the skipped another chance",
          "a: {script: x, stage: build}\nb: {script: x}",
-         {{"start", "+a =pending"}, {"a=fail", "-b =failed"}, {"b=retry", NULL}, {"a=retry", "+a =pending"}, {"a=ok", "+b =running"}, {"b=ok", "=success"}}},
+         {{"start", "+a =pending"},
+          {"a=fail", "-b =failed"},
+          {"b=retry", NULL},
+          {"a=retry", "+a =pending"},
+          {"a=ok", "+b =running"},
+          {"b=ok", "=success"}}},
         {"cancelling stops what runs and starts nothing",
          "a: {script: x, stage: build}\nb: {script: x, stage: build}\nc: {script: x, when: always}",
          {{"start", "+a +b =pending"}, {"a=run", "=running"}, {"b=ok", ""}, {"cancel", "!a"}, {"a=gone", "=canceled"}}},
@@ -227,8 +246,8 @@ UNIT_TEST(plays_scenarios) {
             collect(&planned, &actions, text, sizeof text);
             const char *expected = cases[i].steps[k][1];
             if (taken != (expected != NULL) || (expected && strcmp(text, expected) != 0))
-                fail_msg("\"%s\", step %zu (%s): expected \"%s\", got \"%s\"%s", cases[i].name, k + 1, cases[i].steps[k][0], expected ? expected : "(ignored)", text,
-                         taken ? "" : " (ignored)");
+                fail_msg("\"%s\", step %zu (%s): expected \"%s\", got \"%s\"%s", cases[i].name, k + 1, cases[i].steps[k][0],
+                         expected ? expected : "(ignored)", text, taken ? "" : " (ignored)");
         }
         arena_free(planned.arena);
     }
@@ -236,10 +255,11 @@ UNIT_TEST(plays_scenarios) {
 
 /* Whatever happens, in whatever order: nothing starts twice, nothing starts before what it waits for, and in the end nothing is left undecided. */
 UNIT_TEST(never_gets_stuck) {
-    static const char text[] = "stages: [one, two, three]\n"
-                               "a: {stage: one, script: x}\nb: {stage: one, script: x, allow_failure: true}\nc: {stage: one, script: x, needs: [a]}\n"
-                               "d: {stage: two, script: x}\ne: {stage: two, script: x, needs: [b]}\nf: {stage: two, script: x, when: on_failure}\n"
-                               "g: {stage: three, script: x, needs: [d, e]}\nh: {stage: three, script: x, when: always}\ni: {stage: three, script: x, when: manual}\n";
+    static const char text[] =
+        "stages: [one, two, three]\n"
+        "a: {stage: one, script: x}\nb: {stage: one, script: x, allow_failure: true}\nc: {stage: one, script: x, needs: [a]}\n"
+        "d: {stage: two, script: x}\ne: {stage: two, script: x, needs: [b]}\nf: {stage: two, script: x, when: on_failure}\n"
+        "g: {stage: three, script: x, needs: [d, e]}\nh: {stage: three, script: x, when: always}\ni: {stage: three, script: x, when: manual}\n";
     uint64_t seed = 42;
     for (int round = 0; round < 2000; round++) {
         struct planned planned = plan(text, "main", NULL);
@@ -284,5 +304,5 @@ UNIT_TEST(plans_the_default_pipeline) {
     }
 }
 
-UNIT_MAIN(UNIT(chooses_jobs), UNIT(overrides_variables_in_order), UNIT(refuses_needs_that_rules_left_out), UNIT(refuses_a_circle_made_by_rules), UNIT(fetches_artifacts),
-          UNIT(plays_scenarios), UNIT(never_gets_stuck), UNIT(plans_the_default_pipeline))
+UNIT_MAIN(UNIT(chooses_jobs), UNIT(overrides_variables_in_order), UNIT(refuses_needs_that_rules_left_out), UNIT(refuses_a_circle_made_by_rules),
+          UNIT(fetches_artifacts), UNIT(plays_scenarios), UNIT(never_gets_stuck), UNIT(plans_the_default_pipeline))

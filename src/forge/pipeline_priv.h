@@ -2,7 +2,7 @@
 #ifndef TIDEMILL_FORGE_PIPELINE_PRIV_H
 #define TIDEMILL_FORGE_PIPELINE_PRIV_H
 
-#include "pipeline.h"
+#include "forge/pipeline.h"
 
 struct reader {
     struct arena *arena;

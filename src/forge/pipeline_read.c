@@ -4,8 +4,8 @@
  * 1. Every refusal names file, line, column and path ("test.needs"), what was found and what was expected; the hint says what to do.
  * 2. Lists are bounded (PIPELINE_…_MAX); nesting is bounded by the YAML reader and by flatten's depth.
  * 3. Texts hold no NUL byte: they become C strings, environment variables and NUL-separated script lines. */
-#include "expression.h"
-#include "pipeline_priv.h"
+#include "forge/expression.h"
+#include "forge/pipeline_priv.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -113,18 +113,10 @@ static const char *format_double(struct reader *reader, double value) {
 int reader_scalar(struct reader *reader, const struct tree *node, const char *key, const char **ret) {
     const char *text = NULL;
     switch (node->type) {
-    case TREE_NULL:
-        text = "";
-        break;
-    case TREE_BOOL:
-        text = node->boolean ? "true" : "false";
-        break;
-    case TREE_INT:
-        text = arena_printf(reader->arena, "%" PRId64, node->integer);
-        break;
-    case TREE_FLOAT:
-        text = format_double(reader, node->real);
-        break;
+    case TREE_NULL: text = ""; break;
+    case TREE_BOOL: text = node->boolean ? "true" : "false"; break;
+    case TREE_INT: text = arena_printf(reader->arena, "%" PRId64, node->integer); break;
+    case TREE_FLOAT: text = format_double(reader, node->real); break;
     case TREE_STRING:
         if (slice_index(node->string, '\0') >= 0)
             return reader_refuse(reader, node, key, "the text holds a NUL byte");
@@ -133,7 +125,8 @@ int reader_scalar(struct reader *reader, const struct tree *node, const char *ke
     case TREE_LIST:
     case TREE_MAP:
         reader_refuse(reader, node, key, "a text was expected, found %s", node->type == TREE_MAP ? "a map" : "a list");
-        return node->type == TREE_LIST ? -EINVAL : diag_hint(reader->diag, -EINVAL, "a text that contains \": \" needs quotes around the whole of it");
+        return node->type == TREE_LIST ? -EINVAL
+                                       : diag_hint(reader->diag, -EINVAL, "a text that contains \": \" needs quotes around the whole of it");
     }
     if (!text)
         return reader_no_memory(reader);
@@ -216,7 +209,8 @@ static int read_variable(struct reader *reader, const struct tree *node, const c
         else if (slice_is(entry->key, "expand"))
             error = reader_bool(reader, entry->value, key, &expand);
         else if (!slice_is(entry->key, known[1]) && !slice_is(entry->key, known[2]))
-            error = reader_refuse(reader, entry->value, key, "unknown key %s of a variable: value, description, options or expand was expected", entry->key.data);
+            error = reader_refuse(reader, entry->value, key, "unknown key %s of a variable: value, description, options or expand was expected",
+                                  entry->key.data);
         if (error)
             return error;
     }
@@ -283,7 +277,8 @@ static int read_rule_entry(struct reader *reader, const struct tree_entry *entry
     if (slice_is(entry->key, "interruptible") || slice_is(entry->key, "auto_cancel"))
         return reader_warn(reader, entry->value, "`%s` has no effect here", entry->key.data);
     const char *near = reader_nearest(entry->key, known, ARRAY_LEN(known));
-    reader_refuse(reader, entry->value, key, "unknown key \"%s\" of a rule: if, when, allow_failure, variables or needs was expected", entry->key.data);
+    reader_refuse(reader, entry->value, key, "unknown key \"%s\" of a rule: if, when, allow_failure, variables or needs was expected",
+                  entry->key.data);
     return near ? diag_hint(reader->diag, -EINVAL, "did you mean \"%s\"?", near) : -EINVAL;
 }
 
@@ -330,7 +325,8 @@ static int read_need(struct reader *reader, const struct tree *node, const char 
         else if (slice_is(entry->key, "artifacts"))
             error = reader_bool(reader, entry->value, key, &need->artifacts);
         else
-            error = reader_refuse(reader, entry->value, key, "unknown key \"%s\" of a need: job, optional or artifacts was expected", entry->key.data);
+            error =
+                reader_refuse(reader, entry->value, key, "unknown key \"%s\" of a need: job, optional or artifacts was expected", entry->key.data);
         if (error)
             return error;
     }

@@ -4,14 +4,14 @@
  *      │ └────► manual ──(play)──► pending                      a person decides
  *      └──────► skipped | canceled                              what was before it failed; the pipeline was cancelled
  *
- * After each event every `created` job is looked at, needed ones first: what is before it (its needs, or all jobs of earlier stages) is one composite status; when that is
- * complete, `when` says whether the job starts, waits for a person, or is skipped.
+ * After each event every `created` job is looked at, needed ones first: what is before it (its needs, or all jobs of earlier stages) is one composite
+ * status; when that is complete, `when` says whether the job starts, waits for a person, or is skipped.
  *
  * Invariants
  * 1. Only `created` jobs are decided about, so repeating an event (after a restart) repeats no action.
  * 2. A job that may fail counts as success everywhere once it failed; on_failure jobs do not run for it.
  * 3. A cancelled pipeline starts nothing. */
-#include "pipeline.h"
+#include "forge/pipeline.h"
 
 static const char *const status_names[] = {"created", "pending", "running", "success", "failed", "canceled", "skipped", "manual"};
 
@@ -191,19 +191,15 @@ static bool apply(struct pipeline_state *state, const struct pipeline_event *eve
         return false;
     struct job_state *job = of_job ? &state->jobs[event->job] : NULL;
     switch (event->type) {
-    case PIPELINE_EVENT_START:
-        return true;
+    case PIPELINE_EVENT_START: return true;
     case PIPELINE_EVENT_JOB_RUNNING:
         if (job->status != JOB_PENDING)
             return false;
         *job = (struct job_state){.status = JOB_RUNNING, .started_ms = now_ms};
         return true;
-    case PIPELINE_EVENT_JOB_SUCCESS:
-        return finish(job, JOB_SUCCESS, now_ms);
-    case PIPELINE_EVENT_JOB_FAILED:
-        return finish(job, state->canceling ? JOB_CANCELED : JOB_FAILED, now_ms);
-    case PIPELINE_EVENT_JOB_CANCELED:
-        return finish(job, JOB_CANCELED, now_ms);
+    case PIPELINE_EVENT_JOB_SUCCESS: return finish(job, JOB_SUCCESS, now_ms);
+    case PIPELINE_EVENT_JOB_FAILED: return finish(job, state->canceling ? JOB_CANCELED : JOB_FAILED, now_ms);
+    case PIPELINE_EVENT_JOB_CANCELED: return finish(job, JOB_CANCELED, now_ms);
     case PIPELINE_EVENT_JOB_PLAY:
     case PIPELINE_EVENT_JOB_RETRY:
         if (event->type == PIPELINE_EVENT_JOB_PLAY ? job->status != JOB_MANUAL : !job_status_is_final(job->status) || job->status == JOB_SKIPPED)
@@ -212,9 +208,7 @@ static bool apply(struct pipeline_state *state, const struct pipeline_event *eve
         start(state, event->job, actions);
         reset_skipped(state, event->job);
         return true;
-    case PIPELINE_EVENT_CANCEL:
-        cancel(state, now_ms, actions);
-        return true;
+    case PIPELINE_EVENT_CANCEL: cancel(state, now_ms, actions); return true;
     }
     return false;
 }

@@ -1,8 +1,9 @@
 /* Variables of pipelines: lists that later ones override, and the expansion of $NAME and ${NAME}.
  *
- * Expansion is recursive (a value may name other variables) and bounded: a chain deeper than EXPANSION_DEPTH_MAX, which a circle is, leaves the reference as it stands;
- * EXPANSION_REFERENCES_MAX and the output buffer's maximum bound the rest. `$$` gives `$`, as GitLab's convention for values is. */
-#include "pipeline_priv.h"
+ * Expansion is recursive (a value may name other variables) and bounded: a chain deeper than EXPANSION_DEPTH_MAX, which a circle is, leaves the
+ * reference as it stands; EXPANSION_REFERENCES_MAX and the output buffer's maximum bound the rest. `$$` gives `$`, as GitLab's convention for values
+ * is. */
+#include "forge/pipeline_priv.h"
 
 #include <ctype.h>
 

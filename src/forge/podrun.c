@@ -5,10 +5,11 @@
  * Invariants
  * 1. on_end comes exactly once unless podrun_kill or podrun_detach was called; the podrun is freed behind it.
  * 2. What the informer says is the truth about the pod; requests only cause changes. A pod that disappears ends the podrun.
- * 3. The log is read by one streaming request; when it breaks, a new one starts from the beginning and skips what is known: containers of these pods never restart.
- * 4. Nothing waits for ever: a terminal pod whose log does not end is ended after LOG_GRACE_MS; an image that cannot be pulled ends the podrun. How long a pod may run is
- *    the caller's to limit. */
-#include "forge_priv.h"
+ * 3. The log is read by one streaming request; when it breaks, a new one starts from the beginning and skips what is known: containers of these pods
+ * never restart.
+ * 4. Nothing waits for ever: a terminal pod whose log does not end is ended after LOG_GRACE_MS; an image that cannot be pulled ends the podrun. How
+ * long a pod may run is the caller's to limit. */
+#include "forge/forge_priv.h"
 
 #include <stdio.h>
 
@@ -152,7 +153,8 @@ static const struct kube_container_state *container_state(const struct kube_pod 
 }
 
 static bool cannot_start(const char *reason) {
-    static const char *const reasons[] = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError",
+    static const char *const reasons[] = {"ErrImagePull",      "ImagePullBackOff",           "InvalidImageName",
+                                          "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError",
                                           "RunContainerError"};
     for (size_t i = 0; reason && i < ARRAY_LEN(reasons); i++)
         if (strcmp(reason, reasons[i]) == 0)
@@ -169,7 +171,9 @@ static void note_end(struct podrun *podrun, const struct kube_pod *pod, const st
         reason = "it needed more memory than its limit (OOMKilled)";
     if (!reason && podrun->exit_code < 0)
         reason = "its container could not run";
-    const char *message = pod->status.message ? pod->status.message : !succeeded && state->terminated && podrun->exit_code != 0 ? state->terminated->message : NULL;
+    const char *message = pod->status.message                                         ? pod->status.message
+                          : !succeeded && state->terminated && podrun->exit_code != 0 ? state->terminated->message
+                                                                                      : NULL;
     if (!succeeded && reason)
         snprintf(podrun->reason, sizeof podrun->reason, "%s%s%s", reason, message ? ": " : "", message ? message : "");
 }
@@ -180,7 +184,8 @@ static void look(struct podrun *podrun, const struct kube_pod *pod) {
     if (podrun->terminal || podrun->ending)
         return;
     if (state->waiting && cannot_start(state->waiting->reason)) {
-        finish_soon(podrun, "%s: %s", state->waiting->reason, state->waiting->message ? state->waiting->message : "the container could not be started");
+        finish_soon(podrun, "%s: %s", state->waiting->reason,
+                    state->waiting->message ? state->waiting->message : "the container could not be started");
         return;
     }
     if (!podrun->started && (state->running || state->terminated)) {
@@ -265,11 +270,13 @@ static void adopt(struct podrun *podrun) {
         finish_soon(podrun, "its pod was gone when the platform started again");
 }
 
-int podrun_start(struct forge *forge, const struct podrun_options *options, const struct podrun_handlers *handlers, void *userdata, struct podrun **ret) {
+int podrun_start(struct forge *forge, const struct podrun_options *options, const struct podrun_handlers *handlers, void *userdata,
+                 struct podrun **ret) {
     struct podrun *podrun = calloc(1, sizeof *podrun);
     if (!podrun)
         return -ENOMEM;
-    *podrun = (struct podrun){.forge = forge, .handlers = *handlers, .userdata = userdata, .log_known = options->log_offset, .json_len = options->json.len};
+    *podrun =
+        (struct podrun){.forge = forge, .handlers = *handlers, .userdata = userdata, .log_known = options->log_offset, .json_len = options->json.len};
     snprintf(podrun->name, sizeof podrun->name, "%s", options->name);
     loop_timer_init(&podrun->timer, forge->loop, on_timer, podrun);
     list_push(&forge->podruns, &podrun->node);

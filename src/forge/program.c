@@ -4,7 +4,7 @@
  * 1. on_end comes once, after end of output and after the exit: whichever is last.
  * 2. Output is read only as fast as the consumer takes it; the pipe then holds the program back.
  * 3. A callback may free the program: nothing is touched behind one without asking `freed`. */
-#include "program_priv.h"
+#include "forge/program_priv.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -155,11 +155,13 @@ static int start(struct program *program, const struct program_options *options)
     return error;
 }
 
-int program_start(struct loop *loop, const struct program_options *options, const struct program_handlers *handlers, void *userdata, struct program **ret) {
+int program_start(struct loop *loop, const struct program_options *options, const struct program_handlers *handlers, void *userdata,
+                  struct program **ret) {
     struct program *program = calloc(1, sizeof *program);
     if (!program)
         return -ENOMEM;
-    *program = (struct program){.loop = loop, .handlers = *handlers, .userdata = userdata, .input_fd = -1, .output_fd = -1, .input = BUFFER_INIT(INPUT_BYTES_MAX)};
+    *program = (struct program){
+        .loop = loop, .handlers = *handlers, .userdata = userdata, .input_fd = -1, .output_fd = -1, .input = BUFFER_INIT(INPUT_BYTES_MAX)};
     loop_defer_init(&program->ended, loop, report_end, program);
     int error = start(program, options);
     if (error) {

@@ -18,7 +18,8 @@ struct program_options {
     const char *const *envp;
     bool has_input;
 };
-int program_start(struct loop *loop, const struct program_options *options, const struct program_handlers *handlers, void *userdata, struct program **ret);
+int program_start(struct loop *loop, const struct program_options *options, const struct program_handlers *handlers, void *userdata,
+                  struct program **ret);
 /* Copies; program_input_pending tells how much waits. Nothing happens after the program closed its input. 0 or -ENOMEM. */
 int program_write(struct program *program, struct slice bytes);
 size_t program_input_pending(const struct program *program);

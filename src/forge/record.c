@@ -1,7 +1,8 @@
 /* A run's durable form: JSON under "forge/run/<id>", and what the command line shows, which is nearly the same.
  *
- * At most one write per run is on its way; changes meanwhile make one more. A run may go away before its write is done: the write is an object of its own. */
-#include "forge_priv.h"
+ * At most one write per run is on its way; changes meanwhile make one more. A run may go away before its write is done: the write is an object of its
+ * own. */
+#include "forge/forge_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -189,7 +190,8 @@ static const char *text_of(struct run *run, const struct tree *tree, const char 
 static void read_job(struct run *run, size_t index, const struct tree *tree) {
     struct run_job *job = &run->jobs[index];
     struct job_state *state = &run->state.jobs[index];
-    *job = (struct run_job){.run = run, .index = index, .name = text_of(run, tree, "name"), .stage = text_of(run, tree, "stage"), .line = BUFFER_INIT(4 * KIB)};
+    *job = (struct run_job){
+        .run = run, .index = index, .name = text_of(run, tree, "name"), .stage = text_of(run, tree, "stage"), .line = BUFFER_INIT(4 * KIB)};
     job_status_parse(slice_of(tree_text_or(tree_find(tree, "status"), "")), &state->status);
     state->started_ms = time_of(tree, "started");
     state->finished_ms = time_of(tree, "finished");

@@ -1,13 +1,14 @@
 /* A pipeline's life: prepared from a commit, stepped by events, recorded at every change, forgotten when enough newer ones exist.
  *
- *   run_create ─► events (queue) ─► pipeline_step ─► actions: jobs start, stop, are skipped ─► … ─► final status: the log ends, the plan is dropped
+ *   run_create ─► events (queued) ─► pipeline_step ─► actions: jobs start, stop, are skipped ─► … ─► the end: log and plan go
  *
  * Invariants
  * 1. Events are queued and processed from a deferred call: an action may fail at once and post another event without nesting.
  * 2. After each step the record is written; jobs' own details (exit code, failed line) are set before their event is posted.
- * 3. A finished run keeps only its record's data; playing or retrying a job reads the pipeline file again from logs/<id>/pipeline.yml, so it runs what was pushed then.
+ * 3. A finished run keeps only its record's data; playing or retrying a job reads the pipeline file again from logs/<id>/pipeline.yml, so it runs
+ * what was pushed then.
  * 4. run->log is open exactly while something may still happen without a person; followers end when it closes. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -141,7 +142,11 @@ struct run *run_new(struct forge *forge, uint64_t id) {
 static void job_init(struct run *run, size_t index) {
     const struct plan_job *plan_job = &run->state.plan->jobs[index];
     struct run_job *job = &run->jobs[index];
-    *job = (struct run_job){.run = run, .index = index, .name = plan_job->job->name, .stage = plan_job->job->stage, .allow_failure = plan_job->allow_failure,
+    *job = (struct run_job){.run = run,
+                            .index = index,
+                            .name = plan_job->job->name,
+                            .stage = plan_job->job->stage,
+                            .allow_failure = plan_job->allow_failure,
                             .line = BUFFER_INIT(4 * KIB)};
 }
 
@@ -247,7 +252,8 @@ static void save_next_id(struct forge *forge) {
     forge->options.storage.put(forge->options.storage.userdata, SLICE(NEXT_RUN_KEY), slice_of(text), ignore, NULL);
 }
 
-/* A newer push of the same branch or tag ends what is still running for the older one: two deployments at once could leave the older one's version. */
+/* A newer push of the same branch or tag ends what is still running for the older one: two deployments at once could leave the older one's version.
+ */
 static void supersede(struct forge *forge, struct run *newer) {
     for (size_t i = 0; i < forge->runs.count; i++) {
         struct run *run = forge->runs.items[i];
@@ -338,14 +344,20 @@ int run_activate(struct run *run, struct diag *diag) {
         return open_log(run);
     CLEANUP(freep) char *path = forge_path_new(run->forge, "logs/%" PRIu64 "/pipeline.yml", run->id);
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(PIPELINE_FILE_BYTES_MAX);
-    struct commit commit = {.author = run->author, .title = run->title, .message = run->message, .timestamp = run->timestamp, .dockerfile = SLICE("FROM"), .has_deploy = run->has_deploy};
+    struct commit commit = {.author = run->author,
+                            .title = run->title,
+                            .message = run->message,
+                            .timestamp = run->timestamp,
+                            .dockerfile = SLICE("FROM"),
+                            .has_deploy = run->has_deploy};
     memcpy(commit.sha, run->sha, sizeof commit.sha);
     int error = path ? sys_read_file(AT_FDCWD, path, PIPELINE_FILE_BYTES_MAX, &text) : -ENOMEM;
     if (error && error != -ENOENT)
         return diag_set(diag, error, "the pipeline file of this run cannot be read: %s", strerror(-error));
     if (!error)
         commit.pipeline_file = slice_make(text.data ? text.data : "", text.len);
-    const struct run_source source = {.app = run->app, .update = &run->update, .commit = &commit, .default_branch = run->default_branch, .id = run->id};
+    const struct run_source source = {
+        .app = run->app, .update = &run->update, .commit = &commit, .default_branch = run->default_branch, .id = run->id};
     struct prepared prepared;
     error = run_prepare(run->forge, &source, run->arena, &prepared, diag);
     if (!error && (!prepared.plan || prepared.plan->jobs_count == 0))
@@ -373,11 +385,16 @@ static void say_result(struct run *run) {
         run_say(run, "pipeline %" PRIu64 " waits for a person", run->id);
         return;
     }
-    run_say(run, "pipeline %" PRIu64 " %s after %.1f s", run->id, status == JOB_SUCCESS ? "succeeded" : status == JOB_FAILED ? "FAILED" : job_status_name(status), seconds);
+    run_say(run, "pipeline %" PRIu64 " %s after %.1f s", run->id,
+            status == JOB_SUCCESS  ? "succeeded"
+            : status == JOB_FAILED ? "FAILED"
+                                   : job_status_name(status),
+            seconds);
     for (size_t i = 0; status == JOB_FAILED && i < run->jobs_count; i++) {
         const struct run_job *job = &run->jobs[i];
         if (run_job_status(run, i) == JOB_FAILED && !job->allow_failure)
-            run_say(run, "  %s failed: see `tidemill pipeline logs %" PRIu64 " --job %s`; what was running before keeps running", job->name, run->id, job->name);
+            run_say(run, "  %s failed: see `tidemill pipeline logs %" PRIu64 " --job %s`; what was running before keeps running", job->name, run->id,
+                    job->name);
     }
     if (status == JOB_SUCCESS && run->address && *run->address)
         run_say(run, "  %s", run->address);
@@ -403,21 +420,13 @@ static void perform(struct run *run, const struct pipeline_actions *actions) {
         const struct pipeline_action *action = &actions->items[i];
         struct run_job *job = &run->jobs[action->job];
         switch (action->type) {
-        case PIPELINE_ACTION_START_JOB:
-            job_start(job);
-            break;
-        case PIPELINE_ACTION_STOP_JOB:
-            job_stop(job);
-            break;
-        case PIPELINE_ACTION_SKIPPED:
-            run_say(run, "%s: skipped", job->name);
-            break;
+        case PIPELINE_ACTION_START_JOB: job_start(job); break;
+        case PIPELINE_ACTION_STOP_JOB: job_stop(job); break;
+        case PIPELINE_ACTION_SKIPPED: run_say(run, "%s: skipped", job->name); break;
         case PIPELINE_ACTION_MANUAL:
             run_say(run, "%s: waits; start it with `tidemill pipeline play %" PRIu64 " %s`", job->name, run->id, job->name);
             break;
-        case PIPELINE_ACTION_STATUS:
-            settle(run);
-            break;
+        case PIPELINE_ACTION_STATUS: settle(run); break;
         }
     }
 }

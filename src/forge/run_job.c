@@ -1,10 +1,11 @@
 /* A job of a run: a pod with the job helper, or, in the default pipeline, work that the forge does itself (build the image, apply the manifests).
  *
  * Invariants
- * 1. A job's token exists exactly while the job runs; only its digest is kept. With it the pod can fetch the sources and artifacts, build and apply; at the end it is worth nothing.
+ * 1. A job's token exists exactly while the job runs; only its digest is kept. With it the pod can fetch the sources and artifacts, build and apply;
+ * at the end it is worth nothing.
  * 2. job_end is the one place where a running job becomes a finished one: it says so in the run's log, closes the job's log, and posts the event.
  * 3. The job's own log has its output as it came; the run's log, which the push shows, has it line by line behind the job's name. */
-#include "forge_priv.h"
+#include "forge/forge_priv.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -136,12 +137,14 @@ static struct tree *environment(struct run_job *job, struct arena *arena, const 
 
 /* The parts of the pod that differ from job to job are put into a text that shows what a job's pod is. */
 static const char pod_template[] =
-    "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"labels\":{\"app.kubernetes.io/managed-by\":\"tidemill\"}},\"spec\":{\"restartPolicy\":\"Never\","
+    "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"labels\":{\"app.kubernetes.io/"
+    "managed-by\":\"tidemill\"}},\"spec\":{\"restartPolicy\":\"Never\","
     "\"automountServiceAccountToken\":false,\"enableServiceLinks\":false,\"terminationGracePeriodSeconds\":5,"
     "\"containers\":[{\"name\":\"job\",\"command\":[\"/.tidemill/tidemill-job\",\"run\"],"
     "\"volumeMounts\":[{\"name\":\"helper\",\"mountPath\":\"/.tidemill\",\"readOnly\":true},{\"name\":\"socket\",\"mountPath\":\"/.tidemill-run\"},"
     "{\"name\":\"builds\",\"mountPath\":\"/builds\"}]}],"
-    "\"volumes\":[{\"name\":\"helper\",\"hostPath\":{\"type\":\"Directory\"}},{\"name\":\"socket\",\"hostPath\":{\"type\":\"Directory\"}},{\"name\":\"builds\",\"emptyDir\":{}}]}}";
+    "\"volumes\":[{\"name\":\"helper\",\"hostPath\":{\"type\":\"Directory\"}},{\"name\":\"socket\",\"hostPath\":{\"type\":\"Directory\"}},{\"name\":"
+    "\"builds\",\"emptyDir\":{}}]}}";
 
 static const char *folder_of(struct arena *arena, const char *path) {
     const char *slash = strrchr(path, '/');
@@ -162,7 +165,8 @@ static struct tree *resources(struct arena *arena, const struct forge_options *o
 
 static char *job_image(struct run_job *job, struct arena *arena) {
     const struct plan_job *plan_job = &job->run->state.plan->jobs[job->index];
-    const struct pipeline_variable image = {.name = "image", .value = plan_job->job->image ? plan_job->job->image : job->run->forge->options.default_image};
+    const struct pipeline_variable image = {.name = "image",
+                                            .value = plan_job->job->image ? plan_job->job->image : job->run->forge->options.default_image};
     return expanded(&plan_job->variables, &image, arena);
 }
 
@@ -173,7 +177,8 @@ static int pod_json(struct run_job *job, const char *name, const char *token, st
     if (json_parse(arena, slice_of(pod_template), NULL, &pod, NULL))
         return -ENOMEM;
     struct tree *metadata = tree_find(pod, "metadata"), *spec = tree_find(pod, "spec");
-    struct tree *labels = tree_find(metadata, "labels"), *container = tree_at(tree_find(spec, "containers"), 0), *volumes = tree_find(spec, "volumes");
+    struct tree *labels = tree_find(metadata, "labels"), *container = tree_at(tree_find(spec, "containers"), 0),
+                *volumes = tree_find(spec, "volumes");
     const char *image = job_image(job, arena);
     if (!image)
         return -ENOMEM;
@@ -255,8 +260,11 @@ static void on_address(void *userdata, const char *url) {
 static const struct work_handlers work_handlers = {.on_output = on_output, .on_address = on_address, .on_done = on_work_done};
 
 static int apply_manifests(struct run_job *job, struct slice tar, struct slice manifest) {
-    const struct apply_request request = {
-        .app = job->run->app, .variables = &job->run->state.plan->jobs[job->index].variables, .tar = tar, .manifest = manifest, .manifest_name = "generated.yaml"};
+    const struct apply_request request = {.app = job->run->app,
+                                          .variables = &job->run->state.plan->jobs[job->index].variables,
+                                          .tar = tar,
+                                          .manifest = manifest,
+                                          .manifest_name = "generated.yaml"};
     return apply_start(job->run->forge, &request, &work_handlers, job, &job->apply);
 }
 
@@ -273,7 +281,8 @@ static void on_fetched(void *userdata, int status, struct slice out, struct slic
     fetch->base.command = NULL;
     int error = status ? -EIO : fetch->folder ? start_build(job, fetch->folder) : apply_manifests(job, out, (struct slice){0});
     char reason[300];
-    snprintf(reason, sizeof reason, status ? "git archive failed: %.*s" : "it could not be started: %.*s", SLICE_ARG(status ? slice_head(slice_trim(err), 200) : slice_of(strerror(-error))));
+    snprintf(reason, sizeof reason, status ? "git archive failed: %.*s" : "it could not be started: %.*s",
+             SLICE_ARG(status ? slice_head(slice_trim(err), 200) : slice_of(strerror(-error))));
     operation_end(&fetch->base);
     if (error)
         job_end(job, -1, reason);
@@ -289,7 +298,8 @@ static int fetch_sources(struct run_job *job, struct arena *arena, const char *b
     operation_init(&fetch->base, forge, NULL, destroy_fetch);
     job->fetching = &fetch->base;
     fetch->folder = build_folder ? slice_dup(slice_of(build_folder)) : NULL;
-    const char *output = build_folder ? arena_printf(arena, "--output=%s/context.tar", build_folder) : "--", *git_dir = arena_printf(arena, "--git-dir=%s/repos/%s.git", forge->folder, job->run->app);
+    const char *output = build_folder ? arena_printf(arena, "--output=%s/context.tar", build_folder) : "--",
+               *git_dir = arena_printf(arena, "--git-dir=%s/repos/%s.git", forge->folder, job->run->app);
     const char *build_argv[] = {"git", git_dir, "archive", "--format=tar", output, job->run->sha, NULL};
     const char *deploy_argv[] = {"git", git_dir, "archive", "--format=tar", job->run->sha, "deploy", NULL};
     struct loop_command_options options = {
@@ -302,8 +312,10 @@ static int fetch_sources(struct run_job *job, struct arena *arena, const char *b
 
 static int deploy_generated(struct run_job *job, struct arena *arena) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
-    const struct manifest_options options = {
-        .app = job->run->app, .image = run_image(job->run, arena), .domain = job->run->forge->options.domain, .port = job->run->port ? job->run->port : 8080};
+    const struct manifest_options options = {.app = job->run->app,
+                                             .image = run_image(job->run, arena),
+                                             .domain = job->run->forge->options.domain,
+                                             .port = job->run->port ? job->run->port : 8080};
     if (!options.image || manifest_generate(&options, &text))
         return -ENOMEM;
     return apply_manifests(job, (struct slice){0}, buffer_slice(&text));
