@@ -37,7 +37,8 @@ static int by_revision(const void *a, const void *b) {
 }
 
 static void remove_doomed(struct sweep *sweep, size_t count) {
-    qsort(sweep->doomed.items, sweep->doomed.count, sizeof *sweep->doomed.items, by_revision);
+    if (sweep->doomed.count)
+        qsort(sweep->doomed.items, sweep->doomed.count, sizeof *sweep->doomed.items, by_revision);
     for (size_t i = 0; i < sweep->doomed.count; i++) {
         const struct store_object *stored = sweep->doomed.items[i];
         const struct store_write write = {.verb = STORE_DELETE, .kind = stored->kind, .namespace = stored->namespace, .name = stored->name};
