@@ -154,7 +154,7 @@ struct pod {
     struct buffer status_json; /* last sent and accepted */
     struct buffer status_sending;
     struct loop_timer status_retry;
-    bool status_in_flight, status_dirty, delete_in_flight, delete_done;
+    bool status_in_flight, status_dirty, status_failed, delete_in_flight, delete_done;
     unsigned deletions; /* containers being deleted; each holds the pod */
     int64_t grace_s;
     bool gone; /* cleaned: freed when the last deletion ends */
@@ -245,6 +245,7 @@ void status_update(struct pod *pod);
 void status_compute_phase(struct pod *pod);
 int status_format(struct pod *pod, struct buffer *out);
 void status_take_conditions(struct pod *pod);
+void status_load(struct pod *pod);
 void status_free(struct pod *pod);
 
 /* events.c */

@@ -211,11 +211,7 @@ static int take_over(struct pod *pod) {
     if (r == -ENOENT)
         pod->start_time_ns = loop_wall_ns(pod->node->loop);
     prepare_network(pod); /* the same address, unless the machine was restarted */
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB + 1);
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/status.json", pod->dir);
-    if (sys_read_file(AT_FDCWD, path, MIB, &text) == 0)
-        buffer_append_slice(&pod->status_json, buffer_slice(&text));
+    status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)
         unit_adopt(&pod->units[i]);
     record_save(pod);

@@ -186,11 +186,35 @@ void status_take_conditions(struct pod *pod) {
     const struct kube_pod_status *status = api_status(pod);
     for (size_t i = 0; i < status->conditions.count; i++)
         for (size_t k = 0; k < CONDITIONS; k++)
-            if (strcmp(status->conditions.items[i].type, condition_names[k]) == 0 && status->conditions.items[i].last_transition_time.set) {
+            if (!pod->conditions.known[k] && strcmp(status->conditions.items[i].type, condition_names[k]) == 0 && status->conditions.items[i].last_transition_time.set) {
                 pod->conditions.known[k] = true;
                 pod->conditions.value[k] = strcmp(status->conditions.items[i].status, "True") == 0;
                 pod->conditions.since_ns[k] = status->conditions.items[i].last_transition_time.ns;
             }
+}
+
+/* What was told before a restart of the node, and since when each condition holds. */
+void status_load(struct pod *pod) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB + 1);
+    CLEANUP(arena_freep) struct arena *arena = arena_new(STATUS_ARENA_BYTES_MAX);
+    struct tree *root = NULL;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/status.json", pod->dir);
+    if (!arena || sys_read_file(AT_FDCWD, path, MIB, &text) < 0 || json_parse(arena, buffer_slice(&text), &(struct json_options){.allow_duplicates = true}, &root, NULL) < 0)
+        return;
+    buffer_append_slice(&pod->status_json, buffer_slice(&text));
+    const struct tree *conditions = tree_path(root, "status.conditions");
+    for (size_t i = 0; i < tree_count(conditions); i++) {
+        const struct tree *from = tree_at(conditions, i);
+        int64_t since_ns;
+        for (size_t k = 0; k < CONDITIONS; k++) {
+            if (strcmp(tree_text_or(tree_find(from, "type"), ""), condition_names[k]) != 0 || timestamp_parse(slice_of(tree_text_or(tree_find(from, "lastTransitionTime"), "")), &since_ns) < 0)
+                continue;
+            pod->conditions.known[k] = true;
+            pod->conditions.value[k] = strcmp(tree_text_or(tree_find(from, "status"), ""), "True") == 0;
+            pod->conditions.since_ns[k] = since_ns;
+        }
+    }
 }
 
 static void add_condition(struct builder *b, struct tree *list, struct pod *pod, enum pod_condition which, bool value, const char *reason, const char *message) {
@@ -317,10 +341,13 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
         return;
     int r = client_check(answer, &diag);
     pod->status_in_flight = false;
-    if (r == 0)
+    if (r == 0) {
+        pod->status_failed = false;
         accepted(pod);
-    else if (r != -ENOENT && r != -EAGAIN) { /* gone, or another pod of the same name: nothing to tell */
-        log_warning("cannot tell the status of pod %s/%s: %s", pod->namespace, pod->name, diag.message);
+    } else if (r != -ENOENT && r != -EAGAIN) { /* gone, or another pod of the same name: nothing to tell */
+        if (!pod->status_failed) /* once per outage */
+            log_warning("cannot tell the status of pod %s/%s: %s", pod->namespace, pod->name, diag.message);
+        pod->status_failed = true;
         loop_timer_set(&pod->status_retry, RETRY_MS);
         return;
     }
