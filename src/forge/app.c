@@ -12,6 +12,7 @@
 
 #define GIT_TIMEOUT_MS 30000
 #define KEY_PREFIX "forge/app/"
+#define NAMESPACES "/api/v1/namespaces"
 
 struct app_operation {
     struct operation base;
@@ -160,21 +161,45 @@ static void on_created(void *userdata, int error) {
     operation_end(&operation->base);
 }
 
-static void on_namespace(void *userdata, const struct http_answer *answer) {
-    struct app_operation *operation = userdata;
-    struct diag diag = DIAG_INIT;
-    operation->base.request = NULL;
-    int error = client_check(answer, &diag);
-    if (error && error != -EEXIST) {
-        fail(operation, 503, "the namespace could not be created", diag.message);
-        return;
-    }
+static void record(struct app_operation *operation) {
     token_make(operation->token);
     token_digest(operation->token, operation->app->token_digest);
     operation->app->created_ms = forge_now_ms(operation->base.forge);
-    error = save(&operation->base, operation->app, on_created);
+    int error = save(&operation->base, operation->app, on_created);
     if (error)
         fail(operation, status_of_error(error), "the application could not be recorded", strerror(-error));
+}
+
+/* A namespace of that name was there: ours to use, unless it is that of a deleted application, on its way out. */
+static void on_existing(void *userdata, const struct http_answer *answer) {
+    struct app_operation *operation = userdata;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(API_BODY_BYTES_MAX * 4);
+    struct diag diag = DIAG_INIT;
+    struct tree *tree = NULL;
+    operation->base.request = NULL;
+    if (!arena || client_check(answer, &diag) || json_parse(arena, answer->body, NULL, &tree, &diag))
+        fail(operation, 503, "the namespace could not be created", diag.message);
+    else if (tree_path(tree, "metadata.deletionTimestamp"))
+        fail(operation, 409, "the namespace of that name is still ending", "try again in a moment");
+    else
+        record(operation);
+}
+
+static void on_namespace(void *userdata, const struct http_answer *answer) {
+    struct app_operation *operation = userdata;
+    struct diag diag = DIAG_INIT;
+    char target[sizeof NAMESPACES "/" + APP_NAME_MAX];
+    operation->base.request = NULL;
+    int error = client_check(answer, &diag);
+    if (error == 0) {
+        record(operation);
+        return;
+    }
+    snprintf(target, sizeof target, NAMESPACES "/%s", operation->app->name);
+    if (error == -EEXIST)
+        error = operation_request(&operation->base, "GET", target, NULL, (struct slice){0}, on_existing);
+    if (error)
+        fail(operation, 503, "the namespace could not be created", diag.message);
 }
 
 static void on_repository(void *userdata, int status, struct slice out, struct slice err) {
@@ -191,7 +216,7 @@ static void on_repository(void *userdata, int status, struct slice out, struct s
     snprintf(body, sizeof body,
              "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"%s\",\"labels\":{\"tidemill.dev/app\":\"%s\"}}}",
              operation->app->name, operation->app->name);
-    int error = operation_request(&operation->base, "POST", "/api/v1/namespaces", "application/json", slice_of(body), on_namespace);
+    int error = operation_request(&operation->base, "POST", NAMESPACES, "application/json", slice_of(body), on_namespace);
     if (error)
         fail(operation, 503, "the namespace could not be created", strerror(-error));
 }
@@ -293,8 +318,8 @@ static void on_deleted(void *userdata, int error) {
     CLEANUP(freep) char *path = forge_path_new(forge, "repos/%s.git", app->name);
     if (path)
         sys_remove_tree(AT_FDCWD, path);
-    char target[sizeof "/api/v1/namespaces/" + APP_NAME_MAX];
-    snprintf(target, sizeof target, "/api/v1/namespaces/%s", app->name);
+    char target[sizeof NAMESPACES "/" + APP_NAME_MAX];
+    snprintf(target, sizeof target, NAMESPACES "/%s", app->name);
     error = operation_request(&operation->base, "DELETE", target, NULL, (struct slice){0}, on_namespace_deleted);
     if (error)
         fail(operation, 503, "the application is deleted, but its namespace is not", strerror(-error));

@@ -271,7 +271,7 @@ void forge_handle_cli(void *userdata, struct http_exchange *exchange) {
 }
 
 void forge_statistics(const struct forge *forge, struct forge_statistics *ret) {
-    *ret = (struct forge_statistics){.apps = map_count(forge->apps), .pipelines = forge->runs.count};
+    *ret = (struct forge_statistics){.apps = map_count(forge->apps), .pipelines = forge->next_run - 1};
     for (size_t i = 0; i < forge->runs.count; i++)
         for (size_t k = 0; k < forge->runs.items[i]->jobs_count; k++)
             ret->jobs_running += run_job_status(forge->runs.items[i], k) == JOB_RUNNING;

@@ -82,7 +82,7 @@ void forge_handle_job(void *forge, struct http_exchange *exchange);
 bool forge_registry_allows(struct forge *forge, const char *password, const char *repository, bool write);
 
 struct forge_statistics {
-    uint64_t apps, pipelines, jobs_running, builds_running;
+    uint64_t apps, pipelines, jobs_running, builds_running; /* pipelines: all that were ever started */
 };
 void forge_statistics(const struct forge *forge, struct forge_statistics *ret);
 

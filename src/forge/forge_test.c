@@ -49,6 +49,20 @@ UNIT_TEST(creates_shows_and_deletes_apps) {
     fixture_end(&fixture);
 }
 
+UNIT_TEST(waits_until_an_older_namespace_is_gone) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    struct object old = {.collection = arena_strdup(fixture.arena, "/api/v1/namespaces"), .name = arena_strdup(fixture.arena, "site")};
+    old.tree = fixture_json(
+        &fixture, "{\"metadata\":{\"name\":\"site\",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"},\"status\":{\"phase\":\"Terminating\"}}");
+    VECTOR_PUSH(&fixture.objects, old);
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/apps", "{\"name\":\"site\"}"), 409);
+    assert_says(&fixture, "still ending");
+    fixture.objects.items[0].tree = fixture_json(&fixture, "{\"metadata\":{\"name\":\"site\"}}");
+    assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/apps", "{\"name\":\"site\"}"), 201);
+    fixture_end(&fixture);
+}
+
 UNIT_TEST(asks_for_the_token) {
     struct fixture fixture;
     fixture_begin(&fixture);
@@ -286,6 +300,26 @@ UNIT_TEST(a_newer_push_cancels_the_older_pipeline) {
     fixture_end(&fixture);
 }
 
+/* More than the pipes and queues hold, chunked on the way up. */
+UNIT_TEST(streams_large_pushes_and_clones) {
+    enum { SIZE = 12 * 1024 * 1024 };
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    char *bytes = arena_alloc(fixture.arena, SIZE), *path = arena_printf(fixture.arena, "%s/work/large", fixture.folder);
+    sys_random(bytes, SIZE);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, slice_make(bytes, SIZE), 0644), 0);
+    assert_int_equal(GIT(&fixture, "config", "http.postBuffer", "65536"), 0);
+    assert_int_equal(fixture_push(&fixture, "large"), 0);
+    assert_int_equal(GIT(&fixture, "remote", "get-url", "origin"), 0);
+    const char *remote = arena_dup(fixture.arena, slice_trim(buffer_slice(&fixture.out)));
+    assert_int_equal(GIT(&fixture, "clone", "-q", remote, "../copy"), 0);
+    CLEANUP(buffer_deinit) struct buffer copy = BUFFER_INIT(2 * (size_t)SIZE);
+    assert_int_equal(sys_read_file(AT_FDCWD, arena_printf(fixture.arena, "%s/copy/large", fixture.folder), SIZE, &copy), 0);
+    assert_true(slice_equal(buffer_slice(&copy), slice_make(bytes, SIZE)));
+    fixture_end(&fixture);
+}
+
 UNIT_TEST(removes_what_a_manifest_no_longer_says) {
     struct fixture fixture;
     fixture_begin(&fixture);
@@ -422,4 +456,5 @@ UNIT_MAIN(UNIT(creates_shows_and_deletes_apps), UNIT(asks_for_the_token), UNIT(r
           UNIT(refuses_bad_manifests_before_anything_changes), UNIT(builds_and_deploys_a_dockerfile_alone),
           UNIT(removes_what_a_manifest_no_longer_says), UNIT(goes_on_without_the_client_and_after_a_restart),
           UNIT(fails_jobs_whose_pods_are_gone_after_a_restart), UNIT(plays_retries_and_cancels), UNIT(keeps_tokens_to_their_jobs),
-          UNIT(ends_a_rollout_whose_pods_cannot_start), UNIT(a_newer_push_cancels_the_older_pipeline))
+          UNIT(ends_a_rollout_whose_pods_cannot_start), UNIT(a_newer_push_cancels_the_older_pipeline), UNIT(streams_large_pushes_and_clones),
+          UNIT(waits_until_an_older_namespace_is_gone))
