@@ -153,6 +153,7 @@ struct run_job {
     const char *name, *stage; /* in the run's arena */
     bool allow_failure;
     char token_digest[DIGEST_BYTES]; /* empty: has none */
+    char pod_name[64];               /* of the last attempt */
     int exit_code;
     int failed_line;            /* of the script, from 1; 0: unknown */
     const char *failed_command; /* NULL: unknown; in the run's arena */

@@ -17,6 +17,7 @@ static const char manifests[] = "apiVersion: apps/v1\n"
                                 "metadata: {name: web}\n"
                                 "spec: {selector: {app: web}, ports: [{port: 80}]}\n";
 
+#define PODS "/api/v1/namespaces/tidemill-ci/pods"
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/site/deployments"
 
 static const char *deployed_image(struct fixture *fixture, const char *name) {
@@ -416,8 +417,7 @@ UNIT_TEST(plays_retries_and_cancels) {
     assert_int_equal(fixture_ask(&fixture, "GET", "/tidemill/v1/pipelines/1/logs", NULL), 200);
     assert_says(&fixture, "go | went");
     assert_says(&fixture, "--- wait cancelled");
-    struct object *pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-2");
-    WAIT_FOR(&fixture, !(pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-2")));
+    WAIT_FOR(&fixture, !fixture_find(&fixture, PODS, fixture.forge->runs.items[0]->jobs[2].pod_name));
     fixture_end(&fixture);
 }
 
@@ -436,7 +436,7 @@ UNIT_TEST(keeps_tokens_to_their_jobs) {
                            run_job_status(fixture.forge->runs.items[0], 1) == JOB_RUNNING);
     const struct run *run = fixture.forge->runs.items[0];
     assert_string_equal(run->jobs[0].token_digest, ""); /* worth nothing any more */
-    const struct object *pod = fixture_find(&fixture, "/api/v1/namespaces/tidemill-ci/pods", "site-1-1");
+    const struct object *pod = fixture_find(&fixture, PODS, run->jobs[1].pod_name);
     const struct tree *env = tree_find(tree_at(tree_path(pod->tree, "spec.containers"), 0), "env");
     const char *token = NULL;
     for (size_t i = 0; i < tree_count(env); i++)

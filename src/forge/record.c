@@ -64,6 +64,7 @@ static struct tree *job_tree(const struct run *run, size_t index, struct arena *
         if (!record && !tree_find(tree, "reason"))
             tree_set(arena, tree, SLICE("reason"), tree_text(arena, script_failure(job, arena)));
     }
+    set_text(arena, tree, "pod", job->pod_name);
     if (record)
         set_text(arena, tree, "tokenDigest", job->token_digest);
     return tree;
@@ -200,6 +201,7 @@ static void read_job(struct run *run, size_t index, const struct tree *tree) {
     job->failed_line = (int)tree_int_or(tree_find(tree, "failedLine"), 0);
     job->failed_command = text_of(run, tree, "failedCommand");
     job->reason = text_of(run, tree, "reason");
+    snprintf(job->pod_name, sizeof job->pod_name, "%s", tree_text_or(tree_find(tree, "pod"), ""));
     snprintf(job->token_digest, sizeof job->token_digest, "%s", tree_text_or(tree_find(tree, "tokenDigest"), ""));
 }
 

@@ -330,6 +330,7 @@ static int restore(struct run *run, const struct prepared *prepared) {
                 continue;
             run->state.jobs[i] = old[k].state;
             memcpy(run->jobs[i].token_digest, old_jobs[k].token_digest, sizeof run->jobs[i].token_digest);
+            memcpy(run->jobs[i].pod_name, old_jobs[k].pod_name, sizeof run->jobs[i].pod_name);
             run->jobs[i].exit_code = old_jobs[k].exit_code;
             run->jobs[i].failed_line = old_jobs[k].failed_line;
             run->jobs[i].failed_command = old_jobs[k].failed_command;

@@ -15,7 +15,6 @@
 #include "sys/sys.h"
 
 #define POD_ARENA_BYTES_MAX (4 * MIB)
-#define POD_NAME_BYTES 64
 #define MS_PER_S 1000
 #define DEADLINE_EXTRA_S 60
 #define GIT_ARCHIVE_TIMEOUT_MS 120000
@@ -47,9 +46,12 @@ struct run_job *job_by_token(const struct forge *forge, struct slice token) {
     return NULL;
 }
 
-/* "site-12-0": unique, and short enough for a pod whatever the job's name is. */
-static void pod_name(const struct run_job *job, char ret[POD_NAME_BYTES]) {
-    snprintf(ret, POD_NAME_BYTES, "%.30s-%" PRIu64 "-%zu", job->run->app, job->run->id, job->index);
+/* "site-12-0-x7k2f": short enough for a pod whatever the job's name is, and new for each attempt, since the pod before may still be on its way out.
+ */
+static void name_pod(struct run_job *job) {
+    char random[6];
+    sys_random_name(random, sizeof random - 1);
+    snprintf(job->pod_name, sizeof job->pod_name, "%.30s-%" PRIu64 "-%zu-%s", job->run->app, job->run->id, job->index, random);
 }
 
 /* --- output --- */
@@ -170,7 +172,7 @@ static char *job_image(struct run_job *job, struct arena *arena) {
     return expanded(&plan_job->variables, &image, arena);
 }
 
-static int pod_json(struct run_job *job, const char *name, const char *token, struct arena *arena, struct buffer *out) {
+static int pod_json(struct run_job *job, const char *token, struct arena *arena, struct buffer *out) {
     const struct forge *forge = job->run->forge;
     const struct pipeline_job *declared = job->run->state.plan->jobs[job->index].job;
     struct tree *pod = NULL;
@@ -182,7 +184,7 @@ static int pod_json(struct run_job *job, const char *name, const char *token, st
     const char *image = job_image(job, arena);
     if (!image)
         return -ENOMEM;
-    tree_set_text(arena, metadata, "name", name);
+    tree_set_text(arena, metadata, "name", job->pod_name);
     tree_set_text(arena, metadata, "namespace", FORGE_NAMESPACE);
     tree_set_text(arena, labels, "tidemill.dev/app", job->run->app);
     tree_set(arena, labels, SLICE("tidemill.dev/pipeline"), tree_text(arena, arena_printf(arena, "%" PRIu64, job->run->id)));
@@ -219,14 +221,14 @@ static const struct podrun_handlers pod_handlers = {.on_running = on_running, .o
 static int start_pod(struct run_job *job) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(POD_ARENA_BYTES_MAX);
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(API_BODY_BYTES_MAX);
-    char token[TOKEN_BYTES + 1], name[POD_NAME_BYTES];
+    char token[TOKEN_BYTES + 1];
     if (!arena)
         return -ENOMEM;
     token_make(token);
     token_digest(token, job->token_digest);
-    pod_name(job, name);
-    int error = pod_json(job, name, token, arena, &json);
-    const struct podrun_options options = {.name = name, .json = buffer_slice(&json)};
+    name_pod(job);
+    int error = pod_json(job, token, arena, &json);
+    const struct podrun_options options = {.name = job->pod_name, .json = buffer_slice(&json)};
     return error ? error : podrun_start(job->run->forge, &options, &pod_handlers, job, &job->pod);
 }
 
@@ -347,8 +349,11 @@ static void on_timeout(void *userdata) {
     job_end(job, -1, reason);
 }
 
-static int open_log(struct run_job *job) {
+/* A new attempt begins a new log: job_adopt takes its size for what is known of the pod's. */
+static int open_log(struct run_job *job, bool fresh) {
     CLEANUP(freep) char *path = job_log_path(job);
+    if (path && fresh)
+        unlink(path);
     return path ? joblog_open(path, true, &job->log) : -ENOMEM;
 }
 
@@ -359,7 +364,7 @@ void job_start(struct run_job *job) {
     job->stopping = false;
     run_say(job->run, "--> %s (stage %s)", job->name, job->stage);
     loop_timer_init(&job->timeout, job->run->forge->loop, on_timeout, job);
-    int error = open_log(job);
+    int error = open_log(job, true);
     if (!error)
         error = loop_timer_set(&job->timeout, declared->timeout_s * MS_PER_S);
     if (!error)
@@ -378,16 +383,14 @@ static bool is_busy(const struct run_job *job) {
 void job_adopt(struct run_job *job) {
     const struct pipeline_job *declared = job->run->state.plan->jobs[job->index].job;
     const struct job_state *state = &job->run->state.jobs[job->index];
-    char name[POD_NAME_BYTES];
     if (is_busy(job)) /* started since the restart */
         return;
     int64_t spent_ms = state->started_ms ? forge_now_ms(job->run->forge) - state->started_ms : 0;
     loop_timer_init(&job->timeout, job->run->forge->loop, on_timeout, job);
-    int error = open_log(job);
+    int error = open_log(job, false);
     if (!error)
         error = loop_timer_set(&job->timeout, MAX(declared->timeout_s * MS_PER_S - spent_ms, 1));
-    pod_name(job, name);
-    const struct podrun_options options = {.name = name, .log_offset = job->log ? joblog_size(job->log) : 0};
+    const struct podrun_options options = {.name = job->pod_name, .log_offset = job->log ? joblog_size(job->log) : 0};
     if (!error && declared->builtin == PIPELINE_SCRIPT)
         error = podrun_start(job->run->forge, &options, &pod_handlers, job, &job->pod);
     else if (!error)
