@@ -256,9 +256,7 @@ static int wait_until_ready(const struct settings *settings, pid_t pid) {
 
 static int supervise(struct plan *plan) {
     struct diag diag = DIAG_INIT;
-    static const char lock_name[] = "lock";
     const struct supervisor_options options = {.run_dir = plan->settings->run,
-                                               .lock_path = settings_path(plan->settings, plan->settings->state, lock_name),
                                                .sockets = plan->sockets,
                                                .sockets_count = plan->sockets_count,
                                                .roles = plan->roles,
@@ -311,7 +309,10 @@ int run_up(const struct invocation *invocation) {
     if (settings_read(invocation, &settings, &diag) < 0)
         return terminal_error(&diag);
     struct plan plan = {.settings = &settings};
-    int r = make_plan(&plan, &diag) < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") ? detach(&plan) : stay(&plan);
+    CLEANUP(fd_closep) int lock = make_plan(&plan, &diag);
+    if (lock == 0) /* taken before the fork: so a running instance is told on the terminal, and not taken for ours */
+        lock = supervisor_lock(settings_path(&settings, settings.state, "lock"), &diag);
+    int r = lock < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") ? detach(&plan) : stay(&plan);
     settings_deinit(&settings);
     return r;
 }

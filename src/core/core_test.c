@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ROUNDS 12
+#define ROUNDS 200
 #define TRIES_MAX 2000
 
 struct fixture {

@@ -1,7 +1,7 @@
 /* States of a role: down → (start) → up → (ends) → waiting for its back-off → up …; once stopping, an ended role stays down, and when all are down the loop stops.
  * Invariants:
  *   1. A listening socket, once open, stays open as long as the supervisor or its role lives.
- *   2. A role that dies is started again at once, then after 100 ms doubling to 10 s while it keeps dying within HEALTHY_MS; never given up.
+ *   2. A role that dies is started again at once; from the fourth time in a row that it dies within HEALTHY_MS on after 100 ms, doubling to 5 s. Never given up.
  *   3. The state file names every role that runs: it is written right after each start. A role that we started and died before recording lives on unknown; the next
  *      supervisor starts a second one, which waits for the locks of the first (store, node) and so does no harm. */
 #include "supervisor/supervisor_priv.h"
@@ -16,8 +16,9 @@
 #include "sys/sys.h"
 
 #define BACKOFF_MS_MIN 100
-#define BACKOFF_MS_MAX 10000
+#define BACKOFF_MS_MAX 5000
 #define HEALTHY_MS 10000
+#define QUICK_DEATHS_FREE 3 /* so many deaths before HEALTHY_MS in a row are answered at once */
 #define STOP_MS 15000
 #define LISTEN_BACKLOG 4096
 
@@ -90,8 +91,13 @@ static void on_exit_of_role(void *userdata, pid_t pid, int status) {
         return;
     }
     int64_t lived_ms = (loop_now_ns(supervisor->loop) - running->started_ns) / 1000000;
-    int64_t delay_ms = lived_ms >= HEALTHY_MS ? 0 : running->backoff_ms;
-    running->backoff_ms = lived_ms >= HEALTHY_MS ? 0 : MIN(MAX(running->backoff_ms * 2, (int64_t)BACKOFF_MS_MIN), (int64_t)BACKOFF_MS_MAX);
+    bool healthy = lived_ms >= HEALTHY_MS;
+    running->quick_deaths = healthy ? 0 : running->quick_deaths + 1;
+    if (running->quick_deaths <= QUICK_DEATHS_FREE)
+        running->backoff_ms = 0;
+    else
+        running->backoff_ms = MIN(MAX(running->backoff_ms * 2, (int64_t)BACKOFF_MS_MIN), (int64_t)BACKOFF_MS_MAX);
+    int64_t delay_ms = running->backoff_ms;
     log_warning("%s (pid %d) %s after %" PRId64 " ms, starting it again in %" PRId64 " ms", running->role->name, (int)pid, text, lived_ms, delay_ms);
     loop_timer_set(&running->restart, delay_ms);
 }
@@ -196,14 +202,14 @@ static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
     return 0;
 }
 
-static int take_lock(const struct supervisor_options *options, struct diag *diag) {
-    int lock = sys_lock_file(options->lock_path);
+int supervisor_lock(const char *path, struct diag *diag) {
+    int lock = sys_lock_file(path);
     if (lock == -EBUSY) {
-        diag_set(diag, lock, "another tidemill holds %s", options->lock_path);
+        diag_set(diag, lock, "another tidemill holds %s", path);
         return diag_hint(diag, lock, "stop it with `tidemill down`, or give this instance a state folder of its own with --state");
     }
     if (lock < 0)
-        return diag_set(diag, lock, "cannot lock %s: %s", options->lock_path, strerror(-lock));
+        return diag_set(diag, lock, "cannot lock %s: %s", path, strerror(-lock));
     return lock;
 }
 
@@ -248,9 +254,6 @@ static void forget(struct supervisor *supervisor) {
 int supervisor_run(const struct supervisor_options *options, struct diag *diag) {
     ASSERT(options->roles_count <= SUPERVISOR_ROLES_MAX && options->sockets_count <= SUPERVISOR_SOCKETS_MAX);
     struct supervisor supervisor = {.options = options};
-    CLEANUP(fd_closep) int lock = take_lock(options, diag);
-    if (lock < 0)
-        return lock;
     for (size_t s = 0; s < SUPERVISOR_SOCKETS_MAX; s++)
         supervisor.fds[s] = -1;
     for (size_t i = 0; i < options->roles_count; i++)

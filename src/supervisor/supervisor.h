@@ -28,7 +28,6 @@ struct supervisor_role {
 
 struct supervisor_options {
     const char *run_dir;   /* holds supervisor.state and supervisor.pid */
-    const char *lock_path; /* held as long as we live: one instance per state folder */
     const struct supervisor_socket *sockets;
     size_t sockets_count;
     const struct supervisor_role *roles; /* in the order of their start; stopped in reverse */
@@ -38,8 +37,10 @@ struct supervisor_options {
     void *userdata;
 };
 
-/* Runs until SIGTERM or SIGINT and until every role has ended (killed after 15 s). 0; -EBUSY with diag when another instance runs; negative errno with diag when a
- * socket cannot be opened. */
+/* Makes this process the one supervisor of a state folder, as long as it or a child that inherits the descriptor lives. The descriptor; -EBUSY with diag when another runs. */
+int supervisor_lock(const char *path, struct diag *diag);
+
+/* Runs until SIGTERM or SIGINT and until every role has ended (killed after 15 s). The caller holds the lock. 0; negative errno with diag when a socket cannot be opened. */
 int supervisor_run(const struct supervisor_options *options, struct diag *diag);
 
 /* In a role: the descriptor of a socket that was handed down in the environment, or -1. */

@@ -15,6 +15,7 @@ struct running {
     struct loop_timer restart;
     int64_t started_ns;
     int64_t backoff_ms;
+    unsigned quick_deaths;   /* in a row */
 };
 
 struct supervisor {

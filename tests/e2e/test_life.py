@@ -87,14 +87,13 @@ def test_down_leaves_containers_and_up_finds_them(instance):
 
 def test_a_second_instance_on_the_same_state_is_refused(instance):
     result = subprocess.run([TIDEMILL, "up", "--detach", *instance.flags], capture_output=True, text=True)
-    log = result.stderr + instance.log()
-    assert result.returncode != 0
-    assert "another tidemill" in log and "--state" in log
+    assert result.returncode == 1
+    assert "another tidemill" in result.stderr and "--state" in result.stderr
 
 
 def test_no_acknowledged_write_is_lost(instance):
-    """kill -9 of core between an acknowledged write and the next read, many times."""
-    rounds = int(os.environ.get("TIDEMILL_CRASH_ROUNDS", "20"))
+    """kill -9 of core between an acknowledged write and the next read; the 200 rounds are in core's own test, where no supervisor backs off."""
+    rounds = int(os.environ.get("TIDEMILL_CRASH_ROUNDS", "8"))
     socket = str(instance.run_dir / "api.sock")
 
     def call(method, path, body=None):
