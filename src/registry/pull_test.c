@@ -201,8 +201,46 @@ UNIT_TEST(a_registry_that_is_not_there_is_named) {
     assert_non_null(strstr(fixture.message, "127.0.0.1:1"));
 }
 
+static void on_answer(void *userdata, const struct http_answer *answer) {
+    struct buffer *text = userdata;
+    buffer_printf(text, "%d\n%.*s", answer->error ? answer->error : answer->status, SLICE_ARG(answer->body));
+    fixture.done = true;
+}
+
+UNIT_TEST(root_may_ask_for_a_pull_over_http) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    char endpoint[128], target[256];
+    struct sys_address address;
+    struct http_server *server = NULL;
+    struct http_client *client = NULL;
+    struct http_request *request = NULL;
+    put_remote_image("http", 'd');
+    snprintf(endpoint, sizeof endpoint, "unix:%s/s", fixture.folder);
+    assert_int_equal(sys_address_parse(endpoint, &address), 0);
+    int fd = sys_listen(&address, 8, 0600);
+    assert_int_equal(http_server_new(fixture.loop, fd, &(struct http_server_options){.handler = registry_handle, .userdata = fixture.local}, &server),
+                     0);
+    assert_int_equal(http_client_new(fixture.loop, &(struct http_client_options){.endpoint = endpoint}, &client), 0);
+    static const struct {
+        const char *image, *begin, *end;
+    } cases[] = {{"app:http", "200\n", "TIDEMILL-EXIT 0\n"}, {"app:none", "200\n", "TIDEMILL-EXIT 1\n"}, {"App", "400\n", "}\n"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        buffer_reset(&text);
+        snprintf(target, sizeof target, "/v2/_tidemill/pull?insecure=1&reference=%s/%s", fixture.host, cases[i].image);
+        fixture.done = false;
+        assert_int_equal(http_client_send(client, &(struct http_request_options){.method = "POST", .target = target}, on_answer, &text, &request), 0);
+        while (!fixture.done)
+            assert_int_equal(loop_turn(fixture.loop, 10000), 0);
+        assert_true(slice_starts(buffer_slice(&text), slice_of(cases[i].begin)));
+        assert_true(slice_ends(buffer_slice(&text), slice_of(cases[i].end)));
+    }
+    http_client_free(client);
+    http_server_free(server);
+    close(fd);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(an_image_arrives_whole), UNIT(an_index_gives_this_machines_image), UNIT(what_is_wrong_leaves_no_image),
-                                       UNIT(a_registry_that_is_not_there_is_named)};
+                                       UNIT(a_registry_that_is_not_there_is_named), UNIT(root_may_ask_for_a_pull_over_http)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -176,7 +176,18 @@ bool registry_not_modified(struct registry_request *request, const struct oci_di
 
 /* --- routes --- */
 
-enum route { ROUTE_PING, ROUTE_CATALOG, ROUTE_BLOB, ROUTE_UPLOADS, ROUTE_UPLOAD, ROUTE_MANIFEST, ROUTE_TAGS, ROUTE_REFERRERS, ROUTE_UNKNOWN };
+enum route {
+    ROUTE_PING,
+    ROUTE_CATALOG,
+    ROUTE_BLOB,
+    ROUTE_UPLOADS,
+    ROUTE_UPLOAD,
+    ROUTE_MANIFEST,
+    ROUTE_TAGS,
+    ROUTE_REFERRERS,
+    ROUTE_PULL,
+    ROUTE_UNKNOWN
+};
 
 static const struct handler {
     enum route route;
@@ -198,6 +209,7 @@ static const struct handler {
     {ROUTE_MANIFEST, "DELETE", true, registry_on_manifest_delete},
     {ROUTE_TAGS, "GET", false, registry_on_tags},
     {ROUTE_REFERRERS, "GET", false, registry_on_referrers},
+    {ROUTE_PULL, "POST", true, registry_on_pull},
 };
 
 /* What may stand before the last component of a path, and what that makes it. */
@@ -215,6 +227,8 @@ static enum route find_route(struct slice path, struct slice *ret_name, struct s
         return ROUTE_PING;
     if (slice_is(path, "_catalog"))
         return ROUTE_CATALOG;
+    if (slice_is(path, "_tidemill/pull"))
+        return ROUTE_PULL;
     const char *slash = memrchr(path.data, '/', path.len);
     if (!slash)
         return ROUTE_UNKNOWN;

@@ -45,7 +45,9 @@ void registry_free(struct registry *registry);
 DEFINE_CLEANUP(struct registry, registry_free)
 struct content *registry_content(struct registry *registry);
 
-/* Answers one request for /v2/…; an http_handler_fn whose userdata is the registry, for a server of its own or behind another handler. */
+/* Answers one request for /v2/…; an http_handler_fn whose userdata is the registry, for a server of its own or behind another handler.
+ * Beside the specification's routes: POST /v2/_tidemill/pull?reference=IMAGE[&insecure=1], for those who may write to the registry as a whole:
+ * registry_pull(), answered with lines of progress and at last "TIDEMILL-EXIT 0" or 1. */
 void registry_handle(void *registry, struct http_exchange *exchange);
 
 /* Runs content_collect_garbage on a worker thread; -EBUSY while one runs. on_done may be NULL; error is 0 or negative. */
