@@ -1,5 +1,5 @@
-/* HTTP/1.1: the first byte chooses request, response or chunked body, the second how the rest is cut. Checked besides memory: the outcome does not depend on the cut, slices stay inside
- * the head, what is accepted stays within the limits, and the raw extent of a chunked body adds up. */
+/* HTTP/1.1: the first byte chooses request, response or chunked body, the second how the rest is cut. Checked besides memory: the outcome does not
+ * depend on the cut, slices stay inside the head, what is accepted stays within the limits, and the raw extent of a chunked body adds up. */
 #include <stdint.h>
 
 #include "codec/codec.h"

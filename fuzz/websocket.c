@@ -1,4 +1,5 @@
-/* WebSocket frames: the first byte chooses the side and how the input is cut. Checked besides memory: progress, the maximum of a message, and silence after an error. */
+/* WebSocket frames: the first byte chooses the side and how the input is cut. Checked besides memory: progress, the maximum of a message, and silence
+ * after an error. */
 #include <stdint.h>
 
 #include "codec/codec.h"

@@ -55,8 +55,8 @@ struct http_client *client_http(struct client *client) {
     return client->http;
 }
 
-int client_request(struct client *client, const char *method, const char *target, const char *content_type, struct slice body, http_answer_fn *on_answer,
-                   void *userdata) {
+int client_request(struct client *client, const char *method, const char *target, const char *content_type, struct slice body,
+                   http_answer_fn *on_answer, void *userdata) {
     static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
     struct http_request_options options = {.method = method,
                                            .target = target,

@@ -33,7 +33,8 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
     snprintf(api->authorization, sizeof api->authorization, "%.*s", SLICE_ARG(http_header(exchange, "authorization")));
     if (slice_is(http_method(exchange), "POST")) {
         http_respond(exchange, 409, "application/json",
-                     SLICE("{\"kind\":\"Status\",\"status\":\"Failure\",\"message\":\"configmaps \\\"a\\\" already exists\",\"reason\":\"AlreadyExists\",\"code\":409,"
+                     SLICE("{\"kind\":\"Status\",\"status\":\"Failure\",\"message\":\"configmaps \\\"a\\\" already "
+                           "exists\",\"reason\":\"AlreadyExists\",\"code\":409,"
                            "\"details\":{\"causes\":[{\"reason\":\"R\",\"field\":\"f\",\"message\":\"m\"}]}}"),
                      NULL);
         return;
@@ -75,7 +76,8 @@ static void start(struct api *api) {
     assert_int_equal(sys_address_parse(api->endpoint, &address), 0);
     api->listen_fd = sys_listen(&address, 8, 0600);
     assert_true(api->listen_fd >= 0);
-    assert_int_equal(http_server_new(api->loop, api->listen_fd, &(struct http_server_options){.handler = on_request, .userdata = api}, &api->server), 0);
+    assert_int_equal(http_server_new(api->loop, api->listen_fd, &(struct http_server_options){.handler = on_request, .userdata = api}, &api->server),
+                     0);
     assert_int_equal(client_new(api->loop, &(struct client_options){.endpoint = api->endpoint, .token = "let-me"}, &api->client, &diag), 0);
 }
 
@@ -87,9 +89,11 @@ static void end(struct api *api) {
     assert_int_equal(sys_remove_tree(-100, api->folder), 0);
 }
 
-#define OBJECT(name, version, value) \
-    "{\"metadata\":{\"name\":\"" name "\",\"namespace\":\"default\",\"uid\":\"u-" name "\",\"resourceVersion\":\"" version "\"},\"data\":{\"k\":\"" value "\"}}"
-#define LIST(version, items) "{\"kind\":\"ConfigMapList\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"" version "\"},\"items\":[" items "]}"
+#define OBJECT(name, version, value)                                                                                                                 \
+    "{\"metadata\":{\"name\":\"" name "\",\"namespace\":\"default\",\"uid\":\"u-" name "\",\"resourceVersion\":\"" version                           \
+    "\"},\"data\":{\"k\":\"" value "\"}}"
+#define LIST(version, items)                                                                                                                         \
+    "{\"kind\":\"ConfigMapList\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"" version "\"},\"items\":[" items "]}"
 
 /* Every event as a line. */
 struct journal {
@@ -102,8 +106,8 @@ static void on_event(void *userdata, enum informer_event event, struct kube_obje
     static const char *const names[] = {"added", "updated", "deleted"};
     struct journal *journal = userdata;
     const char *now = kube_map_find(&object->config_map->data, "k"), *before = old ? kube_map_find(&old->config_map->data, "k") : NULL;
-    journal->len += (size_t)snprintf(journal->text + journal->len, sizeof journal->text - journal->len, "%s %s %s<%s\n", names[event], object->metadata->name,
-                                     now ? now : "-", before ? before : "-");
+    journal->len += (size_t)snprintf(journal->text + journal->len, sizeof journal->text - journal->len, "%s %s %s<%s\n", names[event],
+                                     object->metadata->name, now ? now : "-", before ? before : "-");
     if (journal->free_me)
         informer_free(TAKE(journal->free_me));
 }
@@ -115,7 +119,8 @@ static void on_synced(void *userdata) {
 static struct informer *inform(struct api *api, struct journal *journal) {
     struct informer *informer = NULL;
     const struct kube_kind *kind = kube_kind_find(SLICE(""), SLICE("v1"), SLICE("ConfigMap"));
-    struct informer_options options = {.namespace = "default", .label_selector = "app=x,y!=z", .on_event = on_event, .on_synced = on_synced, .userdata = journal};
+    struct informer_options options = {
+        .namespace = "default", .label_selector = "app=x,y!=z", .on_event = on_event, .on_synced = on_synced, .userdata = journal};
     *journal = (struct journal){.len = 0};
     assert_non_null(kind);
     assert_int_equal(informer_new(api->client, kind, &options, &informer), 0);
@@ -142,9 +147,12 @@ UNIT_TEST(an_informer_follows_a_list_and_its_watch) {
     assert_string_equal(api.list_query, "labelSelector=app%3Dx%2Cy%21%3Dz");
     assert_string_equal(api.watch_query, "labelSelector=app%3Dx%2Cy%21%3Dz&watch=true&allowWatchBookmarks=true&resourceVersion=5");
     assert_string_equal(api.authorization, "Bearer let-me");
-    static const char events[] = "{\"type\":\"ADDED\",\"object\":" OBJECT("c", "6", "1") "}\n{\"type\":\"MODIFIED\",\"object\":" OBJECT("a", "7", "2") "}\n"
+    /* clang-format off */
+    static const char events[] = "{\"type\":\"ADDED\",\"object\":" OBJECT("c", "6", "1") "}\n"
+                                 "{\"type\":\"MODIFIED\",\"object\":" OBJECT("a", "7", "2") "}\n"
                                  "{\"type\":\"DELETED\",\"object\":" OBJECT("b", "8", "9") "}\n"
                                  "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"20\"}}}\n";
+    /* clang-format on */
     for (size_t i = 0; i < sizeof events - 1; i++) { /* byte by byte */
         assert_int_equal(http_write(api.watch, slice_make(events + i, 1)), 0);
         if (i % 3 == 0)
@@ -207,7 +215,8 @@ UNIT_TEST(an_informer_outlives_a_server_that_fails) {
     expect(&journal, "added a 1<-\n");
     WAIT_FOR(&api, api.watch);
     http_server_free(TAKE(api.server)); /* and comes back */
-    assert_int_equal(http_server_new(api.loop, api.listen_fd, &(struct http_server_options){.handler = on_request, .userdata = &api}, &api.server), 0);
+    assert_int_equal(http_server_new(api.loop, api.listen_fd, &(struct http_server_options){.handler = on_request, .userdata = &api}, &api.server),
+                     0);
     WAIT_FOR(&api, api.watches == 2);
     assert_int_equal(api.lists, 3);
     informer_free(informer);
@@ -226,7 +235,8 @@ UNIT_TEST(an_informer_may_be_freed_in_its_callback) {
     informer = inform(&api, &journal);
     WAIT_FOR(&api, api.watch);
     journal.free_me = informer;
-    http_write(api.watch, SLICE("{\"type\":\"ADDED\",\"object\":" OBJECT("c", "6", "1") "}\n{\"type\":\"ADDED\",\"object\":" OBJECT("d", "7", "1") "}\n"));
+    http_write(api.watch,
+               SLICE("{\"type\":\"ADDED\",\"object\":" OBJECT("c", "6", "1") "}\n{\"type\":\"ADDED\",\"object\":" OBJECT("d", "7", "1") "}\n"));
     WAIT_FOR(&api, !journal.free_me);
     WAIT_FOR(&api, !api.watch);
     end(&api);
@@ -270,8 +280,8 @@ UNIT_TEST(answers_become_errors_with_words) {
 
 UNIT_TEST(paths_are_those_of_the_api) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(10000);
-    const struct kube_kind *deployment = kube_kind_find(SLICE("apps"), SLICE("v1"), SLICE("Deployment")), *pod = kube_kind_find(SLICE(""), SLICE("v1"), SLICE("Pod")),
-                           *node = kube_kind_find(SLICE(""), SLICE("v1"), SLICE("Node"));
+    const struct kube_kind *deployment = kube_kind_find(SLICE("apps"), SLICE("v1"), SLICE("Deployment")),
+                           *pod = kube_kind_find(SLICE(""), SLICE("v1"), SLICE("Pod")), *node = kube_kind_find(SLICE(""), SLICE("v1"), SLICE("Node"));
     assert_string_equal(client_path(arena, deployment, "x", "y", "scale"), "/apis/apps/v1/namespaces/x/deployments/y/scale");
     assert_string_equal(client_path(arena, pod, NULL, NULL, NULL), "/api/v1/pods");
     assert_string_equal(client_path(arena, node, "ignored", "n", "status"), "/api/v1/nodes/n/status");
@@ -297,7 +307,8 @@ UNIT_TEST(kubeconfigs_are_read_and_what_is_wrong_is_named) {
          "cannot read /tmp/nowhere.pem, which the kubeconfig names: No such file or directory"},
         {HEAD "clusters:\n- name: c\n  cluster: {server: 'http://127.0.0.1:1'}\nusers: [{name: u, user: {exec: {command: aws}}}]\n",
          "credential plugins are not supported: use a client certificate or a token"},
-        {HEAD "clusters:\n- name: c\n  cluster: {server: 'ftp://x'}\nusers: [{name: u, user: {}}]\n", "cannot use ftp://x as the address of an API server: Invalid argument"},
+        {HEAD "clusters:\n- name: c\n  cluster: {server: 'ftp://x'}\nusers: [{name: u, user: {}}]\n",
+         "cannot use ftp://x as the address of an API server: Invalid argument"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct client *client = NULL;
@@ -312,6 +323,6 @@ UNIT_TEST(kubeconfigs_are_read_and_what_is_wrong_is_named) {
     loop_free(loop);
 }
 
-UNIT_MAIN(UNIT(an_informer_follows_a_list_and_its_watch), UNIT(a_version_that_is_gone_leads_to_a_list_of_differences), UNIT(an_informer_outlives_a_server_that_fails),
-          UNIT(an_informer_may_be_freed_in_its_callback), UNIT(answers_become_errors_with_words), UNIT(paths_are_those_of_the_api),
-          UNIT(kubeconfigs_are_read_and_what_is_wrong_is_named))
+UNIT_MAIN(UNIT(an_informer_follows_a_list_and_its_watch), UNIT(a_version_that_is_gone_leads_to_a_list_of_differences),
+          UNIT(an_informer_outlives_a_server_that_fails), UNIT(an_informer_may_be_freed_in_its_callback), UNIT(answers_become_errors_with_words),
+          UNIT(paths_are_those_of_the_api), UNIT(kubeconfigs_are_read_and_what_is_wrong_is_named))

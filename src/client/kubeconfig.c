@@ -113,7 +113,8 @@ int client_new_kubeconfig(struct loop *loop, const char *path, struct client **r
     if (!arena)
         return -ENOMEM;
     const char *slash = strrchr(path, '/');
-    struct reader reader = {.arena = arena, .path = path, .folder = slice_make(path, slash ? (size_t)(slash - path) + 1 : 0), .diag = diag ? diag : &unwanted};
+    struct reader reader = {
+        .arena = arena, .path = path, .folder = slice_make(path, slash ? (size_t)(slash - path) + 1 : 0), .diag = diag ? diag : &unwanted};
     diag_at(reader.diag, path, -1, -1);
     int r = sys_read_file(AT_FDCWD, path, KUBECONFIG_BYTES_MAX, &text);
     if (r < 0)

@@ -1,10 +1,11 @@
 /* HTTP/1.1 heads and chunked bodies (RFC 9112, RFC 9110).
  *
- * Why strict: the gateway forwards what the application behind it parses again. Whatever could be read in two ways is a way to smuggle a request, so it is refused.
+ * Why strict: the gateway forwards what the application behind it parses again. Whatever could be read in two ways is a way to smuggle a request, so
+ * it is refused.
  *
- * A head is read in two passes. The scan runs over each byte once, as it arrives, however small the pieces: it knows only lines and allowed bytes, so that garbage
- * (a TLS hello on a plain port) and excess are refused at once and not when the head is complete. Once the empty line is there, the second pass takes the lines apart;
- * it can rely on what the scan proved.
+ * A head is read in two passes. The scan runs over each byte once, as it arrives, however small the pieces: it knows only lines and allowed bytes, so
+ * that garbage (a TLS hello on a plain port) and excess are refused at once and not when the head is complete. Once the empty line is there, the
+ * second pass takes the lines apart; it can rely on what the scan proved.
  *
  * Invariants
  * 1. scan->at never passes a byte that is not allowed in a head.
@@ -313,7 +314,8 @@ static enum http1_result parse_field(struct slice line, struct http1_field *ret,
     return HTTP1_DONE;
 }
 
-static enum http1_result parse_fields(struct slice rest, bool request, struct http1_field *fields, struct http1_head *head, struct http1_error *error) {
+static enum http1_result parse_fields(struct slice rest, bool request, struct http1_field *fields, struct http1_head *head,
+                                      struct http1_error *error) {
     struct gathered gathered = {0};
     head->fields = fields;
     for (struct slice line = next_line(&rest); line.len > 0; line = next_line(&rest)) {
@@ -434,7 +436,21 @@ const char *http1_reason(int status) {
  *   SIZE → SIZE_BLANK → EXTENSION → SIZE_LF → DATA → DATA_CR → DATA_LF → SIZE …     (a blank leads to ';' and nothing else: "1 2" is no size)
  *                        └ size 0 → TRAILER_START → TRAILER_NAME → TRAILER_VALUE → TRAILER_LF → TRAILER_START
  *                                        └ CR → END_LF → (complete) */
-enum chunk_state { SIZE, SIZE_BLANK, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER_START, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, END_LF, COMPLETE };
+enum chunk_state {
+    SIZE,
+    SIZE_BLANK,
+    EXTENSION,
+    SIZE_LF,
+    DATA,
+    DATA_CR,
+    DATA_LF,
+    TRAILER_START,
+    TRAILER_NAME,
+    TRAILER_VALUE,
+    TRAILER_LF,
+    END_LF,
+    COMPLETE
+};
 
 static int hex_digit(char byte) {
     if (byte >= '0' && byte <= '9')

@@ -1,13 +1,15 @@
-/* HTTP/1.1 messages on the wire (RFC 9112): a strict, incremental, allocation-free parser of heads and of chunked bodies. Server, client and gateway drive
- * the same code. Strict means: what two implementations could read differently (request smuggling) is refused, never guessed.
+/* HTTP/1.1 messages on the wire (RFC 9112): a strict, incremental, allocation-free parser of heads and of chunked bodies. Server, client and gateway
+ * drive the same code. Strict means: what two implementations could read differently (request smuggling) is refused, never guessed.
  *
- * How to use it: gather bytes in a buffer; call http1_parse_request() (or _response) with all bytes so far and the same zeroed struct http1_scan each time;
+ * How to use it: gather bytes in a buffer; call http1_parse_request() (or _response) with all bytes so far and the same zeroed struct http1_scan each
+ * time;
  *   HTTP1_MORE  wait for more bytes (the scan remembers how far it came, so the total cost is linear),
  *   HTTP1_DONE  `head` is filled, its slices point into the input, and the body starts at head->bytes,
  *   HTTP1_BAD   `error` holds the status to answer with (400, 414, 417, 431, 501, 505) and a sentence; the connection cannot go on.
- * Refused: bare CR or LF, control bytes, obs-fold, blanks before a colon, bad tokens, a missing (1.1), repeated or malformed Host, repeated or malformed
- * Content-Length, Transfer-Encoding together with Content-Length or in HTTP/1.0 or other than exactly "chunked", an Expect other than 100-continue, a fragment or
- * a byte outside visible ASCII in the target, HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX, HTTP_HEADERS_MAX. One empty line before a request is skipped. */
+ * Refused: bare CR or LF, control bytes, obs-fold, blanks before a colon, bad tokens, a missing (1.1), repeated or malformed Host, repeated or
+ * malformed Content-Length, Transfer-Encoding together with Content-Length or in HTTP/1.0 or other than exactly "chunked", an Expect other than
+ * 100-continue, a fragment or a byte outside visible ASCII in the target, HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX, HTTP_HEADERS_MAX. One empty
+ * line before a request is skipped. */
 #ifndef TIDEMILL_CODEC_HTTP1_H
 #define TIDEMILL_CODEC_HTTP1_H
 
@@ -41,7 +43,8 @@ enum http1_framing {
 
 struct http1_head {
     struct slice method, target;      /* requests; target as sent */
-    struct slice path, query;         /* requests; raw. "*" and CONNECT's authority are the path. Absolute-form: what follows the authority ("/" when empty) */
+    /* Requests; raw. "*" and CONNECT's authority are the path. Absolute-form: what follows the authority ("/" when empty) */
+    struct slice path, query;
     struct slice host;                /* requests: of an absolute target, otherwise the Host field; may be empty (data NULL: none, HTTP/1.0 only) */
     int status;                       /* responses */
     struct slice reason;              /* responses; may be empty */
@@ -59,8 +62,10 @@ struct http1_head {
 };
 
 /* `fields` has room for HTTP_HEADERS_MAX. Outputs are written on HTTP1_DONE (head) and HTTP1_BAD (error) only. */
-enum http1_result http1_parse_request(struct http1_scan *scan, struct slice input, struct http1_field *fields, struct http1_head *head, struct http1_error *error);
-enum http1_result http1_parse_response(struct http1_scan *scan, struct slice input, struct http1_field *fields, struct http1_head *head, struct http1_error *error);
+enum http1_result http1_parse_request(struct http1_scan *scan, struct slice input, struct http1_field *fields, struct http1_head *head,
+                                      struct http1_error *error);
+enum http1_result http1_parse_response(struct http1_scan *scan, struct slice input, struct http1_field *fields, struct http1_head *head,
+                                       struct http1_error *error);
 /* How a response's body is framed, given what was asked (HEAD has none; http1_parse_response assumes a request that was not HEAD). */
 enum http1_framing http1_response_framing(const struct http1_head *head, bool request_was_head);
 
@@ -89,9 +94,10 @@ struct http1_chunked {
     uint32_t trailer_bytes;
     uint64_t remaining; /* of the current chunk */
 };
-/* Reads on: consumes *ret_used bytes of the input (the raw extent, for who forwards the bytes as they are) and yields the piece of body among them (*ret_data,
- * a slice of the input, may be empty). HTTP1_MORE: call again with the rest of the input, or with more when the rest is empty. HTTP1_DONE: the body is complete, the
- * next message starts behind *ret_used. HTTP1_BAD: malformed or beyond a limit; outputs are undefined. Any input that is not empty makes progress. */
+/* Reads on: consumes *ret_used bytes of the input (the raw extent, for who forwards the bytes as they are) and yields the piece of body among them
+ * (*ret_data, a slice of the input, may be empty). HTTP1_MORE: call again with the rest of the input, or with more when the rest is empty.
+ * HTTP1_DONE: the body is complete, the next message starts behind *ret_used. HTTP1_BAD: malformed or beyond a limit; outputs are undefined. Any
+ * input that is not empty makes progress. */
 enum http1_result http1_chunked_step(struct http1_chunked *chunked, struct slice input, size_t *ret_used, struct slice *ret_data);
 
 #endif

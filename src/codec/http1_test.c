@@ -5,7 +5,8 @@
 #include "unit.h"
 
 /* Parses as if the bytes came in two pieces cut at `cut`; the outcome must not depend on it. */
-static enum http1_result parse_cut(bool request, struct slice text, size_t cut, struct http1_field *fields, struct http1_head *head, struct http1_error *error) {
+static enum http1_result parse_cut(bool request, struct slice text, size_t cut, struct http1_field *fields, struct http1_head *head,
+                                   struct http1_error *error) {
     struct http1_scan scan = {0};
     enum http1_result (*parse)(struct http1_scan *, struct slice, struct http1_field *, struct http1_head *, struct http1_error *) =
         request ? http1_parse_request : http1_parse_response;
@@ -42,7 +43,8 @@ UNIT_TEST(good_requests_are_read_wherever_they_are_cut) {
         {"GET / HTTP/1.0\r\n\r\n", "GET", "/", "", NULL, HTTP1_BODY_NONE, 0, false, false, NULL},
         {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "GET", "/", "", NULL, HTTP1_BODY_NONE, 0, true, false, NULL},
         {R1 "Connection: foo, CLOSE\r\n\r\n", "GET", "/", "", "h", HTTP1_BODY_NONE, 0, false, false, NULL},
-        {"POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 12\r\nexpect: 100-Continue\r\n\r\n", "POST", "/p", "", "h", HTTP1_BODY_LENGTH, 12, true, true, NULL},
+        {"POST /p HTTP/1.1\r\nhost: h\r\ncontent-length: 12\r\nexpect: 100-Continue\r\n\r\n", "POST", "/p", "", "h", HTTP1_BODY_LENGTH, 12, true,
+         true, NULL},
         {"PUT /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n", "PUT", "/p", "", "h", HTTP1_BODY_CHUNKED, 0, true, false, NULL},
         {R1 "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n", "GET", "/", "", "h", HTTP1_BODY_NONE, 0, true, false, "websocket"},
         {R1 "Upgrade: h2c\r\n\r\n", "GET", "/", "", "h", HTTP1_BODY_NONE, 0, true, false, NULL},
@@ -52,7 +54,8 @@ UNIT_TEST(good_requests_are_read_wherever_they_are_cut) {
         {"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n", "CONNECT", "h:443", "", "h:443", HTTP1_BODY_NONE, 0, true, false, NULL},
         {R1 "X: \t a\tb \xe4 \t\r\nEmpty:\r\n\r\n", "GET", "/", "", "h", HTTP1_BODY_NONE, 0, true, false, NULL},
         {"GET / HTTP/1.7\r\nHost: [::1]:80\r\n\r\n", "GET", "/", "", "[::1]:80", HTTP1_BODY_NONE, 0, true, false, NULL},
-        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9223372036854775807\r\n\r\n", "POST", "/", "", "h", HTTP1_BODY_LENGTH, INT64_MAX, true, false, NULL},
+        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9223372036854775807\r\n\r\n", "POST", "/", "", "h", HTTP1_BODY_LENGTH, INT64_MAX, true, false,
+         NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct slice text = slice_of(cases[i].text);
@@ -224,9 +227,16 @@ UNIT_TEST(responses_say_how_their_body_ends) {
         {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 101, HTTP1_BODY_NONE, HTTP1_BODY_NONE, false},
         {"HTTP/1.1 500 It is \xfc" "ber\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 500, HTTP1_BODY_LENGTH, HTTP1_BODY_NONE, false},
     };
-    static const char *const bad[] = {"HTTP/1.1 20 OK\r\n\r\n",  "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 099 OK\r\n\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n",
-                                      "ICY 200 OK\r\n\r\n",      "HTTP/1.1  200 OK\r\n\r\n", "HTTP/1.1 200 OK\n\n",     "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-                                      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/3.0 200 OK\r\n\r\n"};
+    static const char *const bad[] = {"HTTP/1.1 20 OK\r\n\r\n",
+                                      "HTTP/1.1 2000 OK\r\n\r\n",
+                                      "HTTP/1.1 099 OK\r\n\r\n",
+                                      "\r\nHTTP/1.1 200 OK\r\n\r\n",
+                                      "ICY 200 OK\r\n\r\n",
+                                      "HTTP/1.1  200 OK\r\n\r\n",
+                                      "HTTP/1.1 200 OK\n\n",
+                                      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                                      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                                      "HTTP/3.0 200 OK\r\n\r\n"};
     struct http1_field fields[HTTP_HEADERS_MAX];
     struct http1_head head;
     struct http1_error error;
@@ -291,9 +301,28 @@ UNIT_TEST(chunks_are_joined_wherever_they_are_cut) {
 }
 
 UNIT_TEST(bad_chunks_are_refused_wherever_they_are_cut) {
-    static const char *const cases[] = {
-        "\r\n",           ";x\r\n",       "x\r\n",           "-1\r\n",         "+1\r\n",          "0x1\r\n",          "1\na\n",         "1\r\nab\r\n",    "1\r\na\n", "1\r\na\r0", "1 2\r\n", "1 \r\n",
-        "10000000000000000\r\n", "1\r\r\n", "0\r\n folded: x\r\n", "0\r\nbad name: x\r\n", "0\r\nx\r\n", "0\r\nx: \x02\r\n", "0\r\nx: y\n\r\n", "0\r\n\rx", "1;\x01\r\n", "0\n\n"};
+    static const char *const cases[] = {"\r\n",
+                                        ";x\r\n",
+                                        "x\r\n",
+                                        "-1\r\n",
+                                        "+1\r\n",
+                                        "0x1\r\n",
+                                        "1\na\n",
+                                        "1\r\nab\r\n",
+                                        "1\r\na\n",
+                                        "1\r\na\r0",
+                                        "1 2\r\n",
+                                        "1 \r\n",
+                                        "10000000000000000\r\n",
+                                        "1\r\r\n",
+                                        "0\r\n folded: x\r\n",
+                                        "0\r\nbad name: x\r\n",
+                                        "0\r\nx\r\n",
+                                        "0\r\nx: \x02\r\n",
+                                        "0\r\nx: y\n\r\n",
+                                        "0\r\n\rx",
+                                        "1;\x01\r\n",
+                                        "0\n\n"};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         for (size_t cut = 0; cut <= strlen(cases[i]); cut++) {
             CLEANUP(buffer_deinit) struct buffer body = BUFFER_INIT(1000);
@@ -340,6 +369,7 @@ UNIT_TEST(small_helpers) {
     assert_string_equal(http1_reason(799), "Unknown");
 }
 
-UNIT_MAIN(UNIT(good_requests_are_read_wherever_they_are_cut), UNIT(fields_are_found_and_trimmed), UNIT(bad_requests_are_refused_wherever_they_are_cut),
-          UNIT(a_nul_is_no_end), UNIT(limits_hold_to_the_byte), UNIT(responses_say_how_their_body_ends), UNIT(chunks_are_joined_wherever_they_are_cut),
-          UNIT(bad_chunks_are_refused_wherever_they_are_cut), UNIT(extensions_and_trailers_are_bounded), UNIT(small_helpers))
+UNIT_MAIN(UNIT(good_requests_are_read_wherever_they_are_cut), UNIT(fields_are_found_and_trimmed),
+          UNIT(bad_requests_are_refused_wherever_they_are_cut), UNIT(a_nul_is_no_end), UNIT(limits_hold_to_the_byte),
+          UNIT(responses_say_how_their_body_ends), UNIT(chunks_are_joined_wherever_they_are_cut), UNIT(bad_chunks_are_refused_wherever_they_are_cut),
+          UNIT(extensions_and_trailers_are_bounded), UNIT(small_helpers))

@@ -5,8 +5,8 @@
  * 1. The payload length is checked against its limit as soon as the head is complete, before a byte of it is stored.
  * 2. Control frames go into their own array: they may arrive between the fragments of a message and must not disturb it.
  * 3. After an error the decoder consumes everything and yields nothing but that error.
- * Refused with 1002: reserved bits and opcodes, wrong masking, lengths not in their shortest form, fragmented or long control frames, a continuation without
- * a start and a start within a message, a close payload of one byte or with a code that must not be sent. */
+ * Refused with 1002: reserved bits and opcodes, wrong masking, lengths not in their shortest form, fragmented or long control frames, a continuation
+ * without a start and a start within a message, a close payload of one byte or with a code that must not be sent. */
 #include "codec/websocket.h"
 
 void websocket_decoder_init(struct websocket_decoder *decoder, bool from_client, size_t message_bytes_max) {

@@ -1,5 +1,5 @@
-/* WebSocket frames (RFC 6455) without I/O: a decoder that joins fragments into messages, and an encoder. Both sides: servers expect masked frames and send plain ones,
- * clients the other way round. No extensions. */
+/* WebSocket frames (RFC 6455) without I/O: a decoder that joins fragments into messages, and an encoder. Both sides: servers expect masked frames and
+ * send plain ones, clients the other way round. No extensions. */
 #ifndef TIDEMILL_CODEC_WEBSOCKET_H
 #define TIDEMILL_CODEC_WEBSOCKET_H
 

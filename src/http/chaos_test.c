@@ -1,5 +1,6 @@
-/* Random histories: many requests at once against a server that echoes, streams, pauses, breaks off and lets wait, with clients that pause and cancel. From a seed, so that a failure can be
- * replayed (TIDEMILL_SEED=n). What must hold: each exchange and each request ends exactly once, whole answers are what was asked for, nothing is left behind. */
+/* Random histories: many requests at once against a server that echoes, streams, pauses, breaks off and lets wait, with clients that pause and
+ * cancel. From a seed, so that a failure can be replayed (TIDEMILL_SEED=n). What must hold: each exchange and each request ends exactly once, whole
+ * answers are what was asked for, nothing is left behind. */
 #include "http/http_fixture_priv.h"
 
 #define REQUESTS 400
@@ -212,7 +213,8 @@ static void start_call(struct chaos *chaos) {
     loop_timer_init(&call->timer, chaos->fixture.loop, on_call_resume, call);
     snprintf(target, sizeof target, "/%u", call->number);
     bool uploads = roll(chaos, 3) == 0;
-    struct http_request_options options = {.method = uploads ? "POST" : "GET", .target = target, .body = slice_make(upload, uploads ? roll(chaos, sizeof upload) : 0)};
+    struct http_request_options options = {
+        .method = uploads ? "POST" : "GET", .target = target, .body = slice_make(upload, uploads ? roll(chaos, sizeof upload) : 0)};
     chaos->requests_open++;
     int r = roll(chaos, 2) ? http_client_stream(chaos->fixture.client, &options, &handlers, call, &call->request)
                            : http_client_send(chaos->fixture.client, &options, on_call_answer, call, &call->request);
@@ -232,11 +234,13 @@ static void run(uint64_t seed, bool secure) {
     struct diag diag = DIAG_INIT;
     if (secure) {
         int64_t now = sys_wall_ns() / 1000000000;
-        struct pki_subject subject = {.common_name = "s", .ip_addresses = (const char *const[]){"127.0.0.1", NULL}, .server = true, .now_s = now, .days = 1};
+        struct pki_subject subject = {
+            .common_name = "s", .ip_addresses = (const char *const[]){"127.0.0.1", NULL}, .server = true, .now_s = now, .days = 1};
         assert_int_equal(pki_authority_new("a", now, 1, &authority), 0);
         assert_int_equal(pki_issue(&authority, &subject, &pair), 0);
         char *key = slice_dup(secret_reveal(pair.key_pem));
-        assert_int_equal(tls_context_new(&(struct tls_options){.certificate_pem = pair.certificate_pem, .key_pem = key, .server = true}, &server_tls, &diag), 0);
+        assert_int_equal(
+            tls_context_new(&(struct tls_options){.certificate_pem = pair.certificate_pem, .key_pem = key, .server = true}, &server_tls, &diag), 0);
         assert_int_equal(tls_context_new(&(struct tls_options){.ca_pem = authority.certificate_pem}, &client_tls, &diag), 0);
         free(key);
     }

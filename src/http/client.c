@@ -5,9 +5,10 @@
  *
  * Invariants
  * 1. No callback runs before the sending call has returned: failures at the start are told by a deferred call.
- * 2. Exactly one last callback (on_answer, on_end) unless cancelled; the request is freed right after it. A callback may cancel its own or any request, and free the client.
- * 3. A request is repeated once, on a new connection, when it went out on a kept connection that broke before any byte of an answer: the server had closed it while it was idle. Not
- *    POST: it may have been carried out.
+ * 2. Exactly one last callback (on_answer, on_end) unless cancelled; the request is freed right after it. A callback may cancel its own or any
+ *    request, and free the client.
+ * 3. A request is repeated once, on a new connection, when it went out on a kept connection that broke before any byte of an answer: the server had
+ *    closed it while it was idle. Not POST: it may have been carried out.
  * 4. A kept connection has no unread input; bytes or an end that arrive while it is idle close it.
  * 5. Sizes: the head as http1.h, a collected body at most body_max, a streamed body only what the connection buffers. */
 #include <netdb.h>
@@ -505,7 +506,8 @@ static int build_message(struct http_request *request, const struct http_request
             return -EINVAL;
     if (!http1_is_token(slice_of(options->method)) || target.len == 0)
         return -EINVAL;
-    buffer_printf(message, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tidemill/" TIDEMILL_VERSION "\r\n", options->method, options->target, client->host);
+    buffer_printf(message, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tidemill/" TIDEMILL_VERSION "\r\n", options->method, options->target,
+                  client->host);
     int r = client->authorization ? append_field(message, "Authorization", client->authorization) : 0;
     if (r == 0 && options->content_type)
         r = append_field(message, "Content-Type", options->content_type);
@@ -550,7 +552,8 @@ static int launch(struct http_request *request, const struct http_request_option
     return 0;
 }
 
-int http_client_send(struct http_client *client, const struct http_request_options *options, http_answer_fn *on_answer, void *userdata, struct http_request **ret) {
+int http_client_send(struct http_client *client, const struct http_request_options *options, http_answer_fn *on_answer, void *userdata,
+                     struct http_request **ret) {
     struct http_request *request;
     int r = request_new(client, options, &request);
     if (r < 0)
@@ -560,8 +563,8 @@ int http_client_send(struct http_client *client, const struct http_request_optio
     return launch(request, options, ret);
 }
 
-int http_client_stream(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers, void *userdata,
-                       struct http_request **ret) {
+int http_client_stream(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers,
+                       void *userdata, struct http_request **ret) {
     struct http_request *request;
     int r = request_new(client, options, &request);
     if (r < 0)
@@ -572,8 +575,8 @@ int http_client_stream(struct http_client *client, const struct http_request_opt
     return launch(request, options, ret);
 }
 
-int http_client_upgrade(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers, void *userdata,
-                        struct http_request **ret) {
+int http_client_upgrade(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers,
+                        void *userdata, struct http_request **ret) {
     struct http_request *request;
     int r = request_new(client, options, &request);
     if (r < 0)

@@ -1,5 +1,5 @@
-/* An HTTP/1.1 client over the loop: for the platform's own API, the registry, metrics and probes. Plain, TLS and unix sockets; keep-alive pool per client; streaming
- * answers. (Uploads to and downloads from the internet go through libcurl where they are needed.) */
+/* An HTTP/1.1 client over the loop: for the platform's own API, the registry, metrics and probes. Plain, TLS and unix sockets; keep-alive pool per
+ * client; streaming answers. (Uploads to and downloads from the internet go through libcurl where they are needed.) */
 #ifndef TIDEMILL_HTTP_CLIENT_H
 #define TIDEMILL_HTTP_CLIENT_H
 
@@ -9,7 +9,7 @@ struct http_client;
 struct http_request;
 
 struct http_client_options {
-    const char *endpoint;      /* "http://127.0.0.1:80", "https://host:6443", "unix:/run/x.sock"; a host name is resolved once, blocking, at creation */
+    const char *endpoint; /* "http://127.0.0.1:80", "https://host:6443", "unix:/run/x.sock"; a host name is resolved once, blocking, at creation */
     struct tls_context *tls;   /* for https; borrowed */
     const char *authorization; /* header value sent with every request, or NULL; copied */
     int64_t connect_timeout_ms; /* 0: 5,000 */
@@ -29,8 +29,8 @@ struct http_request_options {
     size_t body_max;                /* collected answers: 0: 64 MiB */
 };
 
-/* A complete answer. error: 0, or negative errno (connect, -ECONNRESET, -ETIMEDOUT, -EMSGSIZE, -EBADMSG, -EACCES when the server's certificate was not accepted, -EPROTO for any other TLS
- * failure); then status is 0. Everything is borrowed for the call. */
+/* A complete answer. error: 0, or negative errno (connect, -ECONNRESET, -ETIMEDOUT, -EMSGSIZE, -EBADMSG, -EACCES when the server's certificate was
+ * not accepted, -EPROTO for any other TLS failure); then status is 0. Everything is borrowed for the call. */
 struct http_answer {
     int error;
     int status;
@@ -39,9 +39,11 @@ struct http_answer {
     const void *private_data;
 };
 typedef void http_answer_fn(void *userdata, const struct http_answer *answer);
-/* Sends and collects the answer; on_answer runs once, never before this returns. A request on a kept connection that was closed before any answer byte is sent again once (not a
- * POST: it may have been carried out; -ECONNRESET). *ret may be NULL. -EINVAL when target or fields hold bytes that cannot stand in a head. */
-int http_client_send(struct http_client *client, const struct http_request_options *options, http_answer_fn *on_answer, void *userdata, struct http_request **ret);
+/* Sends and collects the answer; on_answer runs once, never before this returns. A request on a kept connection that was closed before any answer
+ * byte is sent again once (not a POST: it may have been carried out; -ECONNRESET). *ret may be NULL. -EINVAL when target or fields hold bytes that
+ * cannot stand in a head. */
+int http_client_send(struct http_client *client, const struct http_request_options *options, http_answer_fn *on_answer, void *userdata,
+                     struct http_request **ret);
 
 struct http_stream_handlers {
     void (*on_head)(void *userdata, const struct http_answer *head);  /* status and headers; body empty */
@@ -50,16 +52,16 @@ struct http_stream_handlers {
     void (*on_drained)(void *userdata);                               /* upgraded: all that was written has left; may be NULL */
 };
 /* Sends and streams the answer (watches, logs, downloads). */
-int http_client_stream(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers, void *userdata,
-                       struct http_request **ret);
+int http_client_stream(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers,
+                       void *userdata, struct http_request **ret);
 void http_request_pause(struct http_request *request);
 void http_request_resume(struct http_request *request);
 /* No callback follows. NULL is fine. Requests end by themselves after their last callback; do not cancel then. */
 void http_request_cancel(struct http_request *request);
-/* Sends an upgrade request (fields must hold Upgrade and Connection); on_head with status 101 is followed by on_data of the raw stream in `handlers`; write with http_request_write.
- * Any other status is streamed as by http_client_stream. */
-int http_client_upgrade(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers, void *userdata,
-                        struct http_request **ret);
+/* Sends an upgrade request (fields must hold Upgrade and Connection); on_head with status 101 is followed by on_data of the raw stream in `handlers`;
+ * write with http_request_write. Any other status is streamed as by http_client_stream. */
+int http_client_upgrade(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers,
+                        void *userdata, struct http_request **ret);
 /* 0; -ENOTCONN before the 101; -ENOBUFS, -EPIPE as http_write. */
 int http_request_write(struct http_request *request, struct slice bytes);
 /* Upgraded: sends what is queued, then closes our direction. */

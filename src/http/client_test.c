@@ -81,7 +81,9 @@ UNIT_TEST(requests_look_as_they_should) {
     struct fixture fixture;
     start(&fixture);
     static const struct http_field fields[] = {{"X-A", "1"}, {NULL, NULL}};
-    struct result *result = ask(&fixture, &(struct http_request_options){.method = "PUT", .target = "/a?b", .content_type = "text/x", .body = SLICE("body"), .fields = fields});
+    struct result *result =
+        ask(&fixture,
+            &(struct http_request_options){.method = "PUT", .target = "/a?b", .content_type = "text/x", .body = SLICE("body"), .fields = fields});
     CLEANUP(fd_closep) int fd = accept_one(&fixture);
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
     take_request(&fixture, fd, "body", &text);
@@ -94,9 +96,13 @@ UNIT_TEST(requests_look_as_they_should) {
     result_free(result);
     struct http_request *request = NULL;
     static const struct http_field evil[] = {{"X-A", "1\r\nX-B: 2"}, {NULL, NULL}};
-    assert_int_equal(http_client_send(fixture.client, &(struct http_request_options){.method = "GET", .target = "/", .fields = evil}, on_result, NULL, &request), -EINVAL);
-    assert_int_equal(http_client_send(fixture.client, &(struct http_request_options){.method = "GET", .target = "/a b"}, on_result, NULL, &request), -EINVAL);
-    assert_int_equal(http_client_send(fixture.client, &(struct http_request_options){.method = "G T", .target = "/"}, on_result, NULL, &request), -EINVAL);
+    assert_int_equal(
+        http_client_send(fixture.client, &(struct http_request_options){.method = "GET", .target = "/", .fields = evil}, on_result, NULL, &request),
+        -EINVAL);
+    assert_int_equal(http_client_send(fixture.client, &(struct http_request_options){.method = "GET", .target = "/a b"}, on_result, NULL, &request),
+                     -EINVAL);
+    assert_int_equal(http_client_send(fixture.client, &(struct http_request_options){.method = "G T", .target = "/"}, on_result, NULL, &request),
+                     -EINVAL);
     fixture_end(&fixture);
 }
 
@@ -165,7 +171,9 @@ UNIT_TEST(answers_that_are_none_are_errors) {
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", -ECONNRESET, NULL},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", -EBADMSG, NULL},
         {"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n", -EMSGSIZE, NULL},
-        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789x", -EMSGSIZE, NULL},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+         "chunked\r\n\r\nff\r\n0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789x",
+         -EMSGSIZE, NULL},
         {"HTTP/1.1 101 Switching Protocols\r\n\r\n", -EBADMSG, NULL},
         {"HTTP/1.1 200 OK\r\n\r\nuntil the end", 0, "until the end"},
         {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nabc", 0, "ab"},
@@ -296,8 +304,15 @@ UNIT_TEST(endpoints_are_checked) {
     static const struct {
         const char *endpoint;
         int error;
-    } cases[] = {{"127.0.0.1:80", -EINVAL}, {"http://", -EINVAL},          {"http://:80", -EINVAL}, {"http://127.0.0.1:", -EINVAL}, {"https://127.0.0.1", -EINVAL /* no TLS given */},
-                 {"http://[::1]:80/", 0},   {"http://127.0.0.1:8080/x", 0}, {"unix:", -EINVAL},      {"http://[::1:80", -EHOSTUNREACH}};
+    } cases[] = {{"127.0.0.1:80", -EINVAL},
+                 {"http://", -EINVAL},
+                 {"http://:80", -EINVAL},
+                 {"http://127.0.0.1:", -EINVAL},
+                 {"https://127.0.0.1", -EINVAL /* no TLS given */},
+                 {"http://[::1]:80/", 0},
+                 {"http://127.0.0.1:8080/x", 0},
+                 {"unix:", -EINVAL},
+                 {"http://[::1:80", -EHOSTUNREACH}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct http_client *client = NULL;
         int r = http_client_new(loop, &(struct http_client_options){.endpoint = cases[i].endpoint}, &client);
@@ -308,6 +323,7 @@ UNIT_TEST(endpoints_are_checked) {
     loop_free(loop);
 }
 
-UNIT_MAIN(UNIT(requests_look_as_they_should), UNIT(a_kept_connection_that_broke_is_replaced_once_but_not_for_a_post), UNIT(an_idle_connection_the_server_closes_is_forgotten),
-          UNIT(answers_that_are_none_are_errors), UNIT(what_cannot_be_reached_or_takes_too_long_is_told_later), UNIT(streams_deliver_pause_and_end),
+UNIT_MAIN(UNIT(requests_look_as_they_should), UNIT(a_kept_connection_that_broke_is_replaced_once_but_not_for_a_post),
+          UNIT(an_idle_connection_the_server_closes_is_forgotten), UNIT(answers_that_are_none_are_errors),
+          UNIT(what_cannot_be_reached_or_takes_too_long_is_told_later), UNIT(streams_deliver_pause_and_end),
           UNIT(a_paused_stream_holds_its_sender_back), UNIT(requests_may_be_cancelled_anywhere), UNIT(endpoints_are_checked))

@@ -4,10 +4,12 @@
  *            socket ◄─send─── wire ◄── [tls] ◄── output ◄── owner (connection_write)      then: a part of a file (sendfile)
  *
  * Invariants
- * 1. Bounded: input holds at most INPUT_BYTES_MAX; beyond it, or when paused, the socket is not read, so TCP's window pushes back. output holds HTTP_OUTPUT_BYTES_MAX (and what
+ * 1. Bounded: input holds at most INPUT_BYTES_MAX; beyond it, or when paused, the socket is not read, so TCP's window pushes back. output holds
+ *    HTTP_OUTPUT_BYTES_MAX (and what
  *    is forced); wire a few records.
  * 2. Writes are sent once, at the end of the turn: answers made of pieces leave in one system call.
- * 3. Callbacks come from the loop only (descriptor or deferred), never from inside a call of the owner; after each, `gone` tells whether the owner freed us.
+ * 3. Callbacks come from the loop only (descriptor or deferred), never from inside a call of the owner; after each, `gone` tells whether the owner
+ *    freed us.
  * 4. An idle connection holds no buffer: input, output and wire are released when empty.
  * 5. After an error on_closed runs once and nothing after it. */
 #include <fcntl.h>
@@ -182,7 +184,9 @@ static void fill_input(struct connection *connection) {
             break;
         int r = queue_reserve(&connection->input, want);
         struct buffer *bytes = &connection->input.bytes;
-        ssize_t n = r < 0 ? r : connection->tls ? fill_tls(connection, bytes->data + bytes->len, want) : fill_plain(connection, bytes->data + bytes->len, want);
+        ssize_t n = r < 0             ? r
+                    : connection->tls ? fill_tls(connection, bytes->data + bytes->len, want)
+                                      : fill_plain(connection, bytes->data + bytes->len, want);
         if (n == -EAGAIN)
             break;
         if (n < 0) {
@@ -377,8 +381,14 @@ int connection_new(struct loop *loop, int fd, struct tls_session *tls, bool conn
         tls_session_free(tls);
         return -ENOMEM;
     }
-    *connection = (struct connection){
-        .loop = loop, .fd = fd, .file_fd = -1, .tls = tls, .events = *events, .userdata = userdata, .connecting = connecting, .progress_ns = loop_now_ns(loop)};
+    *connection = (struct connection){.loop = loop,
+                                      .fd = fd,
+                                      .file_fd = -1,
+                                      .tls = tls,
+                                      .events = *events,
+                                      .userdata = userdata,
+                                      .connecting = connecting,
+                                      .progress_ns = loop_now_ns(loop)};
     connection->handshaken = !tls;
     buffer_init(&connection->input.bytes, 2 * INPUT_BYTES_MAX);
     buffer_init(&connection->output.bytes, 4 * HTTP_OUTPUT_BYTES_MAX);

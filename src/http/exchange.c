@@ -1,9 +1,11 @@
 /* One request and its answer: the application's side of the server.
  *
- * Every call here only changes the exchange's state or queues output, and schedules the connection's next step: no callback runs inside a call of the application.
+ * Every call here only changes the exchange's state or queues output, and schedules the connection's next step: no callback runs inside a call of the
+ * application.
  *
- * The body waits in the connection's input (and so, by TCP, at the sender) until the application has chosen how to read it. An answer given before the body was read throws the rest
- * away when it is small, so that the connection stays usable; otherwise, and when the client waits for "100 Continue", the connection closes behind the answer.
+ * The body waits in the connection's input (and so, by TCP, at the sender) until the application has chosen how to read it. An answer given before
+ * the body was read throws the rest away when it is small, so that the connection stays usable; otherwise, and when the client waits for "100
+ * Continue", the connection closes behind the answer.
  *
  * Invariants
  * 1. The answer's framing is decided once, in begin(): none, length, chunked, or by closing (HTTP/1.0).
@@ -166,10 +168,11 @@ static void discard_body(struct http_exchange *exchange) {
 
 static void respond_too_large(struct http_exchange *exchange, size_t bytes_max) {
     char body[300];
-    snprintf(body, sizeof body,
-             "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"Request entity too large: limit is %zu\","
-             "\"reason\":\"RequestEntityTooLarge\",\"code\":413}\n",
-             bytes_max);
+    snprintf(
+        body, sizeof body,
+        "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"Request entity too large: limit is %zu\","
+        "\"reason\":\"RequestEntityTooLarge\",\"code\":413}\n",
+        bytes_max);
     buffer_deinit(&exchange->body);
     if (exchange->response == RESPONSE_NONE)
         http_respond(exchange, 413, "application/json", slice_of(body), NULL);
@@ -177,8 +180,8 @@ static void respond_too_large(struct http_exchange *exchange, size_t bytes_max) 
         http_abort(exchange);
 }
 
-void http_read_body(struct http_exchange *exchange, size_t bytes_max, void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body),
-                    void *userdata) {
+void http_read_body(struct http_exchange *exchange, size_t bytes_max,
+                    void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body), void *userdata) {
     ASSERT(exchange->body_mode == BODY_WAITING);
     exchange->body_mode = BODY_COLLECT;
     exchange->on_body = on_body;
@@ -191,7 +194,8 @@ void http_read_body(struct http_exchange *exchange, size_t bytes_max, void (*on_
     server_connection_schedule(exchange->owner);
 }
 
-void http_stream_body(struct http_exchange *exchange, void (*on_data)(void *userdata, struct http_exchange *exchange, struct slice data), void *userdata) {
+void http_stream_body(struct http_exchange *exchange, void (*on_data)(void *userdata, struct http_exchange *exchange, struct slice data),
+                      void *userdata) {
     ASSERT(exchange->body_mode == BODY_WAITING);
     exchange->body_mode = BODY_STREAM;
     exchange->on_data = on_data;
@@ -309,7 +313,8 @@ static void begin(struct http_exchange *exchange, int status, const char *conten
         http_abort(exchange);
 }
 
-void http_respond_begin(struct http_exchange *exchange, int status, const char *content_type, int64_t content_length, const struct http_field *fields) {
+void http_respond_begin(struct http_exchange *exchange, int status, const char *content_type, int64_t content_length,
+                        const struct http_field *fields) {
     ASSERT(exchange->response == RESPONSE_NONE);
     if (!exchange->aborted)
         begin(exchange, status, content_type, content_length, fields);
@@ -403,8 +408,8 @@ int http_respond_file(struct http_exchange *exchange, int fd, int64_t offset, in
 void exchange_refuse(struct connection *connection, int status, const char *reason) {
     char text[512];
     int len = snprintf(text, sizeof text,
-                       "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s\n", status, http1_reason(status),
-                       strlen(reason) + 1, reason);
+                       "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s\n", status,
+                       http1_reason(status), strlen(reason) + 1, reason);
     connection_write_forced(connection, slice_make(text, (size_t)len));
 }
 

@@ -1,4 +1,5 @@
-/* What the tests of this folder share: a loop, a server on a unix socket or TCP, raw clients that send bytes as they are, and waiting for conditions (never for time). */
+/* What the tests of this folder share: a loop, a server on a unix socket or TCP, raw clients that send bytes as they are, and waiting for conditions
+ * (never for time). */
 #ifndef TIDEMILL_HTTP_FIXTURE_PRIV_H
 #define TIDEMILL_HTTP_FIXTURE_PRIV_H
 

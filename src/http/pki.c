@@ -1,6 +1,8 @@
-/* The platform's certificate authority: ECDSA on P-256, SHA-256, X.509 version 3. Everything stays in memory as PEM text; where it is stored is the caller's affair.
+/* The platform's certificate authority: ECDSA on P-256, SHA-256, X.509 version 3. Everything stays in memory as PEM text; where it is stored is the
+ * caller's affair.
  *
- * Validity starts an hour before `now` so that machines whose clocks are a little behind accept it. Serial numbers are 127 random bits. Names are checked by the callers. */
+ * Validity starts an hour before `now` so that machines whose clocks are a little behind accept it. Serial numbers are 127 random bits. Names are
+ * checked by the callers. */
 #include <arpa/inet.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
@@ -42,7 +44,8 @@ static int set_serial(X509 *x509) {
 }
 
 static int set_validity(X509 *x509, int64_t now_s, int64_t days) {
-    bool ok = ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)(now_s - START_EARLIER_S)) && ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)(now_s + days * 86400));
+    bool ok = ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)(now_s - START_EARLIER_S)) &&
+              ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)(now_s + days * 86400));
     return ok ? 0 : failed();
 }
 

@@ -6,11 +6,14 @@
  *
  * Invariants
  * 1. One exchange at a time per connection: a pipelined request waits in the input.
- * 2. advance() alone moves a connection on. It is run by input, by drained output, and by a deferred call after the application did something; never inside a call of the application.
+ * 2. advance() alone moves a connection on. It is run by input, by drained output, and by a deferred call after the application did something; never
+ *    inside a call of the application.
  * 3. Each exchange's on_close runs exactly once: from end_exchange().
- * 4. Lingering: after a refusal our direction is closed and the rest of the input is thrown away for a moment, because closing at once would reset the connection and destroy the answer
+ * 4. Lingering: after a refusal our direction is closed and the rest of the input is thrown away for a moment, because closing at once would reset
+ *    the connection and destroy the answer
  *    on its way.
- * 5. One timer per connection, moved lazily: it is only set again when it fires too early or a nearer end is needed, so that a busy connection costs no heap work. While the
+ * 5. One timer per connection, moved lazily: it is only set again when it fires too early or a nearer end is needed, so that a busy connection costs
+ *    no heap work. While the
  *    application thinks there is no timer. */
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -55,8 +58,8 @@ const char *server_date(struct http_server *server) {
         time_t time = (time_t)second;
         struct tm tm;
         gmtime_r(&time, &tm);
-        snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday, tm.tm_mday % 100, months + 3 * tm.tm_mon,
-                 (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+        snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday, tm.tm_mday % 100,
+                 months + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
         server->date_second = second;
     }
     return server->date;
@@ -126,7 +129,8 @@ static int64_t due_ns(const struct server_connection *owner) {
     const struct http_exchange *exchange = owner->exchange;
     int64_t progress = connection_progress_ns(owner->connection);
     if (owner->lingering)
-        return MAX(owner->linger_start_ns + LINGER_MS * INT64_C(1000000), connection_pending(owner->connection) ? progress + options->idle_timeout_ms * 1000000 : 0);
+        return MAX(owner->linger_start_ns + LINGER_MS * INT64_C(1000000),
+                   connection_pending(owner->connection) ? progress + options->idle_timeout_ms * 1000000 : 0);
     if (!exchange && owner->requests_count > 0 && connection_input(owner->connection).len == 0)
         return progress + options->idle_timeout_ms * 1000000;
     if (!exchange)

@@ -1,7 +1,8 @@
 /* An HTTP/1.1 server (RFC 9112) over plain or TLS connections and unix sockets.
  *
- * The handler is called when a request's head is complete; the body follows through the exchange. Limits: HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX (431/400), a head must
- * arrive within options.head_timeout_ms. Keep-alive, pipelining (one at a time), Expect: 100-continue, chunked both ways, HEAD. Malformed requests get 400 and a close. */
+ * The handler is called when a request's head is complete; the body follows through the exchange. Limits: HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX
+ * (431/400), a head must arrive within options.head_timeout_ms. Keep-alive, pipelining (one at a time), Expect: 100-continue, chunked both ways,
+ * HEAD. Malformed requests get 400 and a close. */
 #ifndef TIDEMILL_HTTP_SERVER_H
 #define TIDEMILL_HTTP_SERVER_H
 
@@ -63,10 +64,13 @@ void http_exchange_set_userdata(struct http_exchange *exchange, void *userdata);
 void *http_exchange_userdata(const struct http_exchange *exchange);
 
 /* --- reading the body: choose one of the two, in the handler or later; until then the body waits in the socket --- */
-/* Collects at most bytes_max, then calls on_body once (also for an empty body). Beyond it the server answers 413 itself, as a Kubernetes Status, and on_body does not run. */
-void http_read_body(struct http_exchange *exchange, size_t bytes_max, void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body), void *userdata);
+/* Collects at most bytes_max, then calls on_body once (also for an empty body). Beyond it the server answers 413 itself, as a Kubernetes Status, and
+ * on_body does not run. */
+void http_read_body(struct http_exchange *exchange, size_t bytes_max,
+                    void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body), void *userdata);
 /* Streams: on_data for each piece (the callee may pause with http_pause_body and later http_resume_body), then on_data with len 0 at the end. */
-void http_stream_body(struct http_exchange *exchange, void (*on_data)(void *userdata, struct http_exchange *exchange, struct slice data), void *userdata);
+void http_stream_body(struct http_exchange *exchange, void (*on_data)(void *userdata, struct http_exchange *exchange, struct slice data),
+                      void *userdata);
 void http_pause_body(struct http_exchange *exchange);
 void http_resume_body(struct http_exchange *exchange);
 
@@ -79,7 +83,8 @@ struct http_field {
 void http_respond(struct http_exchange *exchange, int status, const char *content_type, struct slice body, const struct http_field *fields);
 void http_respond_text(struct http_exchange *exchange, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* A streamed answer: chunked, or with a length when content_length >= 0. Each write is sent as soon as the socket takes it. */
-void http_respond_begin(struct http_exchange *exchange, int status, const char *content_type, int64_t content_length, const struct http_field *fields);
+void http_respond_begin(struct http_exchange *exchange, int status, const char *content_type, int64_t content_length,
+                        const struct http_field *fields);
 /* 0; -ENOBUFS when more than HTTP_OUTPUT_BYTES_MAX would be queued (nothing is taken); -EPIPE when the peer is gone. */
 int http_write(struct http_exchange *exchange, struct slice bytes);
 /* Bytes queued and not yet taken by the socket. */
@@ -87,11 +92,13 @@ size_t http_write_pending(const struct http_exchange *exchange);
 /* Called once whenever the queue has become empty again. */
 void http_on_drained(struct http_exchange *exchange, void (*on_drained)(void *userdata, struct http_exchange *exchange), void *userdata);
 void http_respond_end(struct http_exchange *exchange);
-/* Sends `length` bytes of a file from `offset` after http_respond_begin (sendfile where plain); the descriptor is taken and closed. Ends the response. */
+/* Sends `length` bytes of a file from `offset` after http_respond_begin (sendfile where plain); the descriptor is taken and closed. Ends the
+ * response. */
 int http_respond_file(struct http_exchange *exchange, int fd, int64_t offset, int64_t length);
 /* Breaks the connection: for an error in mid-stream. */
 void http_abort(struct http_exchange *exchange);
-/* Called exactly once when the exchange ends for whatever reason; `complete` tells whether the response was sent whole. Afterwards the pointer is dead. */
+/* Called exactly once when the exchange ends for whatever reason; `complete` tells whether the response was sent whole. Afterwards the pointer is
+ * dead. */
 void http_on_close(struct http_exchange *exchange, void (*on_close)(void *userdata, struct http_exchange *exchange, bool complete), void *userdata);
 bool http_response_started(const struct http_exchange *exchange);
 

@@ -144,14 +144,26 @@ UNIT_TEST(answers_are_framed_for_who_asks) {
     static const struct {
         const char *request, *until, *wanted[4], *absent;
     } cases[] = {
-        {"GET /chunks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", NULL, {"Transfer-Encoding: chunked\r\n", "\r\n\r\n4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n"}, "Content-Length"},
+        {"GET /chunks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+         NULL,
+         {"Transfer-Encoding: chunked\r\n", "\r\n\r\n4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n"},
+         "Content-Length"},
         {"GET /chunks HTTP/1.0\r\n\r\n", NULL, {"Connection: close\r\n", "\r\n\r\none two"}, "chunked"},
         {"HEAD /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", NULL, {"Content-Length: 2\r\n", "Date: "}, "\r\n\r\n/"},
         {"GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "/x", {"Connection: keep-alive\r\n"}, NULL},
-        {"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: text/odd\r\n\r\n2;ext=1\r\nab\r\n1\r\nc\r\n0\r\nX: y\r\n\r\n", NULL,
-         {"\r\n\r\nabc", "Content-Type: text/odd\r\n", "X-Echo: yes\r\n"}, NULL},
-        {"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi", "hi", {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"}, NULL},
-        {"POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", NULL, {"HTTP/1.1 200 OK\r\n", "Connection: close\r\n"}, "100 Continue"},
+        {"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: "
+         "text/odd\r\n\r\n2;ext=1\r\nab\r\n1\r\nc\r\n0\r\nX: y\r\n\r\n",
+         NULL,
+         {"\r\n\r\nabc", "Content-Type: text/odd\r\n", "X-Echo: yes\r\n"},
+         NULL},
+        {"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+         "hi",
+         {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"},
+         NULL},
+        {"POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+         NULL,
+         {"HTTP/1.1 200 OK\r\n", "Connection: close\r\n"},
+         "100 Continue"},
         {"GET /inject HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", NULL, {"X-Good: 1\r\n"}, "Evil"},
         {"GET /drains HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", NULL, {"5\r\nfirst\r\n4\r\nmore\r\n4\r\nmore\r\n0\r\n\r\n"}, NULL},
         {"GET /short HTTP/1.1\r\nHost: x\r\n\r\n", NULL, {NULL}, "abc\n"},
@@ -460,7 +472,9 @@ UNIT_TEST(a_connection_can_be_taken_over) {
 UNIT_TEST(connections_are_bounded_and_late_heads_refused) {
     struct fixture fixture;
     struct site site = {0};
-    fixture_serve(&fixture, true, &(struct http_server_options){.handler = on_site, .userdata = &site, .connections_max = 2, .head_timeout_ms = 50, .idle_timeout_ms = 50});
+    fixture_serve(
+        &fixture, true,
+        &(struct http_server_options){.handler = on_site, .userdata = &site, .connections_max = 2, .head_timeout_ms = 50, .idle_timeout_ms = 50});
     CLEANUP(fd_closep) int first = raw_connect(&fixture);
     CLEANUP(fd_closep) int second = raw_connect(&fixture);
     CLEANUP(fd_closep) int third = raw_connect(&fixture);
@@ -482,6 +496,6 @@ UNIT_TEST(connections_are_bounded_and_late_heads_refused) {
 
 UNIT_MAIN(UNIT(requests_are_answered_over_unix_and_tcp), UNIT(bodies_are_collected_streamed_and_limited), UNIT(answers_are_framed_for_who_asks),
           UNIT(garbage_is_refused_and_the_connection_closed), UNIT(heads_beyond_the_limits_are_refused),
-          UNIT(pipelined_requests_are_answered_in_order_however_they_are_cut), UNIT(a_slow_reader_is_bounded), UNIT(an_exchange_ends_when_its_client_goes),
-          UNIT(draining_finishes_what_runs_and_closes_what_idles), UNIT(files_are_sent_from_where_they_are), UNIT(a_connection_can_be_taken_over),
-          UNIT(connections_are_bounded_and_late_heads_refused))
+          UNIT(pipelined_requests_are_answered_in_order_however_they_are_cut), UNIT(a_slow_reader_is_bounded),
+          UNIT(an_exchange_ends_when_its_client_goes), UNIT(draining_finishes_what_runs_and_closes_what_idles),
+          UNIT(files_are_sent_from_where_they_are), UNIT(a_connection_can_be_taken_over), UNIT(connections_are_bounded_and_late_heads_refused))

@@ -1,4 +1,5 @@
-/* A connection taken over: bytes both ways with back-pressure, nothing else. on_end runs when the peer has ended its direction (all its bytes delivered before) or the connection broke. */
+/* A connection taken over: bytes both ways with back-pressure, nothing else. on_end runs when the peer has ended its direction (all its bytes
+ * delivered before) or the connection broke. */
 #include "http/server_priv.h"
 
 struct http_stream {

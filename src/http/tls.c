@@ -1,8 +1,8 @@
 /* TLS by OpenSSL 3 through memory BIOs.
  *
- * Contexts are immutable and reference counted: a renewed certificate is a new context, running sessions keep the old one. Minimum TLS 1.2, no compression, no
- * renegotiation. A server that is given a CA asks for a client certificate but also serves those who have none (they may bring a bearer token); one that is presented and
- * does not verify ends the handshake. */
+ * Contexts are immutable and reference counted: a renewed certificate is a new context, running sessions keep the old one. Minimum TLS 1.2, no
+ * compression, no renegotiation. A server that is given a CA asks for a client certificate but also serves those who have none (they may bring a
+ * bearer token); one that is presented and does not verify ends the handshake. */
 #include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>

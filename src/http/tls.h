@@ -14,13 +14,15 @@ struct tls_options {
     bool server;
     const char *const *alpn;       /* ends with NULL; NULL: http/1.1 */
 };
-/* Reference counted; 0 or -EINVAL with diag. A server with a CA asks for a client certificate and goes on without one; one that does not verify ends the handshake. */
+/* Reference counted; 0 or -EINVAL with diag. A server with a CA asks for a client certificate and goes on without one; one that does not verify ends
+ * the handshake. */
 int tls_context_new(const struct tls_options *options, struct tls_context **ret, struct diag *diag);
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context *context); /* NULL is fine */
 DEFINE_CLEANUP(struct tls_context, tls_context_unref)
 
-/* One connection's records. The caller moves bytes: from the network with tls_session_feed, to the network with tls_session_take after every other call. */
+/* One connection's records. The caller moves bytes: from the network with tls_session_feed, to the network with tls_session_take after every other
+ * call. */
 struct tls_session;
 /* `peer_name`: for clients, the host name or address the certificate must be for (and SNI); NULL for servers. Keeps a reference to the context. */
 int tls_session_new(struct tls_context *context, const char *peer_name, struct tls_session **ret);

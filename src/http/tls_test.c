@@ -94,9 +94,12 @@ UNIT_TEST(client_certificates_tell_who_one_is) {
 
 UNIT_TEST(who_is_not_trusted_is_refused_on_either_side) {
     struct pki_pair server = issue(&authority, server_subject);
-    struct pki_pair stranger = issue(&other_authority, (struct pki_subject){.common_name = "admin", .organization = "system:masters", .client = true});
-    struct pki_pair wrong_name = issue(&authority, (struct pki_subject){.common_name = "127.0.0.1", .dns_names = (const char *const[]){"elsewhere", NULL}, .server = true});
-    struct pki_pair wrong_usage = issue(&authority, (struct pki_subject){.common_name = "server", .ip_addresses = (const char *const[]){"127.0.0.1", NULL}, .client = true});
+    struct pki_pair stranger =
+        issue(&other_authority, (struct pki_subject){.common_name = "admin", .organization = "system:masters", .client = true});
+    struct pki_pair wrong_name =
+        issue(&authority, (struct pki_subject){.common_name = "127.0.0.1", .dns_names = (const char *const[]){"elsewhere", NULL}, .server = true});
+    struct pki_pair wrong_usage =
+        issue(&authority, (struct pki_subject){.common_name = "server", .ip_addresses = (const char *const[]){"127.0.0.1", NULL}, .client = true});
     const struct {
         const struct pki_pair *server, *client, *trusts;
     } cases[] = {
@@ -173,7 +176,8 @@ UNIT_TEST(certificates_say_when_they_expire_and_bad_texts_are_refused) {
     assert_int_equal(tls_context_new(&(struct tls_options){.certificate_pem = "x", .server = true}, &tls, &diag), -EINVAL);
     assert_true(strlen(diag.message) > 0);
     char *key = slice_dup(secret_reveal(pair.key_pem));
-    assert_int_equal(tls_context_new(&(struct tls_options){.certificate_pem = authority.certificate_pem, .key_pem = key, .server = true}, &tls, &diag), -EINVAL);
+    assert_int_equal(
+        tls_context_new(&(struct tls_options){.certificate_pem = authority.certificate_pem, .key_pem = key, .server = true}, &tls, &diag), -EINVAL);
     assert_int_equal(tls_context_new(&(struct tls_options){.ca_pem = "nothing"}, &tls, &diag), -EINVAL);
     free(key);
     pki_pair_deinit(&pair);
@@ -192,8 +196,11 @@ UNIT_TEST(digests_are_those_of_the_standard) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(client_certificates_tell_who_one_is), UNIT(who_is_not_trusted_is_refused_on_either_side), UNIT(a_renewed_certificate_serves_new_connections),
-                                       UNIT(plain_bytes_on_a_tls_port_are_no_harm), UNIT(certificates_say_when_they_expire_and_bad_texts_are_refused),
+    const struct CMUnitTest tests[] = {UNIT(client_certificates_tell_who_one_is),
+                                       UNIT(who_is_not_trusted_is_refused_on_either_side),
+                                       UNIT(a_renewed_certificate_serves_new_connections),
+                                       UNIT(plain_bytes_on_a_tls_port_are_no_harm),
+                                       UNIT(certificates_say_when_they_expire_and_bad_texts_are_refused),
                                        UNIT(digests_are_those_of_the_standard)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -3,8 +3,8 @@
  *   OPEN ──peer's close or error──► we answer with a close frame and end our direction ──► CLOSING ──peer's end, or 5 s──► on_close
  *     └──websocket_close──► close frame sent ──► CLOSING (peer's close ends our direction too)
  *
- * Invariants: after the first close frame no message is delivered and none is sent; on_close runs once, from the loop. While paused, bytes that came together with the last message
- * wait in `pending` (at most what one read delivers). */
+ * Invariants: after the first close frame no message is delivered and none is sent; on_close runs once, from the loop. While paused, bytes that came
+ * together with the last message wait in `pending` (at most what one read delivers). */
 #include <openssl/evp.h>
 
 #include "http/server.h"
@@ -179,8 +179,8 @@ static void on_end(void *userdata, int error) {
 
 /* --- the application's calls --- */
 
-int websocket_accept(struct http_exchange *exchange, const char *const *protocols, size_t message_bytes_max, const struct websocket_callbacks *callbacks, void *userdata,
-                     const char **ret_protocol, struct websocket **ret) {
+int websocket_accept(struct http_exchange *exchange, const char *const *protocols, size_t message_bytes_max,
+                     const struct websocket_callbacks *callbacks, void *userdata, const char **ret_protocol, struct websocket **ret) {
     static const struct http_stream_callbacks stream_callbacks = {.on_data = on_data, .on_drained = on_drained, .on_end = on_end};
     const char *protocol;
     int r = websocket_is_upgrade(exchange) ? choose_protocol(exchange, protocols, &protocol) : -EPROTO;
@@ -198,8 +198,11 @@ int websocket_accept(struct http_exchange *exchange, const char *const *protocol
     loop_defer_init(&socket->defer, http_exchange_loop(exchange), on_deferred, socket);
     char accept[29];
     accept_key(http_header(exchange, "Sec-WebSocket-Key"), accept);
-    const struct http_field fields[] = {
-        {"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-WebSocket-Accept", accept}, {protocol ? "Sec-WebSocket-Protocol" : NULL, protocol}, {NULL, NULL}};
+    const struct http_field fields[] = {{"Upgrade", "websocket"},
+                                        {"Connection", "Upgrade"},
+                                        {"Sec-WebSocket-Accept", accept},
+                                        {protocol ? "Sec-WebSocket-Protocol" : NULL, protocol},
+                                        {NULL, NULL}};
     r = http_upgrade(exchange, fields, &stream_callbacks, socket, &socket->stream);
     if (r < 0) {
         websocket_free(socket);

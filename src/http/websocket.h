@@ -13,10 +13,10 @@ struct websocket_callbacks {
 };
 /* True when the request asks for a WebSocket upgrade (version 13). */
 bool websocket_is_upgrade(const struct http_exchange *exchange);
-/* Accepts; `protocols` (ends with NULL) are ours in order of preference: the first that the client offers is chosen and put into *ret_protocol (NULL when none was offered).
- * Offered but none matching: answers 400 and returns -EPROTO. Pings are answered. */
-int websocket_accept(struct http_exchange *exchange, const char *const *protocols, size_t message_bytes_max, const struct websocket_callbacks *callbacks,
-                     void *userdata, const char **ret_protocol, struct websocket **ret);
+/* Accepts; `protocols` (ends with NULL) are ours in order of preference: the first that the client offers is chosen and put into *ret_protocol (NULL
+ * when none was offered). Offered but none matching: answers 400 and returns -EPROTO. Pings are answered. */
+int websocket_accept(struct http_exchange *exchange, const char *const *protocols, size_t message_bytes_max,
+                     const struct websocket_callbacks *callbacks, void *userdata, const char **ret_protocol, struct websocket **ret);
 int websocket_send(struct websocket *socket, bool binary, struct slice message);
 size_t websocket_pending(const struct websocket *socket);
 void websocket_pause(struct websocket *socket);

@@ -36,7 +36,7 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
 }
 
 #define HANDSHAKE(more)                                                                                                                              \
-    "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"                          \
+    "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"                        \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" more "\r\n"
 
 static void frame(struct buffer *out, enum websocket_opcode opcode, bool final, struct slice payload) {
@@ -45,7 +45,8 @@ static void frame(struct buffer *out, enum websocket_opcode opcode, bool final, 
 }
 
 /* Reads the server's frames until an event of the type comes; other events fail the test. */
-static void expect(struct fixture *fixture, int fd, struct websocket_decoder *decoder, struct buffer *input, enum websocket_event_type type, const char *payload, int code) {
+static void expect(struct fixture *fixture, int fd, struct websocket_decoder *decoder, struct buffer *input, enum websocket_event_type type,
+                   const char *payload, int code) {
     for (;;) {
         struct websocket_event event;
         size_t used;
@@ -190,7 +191,8 @@ UNIT_TEST(what_is_no_upgrade_is_refused) {
     static const char *const handshakes[] = {
         "GET /exec HTTP/1.1\r\nHost: x\r\n\r\n",
         HANDSHAKE("Sec-WebSocket-Protocol: v9.channel\r\n"),
-        "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\nSec-WebSocket-Key: "
+        "dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n\r\n",
     };
     for (size_t i = 0; i < ARRAY_LEN(handshakes); i++) {

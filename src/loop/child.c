@@ -1,5 +1,5 @@
-/* Processes that end, by pidfd: no SIGCHLD, no race with reused process ids. Own children are reaped through the same pidfd; of a process that is not our child
- * only the end can be known. */
+/* Processes that end, by pidfd: no SIGCHLD, no race with reused process ids. Own children are reaped through the same pidfd; of a process that is not
+ * our child only the end can be known. */
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>

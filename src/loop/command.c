@@ -1,7 +1,8 @@
-/* A short program run to its end: input through a pipe, output collected with a maximum (the rest is read and dropped, so that the program does not block), a time limit.
+/* A short program run to its end: input through a pipe, output collected with a maximum (the rest is read and dropped, so that the program does not
+ * block), a time limit.
  *
- * It is over when the process itself has ended: what is in the pipes then is read, and a grandchild that keeps them open is not waited for. on_done runs from a deferred
- * call in all cases, also when the program could not be started, so that there is one path for the caller. */
+ * It is over when the process itself has ended: what is in the pipes then is read, and a grandchild that keeps them open is not waited for. on_done
+ * runs from a deferred call in all cases, also when the program could not be started, so that there is one path for the caller. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>

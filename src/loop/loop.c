@@ -3,9 +3,11 @@
  * One turn:  wait → read the clocks → callbacks of ready descriptors → expired timers → deferred calls → bury the sources that were freed.
  *
  * Invariants
- * 1. A source freed in a turn stays allocated until the turn's end (graveyard), because epoll_wait's array may still point to it; `dead` keeps it silent.
+ * 1. A source freed in a turn stays allocated until the turn's end (graveyard), because epoll_wait's array may still point to it; `dead` keeps it
+ *    silent.
  * 2. A callback runs from the loop only, never from inside an API call: callbacks do not nest.
- * 3. Each turn ends: a timer or deferred call that is set by a timer or deferred call runs in the next turn (a delay is at least a nanosecond from the turn's time;
+ * 3. Each turn ends: a timer or deferred call that is set by a timer or deferred call runs in the next turn (a delay is at least a nanosecond from
+ *    the turn's time;
  *    the deferred list is detached before it is run).
  * 4. Without timer, deferred call and ready descriptor the thread sleeps in epoll_wait without timeout.
  * A source with an empty event mask leaves the epoll set, as epoll would otherwise report a hang-up for ever. */

@@ -1,6 +1,7 @@
-/* The event loop of every role: epoll, timers, signals, children, worker threads. One loop per process, single-threaded; only work functions run elsewhere.
- * Callbacks never nest: what a callback causes runs in a later step. Freeing a source inside any callback is safe: its own callback will not run again.
- * The loop makes no system call but epoll_wait when nothing happens, and sleeps without a timeout when no timer is set: idle costs nothing. */
+/* The event loop of every role: epoll, timers, signals, children, worker threads. One loop per process, single-threaded; only work functions run
+ * elsewhere. Callbacks never nest: what a callback causes runs in a later step. Freeing a source inside any callback is safe: its own callback will
+ * not run again. The loop makes no system call but epoll_wait when nothing happens, and sleeps without a timeout when no timer is set: idle costs
+ * nothing. */
 #ifndef TIDEMILL_LOOP_H
 #define TIDEMILL_LOOP_H
 
@@ -12,7 +13,8 @@ struct loop;
 
 /* 0, or negative errno. */
 int loop_new(struct loop **ret);
-/* All sources must be freed before. Work that was submitted is finished, its `done` runs in here, then the worker threads are joined. NULL is fine. */
+/* All sources must be freed before. Work that was submitted is finished, its `done` runs in here, then the worker threads are joined. NULL is
+ * fine. */
 void loop_free(struct loop *loop);
 /* Runs until loop_stop(); 0, or negative errno when epoll itself fails. */
 int loop_run(struct loop *loop);
@@ -83,12 +85,13 @@ struct loop_spawn_options {
     bool new_session;            /* setsid: survives its parent's terminal */
     bool die_with_parent;        /* PR_SET_PDEATHSIG SIGKILL: when the calling thread ends, so call from the main one */
 };
-/* 0 and the pid; negative errno (of the exec too). Without a loop: for setup code and tests. The caller reaps (loop_child_new). Descriptors not named are closed in the
- * child, its signals are default and unblocked. */
+/* 0 and the pid; negative errno (of the exec too). Without a loop: for setup code and tests. The caller reaps (loop_child_new). Descriptors not named
+ * are closed in the child, its signals are default and unblocked. */
 int loop_spawn(const struct loop_spawn_options *options, pid_t *ret_pid);
-/* Runs a program to its end and collects at most output_max bytes of its standard output and error, for short commands. on_done gets the wait status, or a
- * negative errno when it could not start or was killed for exceeding timeout_ms (-ETIMEDOUT; with spawn.new_session its whole group). on_done runs once, never before
- * loop_command_run returns, and the command is then gone. Descriptors 0 to 2 of `spawn` are ours. `input` is copied. *ret may be NULL. */
+/* Runs a program to its end and collects at most output_max bytes of its standard output and error, for short commands. on_done gets the wait status,
+ * or a negative errno when it could not start or was killed for exceeding timeout_ms (-ETIMEDOUT; with spawn.new_session its whole group). on_done
+ * runs once, never before loop_command_run returns, and the command is then gone. Descriptors 0 to 2 of `spawn` are ours. `input` is copied. *ret may
+ * be NULL. */
 struct loop_command_options {
     struct loop_spawn_options spawn;
     struct slice input;
@@ -97,11 +100,13 @@ struct loop_command_options {
 };
 struct loop_command;
 typedef void loop_command_fn(void *userdata, int status, struct slice out, struct slice err);
-int loop_command_run(struct loop *loop, const struct loop_command_options *options, loop_command_fn *on_done, void *userdata, struct loop_command **ret);
+int loop_command_run(struct loop *loop, const struct loop_command_options *options, loop_command_fn *on_done, void *userdata,
+                     struct loop_command **ret);
 /* Kills it; on_done does not run. NULL is fine. */
 void loop_command_cancel(struct loop_command *command);
 
-/* Worker threads: started on first use, at most LOOP_THREADS. `work` runs on one, then `done` on the loop. Nothing else may touch what work touches meanwhile.
+/* Worker threads: started on first use, at most LOOP_THREADS. `work` runs on one, then `done` on the loop. Nothing else may touch what work touches
+ * meanwhile.
  * -ENOBUFS when 4,096 are under way. */
 #define LOOP_THREADS 4
 int loop_work(struct loop *loop, void (*work)(void *userdata), void (*done)(void *userdata), void *userdata);

@@ -1,5 +1,5 @@
-/* Signals through a signalfd: they become ordinary events, no handler ever interrupts anything. The signals stay blocked after the source is freed, so that one that
- * came too late does not kill the process while it cleans up. loop_spawn gives children an empty mask. */
+/* Signals through a signalfd: they become ordinary events, no handler ever interrupts anything. The signals stay blocked after the source is freed,
+ * so that one that came too late does not kill the process while it cleans up. loop_spawn gives children an empty mask. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>

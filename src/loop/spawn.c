@@ -1,8 +1,9 @@
-/* Starting a program at the cost of vfork: clone(CLONE_VM | CLONE_VFORK) on a stack of its own, so that neither page tables are copied nor the parent's stack
- * is shared. The child writes the errno of the step that failed into shared memory; the parent, suspended until exec or exit, reads it.
+/* Starting a program at the cost of vfork: clone(CLONE_VM | CLONE_VFORK) on a stack of its own, so that neither page tables are copied nor the
+ * parent's stack is shared. The child writes the errno of the step that failed into shared memory; the parent, suspended until exec or exit, reads
+ * it.
  *
- * Rules for the child's part (all of child_main and below): system calls only. No malloc, no locks, no glibc set*id (it would signal all threads of the parent); signals
- * are blocked throughout by the parent, the mask is emptied right before exec.
+ * Rules for the child's part (all of child_main and below): system calls only. No malloc, no locks, no glibc set*id (it would signal all threads of
+ * the parent); signals are blocked throughout by the parent, the mask is emptied right before exec.
  *
  * Order in the child: session → descriptors → folder → privileges → parent-death signal (a change of uid clears it) → signals → exec. */
 #include <fcntl.h>

@@ -111,8 +111,9 @@ UNIT_TEST(a_command_gets_input_and_gives_output) {
 UNIT_TEST(output_beyond_the_maximum_is_dropped_and_unread_input_is_no_error) {
     char big[300000];
     memset(big, 'x', sizeof big);
-    struct loop_command_options options = {
-        .spawn = plain((const char *const[]){"sh", "-c", "head -c 500000 /dev/zero | tr '\\0' y", NULL}), .input = slice_make(big, sizeof big), .output_max = 10};
+    struct loop_command_options options = {.spawn = plain((const char *const[]){"sh", "-c", "head -c 500000 /dev/zero | tr '\\0' y", NULL}),
+                                           .input = slice_make(big, sizeof big),
+                                           .output_max = 10};
     struct result result = run(&options);
     assert_int_equal(result.status, 0);
     assert_string_equal(result.out, "yyyyyyyyyy");
@@ -161,7 +162,8 @@ UNIT_TEST(dropped_privileges_are_gone) {
     if (getuid() != 0)
         skip();
     struct loop_command_options options = {
-        .spawn = plain((const char *const[]){"sh", "-c", "id -u; id -g; id -G; grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|SigIgn|SigBlk)' /proc/self/status; pwd", NULL}),
+        .spawn = plain((const char *const[]){
+            "sh", "-c", "id -u; id -g; id -G; grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|SigIgn|SigBlk)' /proc/self/status; pwd", NULL}),
         .output_max = 2000};
     options.spawn.drop_privileges = true;
     options.spawn.die_with_parent = true;
@@ -170,10 +172,12 @@ UNIT_TEST(dropped_privileges_are_gone) {
     options.spawn.cwd = "/";
     options.spawn.envp = (const char *const[]){"PATH=/usr/bin:/bin", NULL};
     struct result result = run(&options);
-    assert_string_equal(result.out, "65534\n65533\n65533\n"
-                                    "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
-                                    "CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\n"
-                                    "NoNewPrivs:\t1\n/\n");
+    assert_string_equal(
+        result.out,
+        "65534\n65533\n65533\n"
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+        "CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\n"
+        "NoNewPrivs:\t1\n/\n");
 }
 
 UNIT_MAIN(UNIT(a_child_reports_how_it_ended), UNIT(what_cannot_start_is_an_errno), UNIT(a_command_gets_input_and_gives_output),

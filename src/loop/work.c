@@ -1,7 +1,9 @@
-/* Worker threads for what blocks: SQLite commits, compression, fsync. A queue under one mutex; finished items come back through a second list and an eventfd.
+/* Worker threads for what blocks: SQLite commits, compression, fsync. A queue under one mutex; finished items come back through a second list and an
+ * eventfd.
  *
- * A thread starts when more work waits than threads are idle, up to LOOP_THREADS; they then stay (an idle one sleeps in a condition variable). All signals are blocked in them.
- * Only `queue`, `finished`, `queued`, `idle` and `stopping` are shared, all under the mutex; an item belongs to the thread that runs it, and to the loop before and after. */
+ * A thread starts when more work waits than threads are idle, up to LOOP_THREADS; they then stay (an idle one sleeps in a condition variable). All
+ * signals are blocked in them. Only `queue`, `finished`, `queued`, `idle` and `stopping` are shared, all under the mutex; an item belongs to the
+ * thread that runs it, and to the loop before and after. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>

@@ -1,4 +1,5 @@
-/* Clock and random bytes. Logic never calls these: it is given `now`. getrandom cannot fail once the kernel's pool is filled, which blocks at boot only. */
+/* Clock and random bytes. Logic never calls these: it is given `now`. getrandom cannot fail once the kernel's pool is filled, which blocks at boot
+ * only. */
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
@@ -37,8 +38,8 @@ void sys_uuid(char ret[37]) {
     sys_random(b, sizeof b);
     b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
     b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-    snprintf(ret, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9],
-             b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(ret, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8],
+             b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 /* 27 letters: bytes from 243 (9 × 27) up are thrown away, so that all letters are equally likely. */

@@ -1,5 +1,5 @@
-/* Fault injection: a countdown that one call at a time reads. Tests set it and walk `after` upwards until nothing fails any more, which makes each call fail in turn.
- * Thread-local, so it is no shared state: what a worker thread does is not disturbed. */
+/* Fault injection: a countdown that one call at a time reads. Tests set it and walk `after` upwards until nothing fails any more, which makes each
+ * call fail in turn. Thread-local, so it is no shared state: what a worker thread does is not disturbed. */
 #include "sys/sys_priv.h"
 
 static _Thread_local int calls_left;

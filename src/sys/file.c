@@ -1,5 +1,5 @@
-/* Files. Durable replacement (write beside, fsync, rename, fsync the folder: the only order that survives power loss on every file system), reading with a maximum,
- * and opening beneath a folder without any path ever leaving it (openat2(2)).
+/* Files. Durable replacement (write beside, fsync, rename, fsync the folder: the only order that survives power loss on every file system), reading
+ * with a maximum, and opening beneath a folder without any path ever leaving it (openat2(2)).
  *
  * Invariants: no descriptor leaks on any path; a failed sys_write_file leaves the old file as it was and no temporary file behind. */
 #include <dirent.h>

@@ -1,4 +1,5 @@
-/* Sockets and their addresses as people write them. Names are not resolved here (http/ does, once, at the creation of a client): an address is a number. */
+/* Sockets and their addresses as people write them. Names are not resolved here (http/ does, once, at the creation of a client): an address is a
+ * number. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -96,7 +97,8 @@ static int open_socket(const struct sys_address *address) {
     return fd < 0 ? -errno : fd;
 }
 
-/* Binds a unix socket. A path left behind by a dead process (connecting is refused) is replaced; a living one is -EADDRINUSE, anything but a socket is left alone. */
+/* Binds a unix socket. A path left behind by a dead process (connecting is refused) is replaced; a living one is -EADDRINUSE, anything but a socket
+ * is left alone. */
 static int bind_unix(int fd, const struct sys_address *address, mode_t mode) {
     const char *path = ((const struct sockaddr_un *)&address->storage)->sun_path;
     struct stat status;

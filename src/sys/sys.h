@@ -26,9 +26,9 @@ int sys_write_file_fast(int dir_fd, const char *path, struct slice bytes, mode_t
 int sys_write_existing(int dir_fd, const char *path, struct slice bytes);
 /* mkdir -p; existing folders are fine. */
 int sys_mkdirs(const char *path, mode_t mode);
-/* rm -rf beneath dir_fd without following links or crossing into mounts; absent is fine. */
+/* rm -rf beneath dir_fd without following links or crossing into mounts (-EBUSY); absent is fine. */
 int sys_remove_tree(int dir_fd, const char *path);
-/* openat2 with RESOLVE_BENEATH: never leaves dir_fd. Returns a descriptor. */
+/* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS: never leaves dir_fd (-EXDEV). Returns a descriptor. */
 int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 /* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: absolute links and ".." are resolved inside dir_fd as in a chroot. */
 int sys_open_in_root(int dir_fd, const char *path, int flags, mode_t mode);
@@ -45,7 +45,8 @@ struct sys_address {
 int sys_address_parse(const char *text, struct sys_address *ret);
 /* Into text; returns text. */
 char *sys_address_format(const struct sys_address *address, char *text, size_t size);
-/* A listening, non-blocking, CLOEXEC socket: SO_REUSEADDR, IP_FREEBIND (so that a bridge's address may come later); a stale unix path is replaced. mode: of a unix socket. */
+/* A listening, non-blocking, CLOEXEC socket: SO_REUSEADDR, IP_FREEBIND (so that a bridge's address may come later); a unix path
+ * whose owner is dead is replaced (-EADDRINUSE when it lives, -EEXIST when it is no socket). mode: of a unix socket. */
 int sys_listen(const struct sys_address *address, int backlog, mode_t mode);
 /* A non-blocking socket whose connect is under way (-EINPROGRESS is no error). */
 int sys_connect(const struct sys_address *address);
@@ -54,7 +55,8 @@ int sys_peer_credentials(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid)
 /* TCP_NODELAY and keep-alive; ignored for unix sockets. */
 void sys_tune_tcp(int fd);
 
-/* Fault injection for tests: the next `after`-th call of a sys function that can fail returns -error; 0 switches it off. */
+/* Fault injection for tests: the `after`-th next system call that can fail, within this folder and this thread, fails with -error; 0 switches it
+ * off. */
 void sys_fault_set(int after, int error);
 
 #endif

@@ -1,8 +1,9 @@
-/* Removing a tree of files that someone else may have filled (a container's layers, a job's working folder): no link is followed and no mount is entered.
+/* Removing a tree of files that someone else may have filled (a container's layers, a job's working folder): no link is followed and no mount is
+ * entered.
  *
- * Every folder is opened relative to its parent's descriptor with O_NOFOLLOW, so nobody can swap a link in between; a folder on another device or marked as a mount
- * root is left (-EBUSY). Depth does not cost descriptors without bound: the walk keeps one per level, to REMOVE_DEPTH_MAX levels; below that the
- * subtree is moved up next to the top and taken from there. */
+ * Every folder is opened relative to its parent's descriptor with O_NOFOLLOW, so nobody can swap a link in between; a folder on another device or
+ * marked as a mount root is left (-EBUSY). Depth does not cost descriptors without bound: the walk keeps one per level, to REMOVE_DEPTH_MAX levels;
+ * below that the subtree is moved up next to the top and taken from there. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -60,7 +61,8 @@ static void remover_leave(struct remover *remover) {
     free(remover->levels[remover->depth].name);
 }
 
-/* A folder too deep below: it moves into the top folder, where the walk will find it later (readdir sees new entries at the latest after rewinddir). */
+/* A folder too deep below: it moves into the top folder, where the walk will find it later (readdir sees new entries at the latest after
+ * rewinddir). */
 static int remover_move_up(struct remover *remover, int parent_fd, const char *name) {
     char moved[32];
     for (;;) {
