@@ -29,8 +29,8 @@ int client_request(struct client *client, const char *method, const char *target
 /* The request path of an object ("/apis/apps/v1/namespaces/x/deployments/y"); name NULL: the collection; subresource NULL: none. In the arena. */
 char *client_path(struct arena *arena, const struct kube_kind *kind, const char *namespace, const char *name, const char *subresource);
 /* Turns an answer into a diag: the Status' message, or what went wrong on the way. Returns 0 for 2xx, otherwise negative errno (-ENOENT 404,
- * -EEXIST 409 AlreadyExists, -EAGAIN 409 Conflict, -EPERM 403, -EACCES 401, -EINVAL 400/422, -EBUSY 429 and 503, -ESTALE 410, -EIO other), or the answer's own errno when there
- * was none. diag may be NULL. */
+ * -EEXIST 409 AlreadyExists, -EAGAIN 409 Conflict, -EPERM 403, -EACCES 401, -EINVAL 400/422, -EBUSY 429 and 503, -ESTALE 410, -EIO other), or the
+ * answer's own errno when there was none. diag may be NULL. */
 int client_check(const struct http_answer *answer, struct diag *diag);
 
 /* An informer: the objects of a kind, always as the server last told. Survives disconnects: watches on from the last

@@ -219,6 +219,21 @@ UNIT_TEST(what_cannot_be_reached_or_takes_too_long_is_told_later) {
     fixture_end(&fixture);
 }
 
+UNIT_TEST(each_system_call_of_a_connect_may_fail) {
+    struct fixture fixture;
+    start(&fixture);
+    for (int after = 1; after <= 2; after++) {
+        sys_fault_set(after, EMFILE);
+        struct result *result = ask(&fixture, &(struct http_request_options){.method = "GET", .target = "/"});
+        sys_fault_set(0, 0);
+        assert_false(result->done);
+        WAIT_FOR(&fixture, result->done);
+        assert_int_equal(result->error, -EMFILE);
+        result_free(result);
+    }
+    fixture_end(&fixture);
+}
+
 UNIT_TEST(streams_deliver_pause_and_end) {
     struct fixture fixture;
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
@@ -325,5 +340,6 @@ UNIT_TEST(endpoints_are_checked) {
 
 UNIT_MAIN(UNIT(requests_look_as_they_should), UNIT(a_kept_connection_that_broke_is_replaced_once_but_not_for_a_post),
           UNIT(an_idle_connection_the_server_closes_is_forgotten), UNIT(answers_that_are_none_are_errors),
-          UNIT(what_cannot_be_reached_or_takes_too_long_is_told_later), UNIT(streams_deliver_pause_and_end),
+          UNIT(what_cannot_be_reached_or_takes_too_long_is_told_later), UNIT(each_system_call_of_a_connect_may_fail),
+          UNIT(streams_deliver_pause_and_end),
           UNIT(a_paused_stream_holds_its_sender_back), UNIT(requests_may_be_cancelled_anywhere), UNIT(endpoints_are_checked))
