@@ -17,6 +17,11 @@ static const char manifests[] = "apiVersion: apps/v1\n"
                                 "metadata: {name: web}\n"
                                 "spec: {selector: {app: web}, ports: [{port: 80}]}\n";
 
+/* A script that runs until the test is over: it leaves no process behind. */
+static const char *endless(struct fixture *fixture) {
+    return arena_printf(fixture->arena, "'while [ -d %s/job ]; do sleep 0.1; done'", fixture->folder);
+}
+
 #define PODS "/api/v1/namespaces/tidemill-ci/pods"
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/site/deployments"
 
@@ -286,7 +291,7 @@ UNIT_TEST(a_newer_push_cancels_the_older_pipeline) {
     struct fixture fixture;
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
-    fixture_write(&fixture, ".gitlab-ci.yml", "wait: {script: [sleep 1000]}\n");
+    fixture_write(&fixture, ".gitlab-ci.yml", arena_printf(fixture.arena, "wait: {script: [%s]}\n", endless(&fixture)));
     assert_int_equal(GIT(&fixture, "add", "-A"), 0);
     assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "waits"), 0);
     struct loop_command *push = NULL;
@@ -347,10 +352,11 @@ UNIT_TEST(goes_on_without_the_client_and_after_a_restart) {
     struct fixture fixture;
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
-    fixture_write(&fixture, ".gitlab-ci.yml",
-                  arena_printf(fixture.arena,
-                               "wait:\n  script:\n    - echo waiting\n    - while ! [ -e %s/go ]; do sleep 0.05; done\n    - echo done\n",
-                               fixture.folder));
+    fixture_write(
+        &fixture, ".gitlab-ci.yml",
+        arena_printf(fixture.arena,
+                     "wait:\n  script:\n    - echo waiting\n    - while [ -d %s/job ] && ! [ -e %s/go ]; do sleep 0.05; done\n    - echo done\n",
+                     fixture.folder, fixture.folder));
     assert_int_equal(GIT(&fixture, "add", "-A"), 0);
     assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "waits"), 0);
     struct loop_command *push = NULL;
@@ -378,7 +384,7 @@ UNIT_TEST(fails_jobs_whose_pods_are_gone_after_a_restart) {
     struct fixture fixture;
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
-    fixture_write(&fixture, ".gitlab-ci.yml", "wait: {script: [sleep 1000]}\n");
+    fixture_write(&fixture, ".gitlab-ci.yml", arena_printf(fixture.arena, "wait: {script: [%s]}\n", endless(&fixture)));
     assert_int_equal(GIT(&fixture, "add", "-A"), 0);
     assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "waits"), 0);
     struct loop_command *push = NULL;
@@ -403,9 +409,11 @@ UNIT_TEST(plays_retries_and_cancels) {
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
     fixture_write(&fixture, ".gitlab-ci.yml",
-                  "build: {stage: build, script: [echo built]}\n"
-                  "go: {stage: test, when: manual, allow_failure: false, script: [echo went]}\n"
-                  "wait: {stage: deploy, script: [sleep 1000]}\n");
+                  arena_printf(fixture.arena,
+                               "build: {stage: build, script: [echo built]}\n"
+                               "go: {stage: test, when: manual, allow_failure: false, script: [echo went]}\n"
+                               "wait: {stage: deploy, script: [%s]}\n",
+                               endless(&fixture)));
     assert_int_equal(fixture_push(&fixture, "manual"), 0);
     assert_says(&fixture, "go: waits; start it with `tidemill pipeline play 1 go`");
     assert_int_equal(fixture_ask(&fixture, "POST", "/tidemill/v1/pipelines/1/jobs/build/play", NULL), 409);
@@ -426,8 +434,11 @@ UNIT_TEST(keeps_tokens_to_their_jobs) {
     fixture_begin(&fixture);
     fixture_create_app(&fixture);
     fixture_write(&fixture, ".gitlab-ci.yml",
-                  "stages: [a, b]\nkeep: {stage: a, script: ['echo $CI_JOB_TOKEN > token'], artifacts: {paths: [token]}}\nwait: {stage: b, script: "
-                  "[sleep 1000]}\n");
+                  arena_printf(fixture.arena,
+                               "stages: [a, b]\n"
+                               "keep: {stage: a, script: ['echo $CI_JOB_TOKEN > token'], artifacts: {paths: [token]}}\n"
+                               "wait: {stage: b, script: [%s]}\n",
+                               endless(&fixture)));
     assert_int_equal(GIT(&fixture, "add", "-A"), 0);
     assert_int_equal(GIT(&fixture, "commit", "-q", "-m", "tokens"), 0);
     struct loop_command *push = NULL;
