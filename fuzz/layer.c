@@ -69,7 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     snprintf(path, sizeof path, "%s/lower", dir);
     int lower = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const struct layer_options options = {.root_fd = root, .lower_fds = &lower, .lower_count = 1, .keep_owner = false, .bytes_max = 256 * KIB, .entries_max = 200};
+    const struct layer_options options = {
+        .root_fd = root, .lower_fds = &lower, .lower_count = 1, .keep_owner = false, .bytes_max = 256 * KIB, .entries_max = 200};
     layer_apply(on_read, &reader, &options, &diag);
     close(root);
     close(lower);

@@ -25,9 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     struct diag diag = DIAG_INIT;
     switch (data[0] % 3) {
-    case 0:
-        check_reference(text);
-        break;
+    case 0: check_reference(text); break;
     case 1:
         if (image_parse_manifest(image, text, &next, &diag) == 0) {
             ASSERT(!next || image_digest_is_valid(slice_of(next)));

@@ -1,5 +1,5 @@
-/* A container's environment, in kubelet's order of precedence: the image's, the services of its namespace, envFrom, env; later ones win. $(NAME) in a value refers to what was defined
- * before it, $$(NAME) is a literal, an unknown name stays as it is. */
+/* A container's environment, in kubelet's order of precedence: the image's, the services of its namespace, envFrom, env; later ones win. $(NAME) in a
+ * value refers to what was defined before it, $$(NAME) is a literal, an unknown name stays as it is. */
 #include <ctype.h>
 #include <stdio.h>
 
@@ -74,11 +74,14 @@ int environment_field(const struct pod *pod, struct arena *arena, const char *pa
     const struct {
         const char *path, *value;
     } fields[] = {
-        {"metadata.name", pod->name},           {"metadata.namespace", pod->namespace},
-        {"metadata.uid", pod->uid},             {"spec.nodeName", pod->node->options->node_name},
+        {"metadata.name", pod->name},
+        {"metadata.namespace", pod->namespace},
+        {"metadata.uid", pod->uid},
+        {"spec.nodeName", pod->node->options->node_name},
         {"status.podIP", *pod->net.address ? pod->net.address : pod->node->host_address},
         {"status.podIPs", *pod->net.address ? pod->net.address : pod->node->host_address},
-        {"status.hostIP", pod->node->host_address}, {"status.hostIPs", pod->node->host_address},
+        {"status.hostIP", pod->node->host_address},
+        {"status.hostIPs", pod->node->host_address},
         {"spec.serviceAccountName", spec->spec.service_account_name},
     };
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
@@ -103,7 +106,8 @@ int environment_resource(const struct unit *unit, struct arena *arena, const str
     const struct kube_quantity_map *map = slice_is(kind, "limits") ? &resources->limits : slice_is(kind, "requests") ? &resources->requests : NULL;
     if (!map || !rest.len)
         return -EINVAL;
-    int64_t milli = kube_quantity_milli(map, rest.data, -1), divisor = selector->divisor.text && selector->divisor.milli > 0 ? selector->divisor.milli : 1000;
+    int64_t milli = kube_quantity_milli(map, rest.data, -1),
+            divisor = selector->divisor.text && selector->divisor.milli > 0 ? selector->divisor.milli : 1000;
     if (milli < 0 && slice_is(rest, "cpu"))
         milli = (int64_t)sysconf(_SC_NPROCESSORS_ONLN) * 1000;
     else if (milli < 0 && slice_is(rest, "memory"))
@@ -120,7 +124,9 @@ static int key_of_config_map(struct builder *b, const struct kube_config_map_key
         return optional ? -EAGAIN : diag_set(b->diag, -ENOENT, "configmap \"%s\" not found", selector->name);
     const char *value = kube_map_find(&object->config_map->data, selector->key);
     if (!value)
-        return optional ? -EAGAIN : diag_set(b->diag, -ENOENT, "couldn't find key %s in ConfigMap %s/%s", selector->key, b->unit->pod->namespace, selector->name);
+        return optional
+                   ? -EAGAIN
+                   : diag_set(b->diag, -ENOENT, "couldn't find key %s in ConfigMap %s/%s", selector->key, b->unit->pod->namespace, selector->name);
     *ret = slice_of(value);
     return 0;
 }
@@ -134,7 +140,8 @@ static int key_of_secret(struct builder *b, const struct kube_secret_key_selecto
     for (size_t i = 0; i < data->count; i++)
         if (strcmp(data->items[i].key, selector->key) == 0)
             return *ret = data->items[i].value, 0;
-    return optional ? -EAGAIN : diag_set(b->diag, -ENOENT, "couldn't find key %s in Secret %s/%s", selector->key, b->unit->pod->namespace, selector->name);
+    return optional ? -EAGAIN
+                    : diag_set(b->diag, -ENOENT, "couldn't find key %s in Secret %s/%s", selector->key, b->unit->pod->namespace, selector->name);
 }
 
 /* -EAGAIN: optional and not there; the variable is left out. */

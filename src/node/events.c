@@ -1,7 +1,7 @@
 /* Events about pods, worded as kubelet words them, so that `kubectl describe` reads as people are used to.
  *
- * An event that repeats (same pod, container, reason, message) is counted up in the same object, at most every REPEAT_MS; the table of recent ones is bounded, the oldest fall out. Events
- * are best effort: when core does not answer, they are lost. */
+ * An event that repeats (same pod, container, reason, message) is counted up in the same object, at most every REPEAT_MS; the table of recent ones is
+ * bounded, the oldest fall out. Events are best effort: when core does not answer, they are lost. */
 #include "codec/codec.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
@@ -71,7 +71,8 @@ static void set_field(struct buffer *out, const char *name, const char *value, b
     json_format_string(out, slice_of(value ? value : ""));
 }
 
-static void format_event(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *message, const char *name, struct buffer *out) {
+static void format_event(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *message, const char *name,
+                         struct buffer *out) {
     const struct kube_object_meta *meta = (pod->object ? pod->object : pod->spec_object)->metadata;
     char time[TIMESTAMP_BYTES], field[200];
     timestamp_format(loop_wall_ns(pod->node->loop), time);

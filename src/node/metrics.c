@@ -22,29 +22,22 @@ static void add_sample(const struct unit *unit, size_t family, struct buffer *ou
     if (family <= 2)
         cgroup_usage(&unit->pod->node->cgroups, path, &usage);
     switch (family) {
-    case 0:
-        value = (double)usage.cpu_ns / 1e9;
-        break;
-    case 1:
-        value = (double)usage.memory_bytes;
-        break;
-    case 2:
-        value = (double)usage.pids;
-        break;
-    case 3:
-        value = (double)unit->started_ns / 1e9;
-        break;
-    default:
-        value = unit->restart_count;
+    case 0: value = (double)usage.cpu_ns / 1e9; break;
+    case 1: value = (double)usage.memory_bytes; break;
+    case 2: value = (double)usage.pids; break;
+    case 3: value = (double)unit->started_ns / 1e9; break;
+    default: value = unit->restart_count;
     }
-    buffer_printf(out, "%s{namespace=\"%s\",pod=\"%s\",container=\"%s\"} %.17g\n", families[family].name, unit->pod->namespace, unit->pod->name, unit->spec->name, value);
+    buffer_printf(out, "%s{namespace=\"%s\",pod=\"%s\",container=\"%s\"} %.17g\n", families[family].name, unit->pod->namespace, unit->pod->name,
+                  unit->spec->name, value);
 }
 
 int metrics_format(struct node *node, struct buffer *out) {
     struct slice key;
     void *value;
     for (size_t family = 0; family < ARRAY_LEN(families); family++) {
-        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", families[family].name, families[family].help, families[family].name, families[family].type);
+        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", families[family].name, families[family].help, families[family].name,
+                      families[family].type);
         for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
             const struct pod *pod = value;
             for (size_t i = 0; i < pod->units_count; i++)
@@ -52,6 +45,7 @@ int metrics_format(struct node *node, struct buffer *out) {
                     add_sample(&pod->units[i], family, out);
         }
     }
-    buffer_printf(out, "# HELP tidemill_node_pods Pods on this node.\n# TYPE tidemill_node_pods gauge\ntidemill_node_pods %zu\n", map_count(node->pods));
+    buffer_printf(out, "# HELP tidemill_node_pods Pods on this node.\n# TYPE tidemill_node_pods gauge\ntidemill_node_pods %zu\n",
+                  map_count(node->pods));
     return buffer_error(out);
 }

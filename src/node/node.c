@@ -84,7 +84,10 @@ static int start_network(struct node *node, struct diag *diag) {
     char state[PATH_MAX], namespaces[PATH_MAX];
     snprintf(state, sizeof state, "%s/podnet", node->state_dir);
     snprintf(namespaces, sizeof namespaces, "%s/ns", node->run_dir);
-    const struct podnet_options options = {.instance = node->options->instance, .cidr = node->options->pod_cidr, .service_cidr = node->options->service_cidr, .state_dir = state,
+    const struct podnet_options options = {.instance = node->options->instance,
+                                           .cidr = node->options->pod_cidr,
+                                           .service_cidr = node->options->service_cidr,
+                                           .state_dir = state,
                                            .namespace_dir = namespaces};
     return podnet_new(&options, &node->podnet, diag);
 }

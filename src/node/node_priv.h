@@ -55,18 +55,18 @@ struct reference {
 /* --- a container of a pod (unit.c) --- */
 
 enum unit_stage {
-    UNIT_WAITING,  /* not begun, or backing off until start_at_ms */
+    UNIT_WAITING, /* not begun, or backing off until start_at_ms */
     UNIT_PULLING,
     UNIT_CREATING,
     UNIT_STARTING,
     UNIT_RUNNING,
-    UNIT_EXITED,   /* for good, or until the pod decides to run it again */
+    UNIT_EXITED, /* for good, or until the pod decides to run it again */
 };
 
 struct termination {
     bool set;
     int code;
-    char reason[32];          /* Completed, Error, OOMKilled, … */
+    char reason[32]; /* Completed, Error, OOMKilled, … */
     char message[1024];
     int64_t started_ns, finished_ns;
     char id[CONTAINER_ID_LEN + 1];
@@ -94,15 +94,15 @@ struct unit {
     char image_id[160];
     struct image_request *pull;
     struct backoff backoff, pull_backoff;
-    int64_t start_at_ms; /* monotonic; 0: now */
+    int64_t start_at_ms;     /* monotonic; 0: now */
     struct loop_timer timer; /* back-off */
     int64_t started_ns, started_ms;
     bool started, ready; /* as the status tells: startup probe passed; readiness */
     struct termination current, last;
-    struct unit_probe probes[3]; /* by enum probe_kind */
-    struct probe_run *hook; /* postStart or preStop */
+    struct unit_probe probes[3];  /* by enum probe_kind */
+    struct probe_run *hook;       /* postStart or preStop */
     struct loop_timer hook_timer; /* preStop: sleep */
-    bool pulled_before; /* this image, so that the event is worded right */
+    bool pulled_before;           /* this image, so that the event is worded right */
     bool image_failed;
     /* stopping */
     bool stopping, term_sent, killed_by_liveness;
@@ -118,15 +118,15 @@ struct unit {
 enum pod_stage {
     POD_PREPARING, /* network, folders, references, volumes */
     POD_ACTIVE,
-    POD_ENDED,     /* Succeeded or Failed: nothing runs any more; waits for its deletion */
-    POD_STOPPING,  /* deleted: units are being stopped */
-    POD_CLEANING,  /* nothing runs; being removed from disk and from the API */
+    POD_ENDED,    /* Succeeded or Failed: nothing runs any more; waits for its deletion */
+    POD_STOPPING, /* deleted: units are being stopped */
+    POD_CLEANING, /* nothing runs; being removed from disk and from the API */
 };
 
 struct pod {
     struct node *node;
-    struct kube_object *spec_object; /* as when we took it on */
-    struct kube_object *object;      /* the newest that the API told; NULL for what was found on disk and not seen yet */
+    struct kube_object *spec_object;    /* as when we took it on */
+    struct kube_object *object;         /* the newest that the API told; NULL for what was found on disk and not seen yet */
     const char *uid, *namespace, *name; /* in spec_object */
     char dir[PATH_MAX];
     enum pod_stage stage;
@@ -174,9 +174,9 @@ const char *pod_restart_policy(const struct pod *pod);
 /* unit.c */
 void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *spec, bool is_init);
 void unit_deinit(struct unit *unit);
-void unit_start(struct unit *unit);         /* from UNIT_WAITING; does nothing before start_at_ms */
-void unit_adopt(struct unit *unit);         /* after loading: looks what became of unit->id */
-void unit_restart(struct unit *unit);       /* from UNIT_EXITED: waits out the back-off */
+void unit_start(struct unit *unit);   /* from UNIT_WAITING; does nothing before start_at_ms */
+void unit_adopt(struct unit *unit);   /* after loading: looks what became of unit->id */
+void unit_restart(struct unit *unit); /* from UNIT_EXITED: waits out the back-off */
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why);
 bool unit_is_busy(const struct unit *unit); /* something of it may still run */
 bool unit_failed(const struct unit *unit);
@@ -252,7 +252,8 @@ void status_free(struct pod *pod);
 int events_new(struct node *node, struct events **ret);
 void events_free(struct events *events);
 /* unit NULL: about the pod. type "Normal" or "Warning". */
-void event_pod(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *format, ...) __attribute__((format(printf, 5, 6)));
+void event_pod(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 
 /* register.c */
 void register_node(struct node *node);

@@ -3,12 +3,15 @@
  *   PREPARING ─► ACTIVE ─► ENDED ─► (deleted) ─► STOPPING ─► CLEANING ─► freed
  *        └───────────┴────────(deleted)────────────┘
  *
- * Everything that happens (the object changed, a container ended, a timer, an answer) schedules one pod_sync at the end of the loop's turn; it looks at what is and does the next step.
+ * Everything that happens (the object changed, a container ended, a timer, an answer) schedules one pod_sync at the end of the loop's turn; it looks
+ * at what is and does the next step.
  *
  * Invariants
  *  1. pod_sync is idempotent: run at any time, any number of times, it converges.
- *  2. Nothing of a pod is removed from disk before all its containers are gone; the API object is deleted after that; a crash in between repeats the rest.
- *  3. A pod that the API does not know any more is stopped and removed, but only after the first complete list: while core is down pods keep running and being restarted. */
+ *  2. Nothing of a pod is removed from disk before all its containers are gone; the API object is deleted after that; a crash in between repeats the
+ * rest.
+ *  3. A pod that the API does not know any more is stopped and removed, but only after the first complete list: while core is down pods keep running
+ * and being restarted. */
 #include "codec/codec.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
@@ -172,7 +175,8 @@ static bool prepare_cgroup(struct pod *pod) {
     snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
     int r = cgroup_create(&pod->node->cgroups, path, &limits);
     if (r < 0)
-        event_pod(pod, NULL, "Warning", "FailedCreatePodContainer", "unable to ensure pod container exists: failed to create cgroup %s: %s", path, strerror(-r));
+        event_pod(pod, NULL, "Warning", "FailedCreatePodContainer", "unable to ensure pod container exists: failed to create cgroup %s: %s", path,
+                  strerror(-r));
     return r == 0;
 }
 
@@ -417,7 +421,8 @@ static void send_delete(struct pod *pod) {
         return free(request), retry(pod);
     request->node = pod->node;
     snprintf(request->uid, sizeof request->uid, "%s", pod->uid);
-    snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\",\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"%s\"}}", pod->uid);
+    snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\",\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"%s\"}}",
+             pod->uid);
     pod->delete_in_flight = true;
     if (client_request(pod->node->client, "DELETE", path, NULL, slice_of(body), on_deleted, request) < 0) {
         pod->delete_in_flight = false;

@@ -1,7 +1,8 @@
 /* The probes of a running container, and its hooks, which run the same way.
  *
- * The startup probe runs first and alone; the others begin when it has passed. A container is started when its startup probe passed (or it has none), and ready when it is started and its
- * readiness probe says so (or it has none). A container that is taken over after a restart of the node keeps the verdicts it had, so that nothing flaps. */
+ * The startup probe runs first and alone; the others begin when it has passed. A container is started when its startup probe passed (or it has none),
+ * and ready when it is started and its readiness probe says so (or it has none). A container that is taken over after a restart of the node keeps the
+ * verdicts it had, so that nothing flaps. */
 #include "http/http.h"
 #include "node/node_priv.h"
 
@@ -53,7 +54,8 @@ void probing_begin(struct unit *unit) {
         *it = (struct unit_probe){.unit = unit, .spec = spec};
         if (!spec)
             continue;
-        const struct probe_timing timing = {spec->initial_delay_seconds, spec->period_seconds, spec->timeout_seconds, spec->success_threshold, spec->failure_threshold};
+        const struct probe_timing timing = {spec->initial_delay_seconds, spec->period_seconds, spec->timeout_seconds, spec->success_threshold,
+                                            spec->failure_threshold};
         loop_timer_init(&it->timer, unit->pod->node->loop, on_due, it);
         probe_init(&it->probe, (enum probe_kind)i, &timing, unit->started_ms);
     }
@@ -95,14 +97,17 @@ static const char *host_of(const struct unit *unit, const char *host) {
 
 static int target_http(const struct unit *unit, const struct kube_http_get_action *action, struct arena *arena, struct probe_target *ret) {
     struct http_field *fields = NULL;
-    ret->method = action->scheme && strcmp(action->scheme, "HTTPS") == 0 ? PROBE_TCP : PROBE_HTTP; /* certificates are not checked anyway: reachable is what counts */
+    ret->method = action->scheme && strcmp(action->scheme, "HTTPS") == 0
+                      ? PROBE_TCP
+                      : PROBE_HTTP; /* certificates are not checked anyway: reachable is what counts */
     ret->host = host_of(unit, action->host);
     ret->port = port_of(unit, &action->port);
     ret->path = !action->path || !*action->path ? "/" : *action->path == '/' ? action->path : arena_printf(arena, "/%s", action->path);
     if (action->http_headers.count) {
         fields = ARENA_ARRAY(arena, struct http_field, action->http_headers.count + 1);
         for (size_t i = 0; fields && i < action->http_headers.count; i++)
-            fields[i] = (struct http_field){action->http_headers.items[i].name, action->http_headers.items[i].value ? action->http_headers.items[i].value : ""};
+            fields[i] = (struct http_field){action->http_headers.items[i].name,
+                                            action->http_headers.items[i].value ? action->http_headers.items[i].value : ""};
     }
     ret->fields = fields;
     return ret->path && (fields || !action->http_headers.count) ? 0 : -ENOMEM;
@@ -118,8 +123,8 @@ static int target_command(const struct unit *unit, const struct kube_exec_action
     return 0;
 }
 
-static int target_of(const struct unit *unit, const struct kube_exec_action *exec, const struct kube_http_get_action *http, const struct kube_tcp_socket_action *tcp,
-                     const struct kube_grpc_action *grpc, struct arena *arena, struct probe_target *ret) {
+static int target_of(const struct unit *unit, const struct kube_exec_action *exec, const struct kube_http_get_action *http,
+                     const struct kube_tcp_socket_action *tcp, const struct kube_grpc_action *grpc, struct arena *arena, struct probe_target *ret) {
     *ret = (struct probe_target){.method = PROBE_TCP};
     if (exec)
         return target_command(unit, exec, arena, ret);

@@ -2,8 +2,8 @@
  *
  *   <state>/pods/<uid>/pod.json     the object as it was taken on
  *   <state>/pods/<uid>/record.json  per container: stage, id, restart count, times, last exits; replaced by rename on every change
- * Written without fsync: after a crash of the process the page cache is still there, and after one of the machine no container is. pod.json is synced, because it names what must be
- * cleaned up. */
+ * Written without fsync: after a crash of the process the page cache is still there, and after one of the machine no container is. pod.json is
+ * synced, because it names what must be cleaned up. */
 #include <dirent.h>
 
 #include "codec/codec.h"
@@ -17,7 +17,8 @@ static const char *const stage_names[] = {"waiting", "waiting", "creating", "sta
 static void format_termination(struct buffer *out, const char *name, const struct termination *end) {
     if (!end->set)
         return;
-    buffer_printf(out, ",\"%s\":{\"code\":%d,\"started\":%" PRId64 ",\"finished\":%" PRId64 ",\"id\":\"%s\",\"reason\":", name, end->code, end->started_ns, end->finished_ns, end->id);
+    buffer_printf(out, ",\"%s\":{\"code\":%d,\"started\":%" PRId64 ",\"finished\":%" PRId64 ",\"id\":\"%s\",\"reason\":", name, end->code,
+                  end->started_ns, end->finished_ns, end->id);
     json_format_string(out, slice_of(end->reason));
     buffer_append_text(out, ",\"message\":");
     json_format_string(out, slice_of(end->message));
@@ -32,9 +33,11 @@ void record_save(struct pod *pod) {
         const struct unit *unit = &pod->units[i];
         buffer_append_text(&out, i ? "," : "");
         json_format_string(&out, slice_of(unit->spec->name));
-        buffer_printf(&out, ":{\"stage\":\"%s\",\"id\":\"%s\",\"restarts\":%d,\"hasRun\":%s,\"started\":%s,\"ready\":%s,\"startedAt\":%" PRId64 ",\"backoff\":%" PRId64 ",\"imageID\":\"%s\"",
-                      stage_names[unit->stage], unit->id, unit->restart_count, unit->has_run ? "true" : "false", unit->started ? "true" : "false", unit->ready ? "true" : "false",
-                      unit->started_ns, unit->backoff.delay_ms, unit->image_id);
+        buffer_printf(&out,
+                      ":{\"stage\":\"%s\",\"id\":\"%s\",\"restarts\":%d,\"hasRun\":%s,\"started\":%s,\"ready\":%s,\"startedAt\":%" PRId64
+                      ",\"backoff\":%" PRId64 ",\"imageID\":\"%s\"",
+                      stage_names[unit->stage], unit->id, unit->restart_count, unit->has_run ? "true" : "false", unit->started ? "true" : "false",
+                      unit->ready ? "true" : "false", unit->started_ns, unit->backoff.delay_ms, unit->image_id);
         format_termination(&out, "current", &unit->current);
         format_termination(&out, "last", &unit->last);
         buffer_append_byte(&out, '}');

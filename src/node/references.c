@@ -1,5 +1,5 @@
-/* Configuration maps and secrets that a pod names: fetched one after the other when the pod is taken on, kept as they were then. A missing one that is not optional is asked for again with
- * growing pauses; the pod waits meanwhile, as under kubelet. */
+/* Configuration maps and secrets that a pod names: fetched one after the other when the pod is taken on, kept as they were then. A missing one that
+ * is not optional is asked for again with growing pauses; the pod waits meanwhile, as under kubelet. */
 #include "node/node_priv.h"
 
 #define REFERENCES_MAX 256
@@ -17,7 +17,8 @@ static int add(struct pod *pod, const struct kube_kind *kind, const char *name, 
     }
     if (pod->references_count == REFERENCES_MAX)
         return -E2BIG;
-    pod->references[pod->references_count++] = (struct reference){.kind = kind, .name = name, .optional = optional && *optional, .for_volume = for_volume};
+    pod->references[pod->references_count++] =
+        (struct reference){.kind = kind, .name = name, .optional = optional && *optional, .for_volume = for_volume};
     return 0;
 }
 

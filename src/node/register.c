@@ -1,5 +1,5 @@
-/* The Node object: made when it is missing, its status told once per start and when something changed. No heartbeats: that core and node live on one machine is seen by the socket between
- * them, and an idle platform writes nothing to disk. */
+/* The Node object: made when it is missing, its status told once per start and when something changed. No heartbeats: that core and node live on one
+ * machine is seen by the socket between them, and an idle platform writes nothing to disk. */
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
@@ -58,8 +58,9 @@ static void add_resources(struct node *node, struct buffer *out) {
     struct statvfs disk = {0};
     statvfs(node->state_dir, &disk);
     for (int i = 0; i < 2; i++)
-        buffer_printf(out, "\"%s\":{\"cpu\":\"%ld\",\"memory\":\"%ldKi\",\"ephemeral-storage\":\"%" PRIu64 "Ki\",\"pods\":\"" PODS_MAX_TEXT "\"},", i ? "allocatable" : "capacity",
-                      sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_PHYS_PAGES) * (sysconf(_SC_PAGESIZE) / 1024), (uint64_t)disk.f_blocks * disk.f_frsize / 1024);
+        buffer_printf(out, "\"%s\":{\"cpu\":\"%ld\",\"memory\":\"%ldKi\",\"ephemeral-storage\":\"%" PRIu64 "Ki\",\"pods\":\"" PODS_MAX_TEXT "\"},",
+                      i ? "allocatable" : "capacity", sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_PHYS_PAGES) * (sysconf(_SC_PAGESIZE) / 1024),
+                      (uint64_t)disk.f_blocks * disk.f_frsize / 1024);
 }
 
 static void add_info(struct buffer *out) {
@@ -74,8 +75,9 @@ static void add_info(struct buffer *out) {
     add_text(out, ",\"kernelVersion\":", names.release);
     read_os_name(text, sizeof text);
     add_text(out, ",\"osImage\":", text);
-    buffer_append_text(out, ",\"containerRuntimeVersion\":\"crun://tidemill-" TIDEMILL_VERSION "\",\"kubeletVersion\":\"v1.33.0-tidemill." TIDEMILL_VERSION
-                            "\",\"kubeProxyVersion\":\"\",\"operatingSystem\":\"linux\",\"architecture\":\"amd64\"}");
+    buffer_append_text(out,
+                       ",\"containerRuntimeVersion\":\"crun://tidemill-" TIDEMILL_VERSION "\",\"kubeletVersion\":\"v1.33.0-tidemill." TIDEMILL_VERSION
+                       "\",\"kubeProxyVersion\":\"\",\"operatingSystem\":\"linux\",\"architecture\":\"amd64\"}");
 }
 
 static void add_conditions(struct node *node, struct buffer *out) {
@@ -91,8 +93,10 @@ static void add_conditions(struct node *node, struct buffer *out) {
     timestamp_format(loop_wall_ns(node->loop), time);
     buffer_append_text(out, "\"conditions\":[");
     for (size_t i = 0; i < ARRAY_LEN(conditions); i++)
-        buffer_printf(out, "%s{\"type\":\"%s\",\"status\":\"%s\",\"lastHeartbeatTime\":\"%s\",\"lastTransitionTime\":\"%s\",\"reason\":\"%s\",\"message\":\"%s\"}", i ? "," : "", conditions[i].type,
-                      conditions[i].status, time, time, conditions[i].reason, conditions[i].message);
+        buffer_printf(
+            out,
+            "%s{\"type\":\"%s\",\"status\":\"%s\",\"lastHeartbeatTime\":\"%s\",\"lastTransitionTime\":\"%s\",\"reason\":\"%s\",\"message\":\"%s\"}",
+            i ? "," : "", conditions[i].type, conditions[i].status, time, time, conditions[i].reason, conditions[i].message);
     buffer_append_text(out, "],");
 }
 
@@ -101,7 +105,8 @@ static int format_node(struct node *node, struct buffer *out) {
     gethostname(host, sizeof host - 1);
     add_text(out, "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":", node->options->node_name);
     add_text(out, ",\"labels\":{\"kubernetes.io/hostname\":", node->options->node_name);
-    buffer_append_text(out, ",\"kubernetes.io/os\":\"linux\",\"kubernetes.io/arch\":\"amd64\",\"beta.kubernetes.io/os\":\"linux\",\"beta.kubernetes.io/arch\":\"amd64\"}},");
+    buffer_append_text(out, ",\"kubernetes.io/os\":\"linux\",\"kubernetes.io/arch\":\"amd64\",\"beta.kubernetes.io/"
+                            "os\":\"linux\",\"beta.kubernetes.io/arch\":\"amd64\"}},");
     add_text(out, "\"spec\":{\"podCIDR\":", node->options->pod_cidr);
     add_text(out, ",\"podCIDRs\":[", node->options->pod_cidr);
     buffer_append_text(out, "]},\"status\":{");
@@ -132,7 +137,8 @@ static void on_created(void *userdata, const struct http_answer *answer) {
 static void tell(struct node *node, bool create) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
     const char *path = arena ? client_path(arena, &kube_kind_node, NULL, create ? NULL : node->options->node_name, create ? NULL : "status") : NULL;
-    int r = path ? client_request(node->client, create ? "POST" : "PATCH", path, create ? NULL : "application/merge-patch+json", buffer_slice(&node->node_json), create ? on_created : on_told, node)
+    int r = path ? client_request(node->client, create ? "POST" : "PATCH", path, create ? NULL : "application/merge-patch+json",
+                                  buffer_slice(&node->node_json), create ? on_created : on_told, node)
                  : -ENOMEM;
     if (r < 0)
         loop_timer_set(&node->register_retry, RETRY_MS);

@@ -1,5 +1,6 @@
-/* Cutting logs without polling: a quiet log has a one-shot inotify watch; its first change starts a timer; when that ends the size is looked at, the log rotated if it is too large, and the
- * watch set again. So an idle container wakes nobody and a busy one wakes the node once per CHECK_MS, however much it writes. */
+/* Cutting logs without polling: a quiet log has a one-shot inotify watch; its first change starts a timer; when that ends the size is looked at, the
+ * log rotated if it is too large, and the watch set again. So an idle container wakes nobody and a busy one wakes the node once per CHECK_MS, however
+ * much it writes. */
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>

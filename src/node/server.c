@@ -1,12 +1,13 @@
-/* The node's socket, as kubelet's: /containerLogs, /exec and /attach for core, /metrics and /healthz for who measures. Only core and root can open the socket; who may see which log was
- * decided there. */
+/* The node's socket, as kubelet's: /containerLogs, /exec and /attach for core, /metrics and /healthz for who measures. Only core and root can open
+ * the socket; who may see which log was decided there. */
 #include "http/http.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
 #define METRICS_BYTES_MAX (16 * MIB)
 
-static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
     char message[1024];

@@ -1,5 +1,6 @@
-/* Services and EndpointSlices brought into podnet's rules: all of them at once, after a turn of the loop in which something changed. Only ready endpoints are used; a service whose
- * endpoints are all on their way out keeps the terminating ones that still serve, so that the last requests of a rollout find somebody. */
+/* Services and EndpointSlices brought into podnet's rules: all of them at once, after a turn of the loop in which something changed. Only ready
+ * endpoints are used; a service whose endpoints are all on their way out keeps the terminating ones that still serve, so that the last requests of a
+ * rollout find somebody. */
 #include "node/node_priv.h"
 
 #define SERVICES_MAX 4096
@@ -37,8 +38,8 @@ static bool is_usable(const struct kube_endpoint *endpoint, bool terminating) {
     return !conditions->ready || *conditions->ready;
 }
 
-static size_t collect_endpoints(const struct collector *collector, const struct kube_service *service, const struct kube_service_port *port, bool terminating,
-                                struct podnet_endpoint *endpoints, size_t max) {
+static size_t collect_endpoints(const struct collector *collector, const struct kube_service *service, const struct kube_service_port *port,
+                                bool terminating, struct podnet_endpoint *endpoints, size_t max) {
     struct kube_object *object;
     size_t count = 0;
     for (size_t at = 0; (object = informer_next(collector->node->slices_informer, &at));) {
@@ -62,7 +63,8 @@ static int collect_service(struct collector *collector, const struct kube_servic
         return 0;
     for (size_t i = 0; i < service->spec.ports.count && collector->services.count < SERVICES_MAX; i++) {
         const struct kube_service_port *port = &service->spec.ports.items[i];
-        struct podnet_service entry = {.address = address, .is_udp = is_udp(port->protocol), .port = (uint16_t)port->port, .node_port = (uint16_t)port->node_port};
+        struct podnet_service entry = {
+            .address = address, .is_udp = is_udp(port->protocol), .port = (uint16_t)port->port, .node_port = (uint16_t)port->node_port};
         bool terminating = false;
         size_t count = collect_endpoints(collector, service, port, false, NULL, 0);
         if (count == 0) {

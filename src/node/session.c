@@ -1,10 +1,11 @@
 /* Running answers of the node's socket: a log that is read or followed, a command, an attachment.
  *
- * WebSocket protocol "v5.channel.k8s.io" and "v4.channel.k8s.io" (kubernetes/remotecommand): each binary message starts with its channel: 0 stdin, 1 stdout, 2 stderr, 3 the result as a
- * v1.Status, 4 the terminal's size as {"Width":80,"Height":24}; v5 adds 255 N: channel N is closed, which is how standard input ends. The server first sends an empty message on
- * the lowest output channel, which tells the client that the streams are open.
+ * WebSocket protocol "v5.channel.k8s.io" and "v4.channel.k8s.io" (kubernetes/remotecommand): each binary message starts with its channel: 0 stdin, 1
+ * stdout, 2 stderr, 3 the result as a v1.Status, 4 the terminal's size as {"Width":80,"Height":24}; v5 adds 255 N: channel N is closed, which is how
+ * standard input ends. The server first sends an empty message on the lowest output channel, which tells the client that the streams are open.
  *
- * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the socket while the command does not read. */
+ * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the socket while the command does not read.
+ */
 #include "http/http.h"
 #include "node/node_priv.h"
 
@@ -161,8 +162,10 @@ void session_serve_log(struct node *node, struct http_exchange *exchange, struct
     if (r < 0) {
         if (session)
             session_free(session);
-        snprintf(message, sizeof message, "container \"%s\" in pod \"%s\" is waiting to start: %s", unit->spec->name, unit->pod->name, unit->waiting_reason);
-        return respond_error(exchange, r == -ENOENT ? 400 : 500, r == -ENOENT ? "BadRequest" : "InternalError", r == -ENOENT ? message : strerror(-r));
+        snprintf(message, sizeof message, "container \"%s\" in pod \"%s\" is waiting to start: %s", unit->spec->name, unit->pod->name,
+                 unit->waiting_reason);
+        return respond_error(exchange, r == -ENOENT ? 400 : 500, r == -ENOENT ? "BadRequest" : "InternalError",
+                             r == -ENOENT ? message : strerror(-r));
     }
     session->exchange = exchange;
     http_on_close(exchange, on_log_closed, session);
@@ -185,8 +188,11 @@ static void send_result(struct session *session, int code, int error, const char
     if (!error && code == 0) {
         buffer_append_text(&out, "{\"metadata\":{},\"status\":\"Success\"}");
     } else if (!error) {
-        buffer_printf(&out, "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"command terminated with non-zero exit code: exit status %d\",\"reason\":\"NonZeroExitCode\","
-                            "\"details\":{\"causes\":[{\"reason\":\"ExitCode\",\"message\":\"%d\"}]}}", code, code);
+        buffer_printf(&out,
+                      "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"command terminated with non-zero exit code: exit status "
+                      "%d\",\"reason\":\"NonZeroExitCode\","
+                      "\"details\":{\"causes\":[{\"reason\":\"ExitCode\",\"message\":\"%d\"}]}}",
+                      code, code);
     } else {
         buffer_append_text(&out, "{\"metadata\":{},\"status\":\"Failure\",\"message\":");
         json_format_string(&out, slice_of(text));
@@ -271,7 +277,8 @@ static const char **arguments_of(struct arena *arena, const struct query *query)
 }
 
 static int begin(struct session *session, struct unit *unit, const char *const *args, bool input, bool terminal) {
-    const struct exec_callbacks callbacks = {.on_output = on_output, .on_exit = on_exec_exit, .on_input_drained = on_input_drained, .userdata = session};
+    const struct exec_callbacks callbacks = {
+        .on_output = on_output, .on_exit = on_exec_exit, .on_input_drained = on_input_drained, .userdata = session};
     const struct exec_options options = {.container_id = unit->id, .args = args, .terminal = terminal, .open_stdin = input};
     if (session->is_attach)
         return exec_attach(session->owner->containers, unit->id, &callbacks, &session->exec);

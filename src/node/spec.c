@@ -1,5 +1,5 @@
-/* From a container of the API to an OCI bundle: what is inherited from image, pod and container, in this order, and Kubernetes' defaults (an unconfined seccomp profile only when it is
- * asked for or the container is privileged). */
+/* From a container of the API to an OCI bundle: what is inherited from image, pod and container, in this order, and Kubernetes' defaults (an
+ * unconfined seccomp profile only when it is asked for or the container is privileged). */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -66,7 +66,9 @@ const char *spec_seccomp(struct node *node, uint64_t capabilities) {
 static bool is_unconfined(const struct unit *unit) {
     const struct kube_security_context *security = unit->spec->security_context;
     const struct kube_pod_security_context *pod = unit->pod->spec_object->pod->spec.security_context;
-    const struct kube_seccomp_profile *profile = security && security->seccomp_profile ? security->seccomp_profile : pod ? pod->seccomp_profile : NULL;
+    const struct kube_seccomp_profile *profile = security && security->seccomp_profile ? security->seccomp_profile
+                                                 : pod                                 ? pod->seccomp_profile
+                                                                                       : NULL;
     return spec_is_privileged(unit) || (profile && profile->type && strcmp(profile->type, "Unconfined") == 0);
 }
 
@@ -95,8 +97,8 @@ static int resolve_user(const struct unit *unit, struct arena *arena, const char
     if (group)
         identity->gid = (gid_t)*group;
     if (non_root && *non_root && identity->uid == 0)
-        return diag_set(diag, -EPERM, "container has runAsNonRoot and image will run as root (pod: \"%s_%s(%s)\", container: %s)", unit->pod->name, unit->pod->namespace, unit->pod->uid,
-                        unit->spec->name);
+        return diag_set(diag, -EPERM, "container has runAsNonRoot and image will run as root (pod: \"%s_%s(%s)\", container: %s)", unit->pod->name,
+                        unit->pod->namespace, unit->pod->uid, unit->spec->name);
     for (size_t i = 0; pod && i < pod->supplemental_groups.count && identity->groups_count < ARRAY_LEN(identity->groups); i++)
         identity->groups[identity->groups_count++] = (gid_t)pod->supplemental_groups.items[i];
     if (pod && pod->fs_group && identity->groups_count < ARRAY_LEN(identity->groups))
@@ -164,7 +166,8 @@ static int build_process(struct unit *unit, struct arena *arena, struct bundle_p
     const char **layers = layer_paths(unit, arena);
     struct identity *identity = ARENA_NEW(arena, struct identity);
     const char *const *env = NULL;
-    struct bundle_process process = {.cwd = unit->spec->working_dir ? unit->spec->working_dir : unit->image->working_dir, .terminal = unit->spec->tty};
+    struct bundle_process process = {.cwd = unit->spec->working_dir ? unit->spec->working_dir : unit->image->working_dir,
+                                     .terminal = unit->spec->tty};
     if (!layers || !identity)
         return -ENOMEM;
     int r = resolve_user(unit, arena, layers, identity, diag);
@@ -253,8 +256,13 @@ static int add_devices(struct arena *arena, struct bundle *bundle) {
             skip = skip || strcmp(entry->d_name, own[i]) == 0;
         if (skip || fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
             continue;
-        devices[bundle->devices_count++] = (struct bundle_device){.path = arena_printf(arena, "/dev/%s", entry->d_name), .type = S_ISCHR(st.st_mode) ? 'c' : 'b',
-                                                                  .major = major(st.st_rdev), .minor = minor(st.st_rdev), .mode = st.st_mode & 0777, .uid = st.st_uid, .gid = st.st_gid};
+        devices[bundle->devices_count++] = (struct bundle_device){.path = arena_printf(arena, "/dev/%s", entry->d_name),
+                                                                  .type = S_ISCHR(st.st_mode) ? 'c' : 'b',
+                                                                  .major = major(st.st_rdev),
+                                                                  .minor = minor(st.st_rdev),
+                                                                  .mode = st.st_mode & 0777,
+                                                                  .uid = st.st_uid,
+                                                                  .gid = st.st_gid};
     }
     if (dir)
         closedir(dir);
@@ -278,7 +286,8 @@ void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
     bool all_memory = true, all_cpu = true;
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct kube_resource_requirements *resources = &pod->units[i].spec->resources;
-        int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0), memory_limit = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
+        int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0),
+                memory_limit = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
         all_cpu = all_cpu && cpu_limit > 0;
         all_memory = all_memory && memory_limit > 0;
         if (pod->units[i].is_init && !pod->units[i].is_sidecar) {
@@ -300,7 +309,8 @@ void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
 /* crun refuses a working directory that is not there; docker makes it. */
 static void make_working_dir(const struct unit *unit, struct arena *arena, const char *const *layers, const struct bundle_process *process) {
     char upper[PATH_MAX];
-    if (!process->cwd || *process->cwd != '/' || strstr(process->cwd, "..") || identity_has_folder(layers, unit->image->layers_count, process->cwd) == 0)
+    if (!process->cwd || *process->cwd != '/' || strstr(process->cwd, "..") ||
+        identity_has_folder(layers, unit->image->layers_count, process->cwd) == 0)
         return;
     for (size_t i = 0; i < unit->spec->volume_mounts.count; i++)
         if (strcmp(unit->spec->volume_mounts.items[i].mount_path, process->cwd) == 0)

@@ -1,7 +1,9 @@
-/* What the API is told about a pod: computed anew from the units on every sync, sent only when it differs from what was sent last, one request at a time.
+/* What the API is told about a pod: computed anew from the units on every sync, sent only when it differs from what was sent last, one request at a
+ * time.
  *
- * The patch is a merge patch of the whole status that is ours; conditions of other writers (PodScheduled, readiness gates) are carried over. lastTransitionTime changes only with the
- * condition's status. What was last accepted is kept on disk, so that a restart of the node sends nothing when nothing changed. */
+ * The patch is a merge patch of the whole status that is ours; conditions of other writers (PodScheduled, readiness gates) are carried over.
+ * lastTransitionTime changes only with the condition's status. What was last accepted is kept on disk, so that a restart of the node sends nothing
+ * when nothing changed. */
 #include "codec/codec.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
@@ -155,7 +157,8 @@ static bool gates_open(const struct pod *pod) {
     for (size_t i = 0; i < spec->readiness_gates.count; i++) {
         bool open = false;
         for (size_t k = 0; k < status->conditions.count; k++)
-            open = open || (strcmp(status->conditions.items[k].type, spec->readiness_gates.items[i].condition_type) == 0 && strcmp(status->conditions.items[k].status, "True") == 0);
+            open = open || (strcmp(status->conditions.items[k].type, spec->readiness_gates.items[i].condition_type) == 0 &&
+                            strcmp(status->conditions.items[k].status, "True") == 0);
         if (!open)
             return false;
     }
@@ -175,7 +178,8 @@ static char *names_of(struct arena *arena, const struct pod *pod, bool init) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * KIB);
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct unit *unit = &pod->units[i];
-        bool fine = init ? (unit->is_sidecar ? unit->started : unit->stage == UNIT_EXITED && !unit_failed(unit)) : unit->stage == UNIT_RUNNING && unit->ready;
+        bool fine =
+            init ? (unit->is_sidecar ? unit->started : unit->stage == UNIT_EXITED && !unit_failed(unit)) : unit->stage == UNIT_RUNNING && unit->ready;
         if (unit->is_init == init && !fine)
             buffer_printf(&out, "%s%s", out.len ? " " : "", unit->spec->name);
     }
@@ -186,7 +190,8 @@ void status_take_conditions(struct pod *pod) {
     const struct kube_pod_status *status = api_status(pod);
     for (size_t i = 0; i < status->conditions.count; i++)
         for (size_t k = 0; k < CONDITIONS; k++)
-            if (!pod->conditions.known[k] && strcmp(status->conditions.items[i].type, condition_names[k]) == 0 && status->conditions.items[i].last_transition_time.set) {
+            if (!pod->conditions.known[k] && strcmp(status->conditions.items[i].type, condition_names[k]) == 0 &&
+                status->conditions.items[i].last_transition_time.set) {
                 pod->conditions.known[k] = true;
                 pod->conditions.value[k] = strcmp(status->conditions.items[i].status, "True") == 0;
                 pod->conditions.since_ns[k] = status->conditions.items[i].last_transition_time.ns;
@@ -200,7 +205,8 @@ void status_load(struct pod *pod) {
     struct tree *root = NULL;
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/status.json", pod->dir);
-    if (!arena || sys_read_file(AT_FDCWD, path, MIB, &text) < 0 || json_parse(arena, buffer_slice(&text), &(struct json_options){.allow_duplicates = true}, &root, NULL) < 0)
+    if (!arena || sys_read_file(AT_FDCWD, path, MIB, &text) < 0 ||
+        json_parse(arena, buffer_slice(&text), &(struct json_options){.allow_duplicates = true}, &root, NULL) < 0)
         return;
     buffer_append_slice(&pod->status_json, buffer_slice(&text));
     const struct tree *conditions = tree_path(root, "status.conditions");
@@ -208,7 +214,8 @@ void status_load(struct pod *pod) {
         const struct tree *from = tree_at(conditions, i);
         int64_t since_ns;
         for (size_t k = 0; k < CONDITIONS; k++) {
-            if (strcmp(tree_text_or(tree_find(from, "type"), ""), condition_names[k]) != 0 || timestamp_parse(slice_of(tree_text_or(tree_find(from, "lastTransitionTime"), "")), &since_ns) < 0)
+            if (strcmp(tree_text_or(tree_find(from, "type"), ""), condition_names[k]) != 0 ||
+                timestamp_parse(slice_of(tree_text_or(tree_find(from, "lastTransitionTime"), "")), &since_ns) < 0)
                 continue;
             pod->conditions.known[k] = true;
             pod->conditions.value[k] = strcmp(tree_text_or(tree_find(from, "status"), ""), "True") == 0;
@@ -217,7 +224,8 @@ void status_load(struct pod *pod) {
     }
 }
 
-static void add_condition(struct builder *b, struct tree *list, struct pod *pod, enum pod_condition which, bool value, const char *reason, const char *message) {
+static void add_condition(struct builder *b, struct tree *list, struct pod *pod, enum pod_condition which, bool value, const char *reason,
+                          const char *message) {
     struct tree *condition = push_map(b, list);
     if (!pod->conditions.known[which] || pod->conditions.value[which] != value) {
         pod->conditions.known[which] = true;
@@ -267,7 +275,8 @@ static void add_foreign_conditions(struct builder *b, struct tree *list, const s
 
 static void add_conditions(struct builder *b, struct tree *status, struct pod *pod) {
     struct tree *list = set_list(b, status, "conditions");
-    bool initialized = is_initialized(pod) || strcmp(pod->phase, "Succeeded") == 0, ready = units_ready(pod), completed = strcmp(pod->phase, "Succeeded") == 0;
+    bool initialized = is_initialized(pod) || strcmp(pod->phase, "Succeeded") == 0, ready = units_ready(pod),
+         completed = strcmp(pod->phase, "Succeeded") == 0;
     const char *names = names_of(b->arena, pod, false), *inits = names_of(b->arena, pod, true);
     if (!names || !inits) {
         b->error = -ENOMEM;
@@ -278,7 +287,8 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
     add_condition(b, list, pod, CONDITION_INITIALIZED, initialized, initialized ? (completed ? "PodCompleted" : NULL) : "ContainersNotInitialized",
                   initialized ? NULL : arena_printf(b->arena, "containers with incomplete status: [%s]", inits));
     bool open = gates_open(pod);
-    add_condition(b, list, pod, CONDITION_READY, ready && open, ready ? (open ? NULL : "ReadinessGatesNotReady") : unready_reason, ready ? NULL : unready);
+    add_condition(b, list, pod, CONDITION_READY, ready && open, ready ? (open ? NULL : "ReadinessGatesNotReady") : unready_reason,
+                  ready ? NULL : unready);
     add_condition(b, list, pod, CONDITION_CONTAINERS_READY, ready, ready ? NULL : unready_reason, ready ? NULL : unready);
     add_foreign_conditions(b, list, pod);
 }
@@ -345,7 +355,7 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
         pod->status_failed = false;
         accepted(pod);
     } else if (r != -ENOENT && r != -EAGAIN) { /* gone, or another pod of the same name: nothing to tell */
-        if (!pod->status_failed) /* once per outage */
+        if (!pod->status_failed)               /* once per outage */
             log_warning("cannot tell the status of pod %s/%s: %s", pod->namespace, pod->name, diag.message);
         pod->status_failed = true;
         loop_timer_set(&pod->status_retry, RETRY_MS);

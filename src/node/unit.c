@@ -5,7 +5,8 @@
  *      └──────────┴──────────── unit_restart: back off ◄────────┘
  *
  * Invariants
- *  1. Each run has an id of its own, recorded on disk before the container is created: what a crash leaves is either known by its id or has no bundle.
+ *  1. Each run has an id of its own, recorded on disk before the container is created: what a crash leaves is either known by its id or has no
+ * bundle.
  *  2. An exit is recorded (unit->current) and saved before its container is deleted, so no exit code is lost.
  *  3. Every asynchronous thing a unit has under way is cancelled in unit_deinit; deletions alone outlive it, and hold the pod. */
 #include <signal.h>
@@ -140,7 +141,8 @@ static void on_image(void *userdata, struct image *image, const struct diag *dia
     unit->image = image_ref(image);
     unit->image_failed = false;
     backoff_reset(&unit->pull_backoff);
-    snprintf(unit->image_id, sizeof unit->image_id, "%s@%s", unit->spec->image && strchr(unit->spec->image, '@') ? "" : "tidemill", image->config_digest);
+    snprintf(unit->image_id, sizeof unit->image_id, "%s@%s", unit->spec->image && strchr(unit->spec->image, '@') ? "" : "tidemill",
+             image->config_digest);
     if (unit->image_id[0] == '@')
         memmove(unit->image_id, unit->image_id + 1, strlen(unit->image_id));
     create(unit);
@@ -186,7 +188,8 @@ static void run_path(const struct unit *unit, const char *name, char ret[PATH_MA
 }
 
 void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]) {
-    snprintf(ret, PATH_MAX, "%s/logs/%s_%s_%s/%s/%d.log", unit->pod->node->state_dir, unit->pod->namespace, unit->pod->name, unit->pod->uid, unit->spec->name, attempt);
+    snprintf(ret, PATH_MAX, "%s/logs/%s_%s_%s/%s/%d.log", unit->pod->node->state_dir, unit->pod->namespace, unit->pod->name, unit->pod->uid,
+             unit->spec->name, attempt);
 }
 
 static void cgroup_path(const struct unit *unit, char ret[PATH_MAX]) {
@@ -232,9 +235,21 @@ static int create_with(struct unit *unit, struct slice config) {
     run_path(unit, "work", work);
     unit_log_path(unit, unit->restart_count, log);
     cgroup_path(unit, group);
-    const struct container_options options = {.id = unit->id, .name = unit->spec->name, .config_json = config, .lower = lower, .lower_count = unit->image->layers_count,
-                                              .upper = upper, .work = work, .log_path = log, .cgroup_path = group, .terminal = unit->spec->tty, .open_stdin = unit->spec->stdin,
-                                              .stdin_once = unit->spec->stdin_once, .on_created = on_created, .on_exit = on_exit_code, .userdata = unit};
+    const struct container_options options = {.id = unit->id,
+                                              .name = unit->spec->name,
+                                              .config_json = config,
+                                              .lower = lower,
+                                              .lower_count = unit->image->layers_count,
+                                              .upper = upper,
+                                              .work = work,
+                                              .log_path = log,
+                                              .cgroup_path = group,
+                                              .terminal = unit->spec->tty,
+                                              .open_stdin = unit->spec->stdin,
+                                              .stdin_once = unit->spec->stdin_once,
+                                              .on_created = on_created,
+                                              .on_exit = on_exit_code,
+                                              .userdata = unit};
     return container_create(node->containers, &options, &unit->container);
 }
 
@@ -382,7 +397,11 @@ static void on_exit_code(void *userdata, const struct container_exit *exit) {
     if (unit->stage == UNIT_STARTING) /* so short that its end was seen first */
         unit->started_ns = exit->finished_ns;
     *end = (struct termination){.set = true, .code = exit->code, .started_ns = unit->started_ns, .finished_ns = exit->finished_ns};
-    snprintf(end->reason, sizeof end->reason, "%s", !exit->is_known ? "ContainerStatusUnknown" : exit->oom_killed && exit->code ? "OOMKilled" : exit->code ? "Error" : "Completed");
+    snprintf(end->reason, sizeof end->reason, "%s",
+             !exit->is_known                  ? "ContainerStatusUnknown"
+             : exit->oom_killed && exit->code ? "OOMKilled"
+             : exit->code                     ? "Error"
+                                              : "Completed");
     snprintf(end->id, sizeof end->id, "%s", unit->id);
     if (!exit->is_known)
         snprintf(end->message, sizeof end->message, "The container could not be located when the pod was terminated");
@@ -406,9 +425,10 @@ void unit_restart(struct unit *unit) {
     unit->last = unit->current;
     unit->current = (struct termination){.set = false};
     if (delay_ms > 0) {
-        wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000, unit->spec->name, unit->pod->name,
-                  unit->pod->namespace, unit->pod->uid);
-        event_pod(unit->pod, unit, "Warning", "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", unit->spec->name, unit->pod->name, unit->pod->namespace, unit->pod->uid);
+        wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000, unit->spec->name,
+                  unit->pod->name, unit->pod->namespace, unit->pod->uid);
+        event_pod(unit->pod, unit, "Warning", "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", unit->spec->name,
+                  unit->pod->name, unit->pod->namespace, unit->pod->uid);
         wake_in(unit, MAX(1, delay_ms - since_ms));
     } else {
         wait_with(unit, "ContainerCreating", "%s", "");
@@ -422,7 +442,7 @@ static int stop_signal(const struct unit *unit) {
     static const struct {
         const char *name;
         int number;
-    } names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"KILL", SIGKILL},   {"USR1", SIGUSR1},
+    } names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"KILL", SIGKILL}, {"USR1", SIGUSR1},
                  {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"WINCH", SIGWINCH}, {"ABRT", SIGABRT}, {"STOP", SIGSTOP}};
     const char *text = unit->spec->lifecycle ? unit->spec->lifecycle->stop_signal : NULL;
     uint64_t number;
@@ -539,7 +559,8 @@ void unit_adopt(struct unit *unit) {
         return;
     unit_log_path(unit, unit->restart_count, log);
     cgroup_path(unit, group);
-    const struct container_options options = {.id = unit->id, .name = unit->spec->name, .log_path = log, .cgroup_path = group, .on_exit = on_exit_code, .userdata = unit};
+    const struct container_options options = {
+        .id = unit->id, .name = unit->spec->name, .log_path = log, .cgroup_path = group, .on_exit = on_exit_code, .userdata = unit};
     int r = container_adopt(unit->pod->node->containers, &options, &unit->container);
     if (r == 0) {
         bool started = container_is_started(unit->container);
@@ -554,7 +575,8 @@ void unit_adopt(struct unit *unit) {
         return;
     }
     if (unit->stage == UNIT_RUNNING) { /* its bundle is gone: the machine was restarted */
-        unit->current = (struct termination){.set = true, .code = 255, .reason = "Unknown", .started_ns = unit->started_ns, .finished_ns = loop_wall_ns(unit->pod->node->loop)};
+        unit->current = (struct termination){
+            .set = true, .code = 255, .reason = "Unknown", .started_ns = unit->started_ns, .finished_ns = loop_wall_ns(unit->pod->node->loop)};
         snprintf(unit->current.id, sizeof unit->current.id, "%s", unit->id);
         unit->ready = unit->started = false;
         unit->stage = UNIT_EXITED;

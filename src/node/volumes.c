@@ -3,8 +3,9 @@
  *   <pod>/volumes/<name>       empty folders on disk, configuration maps, downward API
  *   <run>/volumes/<uid>/<name> tmpfs: empty folders in memory, secrets (they never touch the disk)
  *   <pod>/etc/{hosts,hostname,resolv.conf}
- * Everything is made once and idempotently: after a restart of the node what exists is left alone. Paths inside volumes are the pod author's words: opened beneath the volume's folder only.
- * A sub path is resolved inside the volume and then bound by descriptor to a path of ours, so that a container cannot swap it for a link before crun mounts it. */
+ * Everything is made once and idempotently: after a restart of the node what exists is left alone. Paths inside volumes are the pod author's words:
+ * opened beneath the volume's folder only. A sub path is resolved inside the volume and then bound by descriptor to a path of ours, so that a
+ * container cannot swap it for a link before crun mounts it. */
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -116,11 +117,14 @@ static int write_all(const struct writer *writer, const struct kube_object *obje
     return r;
 }
 
-static int write_object(const struct writer *writer, const struct kube_kind *kind, const char *name, const struct kube_key_to_path_array *items, const bool *optional) {
+static int write_object(const struct writer *writer, const struct kube_kind *kind, const char *name, const struct kube_key_to_path_array *items,
+                        const bool *optional) {
     const struct kube_object *object = references_find(writer->pod, kind, name);
     struct slice value;
     if (!object)
-        return optional && *optional ? 0 : diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": %s \"%s\" not found", writer->volume->name, kind->singular, name);
+        return optional && *optional ? 0
+                                     : diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": %s \"%s\" not found",
+                                                writer->volume->name, kind->singular, name);
     if (items->count == 0)
         return write_all(writer, object);
     for (size_t i = 0; i < items->count; i++) {
@@ -128,7 +132,8 @@ static int write_object(const struct writer *writer, const struct kube_kind *kin
         if (!find_key(object, item->key, &value)) {
             if (optional && *optional)
                 continue;
-            return diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": references non-existent %s key: %s", writer->volume->name, kind->singular, item->key);
+            return diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": references non-existent %s key: %s",
+                            writer->volume->name, kind->singular, item->key);
         }
         int r = write_entry(writer, item->path, value, item->mode);
         if (r < 0)
@@ -219,7 +224,8 @@ static int check_host_path(const struct kube_volume *volume, struct diag *diag) 
     static const struct {
         const char *type;
         mode_t format;
-    } types[] = {{"Directory", S_IFDIR}, {"DirectoryOrCreate", S_IFDIR}, {"File", S_IFREG}, {"FileOrCreate", S_IFREG}, {"Socket", S_IFSOCK}, {"CharDevice", S_IFCHR}, {"BlockDevice", S_IFBLK}};
+    } types[] = {{"Directory", S_IFDIR}, {"DirectoryOrCreate", S_IFDIR}, {"File", S_IFREG},       {"FileOrCreate", S_IFREG},
+                 {"Socket", S_IFSOCK},   {"CharDevice", S_IFCHR},        {"BlockDevice", S_IFBLK}};
     const char *path = volume->host_path->path, *type = volume->host_path->type ? volume->host_path->type : "";
     struct stat st;
     if (stat(path, &st) < 0) {
@@ -230,11 +236,14 @@ static int check_host_path(const struct kube_volume *volume, struct diag *diag) 
             CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
             r = fd < 0 ? -errno : 0;
         }
-        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not there", volume->name, path) : 0;
+        return r < 0
+                   ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not there", volume->name, path)
+                   : 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         if (strcmp(type, types[i].type) == 0 && (st.st_mode & S_IFMT) != types[i].format)
-            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not a %s", volume->name, path, types[i].type);
+            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not a %s", volume->name,
+                            path, types[i].type);
     return 0;
 }
 
@@ -307,7 +316,8 @@ static int write_resolv(const struct pod *pod) {
     for (size_t i = 0; config && i < config->searches.count; i++)
         buffer_printf(&text, "%s%s%s", i ? " " : "search ", config->searches.items[i], i + 1 == config->searches.count ? "\n" : "");
     for (size_t i = 0; config && i < config->options.count; i++)
-        buffer_printf(&text, "options %s%s%s\n", config->options.items[i].name, config->options.items[i].value ? ":" : "", config->options.items[i].value ? config->options.items[i].value : "");
+        buffer_printf(&text, "options %s%s%s\n", config->options.items[i].name, config->options.items[i].value ? ":" : "",
+                      config->options.items[i].value ? config->options.items[i].value : "");
     return write_etc(pod, "resolv.conf", &text);
 }
 

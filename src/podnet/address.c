@@ -1,7 +1,7 @@
 /* The address table of one range.
  *
- * Invariants: no address twice; never the network's own, the first (the bridge), nor the last (broadcast); an address that was given back is handed out again only after all others
- * were, since caches (ARP, a client's connection pool, endpoints not yet updated) may still name it. */
+ * Invariants: no address twice; never the network's own, the first (the bridge), nor the last (broadcast); an address that was given back is handed
+ * out again only after all others were, since caches (ARP, a client's connection pool, endpoints not yet updated) may still name it. */
 #include "address_priv.h"
 
 #include <arpa/inet.h>
@@ -42,7 +42,8 @@ void addresses_deinit(struct addresses *addresses) {
 }
 
 static bool is_usable(const struct addresses *addresses, uint32_t address) {
-    return (address & addresses->mask) == addresses->network && address > addresses->network + 1 && address != (addresses->network | ~addresses->mask);
+    return (address & addresses->mask) == addresses->network && address > addresses->network + 1 &&
+           address != (addresses->network | ~addresses->mask);
 }
 
 static bool is_taken(const struct addresses *addresses, uint32_t address) {

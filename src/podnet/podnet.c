@@ -1,12 +1,14 @@
 /* Bridge, pods' namespaces and service rules of one instance.
  *
- * Names: bridge "tm-<instance>", table "tidemill_<instance>", veth "tm" + 12 hexadecimal digits of a hash over instance and pod. <namespace_dir>/<uid>/{net,uts,ipc} are the
- * namespaces, bound to files so that they live without a process (no pause container) and are seen by the next node. "net" is bound last: when it is there, the rest is.
+ * Names: bridge "tm-<instance>", table "tidemill_<instance>", veth "tm" + 12 hexadecimal digits of a hash over instance and pod.
+ * <namespace_dir>/<uid>/{net,uts,ipc} are the namespaces, bound to files so that they live without a process (no pause container) and are seen by the
+ * next node. "net" is bound last: when it is there, the rest is.
  *
- * Making a pod's namespaces: this thread alone moves (unshare is per thread), binds /proc/thread-self/ns/…, opens a netlink socket that stays in there, and moves back before anything
- * else happens; failing to move back would leave the process in a pod, hence the assertion.
+ * Making a pod's namespaces: this thread alone moves (unshare is per thread), binds /proc/thread-self/ns/…, opens a netlink socket that stays in
+ * there, and moves back before anything else happens; failing to move back would leave the process in a pod, hence the assertion.
  *
- * Removing: unbinding lets the kernel collect namespace and veth when the last process is gone, asynchronously; an explicit RTM_DELLINK would block all networking for 30 ms. */
+ * Removing: unbinding lets the kernel collect namespace and veth when the last process is gone, asynchronously; an explicit RTM_DELLINK would block
+ * all networking for 30 ms. */
 #include "podnet/podnet.h"
 
 #include <arpa/inet.h>
@@ -31,7 +33,7 @@ struct podnet {
     struct addresses addresses;
     struct mnl_socket *socket;
     unsigned bridge_index, prefix;
-    uint64_t rules_hash; /* of what the kernel has; 0: unknown */
+    uint64_t rules_hash;           /* of what the kernel has; 0: unknown */
     int own_net, own_uts, own_ipc; /* where we live */
 };
 
@@ -90,7 +92,8 @@ static void write_sysctl(const char *name, const char *value) {
 
 static int make_bridge(struct podnet *podnet, struct diag *diag) {
     uint64_t hash = slice_hash(slice_of(podnet->bridge));
-    const unsigned char mac[6] = {0x02, 0x74, (unsigned char)hash, (unsigned char)(hash >> 8), (unsigned char)(hash >> 16), (unsigned char)(hash >> 24)};
+    const unsigned char mac[6] = {
+        0x02, 0x74, (unsigned char)hash, (unsigned char)(hash >> 8), (unsigned char)(hash >> 16), (unsigned char)(hash >> 24)};
     char name[64];
     int r = rtnetlink_add_bridge(podnet->socket, podnet->bridge, mac);
     if (r < 0 && r != -EEXIST)
@@ -405,7 +408,8 @@ static int run_nft(const char *text, struct diag *diag) {
 
 int podnet_set_services(struct podnet *podnet, const struct podnet_service *services, size_t count, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
-    const struct rules rules = {.instance = podnet->instance, .bridge = podnet->bridge, .cidr = podnet->cidr, .services = services, .services_count = count};
+    const struct rules rules = {
+        .instance = podnet->instance, .bridge = podnet->bridge, .cidr = podnet->cidr, .services = services, .services_count = count};
     int r = rules_format(&rules, &text);
     if (r < 0)
         return diag_set(diag, r, "too many services for one table");

@@ -1,5 +1,5 @@
-/* Pod networks of one instance: a bridge, a network (and UTS and IPC) namespace with an address per pod, service addresses in nftables. Needs root. Everything survives the process and
- * is found again by the next one. Blocks only for netlink (a millisecond per pod). */
+/* Pod networks of one instance: a bridge, a network (and UTS and IPC) namespace with an address per pod, service addresses in nftables. Needs root.
+ * Everything survives the process and is found again by the next one. Blocks only for netlink (a millisecond per pod). */
 #ifndef TIDEMILL_PODNET_H
 #define TIDEMILL_PODNET_H
 
@@ -30,8 +30,8 @@ const char *podnet_gateway(const struct podnet *podnet);
 const char *podnet_bridge(const struct podnet *podnet);
 
 struct podnet_pod {
-    char address[PODNET_ADDRESS_BYTES];            /* "" with host_network */
-    char network[256], uts[256], ipc[256];         /* namespace files; network is "" with host_network */
+    char address[PODNET_ADDRESS_BYTES];    /* "" with host_network */
+    char network[256], uts[256], ipc[256]; /* namespace files; network is "" with host_network */
 };
 /* Idempotent: a pod that is whole is only described, a half-made one is made anew under the same address. */
 int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag);
@@ -45,7 +45,7 @@ struct podnet_endpoint {
     uint16_t port;
 };
 struct podnet_service {
-    const char *address;    /* the cluster IP */
+    const char *address; /* the cluster IP */
     bool is_udp;
     uint16_t port, node_port; /* node_port 0: none */
     const struct podnet_endpoint *endpoints;

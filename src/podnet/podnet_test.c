@@ -98,7 +98,8 @@ UNIT_TEST(rules_leave_out_what_is_malformed) {
 static char dir[64], namespaces[128];
 
 static void options_of(struct podnet_options *ret) {
-    *ret = (struct podnet_options){.instance = "podt", .cidr = "10.209.0.0/24", .service_cidr = "10.210.0.0/24", .state_dir = dir, .namespace_dir = namespaces};
+    *ret = (struct podnet_options){
+        .instance = "podt", .cidr = "10.209.0.0/24", .service_cidr = "10.210.0.0/24", .state_dir = dir, .namespace_dir = namespaces};
 }
 
 /* Runs fn in the pod's network namespace, in a child; its exit code. */
@@ -172,7 +173,8 @@ UNIT_TEST(connects_pods_and_services) {
     assert_int_equal(dial(target), 0);               /* from the host */
     assert_int_equal(in_pod(&one, dial, target), 0); /* from a pod */
     const struct podnet_endpoint endpoints[] = {{two.address, 8080}};
-    const struct podnet_service services[] = {{.address = "10.210.0.5", .port = 80, .endpoints = endpoints, .endpoints_count = 1}, {.address = "10.210.0.6", .port = 80}};
+    const struct podnet_service services[] = {{.address = "10.210.0.5", .port = 80, .endpoints = endpoints, .endpoints_count = 1},
+                                              {.address = "10.210.0.6", .port = 80}};
     if (podnet_set_services(podnet, services, 2, &diag) < 0)
         fail_msg("%s", diag.message);
     assert_int_equal(dial("10.210.0.5:80"), 0);
@@ -190,5 +192,5 @@ UNIT_TEST(connects_pods_and_services) {
     sys_remove_tree(AT_FDCWD, dir);
 }
 
-UNIT_MAIN(UNIT(hands_out_each_address_once), UNIT(a_freed_address_comes_last), UNIT(survives_in_its_text), UNIT(refuses_ranges_that_are_none), UNIT(rules_leave_out_what_is_malformed),
-          UNIT(connects_pods_and_services))
+UNIT_MAIN(UNIT(hands_out_each_address_once), UNIT(a_freed_address_comes_last), UNIT(survives_in_its_text), UNIT(refuses_ranges_that_are_none),
+          UNIT(rules_leave_out_what_is_malformed), UNIT(connects_pods_and_services))

@@ -155,7 +155,11 @@ int rtnetlink_add_route(struct mnl_socket *socket, unsigned index, uint32_t netw
     message->nlmsg_type = RTM_NEWROUTE;
     message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
     struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof *route);
-    *route = (struct rtmsg){.rtm_family = AF_INET, .rtm_dst_len = (unsigned char)prefix, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
+    *route = (struct rtmsg){.rtm_family = AF_INET,
+                            .rtm_dst_len = (unsigned char)prefix,
+                            .rtm_table = RT_TABLE_MAIN,
+                            .rtm_protocol = RTPROT_STATIC,
+                            .rtm_type = RTN_UNICAST,
                             .rtm_scope = gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK};
     uint32_t wire = htonl(network), via = htonl(gateway);
     if (prefix)

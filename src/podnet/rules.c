@@ -1,9 +1,9 @@
-/* The table `tidemill_<instance>`, written anew as one nftables transaction: the kernel switches from the old to the new rules between two packets, and connection tracking keeps the
- * ways of running connections.
+/* The table `tidemill_<instance>`, written anew as one nftables transaction: the kernel switches from the old to the new rules between two packets,
+ * and connection tracking keeps the ways of running connections.
  *
- * A packet to a service address is looked up in one verdict map (whatever the number of services), then sent to one of its endpoints at random. Pod to service to pod: both pods are on one
- * bridge, so the answer would go straight back and miss the translation; such connections are masqueraded (they come from the bridge's address). A service without endpoints
- * refuses at once instead of letting clients wait. */
+ * A packet to a service address is looked up in one verdict map (whatever the number of services), then sent to one of its endpoints at random. Pod
+ * to service to pod: both pods are on one bridge, so the answer would go straight back and miss the translation; such connections are masqueraded
+ * (they come from the bridge's address). A service without endpoints refuses at once instead of letting clients wait. */
 #include "rules_priv.h"
 
 #include <arpa/inet.h>
@@ -61,7 +61,8 @@ static void add_elements(const struct rules *rules, enum element what, struct bu
 
 int rules_format(const struct rules *rules, struct buffer *out) {
     const char *cidr = rules->cidr, *bridge = rules->bridge;
-    buffer_printf(out, "table ip tidemill_%s {}\ndelete table ip tidemill_%s\ntable ip tidemill_%s {\n", rules->instance, rules->instance, rules->instance);
+    buffer_printf(out, "table ip tidemill_%s {}\ndelete table ip tidemill_%s\ntable ip tidemill_%s {\n", rules->instance, rules->instance,
+                  rules->instance);
     for (size_t i = 0; i < rules->services_count; i++)
         if (is_valid(&rules->services[i]) && count_endpoints(&rules->services[i]))
             add_chain(&rules->services[i], i, out);
@@ -72,12 +73,16 @@ int rules_format(const struct rules *rules, struct buffer *out) {
     buffer_append_text(out, "  }\n  set refused {\n    type ipv4_addr . inet_proto . inet_service\n");
     add_elements(rules, ELEMENT_REFUSED, out);
     buffer_append_text(out, "  }\n"
-                            "  chain translate {\n    ip daddr . meta l4proto . th dport vmap @services\n    fib daddr type local meta l4proto . th dport vmap @node_ports\n  }\n"
+                            "  chain translate {\n    ip daddr . meta l4proto . th dport vmap @services\n    fib daddr type local meta l4proto . th "
+                            "dport vmap @node_ports\n  }\n"
                             "  chain prerouting {\n    type nat hook prerouting priority -100\n    jump translate\n  }\n"
                             "  chain output {\n    type nat hook output priority -100\n    jump translate\n  }\n");
-    buffer_printf(out, "  chain postrouting {\n    type nat hook postrouting priority 100\n    ip saddr %s ip daddr != %s oifname != \"%s\" masquerade\n", cidr, cidr, bridge);
+    buffer_printf(out,
+                  "  chain postrouting {\n    type nat hook postrouting priority 100\n    ip saddr %s ip daddr != %s oifname != \"%s\" masquerade\n",
+                  cidr, cidr, bridge);
     buffer_printf(out, "    ip saddr %s ip daddr %s ct status dnat masquerade\n  }\n", cidr, cidr);
-    buffer_append_text(out, "  chain refuse {\n    ip daddr . meta l4proto . th dport @refused meta l4proto tcp reject with tcp reset\n    ip daddr . meta l4proto . th dport @refused reject\n  }\n");
+    buffer_append_text(out, "  chain refuse {\n    ip daddr . meta l4proto . th dport @refused meta l4proto tcp reject with tcp reset\n    ip daddr "
+                            ". meta l4proto . th dport @refused reject\n  }\n");
     buffer_printf(out, "  chain input {\n    type filter hook input priority 0\n    iifname \"%s\" ip daddr 127.0.0.0/8 drop\n  }\n", bridge);
     buffer_append_text(out, "  chain forward {\n    type filter hook forward priority 0\n    jump refuse\n  }\n"
                             "  chain refuse_local {\n    type filter hook output priority 0\n    jump refuse\n  }\n}\n");

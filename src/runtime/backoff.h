@@ -1,4 +1,5 @@
-/* The restart back-off of containers and image pulls, as kubelet's: the first restart at once, then 10 s doubling to 300 s, forgotten after 10 minutes of running. Pure. */
+/* The restart back-off of containers and image pulls, as kubelet's: the first restart at once, then 10 s doubling to 300 s, forgotten after 10
+ * minutes of running. Pure. */
 #ifndef TIDEMILL_RUNTIME_BACKOFF_H
 #define TIDEMILL_RUNTIME_BACKOFF_H
 

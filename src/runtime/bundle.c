@@ -1,8 +1,9 @@
 /* config.json for crun, built as a tree so that nothing typed by a person can break out of its string.
  *
- * A container that is not privileged gets: no new namespaces to see the host through, masked and read-only paths of /proc and /sys, the default devices only, and the seccomp
- * program. Capabilities are set in bounding, effective and permitted, never in inheritable (CVE-2022-29162); for a user other than root they count only in the bounding set, as in
- * docker and containerd. PID, mount and cgroup namespaces are new; network, IPC and UTS are the pod's. */
+ * A container that is not privileged gets: no new namespaces to see the host through, masked and read-only paths of /proc and /sys, the default
+ * devices only, and the seccomp program. Capabilities are set in bounding, effective and permitted, never in inheritable (CVE-2022-29162); for a user
+ * other than root they count only in the bounding set, as in docker and containerd. PID, mount and cgroup namespaces are new; network, IPC and UTS
+ * are the pod's. */
 #include "runtime/bundle.h"
 
 #include <stdio.h>
@@ -12,10 +13,47 @@
 #define BUNDLE_ARENA_BYTES_MAX (16 * MIB)
 
 static const char *const capability_names[] = {
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN",
-    "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
-    "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON",
-    "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 };
 #define BIT(n) (UINT64_C(1) << (n))
 const uint64_t BUNDLE_CAPABILITIES_DEFAULT =
@@ -115,7 +153,8 @@ static void fill_process(struct builder *b, struct tree *process, const struct b
 
 /* --- mounts --- */
 
-static void add_mount(struct builder *b, struct tree *mounts, const char *destination, const char *type, const char *source, const char *const *options) {
+static void add_mount(struct builder *b, struct tree *mounts, const char *destination, const char *type, const char *source,
+                      const char *const *options) {
     struct tree *mount = push_map(b, mounts);
     set_text(b, mount, "destination", destination);
     set_text(b, mount, "type", type);
@@ -127,7 +166,8 @@ static void add_mounts(struct builder *b, struct tree *root, const struct bundle
     static const char *const proc[] = {"nosuid", "noexec", "nodev", NULL}, *const dev[] = {"nosuid", "strictatime", "mode=755", "size=65536k", NULL};
     static const char *const pts[] = {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", NULL};
     static const char *const queue[] = {"nosuid", "noexec", "nodev", NULL}, *const sys_read_only[] = {"nosuid", "noexec", "nodev", "ro", NULL};
-    static const char *const sys_writable[] = {"nosuid", "noexec", "nodev", NULL}, *const cgroup[] = {"nosuid", "noexec", "nodev", "relatime", "ro", NULL};
+    static const char *const sys_writable[] = {"nosuid", "noexec", "nodev", NULL}, *const cgroup[] = {"nosuid",   "noexec", "nodev",
+                                                                                                      "relatime", "ro",     NULL};
     static const char *const cgroup_writable[] = {"nosuid", "noexec", "nodev", "relatime", NULL};
     static const char *const writable[] = {"rbind", "rprivate", "rw", NULL}, *const read_only[] = {"rbind", "rprivate", "ro", NULL};
     struct tree *mounts = set_list(b, root, "mounts");
@@ -212,8 +252,9 @@ static void add_resources(struct builder *b, struct tree *linux_, const struct b
 }
 
 static void add_linux(struct builder *b, struct tree *root, const struct bundle *bundle) {
-    static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-                                         "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap", NULL};
+    static const char *const masked[] = {
+        "/proc/acpi",        "/proc/asound",      "/proc/kcore", "/proc/keys",    "/proc/latency_stats",           "/proc/timer_list",
+        "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",  "/sys/firmware", "/sys/devices/virtual/powercap", NULL};
     static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL};
     struct tree *linux_ = set_map(b, root, "linux");
     set_text(b, linux_, "cgroupsPath", bundle->cgroup_path);

@@ -11,9 +11,9 @@
 
 struct bundle_mount {
     const char *source, *destination;
-    const char *type;              /* NULL: a bind mount */
+    const char *type; /* NULL: a bind mount */
     bool read_only;
-    const char *const *options;    /* instead of the defaults of a bind mount; ends with NULL; NULL: rbind, rprivate, rw or ro */
+    const char *const *options; /* instead of the defaults of a bind mount; ends with NULL; NULL: rbind, rprivate, rw or ro */
 };
 struct bundle_device {
     const char *path;
@@ -36,7 +36,7 @@ struct bundle_process {
     gid_t gid;
     const gid_t *groups;
     size_t groups_count;
-    uint64_t capabilities;   /* bit n: capability n */
+    uint64_t capabilities; /* bit n: capability n */
     bool terminal, no_new_privileges;
     const struct bundle_rlimit *rlimits;
     size_t rlimits_count;
@@ -47,7 +47,7 @@ struct bundle {
     struct bundle_process process;
     const char *rootfs;
     bool read_only_rootfs, privileged;
-    const char *hostname;    /* NULL: that of the UTS namespace that is joined */
+    const char *hostname;                                          /* NULL: that of the UTS namespace that is joined */
     const char *network_namespace, *ipc_namespace, *uts_namespace; /* paths; NULL: the host's */
     bool host_pid;
     const char *cgroup_path;

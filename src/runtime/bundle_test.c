@@ -18,7 +18,8 @@ static bool has_mount(const struct tree *root, const char *destination, const ch
     for (size_t i = 0; i < tree_count(mounts); i++) {
         const struct tree *mount = tree_at(mounts, i), *options = tree_find(mount, "options");
         for (size_t k = 0; k < tree_count(options); k++)
-            if (strcmp(tree_text_or(tree_find(mount, "destination"), ""), destination) == 0 && strcmp(tree_text_or(tree_at(options, k), ""), option) == 0)
+            if (strcmp(tree_text_or(tree_find(mount, "destination"), ""), destination) == 0 &&
+                strcmp(tree_text_or(tree_at(options, k), ""), option) == 0)
                 return true;
     }
     return false;
@@ -98,5 +99,5 @@ UNIT_TEST(compiles_the_seccomp_profile) {
     buffer_deinit(&admin);
 }
 
-UNIT_MAIN(UNIT(describes_a_confined_container), UNIT(another_user_has_no_effective_capabilities), UNIT(a_privileged_container_is_not_masked), UNIT(knows_capabilities),
-          UNIT(compiles_the_seccomp_profile))
+UNIT_MAIN(UNIT(describes_a_confined_container), UNIT(another_user_has_no_effective_capabilities), UNIT(a_privileged_container_is_not_masked),
+          UNIT(knows_capabilities), UNIT(compiles_the_seccomp_profile))

@@ -1,9 +1,9 @@
 /* Control groups: v2 is the product's target, v1 and hybrid are served because hosts (and CI machines) still boot with them.
  *
- * v1: each controller is a hierarchy <root>/<controller>; a group exists in all of them. "unified" (hybrid) and dangling aliases (links such as cpu,cpuacct) are left out.
- * v2: one tree; a controller works in a group only when the parent's cgroup.subtree_control names it, so creating enables them from the root down (errors are ignored: a
- * controller that the kernel lacks shows when its limit is written).
- * Formulas: kubelet's MilliCPUToShares; crun's and runc's linear shares → weight (facts: runtime.md). */
+ * v1: each controller is a hierarchy <root>/<controller>; a group exists in all of them. "unified" (hybrid) and dangling aliases (links such as
+ * cpu,cpuacct) are left out. v2: one tree; a controller works in a group only when the parent's cgroup.subtree_control names it, so creating enables
+ * them from the root down (errors are ignored: a controller that the kernel lacks shows when its limit is written). Formulas: kubelet's
+ * MilliCPUToShares; crun's and runc's linear shares → weight (facts: runtime.md). */
 #include "runtime/cgroup.h"
 
 #include <dirent.h>

@@ -18,10 +18,10 @@ struct cgroups {
 int cgroups_detect(const char *root, struct cgroups *ret, struct diag *diag);
 
 struct cgroup_limits {
-    uint64_t cpu_shares;        /* relative; 0: unset */
-    int64_t cpu_quota_us;       /* per CGROUP_PERIOD_US; 0: unset */
-    int64_t memory_bytes;       /* 0: unset */
-    int64_t pids;               /* 0: unset */
+    uint64_t cpu_shares;  /* relative; 0: unset */
+    int64_t cpu_quota_us; /* per CGROUP_PERIOD_US; 0: unset */
+    int64_t memory_bytes; /* 0: unset */
+    int64_t pids;         /* 0: unset */
 };
 #define CGROUP_PERIOD_US 100000
 /* Of Kubernetes: 1000 thousandths of a CPU are 1024 shares, at least 2; v2's weight follows linearly. */

@@ -83,9 +83,20 @@ UNIT_TEST(version_1_and_hybrid) {
     struct cgroup_usage usage;
     const struct cgroup_limits limits = {.cpu_shares = 512, .cpu_quota_us = 50000, .memory_bytes = 1 << 20, .pids = 7};
     make_root();
-    static const char *const files[] = {"cpu,cpuacct/cgroup.procs", "memory/cgroup.procs", "pids/cgroup.procs", "cpuset/cgroup.procs", "unified/cgroup.procs",
-                                        "cpu,cpuacct/t/pod/cpu.shares", "cpu,cpuacct/t/pod/cpu.cfs_quota_us", "cpu,cpuacct/t/pod/cpu.cfs_period_us", "memory/t/pod/memory.limit_in_bytes",
-                                        "pids/t/pod/pids.max", "cpuset/t/cpuset.cpus", "cpuset/t/cpuset.mems", "cpuset/t/pod/cpuset.cpus", "cpuset/t/pod/cpuset.mems"};
+    static const char *const files[] = {"cpu,cpuacct/cgroup.procs",
+                                        "memory/cgroup.procs",
+                                        "pids/cgroup.procs",
+                                        "cpuset/cgroup.procs",
+                                        "unified/cgroup.procs",
+                                        "cpu,cpuacct/t/pod/cpu.shares",
+                                        "cpu,cpuacct/t/pod/cpu.cfs_quota_us",
+                                        "cpu,cpuacct/t/pod/cpu.cfs_period_us",
+                                        "memory/t/pod/memory.limit_in_bytes",
+                                        "pids/t/pod/pids.max",
+                                        "cpuset/t/cpuset.cpus",
+                                        "cpuset/t/cpuset.mems",
+                                        "cpuset/t/pod/cpuset.cpus",
+                                        "cpuset/t/pod/cpuset.mems"};
     for (size_t i = 0; i < ARRAY_LEN(files); i++)
         write_at(files[i], "");
     write_at("cpuset/cpuset.cpus", "0-1\n");

@@ -1,12 +1,16 @@
 /* The life of one container.
  *
- *   create ─► conmon forks, runs `crun create`, reports the pid through the sync pipe ─► CREATED ─► `crun start` ─► RUNNING ─► conmon writes the exit code and ends ─► EXITED
+ *   create ─► conmon forks, runs `crun create`, reports the pid through the sync pipe ─► CREATED ─► `crun start` ─► RUNNING ─► conmon writes the exit
+ * code and ends ─► EXITED
  *
  * Invariants
- *  1. conmon's end is the container's end: it writes <bundle>/<id> first. It is watched by pidfd, so neither polling nor a missed event is possible, and a node that comes back looks
- *     at the file. When conmon dies without having written it (kill -9), the container is killed and its exit is "unknown": nobody would read its output any more.
- *  2. A pid from a file counts only when /proc says that it is that process: conmon's command line holds the id, the container's parent is that conmon.
- *  3. Not started is told by crun's exec.fifo, which exists exactly between create and start: a crash in between neither loses nor repeats a start unnoticed.
+ *  1. conmon's end is the container's end: it writes <bundle>/<id> first. It is watched by pidfd, so neither polling nor a missed event is possible,
+ * and a node that comes back looks at the file. When conmon dies without having written it (kill -9), the container is killed and its exit is
+ * "unknown": nobody would read its output any more.
+ *  2. A pid from a file counts only when /proc says that it is that process: conmon's command line holds the id, the container's parent is that
+ * conmon.
+ *  3. Not started is told by crun's exec.fifo, which exists exactly between create and start: a crash in between neither loses nor repeats a start
+ * unnoticed.
  *  4. conmon is put into its cgroup before it forks (start pipe), so that it is outside the pod's limits and the node's own group. */
 #include "runtime/container.h"
 
@@ -365,10 +369,37 @@ static void fill_launch(const struct container *container, const struct containe
     snprintf(launch->conmon_pid_file, PATH_MAX, "%s/conmon.pid", container->bundle);
     snprintf(launch->log, sizeof launch->log, "k8s-file:%s", container->log_path);
     snprintf(launch->root, sizeof launch->root, "--root=%s", container->containers->crun_root);
-    const char *const fixed[] = {container->containers->conmon, "--api-version", "1", "-c", container->id, "-u", container->id, "-n", options->name,
-                                 "-r", container->containers->crun, "-b", container->bundle, "-p", launch->pid_file, "-P", launch->conmon_pid_file, "-l", launch->log,
-                                 "--exit-dir", container->bundle, "--persist-dir", container->bundle, "--full-attach", "--log-level", "error", "--no-sync-log",
-                                 "--runtime-arg", "--cgroup-manager=cgroupfs", "--runtime-arg", launch->root};
+    const char *const fixed[] = {container->containers->conmon,
+                                 "--api-version",
+                                 "1",
+                                 "-c",
+                                 container->id,
+                                 "-u",
+                                 container->id,
+                                 "-n",
+                                 options->name,
+                                 "-r",
+                                 container->containers->crun,
+                                 "-b",
+                                 container->bundle,
+                                 "-p",
+                                 launch->pid_file,
+                                 "-P",
+                                 launch->conmon_pid_file,
+                                 "-l",
+                                 launch->log,
+                                 "--exit-dir",
+                                 container->bundle,
+                                 "--persist-dir",
+                                 container->bundle,
+                                 "--full-attach",
+                                 "--log-level",
+                                 "error",
+                                 "--no-sync-log",
+                                 "--runtime-arg",
+                                 "--cgroup-manager=cgroupfs",
+                                 "--runtime-arg",
+                                 launch->root};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         add(launch, fixed[i]);
     if (options->terminal)
@@ -393,7 +424,8 @@ static int launch_conmon(struct container *container, const struct container_opt
     snprintf(launch.start_env, sizeof launch.start_env, "_OCI_STARTPIPE=%d", start[0]);
     const char *const env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", launch.sync_env, launch.start_env, NULL};
     const int pass[] = {sync[1], start[0], -1};
-    const struct loop_spawn_options spawn = {.argv = launch.argv, .envp = env, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .pass_fds = pass, .new_session = true};
+    const struct loop_spawn_options spawn = {
+        .argv = launch.argv, .envp = env, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .pass_fds = pass, .new_session = true};
     int r = loop_spawn(&spawn, &pid);
     close(sync[1]);
     close(start[0]);
@@ -475,12 +507,15 @@ static void on_start_done(void *userdata, int status, __attribute__((unused)) st
     container->on_started(container->userdata, status == 0 ? 0 : status < 0 ? status : -EIO, message);
 }
 
-static int run_crun(struct containers *containers, const char *const *arguments, loop_command_fn *on_done, void *userdata, struct loop_command **ret) {
+static int run_crun(struct containers *containers, const char *const *arguments, loop_command_fn *on_done, void *userdata,
+                    struct loop_command **ret) {
     const char *argv[16] = {containers->crun, "--cgroup-manager=cgroupfs", "--root", containers->crun_root};
     size_t count = 4;
     while (*arguments && count + 1 < ARRAY_LEN(argv))
         argv[count++] = *arguments++;
-    const struct loop_command_options options = {.spawn = {.argv = argv, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1}, .output_max = 64 * KIB, .timeout_ms = COMMAND_TIMEOUT_MS};
+    const struct loop_command_options options = {.spawn = {.argv = argv, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1},
+                                                 .output_max = 64 * KIB,
+                                                 .timeout_ms = COMMAND_TIMEOUT_MS};
     return loop_command_run(containers->loop, &options, on_done, userdata, ret);
 }
 
@@ -499,7 +534,9 @@ int container_signal(const struct container *container, int signal) {
 }
 
 int container_kill(const struct container *container) {
-    int r = cgroup_exists(container->containers->cgroups, container->cgroup_path) ? cgroup_kill(container->containers->cgroups, container->cgroup_path) : 0;
+    int r = cgroup_exists(container->containers->cgroups, container->cgroup_path)
+                ? cgroup_kill(container->containers->cgroups, container->cgroup_path)
+                : 0;
     int killed = container_signal(container, SIGKILL); /* the first process of a PID namespace takes the others along */
     return r < 0 && killed < 0 ? r : 0;
 }

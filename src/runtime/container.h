@@ -1,8 +1,10 @@
-/* Containers: crun creates and starts them, one conmon per container watches it, writes its log in CRI format and its exit code into a file. Both outlive this process.
+/* Containers: crun creates and starts them, one conmon per container watches it, writes its log in CRI format and its exit code into a file. Both
+ * outlive this process.
  *
  * <dir>/containers/<id>/   the bundle: config.json, rootfs (an overlay mount), pid, conmon.pid, <id> (the exit code), ctl, attach
  * <dir>/crun/              crun's state
- * All verbs that run a program are asynchronous: their callback comes in a later step of the loop, exactly once, unless the container is freed before. */
+ * All verbs that run a program are asynchronous: their callback comes in a later step of the loop, exactly once, unless the container is freed
+ * before. */
 #ifndef TIDEMILL_RUNTIME_CONTAINER_H
 #define TIDEMILL_RUNTIME_CONTAINER_H
 
@@ -19,9 +21,9 @@ struct containers;
 struct container;
 
 struct containers_options {
-    const char *dir;              /* "/run/tidemill/node": should be a mount point made by mounts_share */
+    const char *dir;               /* "/run/tidemill/node": should be a mount point made by mounts_share */
     const struct cgroups *cgroups; /* borrowed */
-    const char *conmon_cgroup;    /* "/tidemill-x/conmon": where the conmons live; NULL: with this process */
+    const char *conmon_cgroup;     /* "/tidemill-x/conmon": where the conmons live; NULL: with this process */
 };
 /* -ENOENT with diag and hint when crun or conmon are not installed. */
 int containers_new(struct loop *loop, const struct containers_options *options, struct containers **ret, struct diag *diag);
@@ -37,8 +39,8 @@ int containers_list(const struct containers *containers, void (*fn)(void *userda
 void container_new_id(char ret[CONTAINER_ID_LEN + 1]);
 
 struct container_exit {
-    bool is_known;      /* false: conmon died before it could tell */
-    int code;           /* 128 + n when signal n ended it */
+    bool is_known; /* false: conmon died before it could tell */
+    int code;      /* 128 + n when signal n ended it */
     bool oom_killed;
     int64_t finished_ns; /* wall clock */
 };
@@ -48,20 +50,22 @@ typedef void container_exit_fn(void *userdata, const struct container_exit *exit
 struct container_options {
     const char *id;
     const char *name;
-    struct slice config_json;    /* bundle_format's; its root.path must be "rootfs" */
-    const char *const *lower;    /* the image's layer folders, highest first */
+    struct slice config_json; /* bundle_format's; its root.path must be "rootfs" */
+    const char *const *lower; /* the image's layer folders, highest first */
     size_t lower_count;
-    const char *upper, *work;    /* existing folders on one file system */
+    const char *upper, *work; /* existing folders on one file system */
     const char *log_path;
-    const char *cgroup_path;     /* as in config_json: for out-of-memory detection and kill */
+    const char *cgroup_path; /* as in config_json: for out-of-memory detection and kill */
     bool terminal, open_stdin, stdin_once;
     container_done_fn *on_created;
-    container_exit_fn *on_exit;  /* once, after a successful creation or adoption */
+    container_exit_fn *on_exit; /* once, after a successful creation or adoption */
     void *userdata;
 };
-/* Mounts the root file system and creates the container, stopped before its first instruction. On failure on_created tells, and container_delete cleans up. */
+/* Mounts the root file system and creates the container, stopped before its first instruction. On failure on_created tells, and container_delete
+ * cleans up. */
 int container_create(struct containers *containers, const struct container_options *options, struct container **ret);
-/* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never created whole. on_exit comes also when it ended meanwhile. */
+/* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never created whole. on_exit comes also when it
+ * ended meanwhile. */
 int container_adopt(struct containers *containers, const struct container_options *options, struct container **ret);
 /* Runs its program. */
 int container_start(struct container *container, container_done_fn *on_started);

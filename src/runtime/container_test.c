@@ -117,8 +117,15 @@ struct started {
 };
 
 static void container_options_of(struct started *started, struct seen *seen, struct container_options *ret) {
-    *ret = (struct container_options){.id = started->id, .name = "test", .upper = started->upper, .work = started->work, .log_path = started->log, .cgroup_path = started->cgroup,
-                                      .on_created = on_created, .on_exit = on_exit_seen, .userdata = seen};
+    *ret = (struct container_options){.id = started->id,
+                                      .name = "test",
+                                      .upper = started->upper,
+                                      .work = started->work,
+                                      .log_path = started->log,
+                                      .cgroup_path = started->cgroup,
+                                      .on_created = on_created,
+                                      .on_exit = on_exit_seen,
+                                      .userdata = seen};
 }
 
 static void create(const char *const *args, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
@@ -133,8 +140,11 @@ static void create(const char *const *args, bool open_stdin, int64_t memory, str
     snprintf(ret->work, sizeof ret->work, "%s/%s/work", fixture.dir, ret->id);
     assert_int_equal(sys_mkdirs(ret->upper, 0755), 0);
     assert_int_equal(sys_mkdirs(ret->work, 0755), 0);
-    const struct bundle bundle = {.process = {.args = args, .env = env, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true}, .rootfs = "rootfs",
-                                  .cgroup_path = ret->cgroup, .limits = {.memory_bytes = memory}, .seccomp_program = fixture.seccomp};
+    const struct bundle bundle = {.process = {.args = args, .env = env, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true},
+                                  .rootfs = "rootfs",
+                                  .cgroup_path = ret->cgroup,
+                                  .limits = {.memory_bytes = memory},
+                                  .seccomp_program = fixture.seccomp};
     assert_int_equal(bundle_format(&bundle, &json), 0);
     container_options_of(ret, seen, &options);
     options.config_json = buffer_slice(&json);
@@ -332,7 +342,13 @@ UNIT_TEST(attaches_to_a_container) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(runs_and_tells_the_exit_code), UNIT(writes_the_log_in_cri_format), UNIT(cannot_reach_the_host), UNIT(tells_an_out_of_memory_kill),
-                                       UNIT(a_missing_program_is_a_clear_error), UNIT(stops_on_a_signal_and_is_adopted), UNIT(executes_commands_inside), UNIT(attaches_to_a_container)};
+    const struct CMUnitTest tests[] = {UNIT(runs_and_tells_the_exit_code),
+                                       UNIT(writes_the_log_in_cri_format),
+                                       UNIT(cannot_reach_the_host),
+                                       UNIT(tells_an_out_of_memory_kill),
+                                       UNIT(a_missing_program_is_a_clear_error),
+                                       UNIT(stops_on_a_signal_and_is_adopted),
+                                       UNIT(executes_commands_inside),
+                                       UNIT(attaches_to_a_container)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,4 +1,5 @@
-/* The CRI log format as kubelet reads it: TIMESTAMP ' ' ("stdout" | "stderr") ' ' TAGS ' ' TEXT; tags are separated by ':', the first is "P" (partial) or "F" (full). */
+/* The CRI log format as kubelet reads it: TIMESTAMP ' ' ("stdout" | "stderr") ' ' TAGS ' ' TEXT; tags are separated by ':', the first is "P"
+ * (partial) or "F" (full). */
 #include "runtime/crilog.h"
 
 #include "codec/codec.h"

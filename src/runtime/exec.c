@@ -1,8 +1,9 @@
 /* `crun exec` with pipes or a terminal, and conmon's attach socket.
  *
- * Pipes: crun's own standard streams are inherited by the command. Terminal: crun makes it inside the container and sends its master through a console socket (SCM_RIGHTS), so the
- * host's terminals are not involved. crun waits for the command and exits with its code; its end is the end of the session, after what is left in the pipes was read (a background
- * child that keeps them open does not delay it). Killing: the command's pid comes from crun's pid file; killing crun alone would leave the command behind.
+ * Pipes: crun's own standard streams are inherited by the command. Terminal: crun makes it inside the container and sends its master through a
+ * console socket (SCM_RIGHTS), so the host's terminals are not involved. crun waits for the command and exits with its code; its end is the end of
+ * the session, after what is left in the pipes was read (a background child that keeps them open does not delay it). Killing: the command's pid comes
+ * from crun's pid file; killing crun alone would leave the command behind.
  *
  * Attach: SOCK_SEQPACKET, each packet starts with the stream's number (2: stdout, 3: stderr); what is written is the container's input. */
 #include "runtime/exec.h"
@@ -73,7 +74,8 @@ static void close_console(struct exec *exec) {
 static void kill_command(const struct exec *exec) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(256);
     uint64_t pid;
-    if (exec->pid_path && sys_read_file(AT_FDCWD, exec->pid_path, 255, &text) == 0 && slice_parse_u64(slice_trim(buffer_slice(&text)), INT32_MAX, &pid) == 0 && pid > 1)
+    if (exec->pid_path && sys_read_file(AT_FDCWD, exec->pid_path, 255, &text) == 0 &&
+        slice_parse_u64(slice_trim(buffer_slice(&text)), INT32_MAX, &pid) == 0 && pid > 1)
         kill((pid_t)pid, SIGKILL);
     if (exec->pid > 0)
         kill(exec->pid, SIGKILL);
@@ -356,15 +358,27 @@ static int spawn(struct exec *exec, const struct exec_options *options) {
     }
     if (r < 0)
         return r;
-    const char *argv[] = {containers->crun, "--cgroup-manager=cgroupfs", "--root", containers->crun_root, "exec", "--process", exec->process_path, "--pid-file", exec->pid_path,
-                          NULL, NULL, NULL, NULL};
+    const char *argv[] = {containers->crun,
+                          "--cgroup-manager=cgroupfs",
+                          "--root",
+                          containers->crun_root,
+                          "exec",
+                          "--process",
+                          exec->process_path,
+                          "--pid-file",
+                          exec->pid_path,
+                          NULL,
+                          NULL,
+                          NULL,
+                          NULL};
     size_t count = 9;
     if (exec->is_terminal) {
         argv[count++] = "--console-socket";
         argv[count++] = exec->console_path;
     }
     argv[count] = options->container_id;
-    const struct loop_spawn_options spawn_options = {.argv = argv, .cwd = "/", .stdin_fd = in, .stdout_fd = out, .stderr_fd = err, .new_session = true};
+    const struct loop_spawn_options spawn_options = {
+        .argv = argv, .cwd = "/", .stdin_fd = in, .stdout_fd = out, .stderr_fd = err, .new_session = true};
     r = loop_spawn(&spawn_options, &exec->pid);
     return r < 0 ? r : loop_child_new(containers->loop, exec->pid, on_child_exit, exec, &exec->child);
 }

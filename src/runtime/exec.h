@@ -1,4 +1,5 @@
-/* A command in a running container, and the attachment to its own streams. Both are a session: output comes in pieces, input may be written, a terminal resized. */
+/* A command in a running container, and the attachment to its own streams. Both are a session: output comes in pieces, input may be written, a
+ * terminal resized. */
 #ifndef TIDEMILL_RUNTIME_EXEC_H
 #define TIDEMILL_RUNTIME_EXEC_H
 
@@ -10,7 +11,8 @@
 struct exec;
 struct exec_callbacks {
     void (*on_output)(void *userdata, int stream /* 1 or 2 */, struct slice data);
-    /* The last callback. code: the command's, 128 + n for signal n; error: negative errno with message when it could not run (code is then 126). Call exec_free. */
+    /* The last callback. code: the command's, 128 + n for signal n; error: negative errno with message when it could not run (code is then 126). Call
+     * exec_free. */
     void (*on_exit)(void *userdata, int code, int error, const char *message);
     void (*on_input_drained)(void *userdata); /* may be NULL */
     void *userdata;

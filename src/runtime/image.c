@@ -1,9 +1,11 @@
 /* Manifests, configurations, and the way from a reference to unpacked layers.
  *
  * Invariants
- *  1. Nothing is used before its digest was compared: index and manifest against the name they were asked by, the configuration against the manifest, each layer's blob and
- *     its uncompressed stream (diff_id) against manifest and configuration. A digest's syntax is checked before it becomes a file name (CVE-2024-3727).
- *  2. <layers>/<chain id> exists only complete: unpacked aside, synced to disk, renamed. Two unpackers of one layer both work, the second rename loses and is thrown away.
+ *  1. Nothing is used before its digest was compared: index and manifest against the name they were asked by, the configuration against the manifest,
+ * each layer's blob and its uncompressed stream (diff_id) against manifest and configuration. A digest's syntax is checked before it becomes a file
+ * name (CVE-2024-3727).
+ *  2. <layers>/<chain id> exists only complete: unpacked aside, synced to disk, renamed. Two unpackers of one layer both work, the second rename
+ * loses and is thrown away.
  *  3. Whatever is wrong with an image is a diag for the pod's event, never a crash. */
 #include "runtime/image.h"
 
@@ -363,8 +365,8 @@ static void request_done(void *userdata) {
     request_free(request);
 }
 
-int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done, void *userdata,
-                 struct image_request **ret) {
+int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done,
+                 void *userdata, struct image_request **ret) {
     CLEANUP(request_freep) struct image_request *request = calloc(1, sizeof *request);
     if (!request)
         return -ENOMEM;

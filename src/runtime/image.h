@@ -26,7 +26,7 @@ struct image_strings {
     size_t count;
 };
 struct image_layer {
-    const char *digest;   /* of the blob as stored */
+    const char *digest; /* of the blob as stored */
     int64_t size;
     const char *diff_id;  /* of the uncompressed tar */
     const char *chain_id; /* of this layer on all those below it */
@@ -35,8 +35,8 @@ struct image_layer {
 struct image {
     unsigned references;
     struct arena *arena;
-    const char *digest;    /* of the manifest */
-    const char *config_digest; /* the image ID */
+    const char *digest;         /* of the manifest */
+    const char *config_digest;  /* the image ID */
     struct image_layer *layers; /* lowest first */
     size_t layers_count;
     struct image_strings env, entrypoint, command;
@@ -48,12 +48,14 @@ struct image *image_ref(struct image *image);
 void image_unref(struct image *image);
 DEFINE_CLEANUP(struct image, image_unref)
 
-/* Pure parsers, for the fuzzer too. A manifest either names config and layers, or is an index: then *ret_next is the digest of linux/amd64's manifest. */
+/* Pure parsers, for the fuzzer too. A manifest either names config and layers, or is an index: then *ret_next is the digest of linux/amd64's
+ * manifest. */
 int image_parse_manifest(struct image *image, struct slice json, const char **ret_next, struct diag *diag);
 int image_parse_config(struct image *image, struct slice json, struct diag *diag);
 struct image *image_new(void);
 
-/* Reads and verifies manifest and configuration. -ENOENT with diag when the reference is unknown or a blob is missing; -EBADMSG when a digest does not fit. Blocks on small reads. */
+/* Reads and verifies manifest and configuration. -ENOENT with diag when the reference is unknown or a blob is missing; -EBADMSG when a digest does
+ * not fit. Blocks on small reads. */
 int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag);
 /* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. */
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
@@ -65,8 +67,8 @@ void image_clean_temporary(const char *layers);
 /* Resolve and unpack without blocking the loop. on_done runs later, once: image (borrowed; take a reference) or NULL with the diag. */
 typedef void image_ready_fn(void *userdata, struct image *image, const struct diag *diag);
 struct image_request;
-int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done, void *userdata,
-                 struct image_request **ret);
+int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done,
+                 void *userdata, struct image_request **ret);
 /* on_done does not run; the work may go on to its end. NULL is fine. */
 void image_request_cancel(struct image_request *request);
 

@@ -38,8 +38,27 @@ UNIT_TEST(reads_references) {
 }
 
 UNIT_TEST(refuses_what_is_no_reference) {
-    static const char *const bad[] = {"", ":", "a:", "/a", "a/", "a//b", "../a", "a/../b", "a/..", "A", "a:../../x", "a:.x", "a@sha256:abc", "a@md5:" HEX64, "a b", "a@sha256:" HEX64 "0",
-                                      "127.0.0.1:5000/", "..:5000/x", "a..b", "-a", "a\nb"};
+    static const char *const bad[] = {"",
+                                      ":",
+                                      "a:",
+                                      "/a",
+                                      "a/",
+                                      "a//b",
+                                      "../a",
+                                      "a/../b",
+                                      "a/..",
+                                      "A",
+                                      "a:../../x",
+                                      "a:.x",
+                                      "a@sha256:abc",
+                                      "a@md5:" HEX64,
+                                      "a b",
+                                      "a@sha256:" HEX64 "0",
+                                      "127.0.0.1:5000/",
+                                      "..:5000/x",
+                                      "a..b",
+                                      "-a",
+                                      "a\nb"};
     struct arena *arena = arena_new(64 * KIB);
     struct image_reference reference;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -54,16 +73,29 @@ UNIT_TEST(refuses_what_is_no_reference) {
 UNIT_TEST(chooses_linux_amd64) {
     struct image *image = image_new();
     const char *next;
-    assert_int_equal(image_parse_manifest(image, SLICE("{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"sha256:" HEX64 "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm64\"}}]}"),
-                                          &next, NULL), -ENOENT);
-    assert_int_equal(image_parse_manifest(image, SLICE("{\"manifests\":[{\"digest\":\"x\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}},{\"digest\":\"sha256:" HEX64
-                                                       "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}"), &next, NULL), 0);
+    assert_int_equal(image_parse_manifest(image,
+                                          SLICE("{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"sha256:" HEX64
+                                                "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm64\"}}]}"),
+                                          &next, NULL),
+                     -ENOENT);
+    assert_int_equal(
+        image_parse_manifest(
+            image,
+            SLICE("{\"manifests\":[{\"digest\":\"x\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}},{\"digest\":\"sha256:" HEX64
+                  "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}"),
+            &next, NULL),
+        0);
     assert_string_equal(next, "sha256:" HEX64);
     image_unref(image);
 }
 
 UNIT_TEST(refuses_bad_manifests) {
-    static const char *const bad[] = {"", "[]", "{}", "{\"schemaVersion\":1}", "{\"schemaVersion\":2}", "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:../../etc/passwd\"}}",
+    static const char *const bad[] = {"",
+                                      "[]",
+                                      "{}",
+                                      "{\"schemaVersion\":1}",
+                                      "{\"schemaVersion\":2}",
+                                      "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:../../etc/passwd\"}}",
                                       "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:" HEX64 "\"},\"layers\":[{}]}"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct image *image = image_new();
@@ -103,7 +135,8 @@ static void make_image(char ret_manifest[80]) {
     static const char zeros[1024];
     char layer[80], config[80], text[1024], path[256];
     store_blob(slice_make(zeros, sizeof zeros), layer);
-    snprintf(text, sizeof text, "{\"config\":{\"Env\":[\"A=b\"],\"Cmd\":[\"run\"],\"User\":\"app\",\"WorkingDir\":\"/w\"},\"rootfs\":{\"diff_ids\":[\"%s\"]}}", layer);
+    snprintf(text, sizeof text,
+             "{\"config\":{\"Env\":[\"A=b\"],\"Cmd\":[\"run\"],\"User\":\"app\",\"WorkingDir\":\"/w\"},\"rootfs\":{\"diff_ids\":[\"%s\"]}}", layer);
     store_blob(slice_of(text), config);
     snprintf(text, sizeof text, "{\"schemaVersion\":2,\"config\":{\"digest\":\"%s\"},\"layers\":[{\"digest\":\"%s\",\"size\":1024}]}", config, layer);
     store_blob(slice_of(text), ret_manifest);
@@ -117,7 +150,8 @@ UNIT_TEST(resolves_and_unpacks) {
     char manifest[80];
     make_store();
     make_image(manifest);
-    const struct image_reference by_tag = {.repository = "app", .tag = "v1"}, by_digest = {.repository = "app", .digest = manifest}, unknown = {.repository = "app", .tag = "v2"};
+    const struct image_reference by_tag = {.repository = "app", .tag = "v1"}, by_digest = {.repository = "app", .digest = manifest},
+                                 unknown = {.repository = "app", .tag = "v2"};
     assert_int_equal(image_resolve(store, &by_tag, &image, &diag), 0);
     assert_string_equal(image->digest, manifest);
     assert_string_equal(image->env.items[0], "A=b");
@@ -165,5 +199,5 @@ UNIT_TEST(what_an_interrupted_unpack_left_is_removed) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
-UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_linux_amd64), UNIT(refuses_bad_manifests), UNIT(resolves_and_unpacks),
-          UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed))
+UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_linux_amd64), UNIT(refuses_bad_manifests),
+          UNIT(resolves_and_unpacks), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed))

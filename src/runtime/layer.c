@@ -1,14 +1,18 @@
 /* Applying a layer (OCI image spec, layer.md) to the folder that becomes an overlayfs lower layer.
  *
- * libarchive only reads the tar: its disk writer either replaces legitimate symlinked folders or can be led outside (facts: usrmerge tars, "a -> ../victim").
+ * libarchive only reads the tar: its disk writer either replaces legitimate symlinked folders or can be led outside (facts: usrmerge tars, "a ->
+ * ../victim").
  *
  * Invariants
- *  1. A path is split into parent and leaf. The parent is opened component by component inside root_fd (openat2 RESOLVE_IN_ROOT: "..", absolute links and
- *     links of the tar itself stay inside); the leaf is only touched by *at calls on the parent that do not follow links. So nothing outside root_fd changes.
+ *  1. A path is split into parent and leaf. The parent is opened component by component inside root_fd (openat2 RESOLVE_IN_ROOT: "..", absolute links
+ * and links of the tar itself stay inside); the leaf is only touched by *at calls on the parent that do not follow links. So nothing outside root_fd
+ * changes.
  *  2. A leaf that exists is replaced, except a folder by a folder, which keeps its content and takes the new attributes.
- *  3. `.wh.x` becomes a character device 0:0, `.wh..wh..opq` trusted.overlay.opaque; they concern lower layers only, so what this layer brought stays. Such marks in the tar
- *     itself (a 0:0 device, trusted.overlay.* or user.overlay.* attributes) are refused or dropped: an image cannot speak overlayfs.
- *  4. Parents that the tar leaves out are made after the nearest lower layer that has them: a folder with its mode and owner, or the same symbolic link; else 0755.
+ *  3. `.wh.x` becomes a character device 0:0, `.wh..wh..opq` trusted.overlay.opaque; they concern lower layers only, so what this layer brought
+ * stays. Such marks in the tar itself (a 0:0 device, trusted.overlay.* or user.overlay.* attributes) are refused or dropped: an image cannot speak
+ * overlayfs.
+ *  4. Parents that the tar leaves out are made after the nearest lower layer that has them: a folder with its mode and owner, or the same symbolic
+ * link; else 0755.
  *  5. Times of folders are set last, since writing into them changes them.
  *  6. Bytes, entries, path length and depth are limited. */
 #include "runtime/layer.h"
@@ -390,17 +394,13 @@ static int apply_leaf(struct applier *applier, struct archive *archive, struct a
     if (hard_link)
         return apply_hard_link(applier, hard_link, place);
     switch (type) {
-    case S_IFREG:
-        return apply_file(applier, archive, entry, place);
-    case S_IFLNK:
-        return apply_symbolic_link(applier, entry, place);
+    case S_IFREG: return apply_file(applier, archive, entry, place);
+    case S_IFLNK: return apply_symbolic_link(applier, entry, place);
     case S_IFCHR:
     case S_IFBLK:
     case S_IFIFO:
-    case S_IFSOCK:
-        return apply_special(applier, entry, place);
-    default:
-        return refuse(applier, place->path, "its type is unknown");
+    case S_IFSOCK: return apply_special(applier, entry, place);
+    default: return refuse(applier, place->path, "its type is unknown");
     }
 }
 
@@ -452,14 +452,16 @@ static int apply_all(struct applier *applier, struct archive *archive) {
     archive_read_support_format_tar(archive);
     archive_read_support_format_empty(archive);
     if (archive_read_open(archive, applier, NULL, on_read, NULL) != ARCHIVE_OK)
-        return diag_set(applier->diag, applier->read_error ? applier->read_error : -EBADMSG, "the layer is no tar stream: %s", archive_error_string(archive));
+        return diag_set(applier->diag, applier->read_error ? applier->read_error : -EBADMSG, "the layer is no tar stream: %s",
+                        archive_error_string(archive));
     while ((r = archive_read_next_header(archive, &entry)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
         int error = apply_entry(applier, archive, entry);
         if (error < 0)
             return error;
     }
     if (r != ARCHIVE_EOF)
-        return diag_set(applier->diag, applier->read_error ? applier->read_error : -EBADMSG, "the layer's tar stream is damaged: %s", archive_error_string(archive));
+        return diag_set(applier->diag, applier->read_error ? applier->read_error : -EBADMSG, "the layer's tar stream is damaged: %s",
+                        archive_error_string(archive));
     apply_folder_times(applier);
     return 0;
 }

@@ -1,16 +1,17 @@
-/* One layer: a tar stream applied to a folder that becomes an overlayfs lower layer. Hostile input: nothing is ever written, linked or read outside root_fd. */
+/* One layer: a tar stream applied to a folder that becomes an overlayfs lower layer. Hostile input: nothing is ever written, linked or read outside
+ * root_fd. */
 #ifndef TIDEMILL_RUNTIME_LAYER_H
 #define TIDEMILL_RUNTIME_LAYER_H
 
 #include "base/base.h"
 
 struct layer_options {
-    int root_fd;              /* the empty folder of the layer */
-    const int *lower_fds;     /* folders of the layers below, nearest first: parents that the tar leaves out get their attributes from there */
+    int root_fd;          /* the empty folder of the layer */
+    const int *lower_fds; /* folders of the layers below, nearest first: parents that the tar leaves out get their attributes from there */
     size_t lower_count;
-    bool keep_owner;          /* apply uid and gid; needs root */
-    uint64_t bytes_max;       /* content written; 0: LAYER_BYTES_MAX */
-    uint64_t entries_max;     /* 0: LAYER_ENTRIES_MAX */
+    bool keep_owner;      /* apply uid and gid; needs root */
+    uint64_t bytes_max;   /* content written; 0: LAYER_BYTES_MAX */
+    uint64_t entries_max; /* 0: LAYER_ENTRIES_MAX */
 };
 #define LAYER_BYTES_MAX (32ull * GIB)
 #define LAYER_ENTRIES_MAX 2000000ull

@@ -1,6 +1,6 @@
 /* From a stored blob to the tar stream: file → (digest of the blob) → gunzip or unzstd → (digest of the uncompressed stream) → layer_apply.
- * libarchive runs twice: an outer reader with the filters and the "raw" format gives the uncompressed bytes, so that their digest can be taken, and an inner one reads the tar.
- * Both streams are read to their ends, also behind the tar's end mark, before the digests are compared. */
+ * libarchive runs twice: an outer reader with the filters and the "raw" format gives the uncompressed bytes, so that their digest can be taken, and
+ * an inner one reads the tar. Both streams are read to their ends, also behind the tar's end mark, before the digests are compared. */
 #include <archive.h>
 #include <archive_entry.h>
 
@@ -91,7 +91,8 @@ static int apply(struct blob *blob, const char *digest, const char *diff_id, con
 }
 
 int layer_apply_blob(int fd, const char *digest, const char *diff_id, const struct layer_options *options, struct diag *diag) {
-    struct blob blob = {.fd = fd, .block = malloc(READ_BYTES), .archive = archive_read_new(), .compressed = digest_new(), .uncompressed = digest_new()};
+    struct blob blob = {
+        .fd = fd, .block = malloc(READ_BYTES), .archive = archive_read_new(), .compressed = digest_new(), .uncompressed = digest_new()};
     int r = -ENOMEM;
     if (blob.block && blob.archive && blob.compressed && blob.uncompressed)
         r = apply(&blob, digest, diff_id, options, diag);

@@ -1,4 +1,5 @@
-/* Layers: what must be applied, and what must not get out. Tars are made with libarchive's writer. Runs with and without root (owners and trusted attributes need root). */
+/* Layers: what must be applied, and what must not get out. Tars are made with libarchive's writer. Runs with and without root (owners and trusted
+ * attributes need root). */
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
@@ -113,7 +114,8 @@ static void area_deinit(struct area *area) {
 
 static int apply(const struct area *area, const struct tar *tar, struct diag *diag) {
     struct reader reader = {.tar = tar};
-    const struct layer_options options = {.root_fd = area->root, .lower_fds = &area->lower, .lower_count = 1, .keep_owner = geteuid() == 0, .bytes_max = MIB, .entries_max = 100};
+    const struct layer_options options = {
+        .root_fd = area->root, .lower_fds = &area->lower, .lower_count = 1, .keep_owner = geteuid() == 0, .bytes_max = MIB, .entries_max = 100};
     *diag = DIAG_INIT;
     return layer_apply(on_read, &reader, &options, diag);
 }
@@ -384,7 +386,8 @@ UNIT_TEST(a_blob_is_checked) {
     area_deinit(&area);
 }
 
-UNIT_MAIN(UNIT(applies_files_folders_and_links), UNIT(follows_the_layers_own_folder_links), UNIT(takes_missing_parents_from_the_lower_layer), UNIT(a_link_cannot_lead_outside),
-          UNIT(dots_are_refused), UNIT(absolute_paths_stay_inside), UNIT(hard_links_cannot_reach_outside), UNIT(a_leaf_that_is_a_link_is_replaced), UNIT(types_replace_each_other),
-          UNIT(whiteouts_become_overlays), UNIT(a_bare_whiteout_is_refused), UNIT(an_image_cannot_speak_overlayfs), UNIT(overlay_attributes_are_dropped), UNIT(limits_hold),
-          UNIT(a_truncated_stream_is_damage), UNIT(a_blob_is_checked))
+UNIT_MAIN(UNIT(applies_files_folders_and_links), UNIT(follows_the_layers_own_folder_links), UNIT(takes_missing_parents_from_the_lower_layer),
+          UNIT(a_link_cannot_lead_outside), UNIT(dots_are_refused), UNIT(absolute_paths_stay_inside), UNIT(hard_links_cannot_reach_outside),
+          UNIT(a_leaf_that_is_a_link_is_replaced), UNIT(types_replace_each_other), UNIT(whiteouts_become_overlays), UNIT(a_bare_whiteout_is_refused),
+          UNIT(an_image_cannot_speak_overlayfs), UNIT(overlay_attributes_are_dropped), UNIT(limits_hold), UNIT(a_truncated_stream_is_damage),
+          UNIT(a_blob_is_checked))

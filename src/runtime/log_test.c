@@ -23,8 +23,15 @@ UNIT_TEST(parses_lines) {
 }
 
 UNIT_TEST(refuses_other_lines) {
-    static const char *const bad[] = {"", "x", "2026-11-22T20:27:35Z", "2026-11-22T20:27:35Z stdout", "2026-11-22T20:27:35Z stdout F", "2026-11-22T20:27:35Z stdin F x",
-                                      "2026-11-22T20:27:35Z stdout X x", "yesterday stdout F x", " stdout F x"};
+    static const char *const bad[] = {"",
+                                      "x",
+                                      "2026-11-22T20:27:35Z",
+                                      "2026-11-22T20:27:35Z stdout",
+                                      "2026-11-22T20:27:35Z stdout F",
+                                      "2026-11-22T20:27:35Z stdin F x",
+                                      "2026-11-22T20:27:35Z stdout X x",
+                                      "yesterday stdout F x",
+                                      " stdout F x"};
     struct crilog_line line;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(crilog_parse(slice_of(bad[i]), &line), -EINVAL);
@@ -61,7 +68,8 @@ static int setup(void **state) {
     snprintf(dir, sizeof dir, "/tmp/log-XXXXXX");
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/0.log", dir);
-    append("2026-01-01T00:00:01Z stdout F one\n2026-01-01T00:00:02Z stderr F two\n2026-01-01T00:00:03Z stdout P thr\n2026-01-01T00:00:03Z stdout F ee\n");
+    append("2026-01-01T00:00:01Z stdout F one\n2026-01-01T00:00:02Z stderr F two\n2026-01-01T00:00:03Z stdout P thr\n2026-01-01T00:00:03Z stdout F "
+           "ee\n");
     return loop_new(&loop);
 }
 static int teardown(void **state) {

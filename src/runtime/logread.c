@@ -1,7 +1,7 @@
 /* A reader of one log file, a piece per turn of the loop so that a large log blocks nobody.
  *
- *   position (tail, by counting newlines backwards) ─► read pieces ─► at the end: done, or wait for inotify on the folder: "modified" reads on, "created" under the same name (rotation)
- *   reads the old file to its end and changes over.
+ *   position (tail, by counting newlines backwards) ─► read pieces ─► at the end: done, or wait for inotify on the folder: "modified" reads on,
+ * "created" under the same name (rotation) reads the old file to its end and changes over.
  *
  * A line without its newline yet stays in the buffer; a line longer than LINE_BYTES_MAX is cut there (conmon writes at most 8 KiB per entry). */
 #include "runtime/logread.h"

@@ -1,4 +1,5 @@
-/* Reading a container's log: from the end or a time on, with time stamps, following it while it grows (inotify) and across rotation; and rotating it. */
+/* Reading a container's log: from the end or a time on, with time stamps, following it while it grows (inotify) and across rotation; and rotating it.
+ */
 #ifndef TIDEMILL_RUNTIME_LOGREAD_H
 #define TIDEMILL_RUNTIME_LOGREAD_H
 

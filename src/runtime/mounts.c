@@ -1,12 +1,12 @@
 /* Mounts.
  *
- * Where mounts live: <run>/node is made a shared mount point in the host's mount namespace before anything else. On hybrid hosts the node then enters a mount namespace of its own to hide
- * cgroup2 from crun; since <run>/node stays shared with the host's, overlay, tmpfs and namespace mounts made beneath it are the host's too: they survive the node, the next node sees
- * them, and nothing has to be mounted again. (Rejected: mounts private to the node, held only by the containers: a pod whose last container died meanwhile would lose its network
- * namespace and memory volumes.)
+ * Where mounts live: <run>/node is made a shared mount point in the host's mount namespace before anything else. On hybrid hosts the node then enters
+ * a mount namespace of its own to hide cgroup2 from crun; since <run>/node stays shared with the host's, overlay, tmpfs and namespace mounts made
+ * beneath it are the host's too: they survive the node, the next node sees them, and nothing has to be mounted again. (Rejected: mounts private to
+ * the node, held only by the containers: a pod whose last container died meanwhile would lose its network namespace and memory volumes.)
  *
- * Overlay layers are given as /proc/self/fd/N: mount(2) takes one page of options, which long paths exhaust after some 20 layers; "lowerdir+" needs Linux 6.8. "volatile" because a
- * container's writable layer is thrown away with it: without, each unmount syncs the whole file system. */
+ * Overlay layers are given as /proc/self/fd/N: mount(2) takes one page of options, which long paths exhaust after some 20 layers; "lowerdir+" needs
+ * Linux 6.8. "volatile" because a container's writable layer is thrown away with it: without, each unmount syncs the whole file system. */
 #include "runtime/mounts.h"
 
 #include <fcntl.h>

@@ -4,7 +4,8 @@
 
 #include "base/base.h"
 
-/* Makes `path` a mount point of its own with shared propagation, so that what is mounted beneath outlives this process' mount namespace and is seen by the next one. Idempotent. */
+/* Makes `path` a mount point of its own with shared propagation, so that what is mounted beneath outlives this process' mount namespace and is seen
+ * by the next one. Idempotent. */
 int mounts_share(const char *path);
 /* Undoes it: unmounts everything beneath `path` and the path itself. */
 int mounts_unshare(const char *path);

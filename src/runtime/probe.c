@@ -1,5 +1,6 @@
-/* The verdict of a probe, as kubelet's prober worker: a result counts when it has come `threshold` times in a row; the first run is initialDelaySeconds after the container's start, the
- * others a period apart. A startup probe has no success threshold but 1 and ends with its first success. */
+/* The verdict of a probe, as kubelet's prober worker: a result counts when it has come `threshold` times in a row; the first run is
+ * initialDelaySeconds after the container's start, the others a period apart. A startup probe has no success threshold but 1 and ends with its first
+ * success. */
 #include "runtime/probe.h"
 
 static int or_default(int value, int fallback) {

@@ -13,15 +13,16 @@ struct probe_timing {
 struct probe {
     enum probe_kind kind;
     struct probe_timing timing;
-    int64_t due_ms;   /* when the next run starts, on the caller's clock */
+    int64_t due_ms; /* when the next run starts, on the caller's clock */
     bool has_run;
-    bool is_healthy;  /* the verdict: starts as true for liveness only */
-    int streak;       /* equal results in a row */
+    bool is_healthy; /* the verdict: starts as true for liveness only */
+    int streak;      /* equal results in a row */
     bool last_success;
 };
 /* started_ms: when the container started, on the caller's clock. */
 void probe_init(struct probe *probe, enum probe_kind kind, const struct probe_timing *timing, int64_t started_ms);
-/* A run that began at now_ms ended so. True when the verdict changed, or, for a failed startup or liveness probe, when the failure threshold is reached: the container is to be killed. */
+/* A run that began at now_ms ended so. True when the verdict changed, or, for a failed startup or liveness probe, when the failure threshold is
+ * reached: the container is to be killed. */
 bool probe_step(struct probe *probe, bool success, int64_t now_ms);
 int64_t probe_timeout_ms(const struct probe *probe);
 
@@ -31,9 +32,9 @@ struct probe_target {
     enum probe_method method;
     const char *host; /* an address */
     uint16_t port;
-    const char *path; /* HTTP */
+    const char *path;                /* HTTP */
     const struct http_field *fields; /* HTTP; ends with name NULL; may be NULL */
-    struct containers *containers; /* commands */
+    struct containers *containers;   /* commands */
     const char *container_id;
     const char *const *args; /* ends with NULL */
 };
@@ -41,7 +42,8 @@ struct probe_run;
 /* message: why it failed, as kubelet words it; borrowed. */
 typedef void probe_done_fn(void *userdata, bool success, const char *message);
 /* Runs once. on_done comes in a later step, once. */
-int probe_run(struct loop *loop, const struct probe_target *target, int64_t timeout_ms, probe_done_fn *on_done, void *userdata, struct probe_run **ret);
+int probe_run(struct loop *loop, const struct probe_target *target, int64_t timeout_ms, probe_done_fn *on_done, void *userdata,
+              struct probe_run **ret);
 /* on_done does not come. NULL is fine. After on_done the run has freed itself. */
 void probe_run_cancel(struct probe_run *run);
 

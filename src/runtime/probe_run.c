@@ -1,4 +1,5 @@
-/* Running a probe once. HTTP: 200 to 399 is success, redirects are not followed. TCP: the connection opens. Command: exit code 0. All are bounded by the timeout. */
+/* Running a probe once. HTTP: 200 to 399 is success, redirects are not followed. TCP: the connection opens. Command: exit code 0. All are bounded by
+ * the timeout. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -57,7 +58,8 @@ static void on_done(void *userdata) {
 static void on_timeout(void *userdata) {
     struct probe_run *run = userdata;
     if (run->client)
-        snprintf(run->message, sizeof run->message, "Get \"http://%s\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)", run->target);
+        snprintf(run->message, sizeof run->message, "Get \"http://%s\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+                 run->target);
     else if (run->exec)
         snprintf(run->message, sizeof run->message, "command timed out");
     else
@@ -76,7 +78,9 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
     if (answer->error)
         snprintf(run->message, sizeof run->message, "Get \"http://%s\": %s%.*s%s", run->target, answer->error == -ECONNREFUSED ? "dial tcp " : "",
                  answer->error == -ECONNREFUSED ? (int)strcspn(run->target, "/") : 0, run->target,
-                 answer->error == -ECONNREFUSED ? ": connect: connection refused" : answer->error == -ECONNRESET || answer->error == -EPIPE ? "EOF" : strerror(-answer->error));
+                 answer->error == -ECONNREFUSED                            ? ": connect: connection refused"
+                 : answer->error == -ECONNRESET || answer->error == -EPIPE ? "EOF"
+                                                                           : strerror(-answer->error));
     else if (answer->status < 200 || answer->status >= 400)
         snprintf(run->message, sizeof run->message, "HTTP probe failed with statuscode: %d", answer->status);
     finish(run, !answer->error && answer->status >= 200 && answer->status < 400);
@@ -88,8 +92,11 @@ static int run_http(struct probe_run *run, const struct probe_target *target, in
     snprintf(endpoint, sizeof endpoint, "http://%s:%u", target->host, target->port);
     snprintf(run->target, sizeof run->target, "%s:%u%s", target->host, target->port, target->path && *target->path ? target->path : "/");
     const struct http_client_options options = {.endpoint = endpoint, .connect_timeout_ms = timeout_ms, .connections_max = 1};
-    const struct http_request_options request = {.method = "GET", .target = target->path && *target->path ? target->path : "/", .fields = target->fields ? target->fields : default_fields,
-                                                 .timeout_ms = -1, .body_max = MIB};
+    const struct http_request_options request = {.method = "GET",
+                                                 .target = target->path && *target->path ? target->path : "/",
+                                                 .fields = target->fields ? target->fields : default_fields,
+                                                 .timeout_ms = -1,
+                                                 .body_max = MIB};
     int r = http_client_new(run->loop, &options, &run->client);
     return r < 0 ? r : http_client_send(run->client, &request, on_answer, run, &run->request);
 }
@@ -145,14 +152,17 @@ static int run_command(struct probe_run *run, const struct probe_target *target)
     return exec_start(target->containers, &options, &callbacks, &run->exec);
 }
 
-int probe_run(struct loop *loop, const struct probe_target *target, int64_t timeout_ms, probe_done_fn *on_result, void *userdata, struct probe_run **ret) {
+int probe_run(struct loop *loop, const struct probe_target *target, int64_t timeout_ms, probe_done_fn *on_result, void *userdata,
+              struct probe_run **ret) {
     CLEANUP(probe_run_cancelp) struct probe_run *run = calloc(1, sizeof *run);
     if (!run)
         return -ENOMEM;
     *run = (struct probe_run){.loop = loop, .on_done = on_result, .userdata = userdata, .fd = -1, .output = BUFFER_INIT(MESSAGE_BYTES)};
     loop_timer_init(&run->timeout, loop, on_timeout, run);
     loop_defer_init(&run->done, loop, on_done, run);
-    int r = target->method == PROBE_HTTP ? run_http(run, target, timeout_ms) : target->method == PROBE_TCP ? run_tcp(run, target) : run_command(run, target);
+    int r = target->method == PROBE_HTTP  ? run_http(run, target, timeout_ms)
+            : target->method == PROBE_TCP ? run_tcp(run, target)
+                                          : run_command(run, target);
     if (r == 0)
         r = loop_timer_set(&run->timeout, timeout_ms);
     if (r < 0)

@@ -66,5 +66,5 @@ UNIT_TEST(the_first_restart_is_immediate_and_then_doubles) {
     assert_int_equal(backoff_next_ms(&backoff, BACKOFF_RESET_MS - 1), 10000);
 }
 
-UNIT_MAIN(UNIT(readiness_needs_its_thresholds), UNIT(liveness_starts_healthy_and_fires_each_time), UNIT(startup_passes_once), UNIT(a_late_result_does_not_pile_up_runs),
-          UNIT(the_first_restart_is_immediate_and_then_doubles))
+UNIT_MAIN(UNIT(readiness_needs_its_thresholds), UNIT(liveness_starts_healthy_and_fires_each_time), UNIT(startup_passes_once),
+          UNIT(a_late_result_does_not_pile_up_runs), UNIT(the_first_restart_is_immediate_and_then_doubles))

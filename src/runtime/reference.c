@@ -1,8 +1,9 @@
 /* Image references as people write them, brought to the names of the content store.
  *
- * Grammar: [host[:port]/]path[:tag][@sha256:hex] (distribution spec). The first component is a host when it holds '.' or ':' or is "localhost". Hosts of our own
- * registry and docker.io fall away, and so does docker.io's "library/", because a store has one name for each image; other hosts stay part of the path.
- * Every component is checked before it can become part of a file name: [a-z0-9]+ joined by one of . _ - (or __), so "..", "/" and NUL cannot get through. */
+ * Grammar: [host[:port]/]path[:tag][@sha256:hex] (distribution spec). The first component is a host when it holds '.' or ':' or is "localhost". Hosts
+ * of our own registry and docker.io fall away, and so does docker.io's "library/", because a store has one name for each image; other hosts stay part
+ * of the path. Every component is checked before it can become part of a file name: [a-z0-9]+ joined by one of . _ - (or __), so "..", "/" and NUL
+ * cannot get through. */
 #include "runtime/image.h"
 
 #define REPOSITORY_BYTES_MAX 255

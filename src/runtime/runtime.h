@@ -1,5 +1,5 @@
-/* Containers: images out of the content store, root file systems, crun under conmon, cgroups, logs, probes. One include for all; README.md has the reading order.
- * An engine: takes paths and a loop, neither logs nor knows the Kubernetes API. Needs root for all but the pure parts. */
+/* Containers: images out of the content store, root file systems, crun under conmon, cgroups, logs, probes. One include for all; README.md has the
+ * reading order. An engine: takes paths and a loop, neither logs nor knows the Kubernetes API. Needs root for all but the pure parts. */
 #ifndef TIDEMILL_RUNTIME_H
 #define TIDEMILL_RUNTIME_H
 

@@ -1,4 +1,5 @@
-/* The system calls that a container may make, compiled once per process to BPF for crun's annotation run.oci.seccomp_bpf_data (compiling in crun costs 16 ms per start). */
+/* The system calls that a container may make, compiled once per process to BPF for crun's annotation run.oci.seccomp_bpf_data (compiling in crun
+ * costs 16 ms per start). */
 #ifndef TIDEMILL_RUNTIME_SECCOMP_H
 #define TIDEMILL_RUNTIME_SECCOMP_H
 

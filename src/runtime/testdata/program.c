@@ -55,7 +55,7 @@ static int escape(void) {
 int main(int argc, char **argv) {
     const char *verb = argc > 1 ? argv[1] : "";
     if (strcmp(verb, "exit") == 0)
-        return argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
+        return argc > 2 ? argv[2][0] - '0' : 0;
     if (strcmp(verb, "echo") == 0)
         return printf("%s\n", argc > 2 ? argv[2] : "") < 0;
     if (strcmp(verb, "err") == 0)
