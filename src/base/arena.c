@@ -1,5 +1,5 @@
-/* Bump allocation in a chain of blocks. The first block is small, since most units of work are (a ConfigMap, a GET); each further one doubles up to 64 KiB,
- * and an allocation larger than that gets a block of its own. */
+/* Bump allocation in a chain of blocks. The first block is small, since most units of work are (a ConfigMap, a GET); each further one doubles up to
+ * 64 KiB, and an allocation larger than that gets a block of its own. */
 #include "base/base.h"
 
 #include <stdalign.h>

@@ -1,5 +1,5 @@
-/* An arena: the memory of one unit of work (a request, a reconcile, a decoded object). Everything in it is freed at once. It has a limit: an allocation
- * beyond it returns NULL, which parsers report as "too large". Memory comes zeroed and aligned for any type. Not thread-safe. */
+/* An arena: the memory of one unit of work (a request, a reconcile, a decoded object). Everything in it is freed at once. It has a limit: an
+ * allocation beyond it returns NULL, which parsers report as "too large". Memory comes zeroed and aligned for any type. Not thread-safe. */
 #ifndef TIDEMILL_BASE_ARENA_H
 #define TIDEMILL_BASE_ARENA_H
 

@@ -1,5 +1,6 @@
-/* An error for a person. Functions that read what people wrote (manifests, pipelines, flags, API bodies) fill a diag of the caller: what was found, what was
- * expected, what to do. One place turns it into a Kubernetes Status, another into a line on the terminal. Functions accept NULL where a diag is optional. */
+/* An error for a person. Functions that read what people wrote (manifests, pipelines, flags, API bodies) fill a diag of the caller: what was found,
+ * what was expected, what to do. One place turns it into a Kubernetes Status, another into a line on the terminal. Functions accept NULL where a diag
+ * is optional. */
 #ifndef TIDEMILL_BASE_DIAG_H
 #define TIDEMILL_BASE_DIAG_H
 
@@ -16,9 +17,9 @@ struct diag_cause {
 };
 
 struct diag {
-    char file[200];             /* empty: none */
-    int line, column;           /* from 1; 0: none */
-    char path[200];             /* the field at fault; empty: none */
+    char file[200];              /* empty: none */
+    int line, column;            /* from 1; 0: none */
+    char path[200];              /* the field at fault; empty: none */
     char message[DIAG_TEXT_MAX]; /* one sentence, no capital, no full stop */
     char hint[DIAG_TEXT_MAX];    /* what to do next; empty: none */
     struct diag_cause causes[DIAG_CAUSES_MAX];

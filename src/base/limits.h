@@ -13,10 +13,10 @@
 #define HTTP_OUTPUT_BYTES_MAX (4 * MIB)  /* bytes queued for one connection before it counts as too slow */
 
 /* Documents */
-#define API_BODY_BYTES_MAX (3 * MIB)   /* a Kubernetes request body, as upstream */
-#define JSON_DEPTH_MAX 512             /* nesting of JSON and YAML */
-#define TREE_BYTES_MAX (64 * MIB)      /* memory of one parsed document */
-#define YAML_ALIASES_EXPANDED_MAX 10000 /* nodes copied by aliases in one document: against billion laughs */
+#define API_BODY_BYTES_MAX (3 * MIB)      /* a Kubernetes request body, as upstream */
+#define JSON_DEPTH_MAX 512                /* nesting of JSON and YAML */
+#define TREE_BYTES_MAX (64 * MIB)         /* memory of one parsed document */
+#define YAML_ALIASES_EXPANDED_MAX 10000   /* nodes copied by aliases in one document: against billion laughs */
 #define OBJECT_ARENA_BYTES_MAX (64 * MIB) /* one decoded object */
 
 #endif

@@ -41,7 +41,6 @@ static inline struct list *list_pop(struct list *head) {
 }
 
 /* The body may remove `it`. */
-#define LIST_FOREACH(it, head)                                                                                                                       \
-    for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+#define LIST_FOREACH(it, head) for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
 
 #endif

@@ -1,5 +1,5 @@
-/* Log lines: one per event, on stderr, `time level role message key=value …` (logfmt behind the message). Library code does not log: the level that decides does.
- * Written with one write(2), at most LOG_LINE_MAX bytes; control characters in values are escaped. */
+/* Log lines: one per event, on stderr, `time level role message key=value …` (logfmt behind the message). Library code does not log: the level that
+ * decides does. Written with one write(2), at most LOG_LINE_MAX bytes; control characters in values are escaped. */
 #ifndef TIDEMILL_BASE_LOG_H
 #define TIDEMILL_BASE_LOG_H
 

@@ -22,7 +22,8 @@ int map_put(struct map *map, struct slice key, void *value, void **ret_old);
 void *map_find(const struct map *map, struct slice key);
 /* Removes the key and returns its value, or NULL when absent. */
 void *map_remove(struct map *map, struct slice key);
-/* Walks in order of insertion: `for (size_t at = 0; map_next(map, &at, &key, &value);)`. The map may lose the current entry meanwhile, and must not gain any. */
+/* Walks in order of insertion: `for (size_t at = 0; map_next(map, &at, &key, &value);)`. The map may lose the current entry meanwhile, and must not
+ * gain any. */
 bool map_next(const struct map *map, size_t *at, struct slice *ret_key, void **ret_value);
 
 #endif

@@ -44,7 +44,8 @@ struct slice slice_from(struct slice s, size_t from);
 struct slice slice_head(struct slice s, size_t len);
 /* Without blanks, tabs, CR and LF at both ends. */
 struct slice slice_trim(struct slice s);
-/* Cuts *rest at the first `separator`: returns the part before it and leaves the part after it in *rest (empty with data NULL when there was none). */
+/* Cuts *rest at the first `separator`: returns the part before it and leaves the part after it in *rest (empty with data NULL when there was none).
+ */
 struct slice slice_cut(struct slice *rest, char separator);
 /* Decimal digits only, the whole slice; -EINVAL when it is no number, -ERANGE when it does not fit or exceeds `max`. */
 int slice_parse_u64(struct slice s, uint64_t max, uint64_t *ret);

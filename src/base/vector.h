@@ -1,4 +1,5 @@
-/* A growing array of any type: `VECTOR(struct job *) jobs = {0};` then VECTOR_PUSH(&jobs, job) (0, or -ENOMEM), jobs.items[i], jobs.count, VECTOR_DEINIT(&jobs). */
+/* A growing array of any type: `VECTOR(struct job *) jobs = {0};` then VECTOR_PUSH(&jobs, job) (0, or -ENOMEM), jobs.items[i], jobs.count,
+ * VECTOR_DEINIT(&jobs). */
 #ifndef TIDEMILL_BASE_VECTOR_H
 #define TIDEMILL_BASE_VECTOR_H
 

@@ -1,4 +1,5 @@
-/* `tidemill apply`: every document of every file is read and checked for shape first; then each is sent as a server-side apply, in order. Nothing is sent when one file cannot be read. */
+/* `tidemill apply`: every document of every file is read and checked for shape first; then each is sent as a server-side apply, in order. Nothing is
+ * sent when one file cannot be read. */
 #include "cli/functions_priv.h"
 #include "cli/session_priv.h"
 #include "cli/terminal_priv.h"
@@ -124,7 +125,9 @@ static int send_document(struct manifests *manifests, const struct document *doc
     const char *now = tree_text_or(tree_path(after.tree, "metadata.resourceVersion"), "");
     const char *group = document->kind->group;
     printf("%s%s%s/%s %s\n", document->kind->singular, group[0] ? "." : "", group, document->name,
-           !old[0] ? "created" : strcmp(old, now) == 0 ? "unchanged" : "configured");
+           !old[0]                 ? "created"
+           : strcmp(old, now) == 0 ? "unchanged"
+                                   : "configured");
     return 0;
 }
 

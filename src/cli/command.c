@@ -1,5 +1,5 @@
-/* Parsing by the table: the command is the longest run of leading words that the table knows; then flags (--name value, --name=value, -n value, -n, --no-name for booleans) and
- * arguments in any order; "--" ends the flags. Unknown words get a suggestion by edit distance. */
+/* Parsing by the table: the command is the longest run of leading words that the table knows; then flags (--name value, --name=value, -n value, -n,
+ * --no-name for booleans) and arguments in any order; "--" ends the flags. Unknown words get a suggestion by edit distance. */
 #include "cli/cli.h"
 #include "cli/command_priv.h"
 #include "cli/terminal_priv.h"
@@ -249,8 +249,8 @@ static int unknown_command(int argc, char **argv) {
         return asked ? 0 : 2;
     }
     const char *closest = closest_command(argv[0]);
-    fprintf(stderr, "tidemill: unknown command \"%s\"%s%s%s\n`tidemill --help` lists them all.\n", argv[0], closest ? ", did you mean `tidemill " : "",
-            closest ? closest : "", closest ? "`?" : "");
+    fprintf(stderr, "tidemill: unknown command \"%s\"%s%s%s\n`tidemill --help` lists them all.\n", argv[0],
+            closest ? ", did you mean `tidemill " : "", closest ? closest : "", closest ? "`?" : "");
     return 2;
 }
 

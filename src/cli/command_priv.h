@@ -7,8 +7,8 @@
 enum flag_kind { FLAG_BOOL, FLAG_TEXT, FLAG_NUMBER, FLAG_LIST };
 
 struct flag {
-    const char *name;       /* "follow" */
-    char letter;            /* 'f'; 0: none */
+    const char *name; /* "follow" */
+    char letter;      /* 'f'; 0: none */
     enum flag_kind kind;
     const char *value_name; /* "FILE" */
     const char *fallback;   /* default, shown in help; NULL: none */
@@ -31,16 +31,16 @@ struct invocation {
 };
 
 struct command {
-    const char *name;                /* "app create": words as typed */
-    const char *arguments;           /* "NAME", "[POD]"; "" for none */
+    const char *name;      /* "app create": words as typed */
+    const char *arguments; /* "NAME", "[POD]"; "" for none */
     size_t arguments_min, arguments_max;
-    const char *summary;             /* one line for lists */
-    const char *description;         /* paragraphs; NULL: none */
-    const char *examples;            /* lines; NULL: none */
-    const struct flag *flags;        /* ends with name NULL; NULL: none */
-    const struct flag *more_flags;   /* a second set, such as the common ones */
+    const char *summary;           /* one line for lists */
+    const char *description;       /* paragraphs; NULL: none */
+    const char *examples;          /* lines; NULL: none */
+    const struct flag *flags;      /* ends with name NULL; NULL: none */
+    const struct flag *more_flags; /* a second set, such as the common ones */
     int (*run)(const struct invocation *invocation);
-    bool hidden;                     /* not in the list of commands: the roles */
+    bool hidden; /* not in the list of commands: the roles */
 };
 
 /* The table, ends with name NULL. */

@@ -1,5 +1,5 @@
-/* `tidemill down`: asks the supervisor to stop and waits. Containers keep running, so that an upgrade interrupts nothing; --all ends them too and removes what the node
- * made in the kernel (bridge, firewall table, control groups, namespaces). */
+/* `tidemill down`: asks the supervisor to stop and waits. Containers keep running, so that an upgrade interrupts nothing; --all ends them too and
+ * removes what the node made in the kernel (bridge, firewall table, control groups, namespaces). */
 #include "cli/functions_priv.h"
 #include "cli/settings_priv.h"
 #include "cli/terminal_priv.h"

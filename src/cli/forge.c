@@ -8,7 +8,8 @@
 static const struct slice no_body = {NULL, 0};
 
 /* Opens the session, calls, and prints with `print` (or as JSON when asked for). */
-static int call_and_print(const struct invocation *invocation, const char *method, const char *path, struct slice body, void (*print)(const struct tree *answer)) {
+static int call_and_print(const struct invocation *invocation, const char *method, const char *path, struct slice body,
+                          void (*print)(const struct tree *answer)) {
     struct diag diag = DIAG_INIT;
     struct session session;
     struct session_answer answer;
@@ -31,7 +32,8 @@ static const char *text_of(const struct tree *node, const char *key) {
 }
 
 static void print_created(const struct tree *app) {
-    printf("Application %s is ready for its first push:\n\n  git remote add tidemill %s\n  git push tidemill main\n\n", text_of(app, "name"), text_of(app, "remote"));
+    printf("Application %s is ready for its first push:\n\n  git remote add tidemill %s\n  git push tidemill main\n\n", text_of(app, "name"),
+           text_of(app, "remote"));
     printf("The URL holds the application's token: treat it as a password.\n");
 }
 
@@ -138,14 +140,15 @@ int run_pipeline_list(const struct invocation *invocation) {
 static void print_pipeline(const struct tree *pipeline) {
     char age[TIMESTAMP_BYTES];
     age_of(pipeline, "created", age);
-    printf("Pipeline %" PRId64 " of %s: %s (%s, %.8s, %s ago)\n", tree_int_or(tree_find(pipeline, "id"), 0), text_of(pipeline, "app"), text_of(pipeline, "status"),
-           text_of(pipeline, "ref"), text_of(pipeline, "sha"), age);
+    printf("Pipeline %" PRId64 " of %s: %s (%s, %.8s, %s ago)\n", tree_int_or(tree_find(pipeline, "id"), 0), text_of(pipeline, "app"),
+           text_of(pipeline, "status"), text_of(pipeline, "ref"), text_of(pipeline, "sha"), age);
     const struct tree *jobs = tree_find(pipeline, "jobs");
     struct terminal_table table = {.columns = 4};
     terminal_table_row(&table, (const char *const[]){"STAGE", "JOB", "STATUS", "REASON"});
     for (size_t i = 0; i < tree_count(jobs); i++) {
         const struct tree *job = tree_at(jobs, i);
-        terminal_table_row(&table, (const char *const[]){text_of(job, "stage"), text_of(job, "name"), text_of(job, "status"), text_of(job, "reason")});
+        terminal_table_row(&table,
+                           (const char *const[]){text_of(job, "stage"), text_of(job, "name"), text_of(job, "status"), text_of(job, "reason")});
     }
     terminal_table_print(&table);
 }
@@ -170,7 +173,8 @@ static int find_pipeline(struct session *session, const char *argument, int64_t 
 }
 
 /* Finds the pipeline that the first argument names, then calls `use`. */
-static int with_pipeline(const struct invocation *invocation, int (*use)(struct session *session, const struct invocation *invocation, int64_t id, struct diag *diag)) {
+static int with_pipeline(const struct invocation *invocation,
+                         int (*use)(struct session *session, const struct invocation *invocation, int64_t id, struct diag *diag)) {
     struct diag diag = DIAG_INIT;
     struct session session;
     int64_t id;

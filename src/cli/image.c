@@ -30,7 +30,8 @@ static void print_images(const struct tree *list) {
     struct terminal_table table = {.columns = 2};
     terminal_table_row(&table, (const char *const[]){"NAME", "TAG"});
     for (size_t i = 0; i < tree_count(list); i++)
-        terminal_table_row(&table, (const char *const[]){tree_text_or(tree_find(tree_at(list, i), "name"), ""), tree_text_or(tree_find(tree_at(list, i), "tag"), "")});
+        terminal_table_row(&table, (const char *const[]){tree_text_or(tree_find(tree_at(list, i), "name"), ""),
+                                                         tree_text_or(tree_find(tree_at(list, i), "tag"), "")});
     terminal_table_print(&table);
 }
 

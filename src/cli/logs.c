@@ -1,5 +1,5 @@
-/* `tidemill logs APP`: the logs of every pod of an application side by side, each line under its pod's name; or of one pod with NAMESPACE/POD. Streams run at once on one loop; a line is
- * printed whole. */
+/* `tidemill logs APP`: the logs of every pod of an application side by side, each line under its pod's name; or of one pod with NAMESPACE/POD.
+ * Streams run at once on one loop; a line is printed whole. */
 #include "cli/functions_priv.h"
 #include "cli/session_priv.h"
 #include "cli/terminal_priv.h"
@@ -30,8 +30,8 @@ struct follower {
 
 static void print_line(struct log_stream *stream) {
     if (stream->follower->prefix)
-        printf("%s%s%s%s%s ", terminal_color(stdout, TERMINAL_DIM), stream->pod, stream->container ? "/" : "", stream->container ? stream->container : "",
-               terminal_color(stdout, TERMINAL_PLAIN));
+        printf("%s%s%s%s%s ", terminal_color(stdout, TERMINAL_DIM), stream->pod, stream->container ? "/" : "",
+               stream->container ? stream->container : "", terminal_color(stdout, TERMINAL_PLAIN));
     fwrite(stream->line.data, 1, stream->line.len, stdout);
     fputc('\n', stdout);
     fflush(stdout);
@@ -66,14 +66,16 @@ static void on_end(void *userdata, int error) {
         struct tree *status = NULL;
         if (stream->line.len)
             json_parse(arena, buffer_slice(&stream->line), NULL, &status, NULL);
-        follower->result = terminal_error_text("%s: %s", stream->pod, tree_text_or(tree_find(status, "message"), error ? strerror(-error) : "no log"));
+        follower->result =
+            terminal_error_text("%s: %s", stream->pod, tree_text_or(tree_find(status, "message"), error ? strerror(-error) : "no log"));
     }
     buffer_deinit(&stream->line);
     if (--follower->running == 0)
         loop_stop(follower->session->loop);
 }
 
-static int start_stream(struct follower *follower, const struct invocation *invocation, const char *namespace, const char *pod, const char *container) {
+static int start_stream(struct follower *follower, const struct invocation *invocation, const char *namespace, const char *pod,
+                        const char *container) {
     static const struct http_stream_handlers handlers = {.on_head = on_head, .on_data = on_data, .on_end = on_end};
     if (follower->count == LOG_STREAMS_MAX)
         return 0;
@@ -84,9 +86,10 @@ static int start_stream(struct follower *follower, const struct invocation *invo
                                 invocation_bool(invocation, "follow") ? "true" : "false", invocation_bool(invocation, "previous") ? "true" : "false",
                                 container ? "&container=" : "", container ? container : "", tail ? "&tailLines=" : "", tail ? tail : "");
     struct http_request *request;
-    int r = target ? http_client_stream(client_http(follower->session->client),
-                                        &(struct http_request_options){.method = "GET", .target = target, .timeout_ms = -1}, &handlers, stream, &request)
-                   : -ENOMEM;
+    int r = target
+                ? http_client_stream(client_http(follower->session->client),
+                                     &(struct http_request_options){.method = "GET", .target = target, .timeout_ms = -1}, &handlers, stream, &request)
+                : -ENOMEM;
     if (r < 0)
         return r;
     follower->count++;
@@ -101,8 +104,8 @@ static int start_pod(struct follower *follower, const struct invocation *invocat
     for (size_t i = 0; r == 0 && i < tree_count(containers); i++) {
         const char *name = tree_text_or(tree_find(tree_at(containers, i), "name"), "");
         if (!wanted || strcmp(wanted, name) == 0)
-            r = start_stream(follower, invocation, tree_text_or(tree_path(pod, "metadata.namespace"), ""), tree_text_or(tree_path(pod, "metadata.name"), ""),
-                             tree_count(containers) > 1 ? name : NULL);
+            r = start_stream(follower, invocation, tree_text_or(tree_path(pod, "metadata.namespace"), ""),
+                             tree_text_or(tree_path(pod, "metadata.name"), ""), tree_count(containers) > 1 ? name : NULL);
     }
     return r;
 }

@@ -1,4 +1,5 @@
-/* The hidden commands that are the roles: settings and inherited sockets become a role's options. A role started by hand, without a supervisor, opens its own sockets. */
+/* The hidden commands that are the roles: settings and inherited sockets become a role's options. A role started by hand, without a supervisor, opens
+ * its own sockets. */
 #include "cli/functions_priv.h"
 #include "cli/roles_priv.h"
 #include "cli/terminal_priv.h"

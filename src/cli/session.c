@@ -35,7 +35,8 @@ int session_open_run(const char *run, struct session *ret, struct diag *diag) {
         r = client_new_kubeconfig(session.loop, kubeconfig, &session.client, diag);
     } else if (!reachable) {
         r = diag_set(diag, -errno, "no platform answers at %s: %s", socket_path, strerror(errno));
-        diag_hint(diag, r, geteuid() == 0 ? "start it with `tidemill up`, or name another instance with --run DIR" : "run this as root, or set KUBECONFIG");
+        diag_hint(diag, r,
+                  geteuid() == 0 ? "start it with `tidemill up`, or name another instance with --run DIR" : "run this as root, or set KUBECONFIG");
     } else {
         r = client_new(session.loop, &(struct client_options){.endpoint = endpoint}, &session.client, diag);
     }
@@ -102,8 +103,8 @@ static int wait_for(struct call *call) {
     return call->result;
 }
 
-int session_call(struct session *session, const char *method, const char *path, const char *content_type, struct slice body, struct session_answer *ret,
-                 struct diag *diag) {
+int session_call(struct session *session, const char *method, const char *path, const char *content_type, struct slice body,
+                 struct session_answer *ret, struct diag *diag) {
     struct call call = {.session = session, .diag = diag};
     struct http_request *request;
     const struct http_request_options options = {.method = method, .target = path, .content_type = content_type, .body = body, .timeout_ms = -1};
@@ -135,7 +136,8 @@ static struct slice no_header(__attribute__((unused)) const struct http_answer *
 
 static void on_stream_end(void *userdata, int error) {
     struct call *call = userdata;
-    const struct http_answer whole = {.error = error, .status = error ? 0 : call->answer.status, .body = buffer_slice(&call->error_body), .header = no_header};
+    const struct http_answer whole = {
+        .error = error, .status = error ? 0 : call->answer.status, .body = buffer_slice(&call->error_body), .header = no_header};
     call->result = client_check(&whole, call->diag);
     call->done = true;
     loop_stop(call->session->loop);

@@ -24,12 +24,13 @@ void session_close(struct session *session);
 
 struct session_answer {
     int status;
-    struct slice body;  /* in the session's arena */
-    struct tree *tree;  /* the body as JSON; NULL when it is none */
+    struct slice body; /* in the session's arena */
+    struct tree *tree; /* the body as JSON; NULL when it is none */
 };
-/* Blocks. 0 for 2xx; otherwise negative errno with diag from the Status in the answer (ret is filled when there was an answer). body data NULL: none. */
-int session_call(struct session *session, const char *method, const char *path, const char *content_type, struct slice body, struct session_answer *ret,
-                 struct diag *diag);
+/* Blocks. 0 for 2xx; otherwise negative errno with diag from the Status in the answer (ret is filled when there was an answer). body data NULL: none.
+ */
+int session_call(struct session *session, const char *method, const char *path, const char *content_type, struct slice body,
+                 struct session_answer *ret, struct diag *diag);
 /* Streams an answer to `on_data` until it ends. Same result. */
 int session_stream(struct session *session, const char *method, const char *path, const char *content_type, struct slice body,
                    void (*on_data)(void *userdata, struct slice data), void *userdata, struct diag *diag);

@@ -1,4 +1,5 @@
-/* Everything that can be configured: one table gives each setting its flag, its key in the configuration file and its default. Flags beat the file, the file beats defaults. */
+/* Everything that can be configured: one table gives each setting its flag, its key in the configuration file and its default. Flags beat the file,
+ * the file beats defaults. */
 #ifndef TIDEMILL_CLI_SETTINGS_PRIV_H
 #define TIDEMILL_CLI_SETTINGS_PRIV_H
 
@@ -13,11 +14,11 @@
 struct settings {
     struct arena *arena;
     const char *config;
-    const char *instance;         /* at most 10 of [a-z0-9]: bridges, tables, cgroups carry it */
+    const char *instance; /* at most 10 of [a-z0-9]: bridges, tables, cgroups carry it */
     const char *state, *run;
     const char *api_listen, *http_listen, *registry_listen, *git_listen, *monitor_listen;
     const char *pod_cidr, *service_cidr;
-    const char *domain;           /* applications are served at NAME.DOMAIN */
+    const char *domain; /* applications are served at NAME.DOMAIN */
     const char *user, *gateway_user;
     const char *node_name;
     const char *log_level;
@@ -29,7 +30,8 @@ extern const struct flag settings_flags[];
 /* Reads flags and the file (a missing default file is fine), checks every value. -EINVAL with diag. Free with settings_deinit. */
 int settings_read(const struct invocation *invocation, struct settings *ret, struct diag *diag);
 void settings_deinit(struct settings *settings);
-/* The command line that gives another process of ours the same settings: [executable, role, --flag, value, …, NULL] in the settings' arena; NULL without memory. */
+/* The command line that gives another process of ours the same settings: [executable, role, --flag, value, …, NULL] in the settings' arena; NULL
+ * without memory. */
 const char *const *settings_argv(const struct settings *settings, const char *executable, const char *role);
 /* Path beneath state or run, in the settings' arena. */
 const char *settings_path(const struct settings *settings, const char *base, const char *name);

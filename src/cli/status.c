@@ -81,10 +81,12 @@ static void print_deployments(const struct tree *items) {
     for (size_t i = 0; i < tree_count(items); i++) {
         const struct tree *item = tree_at(items, i);
         char ready[32];
-        snprintf(ready, sizeof ready, "%d/%d", (int)tree_int_or(tree_path(item, "status.readyReplicas"), 0), (int)tree_int_or(tree_path(item, "spec.replicas"), 0));
+        snprintf(ready, sizeof ready, "%d/%d", (int)tree_int_or(tree_path(item, "status.readyReplicas"), 0),
+                 (int)tree_int_or(tree_path(item, "spec.replicas"), 0));
         const struct tree *container = tree_at(tree_path(item, "spec.template.spec.containers"), 0);
-        terminal_table_row(&table, (const char *const[]){tree_text_or(tree_path(item, "metadata.namespace"), ""), tree_text_or(tree_path(item, "metadata.name"), ""),
-                                                         ready, tree_text_or(tree_find(container, "image"), "")});
+        terminal_table_row(&table, (const char *const[]){tree_text_or(tree_path(item, "metadata.namespace"), ""),
+                                                         tree_text_or(tree_path(item, "metadata.name"), ""), ready,
+                                                         tree_text_or(tree_find(container, "image"), "")});
     }
     terminal_table_print(&table);
 }

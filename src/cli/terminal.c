@@ -14,7 +14,8 @@ int terminal_error(const struct diag *diag) {
     char text[2048];
     struct diag bare = *diag;
     bare.hint[0] = '\0';
-    fprintf(stderr, "%stidemill: %s%s\n", terminal_color(stderr, TERMINAL_RED), terminal_color(stderr, TERMINAL_PLAIN), diag_format(&bare, text, sizeof text));
+    fprintf(stderr, "%stidemill: %s%s\n", terminal_color(stderr, TERMINAL_RED), terminal_color(stderr, TERMINAL_PLAIN),
+            diag_format(&bare, text, sizeof text));
     if (diag->hint[0])
         fprintf(stderr, "  hint: %s\n", diag->hint);
     return 1;

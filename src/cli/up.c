@@ -1,5 +1,6 @@
-/* `tidemill up`: checks what the machine offers, prepares folders, and becomes the supervisor. A second process, forked before anything starts, waits until the API is ready
- * and tells the person where things are; with --detach the two change places, so that the command returns when the platform is up. */
+/* `tidemill up`: checks what the machine offers, prepares folders, and becomes the supervisor. A second process, forked before anything starts, waits
+ * until the API is ready and tells the person where things are; with --detach the two change places, so that the command returns when the platform is
+ * up. */
 #include "cli/functions_priv.h"
 #include "cli/session_priv.h"
 #include "cli/settings_priv.h"
@@ -102,8 +103,9 @@ static int make_folders(const struct plan *plan, struct diag *diag) {
         mode_t mode;
         const struct account *owner;
     } folders[] = {
-        {settings->state, ".", 0755, &root},          {settings->state, "core", 0700, &plan->core},      {settings->state, "pki", 0700, &plan->core},
-        {settings->state, "registry", 0755, &plan->core}, {settings->state, "forge", 0700, &plan->core}, {settings->run, ".", 0755, &root},
+        {settings->state, ".", 0755, &root},           {settings->state, "core", 0700, &plan->core},
+        {settings->state, "pki", 0700, &plan->core},   {settings->state, "registry", 0755, &plan->core},
+        {settings->state, "forge", 0700, &plan->core}, {settings->run, ".", 0755, &root},
         {settings->run, "job", 0755, &root},
     };
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
@@ -231,7 +233,8 @@ static void print_banner(const struct settings *settings) {
     fflush(stdout);
 }
 
-/* Waits until the platform is ready or `pid` (of the supervisor; 0: our parent) is gone. A node that does not come is told and is no failure: the API is there to look into it. */
+/* Waits until the platform is ready or `pid` (of the supervisor; 0: our parent) is gone. A node that does not come is told and is no failure: the API
+ * is there to look into it. */
 static int wait_until_ready(const struct settings *settings, pid_t pid) {
     int64_t now_ns = sys_monotonic_ns(), deadline_ns = now_ns + READY_TIMEOUT_MS * INT64_C(1000000), node_deadline_ns = 0;
     for (; now_ns < deadline_ns; now_ns = sys_monotonic_ns()) {
@@ -245,8 +248,8 @@ static int wait_until_ready(const struct settings *settings, pid_t pid) {
         if (found == ALL_READY || late) {
             print_banner(settings);
             if (late)
-                fprintf(stderr, "%swarning:%s the node does not run pods yet; the platform's log tells why\n", terminal_color(stderr, TERMINAL_YELLOW),
-                        terminal_color(stderr, TERMINAL_PLAIN));
+                fprintf(stderr, "%swarning:%s the node does not run pods yet; the platform's log tells why\n",
+                        terminal_color(stderr, TERMINAL_YELLOW), terminal_color(stderr, TERMINAL_PLAIN));
             return 0;
         }
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);

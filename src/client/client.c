@@ -60,7 +60,9 @@ int client_request(struct client *client, const char *method, const char *target
     static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
     struct http_request_options options = {.method = method,
                                            .target = target,
-                                           .content_type = body.len == 0 ? NULL : content_type ? content_type : "application/json",
+                                           .content_type = body.len == 0  ? NULL
+                                                           : content_type ? content_type
+                                                                          : "application/json",
                                            .body = body,
                                            .fields = fields,
                                            .body_max = ANSWER_BYTES_MAX};
@@ -72,23 +74,15 @@ int client_request(struct client *client, const char *method, const char *target
 static int error_of(int status, const char *reason) {
     switch (status) {
     case 400:
-    case 422:
-        return -EINVAL;
-    case 401:
-        return -EACCES;
-    case 403:
-        return -EPERM;
-    case 404:
-        return -ENOENT;
-    case 409:
-        return strcmp(reason, "AlreadyExists") == 0 ? -EEXIST : -EAGAIN;
-    case 410:
-        return -ESTALE;
+    case 422: return -EINVAL;
+    case 401: return -EACCES;
+    case 403: return -EPERM;
+    case 404: return -ENOENT;
+    case 409: return strcmp(reason, "AlreadyExists") == 0 ? -EEXIST : -EAGAIN;
+    case 410: return -ESTALE;
     case 429:
-    case 503:
-        return -EBUSY;
-    default:
-        return -EIO;
+    case 503: return -EBUSY;
+    default: return -EIO;
     }
 }
 

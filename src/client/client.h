@@ -10,7 +10,7 @@
 
 struct client;
 struct client_options {
-    const char *endpoint;  /* "unix:/run/tidemill/api.sock" (who one is follows from the uid) or "https://host:6443" */
+    const char *endpoint; /* "unix:/run/tidemill/api.sock" (who one is follows from the uid) or "https://host:6443" */
     const char *ca_pem, *certificate_pem, *key_pem, *token; /* for https; NULL: none */
 };
 /* -EINVAL or -EHOSTUNREACH with diag. Nothing is sent yet; a host name is resolved, blocking. */
@@ -39,8 +39,8 @@ int client_check(const struct http_answer *answer, struct diag *diag);
 struct informer;
 enum informer_event { INFORMER_ADDED, INFORMER_UPDATED, INFORMER_DELETED };
 struct informer_options {
-    const char *namespace;       /* NULL: all */
-    const char *field_selector;  /* "spec.nodeName=x"; NULL: none */
+    const char *namespace;      /* NULL: all */
+    const char *field_selector; /* "spec.nodeName=x"; NULL: none */
     const char *label_selector;
     /* old is NULL when added; after a relist, only what differs is reported. Objects are shared and immutable: kube_object_ref to keep. */
     void (*on_event)(void *userdata, enum informer_event event, struct kube_object *object, struct kube_object *old);

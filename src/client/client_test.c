@@ -12,7 +12,7 @@ struct api {
     struct client *client;
     int listen_fd;
     char folder[40], endpoint[100];
-    const char *list;       /* body of the next list */
+    const char *list; /* body of the next list */
     int list_status, watch_status;
     int lists, watches;
     char watch_query[500], list_query[500];

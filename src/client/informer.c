@@ -24,11 +24,11 @@ struct informer {
     struct client *client;
     const struct kube_kind *kind;
     struct informer_options options;
-    char *path;      /* with the selectors as a query */
+    char *path; /* with the selectors as a query */
     struct map *objects;
     char *resource_version; /* NULL: list first */
     bool synced;
-    bool progress;   /* the current watch has delivered something */
+    bool progress; /* the current watch has delivered something */
     int64_t backoff_ms;
     int watch_status;
     struct http_request *request;

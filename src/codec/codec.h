@@ -6,6 +6,7 @@
 #include "codec/json.h"
 #include "codec/promtext.h"
 #include "codec/quantity.h"
+#include "codec/spdy.h"
 #include "codec/text.h"
 #include "codec/timestamp.h"
 #include "codec/tree.h"

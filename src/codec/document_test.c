@@ -30,7 +30,8 @@ static void json_equals(const struct tree *node, const char *expected) {
 }
 
 UNIT_TEST(json_round_trips) {
-    static const char *const texts[] = {"null", "true", "-12", "1.5", "\"a\\\"b\\\\\\n\\u0001é\"", "[1,[],{}]", "{\"a\":{\"b\":[null,false]},\"c\":\"\"}", "1e+300"};
+    static const char *const texts[] = {
+        "null", "true", "-12", "1.5", "\"a\\\"b\\\\\\n\\u0001é\"", "[1,[],{}]", "{\"a\":{\"b\":[null,false]},\"c\":\"\"}", "1e+300"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         json_equals(json(texts[i]), texts[i]);
     json_equals(json("\"\\ud83d\\ude00\\ud800\\/\""), "\"😀\xef\xbf\xbd/\"");
@@ -42,9 +43,24 @@ UNIT_TEST(json_refuses_with_a_position) {
     static const struct {
         const char *text;
         int line, column;
-    } cases[] = {{"", 1, 1},           {"{\"a\":1,}", 1, 8},      {"[1\n 2]", 2, 2},     {"01", 1, 3},         {"{\"a\":1,\"a\":2}", 1, 8}, {"\"\x01\"", 1, 2},
-                 {"\"\xff\"", 1, 2},   {"1 1", 1, 3},             {"\"abc", 1, 5},       {"nul", 1, 1},        {"{1:2}", 1, 2},             {"\"\\x\"", 1, 3},
-                 {"\"\\u12", 1, 6},    {"\"\xed\xa0\x80\"", 1, 2}, {"-", 1, 2},           {"1.", 1, 3},         {"1e999", 1, 1},             {"\"\\", 1, 3}};
+    } cases[] = {{"", 1, 1},
+                 {"{\"a\":1,}", 1, 8},
+                 {"[1\n 2]", 2, 2},
+                 {"01", 1, 3},
+                 {"{\"a\":1,\"a\":2}", 1, 8},
+                 {"\"\x01\"", 1, 2},
+                 {"\"\xff\"", 1, 2},
+                 {"1 1", 1, 3},
+                 {"\"abc", 1, 5},
+                 {"nul", 1, 1},
+                 {"{1:2}", 1, 2},
+                 {"\"\\x\"", 1, 3},
+                 {"\"\\u12", 1, 6},
+                 {"\"\xed\xa0\x80\"", 1, 2},
+                 {"-", 1, 2},
+                 {"1.", 1, 3},
+                 {"1e999", 1, 1},
+                 {"\"\\", 1, 3}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct tree *node;
         struct diag diag = DIAG_INIT;
@@ -99,8 +115,10 @@ UNIT_TEST(json_patch_follows_rfc_6902) {
         {"{\"a\":1}", "[{\"op\":\"add\",\"path\":\"/b\",\"value\":2}]", "{\"a\":1,\"b\":2}"},
         {"{\"a\":[1,2]}", "[{\"op\":\"add\",\"path\":\"/a/1\",\"value\":9},{\"op\":\"add\",\"path\":\"/a/-\",\"value\":8}]", "{\"a\":[1,9,2,8]}"},
         {"{\"a\":[1,2]}", "[{\"op\":\"remove\",\"path\":\"/a/0\"}]", "{\"a\":[2]}"},
-        {"{\"a/b\":1,\"m~n\":2}", "[{\"op\":\"replace\",\"path\":\"/a~1b\",\"value\":3},{\"op\":\"test\",\"path\":\"/m~0n\",\"value\":2}]", "{\"a/b\":3,\"m~n\":2}"},
-        {"{\"a\":{\"x\":1}}", "[{\"op\":\"move\",\"from\":\"/a/x\",\"path\":\"/y\"},{\"op\":\"copy\",\"from\":\"/y\",\"path\":\"/a/z\"}]", "{\"a\":{\"z\":1},\"y\":1}"},
+        {"{\"a/b\":1,\"m~n\":2}", "[{\"op\":\"replace\",\"path\":\"/a~1b\",\"value\":3},{\"op\":\"test\",\"path\":\"/m~0n\",\"value\":2}]",
+         "{\"a/b\":3,\"m~n\":2}"},
+        {"{\"a\":{\"x\":1}}", "[{\"op\":\"move\",\"from\":\"/a/x\",\"path\":\"/y\"},{\"op\":\"copy\",\"from\":\"/y\",\"path\":\"/a/z\"}]",
+         "{\"a\":{\"z\":1},\"y\":1}"},
         {"{\"a\":1}", "[{\"op\":\"replace\",\"path\":\"\",\"value\":[]}]", "[]"},
         {"{\"a\":1}", "[{\"op\":\"replace\",\"path\":\"/b\",\"value\":1}]", NULL},
         {"{\"a\":1}", "[{\"op\":\"test\",\"path\":\"/a\",\"value\":2}]", NULL},
@@ -149,7 +167,8 @@ UNIT_TEST(yaml_refuses_with_a_position) {
     static const struct {
         const char *text;
         int line;
-    } cases[] = {{"a: 1\nb: [1\n", 3}, {"a: 1\n\tb: 2\n", 2}, {"a: 1\na: 2\n", 2}, {"a: *x\n", 1}, {"a: &a [*a]\n", 1}, {"a: b: c\n", 1}, {"<<: 3\n", 1}, {"? [a]\n: b\n", 1}};
+    } cases[] = {{"a: 1\nb: [1\n", 3}, {"a: 1\n\tb: 2\n", 2}, {"a: 1\na: 2\n", 2}, {"a: *x\n", 1},
+                 {"a: &a [*a]\n", 1},  {"a: b: c\n", 1},      {"<<: 3\n", 1},      {"? [a]\n: b\n", 1}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct tree *node;
         struct diag diag = DIAG_INIT;
@@ -163,14 +182,16 @@ UNIT_TEST(yaml_stops_billion_laughs) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
     buffer_append_text(&text, "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for (int i = 1; i < 10; i++)
-        buffer_printf(&text, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+        buffer_printf(&text, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1,
+                      i - 1, i - 1);
     struct tree *node;
     assert_true(yaml_parse_one(arena, buffer_slice(&text), &node, NULL) < 0);
 }
 
 UNIT_TEST(yaml_format_reads_back) {
     static const char *const texts[] = {"{\"a\":{\"b\":[1,\"two\",null,{\"c\":true,\"d\":[[1]]}]},\"e\":\"\",\"f\":[],\"g\":{}}",
-                                        "{\"s\":\"yes\",\"n\":\"1\",\"m\":\"x: y\",\"l\":\"a\\nb\\n\",\"l2\":\"a\\n\\nb\",\"q\":\"- a\",\"t\":\"a \",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}",
+                                        "{\"s\":\"yes\",\"n\":\"1\",\"m\":\"x: y\",\"l\":\"a\\nb\\n\",\"l2\":\"a\\n\\nb\",\"q\":\"- a\",\"t\":\"a "
+                                        "\",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}",
                                         "[{\"a\":1},{\"b\":{\"c\":\"x\\ny\"}}]"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);

@@ -274,8 +274,7 @@ static enum http1_result on_field(struct http1_head *head, const struct http1_fi
                                   struct http1_error *error) {
     struct slice name = field->name, value = field->value;
     switch (name.len) { /* the length alone dismisses nearly all others */
-    case 4:
-        return request && slice_equal_nocase(name, SLICE("host")) ? on_host(head, value, &gathered->host, error) : HTTP1_DONE;
+    case 4: return request && slice_equal_nocase(name, SLICE("host")) ? on_host(head, value, &gathered->host, error) : HTTP1_DONE;
     case 6:
         if (!request || !slice_equal_nocase(name, SLICE("expect")))
             return HTTP1_DONE;
@@ -294,12 +293,9 @@ static enum http1_result on_field(struct http1_head *head, const struct http1_fi
             gathered->connection_upgrade |= http1_list_has(value, SLICE("upgrade"));
         }
         return HTTP1_DONE;
-    case 14:
-        return slice_equal_nocase(name, SLICE("content-length")) ? on_content_length(head, value, error) : HTTP1_DONE;
-    case 17:
-        return slice_equal_nocase(name, SLICE("transfer-encoding")) ? on_transfer_encoding(head, value, error) : HTTP1_DONE;
-    default:
-        return HTTP1_DONE;
+    case 14: return slice_equal_nocase(name, SLICE("content-length")) ? on_content_length(head, value, error) : HTTP1_DONE;
+    case 17: return slice_equal_nocase(name, SLICE("transfer-encoding")) ? on_transfer_encoding(head, value, error) : HTTP1_DONE;
+    default: return HTTP1_DONE;
     }
 }
 
@@ -409,21 +405,50 @@ const char *http1_reason(int status) {
         int status;
         const char *reason;
     } reasons[] = {
-        {100, "Continue"},           {101, "Switching Protocols"},     {200, "OK"},
-        {201, "Created"},            {202, "Accepted"},                {204, "No Content"},
-        {206, "Partial Content"},    {301, "Moved Permanently"},       {302, "Found"},
-        {303, "See Other"},          {304, "Not Modified"},            {307, "Temporary Redirect"},
-        {308, "Permanent Redirect"}, {400, "Bad Request"},             {401, "Unauthorized"},
-        {403, "Forbidden"},          {404, "Not Found"},               {405, "Method Not Allowed"},
-        {406, "Not Acceptable"},     {408, "Request Timeout"},         {409, "Conflict"},
-        {410, "Gone"},               {411, "Length Required"},         {412, "Precondition Failed"},
-        {413, "Content Too Large"},  {414, "URI Too Long"},            {415, "Unsupported Media Type"},
-        {416, "Range Not Satisfiable"}, {417, "Expectation Failed"},   {421, "Misdirected Request"},
-        {422, "Unprocessable Content"}, {425, "Too Early"},            {426, "Upgrade Required"},
-        {428, "Precondition Required"}, {429, "Too Many Requests"},    {431, "Request Header Fields Too Large"},
-        {499, "Client Closed Request"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-        {502, "Bad Gateway"},        {503, "Service Unavailable"},     {504, "Gateway Timeout"},
-        {505, "HTTP Version Not Supported"}, {507, "Insufficient Storage"},
+        {100, "Continue"},
+        {101, "Switching Protocols"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
+        {417, "Expectation Failed"},
+        {421, "Misdirected Request"},
+        {422, "Unprocessable Content"},
+        {425, "Too Early"},
+        {426, "Upgrade Required"},
+        {428, "Precondition Required"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {499, "Client Closed Request"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+        {507, "Insufficient Storage"},
     };
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++)
         if (reasons[i].status == status)
@@ -486,9 +511,7 @@ static bool step_trailer(struct http1_chunked *chunked, char byte) {
     if (++chunked->trailer_bytes > HTTP1_TRAILER_BYTES_MAX)
         return false;
     switch (chunked->state) {
-    case TRAILER_START:
-        chunked->state = byte == '\r' ? END_LF : TRAILER_NAME;
-        return byte == '\r' || is_class(byte, CLASS_TOKEN);
+    case TRAILER_START: chunked->state = byte == '\r' ? END_LF : TRAILER_NAME; return byte == '\r' || is_class(byte, CLASS_TOKEN);
     case TRAILER_NAME:
         if (byte == ':')
             chunked->state = TRAILER_VALUE;
@@ -505,14 +528,9 @@ static bool step_byte(struct http1_chunked *chunked, char byte) {
     switch ((enum chunk_state)chunked->state) {
     case SIZE:
     case SIZE_BLANK:
-    case EXTENSION:
-        return step_size(chunked, byte);
-    case SIZE_LF:
-        chunked->state = chunked->remaining ? DATA : TRAILER_START;
-        return byte == '\n';
-    case DATA_CR:
-        chunked->state = DATA_LF;
-        return byte == '\r';
+    case EXTENSION: return step_size(chunked, byte);
+    case SIZE_LF: chunked->state = chunked->remaining ? DATA : TRAILER_START; return byte == '\n';
+    case DATA_CR: chunked->state = DATA_LF; return byte == '\r';
     case DATA_LF:
         chunked->state = SIZE;
         chunked->digits = 0;
@@ -520,17 +538,11 @@ static bool step_byte(struct http1_chunked *chunked, char byte) {
         return byte == '\n';
     case TRAILER_START:
     case TRAILER_NAME:
-    case TRAILER_VALUE:
-        return step_trailer(chunked, byte);
-    case TRAILER_LF:
-        chunked->state = TRAILER_START;
-        return byte == '\n';
-    case END_LF:
-        chunked->state = COMPLETE;
-        return byte == '\n';
+    case TRAILER_VALUE: return step_trailer(chunked, byte);
+    case TRAILER_LF: chunked->state = TRAILER_START; return byte == '\n';
+    case END_LF: chunked->state = COMPLETE; return byte == '\n';
     case DATA:
-    case COMPLETE:
-        break;
+    case COMPLETE: break;
     }
     UNREACHABLE();
 }

@@ -36,29 +36,29 @@ struct http1_field {
 
 enum http1_framing {
     HTTP1_BODY_NONE,
-    HTTP1_BODY_LENGTH,      /* content_length bytes (may be 0) */
+    HTTP1_BODY_LENGTH, /* content_length bytes (may be 0) */
     HTTP1_BODY_CHUNKED,
     HTTP1_BODY_UNTIL_CLOSE, /* responses only */
 };
 
 struct http1_head {
-    struct slice method, target;      /* requests; target as sent */
+    struct slice method, target; /* requests; target as sent */
     /* Requests; raw. "*" and CONNECT's authority are the path. Absolute-form: what follows the authority ("/" when empty) */
     struct slice path, query;
-    struct slice host;                /* requests: of an absolute target, otherwise the Host field; may be empty (data NULL: none, HTTP/1.0 only) */
-    int status;                       /* responses */
-    struct slice reason;              /* responses; may be empty */
-    int minor_version;                /* 0 or 1 */
-    size_t bytes;                     /* length of the head, the empty line (and a skipped one) included */
-    struct http1_field *fields;       /* the caller's storage, in order of arrival */
+    struct slice host;          /* requests: of an absolute target, otherwise the Host field; may be empty (data NULL: none, HTTP/1.0 only) */
+    int status;                 /* responses */
+    struct slice reason;        /* responses; may be empty */
+    int minor_version;          /* 0 or 1 */
+    size_t bytes;               /* length of the head, the empty line (and a skipped one) included */
+    struct http1_field *fields; /* the caller's storage, in order of arrival */
     size_t fields_count;
-    enum http1_framing framing;       /* of the body that follows; for responses see http1_response_framing */
-    uint64_t content_length;          /* with HTTP1_BODY_LENGTH; in responses also when there is no body (HEAD, 304) */
+    enum http1_framing framing; /* of the body that follows; for responses see http1_response_framing */
+    uint64_t content_length;    /* with HTTP1_BODY_LENGTH; in responses also when there is no body (HEAD, 304) */
     bool has_content_length;
-    bool chunked;                     /* Transfer-Encoding: chunked */
-    bool keep_alive;                  /* the sender is willing to use the connection again */
-    bool expect_continue;             /* requests: waits for "100 Continue" before it sends the body */
-    struct slice upgrade;             /* the Upgrade field when "Connection: upgrade" names it; data NULL otherwise */
+    bool chunked;         /* Transfer-Encoding: chunked */
+    bool keep_alive;      /* the sender is willing to use the connection again */
+    bool expect_continue; /* requests: waits for "100 Continue" before it sends the body */
+    struct slice upgrade; /* the Upgrade field when "Connection: upgrade" names it; data NULL otherwise */
 };
 
 /* `fields` has room for HTTP_HEADERS_MAX. Outputs are written on HTTP1_DONE (head) and HTTP1_BAD (error) only. */
@@ -81,9 +81,9 @@ bool http1_is_field_value(struct slice text);
 /* "OK", "Not Found"; "Unknown" for a number without a standard phrase. */
 const char *http1_reason(int status);
 
-#define HTTP1_CHUNK_LINE_BYTES_MAX 1024        /* one chunk-size line with its extensions */
-#define HTTP1_CHUNK_EXTENSION_BYTES_MAX 16384  /* extensions of one body in all */
-#define HTTP1_TRAILER_BYTES_MAX 8192           /* trailer fields of one body in all; they are checked and dropped */
+#define HTTP1_CHUNK_LINE_BYTES_MAX 1024       /* one chunk-size line with its extensions */
+#define HTTP1_CHUNK_EXTENSION_BYTES_MAX 16384 /* extensions of one body in all */
+#define HTTP1_TRAILER_BYTES_MAX 8192          /* trailer fields of one body in all; they are checked and dropped */
 
 /* The decoder of a chunked body; {0} before each body. */
 struct http1_chunked {

@@ -146,7 +146,9 @@ UNIT_TEST(bad_requests_are_refused_wherever_they_are_cut) {
         {R1 "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
         {R1 "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
         {R1 "Transfer-Encoding: chunked, identity\r\n\r\n", 501},
-        {R1 "Transfer-Encoding: \x0b" "chunked\r\n\r\n", 400},
+        {R1 "Transfer-Encoding: \x0b"
+            "chunked\r\n\r\n",
+         400},
         {R1 "Transfer-Encoding: xchunked\r\n\r\n", 501},
         {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
         {R1 "Expect: 200-maybe\r\n\r\n", 417},
@@ -225,7 +227,9 @@ UNIT_TEST(responses_say_how_their_body_ends) {
         {"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", 304, HTTP1_BODY_NONE, HTTP1_BODY_NONE, true},
         {"HTTP/1.1 100 Continue\r\n\r\n", 100, HTTP1_BODY_NONE, HTTP1_BODY_NONE, true},
         {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 101, HTTP1_BODY_NONE, HTTP1_BODY_NONE, false},
-        {"HTTP/1.1 500 It is \xfc" "ber\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 500, HTTP1_BODY_LENGTH, HTTP1_BODY_NONE, false},
+        {"HTTP/1.1 500 It is \xfc"
+         "ber\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+         500, HTTP1_BODY_LENGTH, HTTP1_BODY_NONE, false},
     };
     static const char *const bad[] = {"HTTP/1.1 20 OK\r\n\r\n",
                                       "HTTP/1.1 2000 OK\r\n\r\n",

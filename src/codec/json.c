@@ -1,5 +1,5 @@
-/* A strict recursive-descent JSON reader with a depth limit, and the writer. Positions count bytes for columns. Keys are looked up for duplicates linearly in
- * small objects; from DUPLICATE_SCAN_MAX keys on a hash map does it, so that a hostile object is not quadratic. */
+/* A strict recursive-descent JSON reader with a depth limit, and the writer. Positions count bytes for columns. Keys are looked up for duplicates
+ * linearly in small objects; from DUPLICATE_SCAN_MAX keys on a hash map does it, so that a hostile object is not quadratic. */
 #include "codec/json.h"
 
 #include <math.h>
@@ -379,8 +379,14 @@ static int read_value(struct reader *reader, struct tree **ret) {
 }
 
 int json_parse(struct arena *arena, struct slice text, const struct json_options *options, struct tree **ret, struct diag *diag) {
-    struct reader reader = {.arena = arena, .start = text.data, .at = text.data, .end = text.data + text.len, .line_start = text.data, .line = 1,
-                            .allow_duplicates = options && options->allow_duplicates, .diag = diag};
+    struct reader reader = {.arena = arena,
+                            .start = text.data,
+                            .at = text.data,
+                            .end = text.data + text.len,
+                            .line_start = text.data,
+                            .line = 1,
+                            .allow_duplicates = options && options->allow_duplicates,
+                            .diag = diag};
     if (text.len == 0)
         reader.at = reader.end = reader.line_start = "";
     skip_blanks(&reader);

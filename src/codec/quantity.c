@@ -1,5 +1,5 @@
-/* A quantity is <signed decimal><suffix>; kept exactly as an unscaled integer and a power of ten (or a binary suffix multiplied in), which covers what Kubernetes allows
- * within 64 bits. Specification: apimachinery resource.Quantity. */
+/* A quantity is <signed decimal><suffix>; kept exactly as an unscaled integer and a power of ten (or a binary suffix multiplied in), which covers
+ * what Kubernetes allows within 64 bits. Specification: apimachinery resource.Quantity. */
 #include "codec/quantity.h"
 
 #include <stdio.h>
@@ -15,8 +15,8 @@ struct parsed {
 static const struct {
     const char *suffix;
     int exponent, binary;
-} suffixes[] = {{"", 0, 0},   {"n", -9, 0}, {"u", -6, 0}, {"m", -3, 0}, {"k", 3, 0},  {"M", 6, 0},  {"G", 9, 0}, {"T", 12, 0}, {"P", 15, 0},
-                {"E", 18, 0}, {"Ki", 0, 1}, {"Mi", 0, 2}, {"Gi", 0, 3}, {"Ti", 0, 4}, {"Pi", 0, 5}, {"Ei", 0, 6}};
+} suffixes[] = {{"", 0, 0},   {"n", -9, 0}, {"u", -6, 0}, {"m", -3, 0}, {"k", 3, 0},  {"M", 6, 0},  {"G", 9, 0},  {"T", 12, 0},
+                {"P", 15, 0}, {"E", 18, 0}, {"Ki", 0, 1}, {"Mi", 0, 2}, {"Gi", 0, 3}, {"Ti", 0, 4}, {"Pi", 0, 5}, {"Ei", 0, 6}};
 
 static int parse_suffix(struct slice text, struct parsed *parsed) {
     for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {

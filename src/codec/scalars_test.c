@@ -8,9 +8,21 @@ UNIT_TEST(quantities) {
     static const struct {
         const char *text, *canonical;
         int64_t milli;
-    } cases[] = {{"0", "0", 0},          {"1", "1", 1000},        {"0.5", "500m", 500},   {"100m", "100m", 100},      {"1024Ki", "1Mi", 1048576000},
-                 {"1.5Gi", "1536Mi", 1610612736000}, {"1e3", "1e3", 1000000}, {"1000", "1k", 1000000}, {"128974848", "128974848", 128974848000}, {"0.1Ki", "102400m", 102400},
-                 {"1n", "1n", 1},        {"-2", "-2", -2000},     {"12E", "12E", INT64_MAX}, {"1500m", "1500m", 1500}, {"0.0001", "100u", 1}};
+    } cases[] = {{"0", "0", 0},
+                 {"1", "1", 1000},
+                 {"0.5", "500m", 500},
+                 {"100m", "100m", 100},
+                 {"1024Ki", "1Mi", 1048576000},
+                 {"1.5Gi", "1536Mi", 1610612736000},
+                 {"1e3", "1e3", 1000000},
+                 {"1000", "1k", 1000000},
+                 {"128974848", "128974848", 128974848000},
+                 {"0.1Ki", "102400m", 102400},
+                 {"1n", "1n", 1},
+                 {"-2", "-2", -2000},
+                 {"12E", "12E", INT64_MAX},
+                 {"1500m", "1500m", 1500},
+                 {"0.0001", "100u", 1}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char text[64];
         int64_t milli;
@@ -37,7 +49,14 @@ UNIT_TEST(timestamps) {
     assert_true(ns == -500000000);
     timestamp_format(ns, text);
     assert_string_equal(text, "1969-12-31T23:59:59Z");
-    static const char *const bad[] = {"", "2026", "2026-02-29T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01 00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:00:00.Z"};
+    static const char *const bad[] = {"",
+                                      "2026",
+                                      "2026-02-29T00:00:00Z",
+                                      "2026-01-01T00:00:00",
+                                      "2026-01-01 00:00:00Z",
+                                      "2026-13-01T00:00:00Z",
+                                      "2026-01-01T24:00:00Z",
+                                      "2026-01-01T00:00:00.Z"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(timestamp_parse(slice_of(bad[i]), &ns), -EINVAL);
 }
@@ -60,7 +79,9 @@ UNIT_TEST(durations) {
 
 UNIT_TEST(base64_both_ways) {
     for (size_t len = 0; len < 40; len++) {
-        CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(1024), back = BUFFER_INIT(1024), url = BUFFER_INIT(1024), url_back = BUFFER_INIT(1024);
+        CLEANUP(buffer_deinit)
+        struct buffer text = BUFFER_INIT(1024),
+                      back = BUFFER_INIT(1024), url = BUFFER_INIT(1024), url_back = BUFFER_INIT(1024);
         unsigned char bytes[40];
         for (size_t i = 0; i < len; i++)
             bytes[i] = (unsigned char)(i * 41 + 250);

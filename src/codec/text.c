@@ -6,7 +6,8 @@ static int encode_64(struct buffer *out, struct slice bytes, const char *alphabe
     for (size_t i = 0; r == 0 && i < bytes.len; i += 3) {
         size_t left = bytes.len - i;
         uint32_t word = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
-        char quad[4] = {alphabet[word >> 18], alphabet[word >> 12 & 63], left > 1 ? alphabet[word >> 6 & 63] : '=', left > 2 ? alphabet[word & 63] : '='};
+        char quad[4] = {alphabet[word >> 18], alphabet[word >> 12 & 63], left > 1 ? alphabet[word >> 6 & 63] : '=',
+                        left > 2 ? alphabet[word & 63] : '='};
         r = buffer_append(out, quad, pad || left > 2 ? 4 : left + 1);
     }
     return r;

@@ -21,7 +21,7 @@ int percent_encode(struct buffer *out, struct slice text);
 struct query {
     struct query_pair {
         struct slice key, value;
-    } *items;
+    } * items;
     size_t count;
 };
 int query_parse(struct arena *arena, struct slice text, struct query *ret);

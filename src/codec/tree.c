@@ -1,4 +1,5 @@
-/* Trees live in arenas: nothing is freed alone, removing a key only unlinks it. Children arrays grow by doubling inside the arena, which wastes at most as much again. */
+/* Trees live in arenas: nothing is freed alone, removing a key only unlinks it. Children arrays grow by doubling inside the arena, which wastes at
+ * most as much again. */
 #include "codec/tree.h"
 
 static struct tree *make(struct arena *arena, enum tree_type type) {

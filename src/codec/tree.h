@@ -1,5 +1,5 @@
-/* A document as a tree: what JSON and YAML have in common, and what patches work on. Nodes live in the arena they were made in and remember where in the source
- * they stood, so that an error can name line and column. Typed objects (kube/) decode from trees and encode to them. */
+/* A document as a tree: what JSON and YAML have in common, and what patches work on. Nodes live in the arena they were made in and remember where in
+ * the source they stood, so that an error can name line and column. Typed objects (kube/) decode from trees and encode to them. */
 #ifndef TIDEMILL_CODEC_TREE_H
 #define TIDEMILL_CODEC_TREE_H
 
@@ -12,18 +12,18 @@ struct tree {
     uint32_t line, column; /* from 1; 0: made by code */
     union {
         bool boolean;
-        int64_t integer;      /* numbers without fraction or exponent that fit */
-        double real;          /* all other numbers */
-        struct slice string;  /* NUL-terminated behind its end; may hold NULs inside */
+        int64_t integer;                /* numbers without fraction or exponent that fit */
+        double real;                    /* all other numbers */
+        struct slice string;            /* NUL-terminated behind its end; may hold NULs inside */
         struct tree_children *children; /* TREE_LIST and TREE_MAP; never NULL */
     };
 };
 
 /* An entry of a list (key empty, data NULL) or a map. */
 struct tree_entry {
-    struct slice key; /* NUL-terminated behind its end */
+    struct slice key;      /* NUL-terminated behind its end */
     uint32_t line, column; /* of the key */
-    struct tree *value; /* never NULL */
+    struct tree *value;    /* never NULL */
 };
 
 /* In source order. Maps hold each key once: the parsers refuse or report duplicates. */
@@ -75,7 +75,8 @@ const char *tree_type_name(const struct tree *node);
 
 /* RFC 7386 merge patch: the result shares nodes with both. NULL at the arena's limit. */
 struct tree *tree_merge_patch(struct arena *arena, const struct tree *target, const struct tree *patch);
-/* RFC 6902 JSON patch. 0 and *ret; -EINVAL with diag when the patch is malformed; -ENOENT with diag when a path is missing or a test fails; -ENOMEM. */
+/* RFC 6902 JSON patch. 0 and *ret; -EINVAL with diag when the patch is malformed; -ENOENT with diag when a path is missing or a test fails; -ENOMEM.
+ */
 int tree_json_patch(struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret, struct diag *diag);
 
 #endif

@@ -1,5 +1,5 @@
-/* JSON merge patch (RFC 7386) and JSON patch (RFC 6902) on trees. Both leave the target untouched: what changes is copied shallowly along the path. JSON patch
- * starts from a deep copy, since its operations may move nodes about. Paths are JSON pointers (RFC 6901). */
+/* JSON merge patch (RFC 7386) and JSON patch (RFC 6902) on trees. Both leave the target untouched: what changes is copied shallowly along the path.
+ * JSON patch starts from a deep copy, since its operations may move nodes about. Paths are JSON pointers (RFC 6901). */
 #include "codec/tree.h"
 
 struct tree *tree_merge_patch(struct arena *arena, const struct tree *target, const struct tree *patch) {
@@ -196,7 +196,8 @@ static int read_operation(const struct tree *item, size_t index, struct operatio
     static const struct {
         const char *op;
         bool value, from;
-    } known[] = {{"add", true, false}, {"remove", false, false}, {"replace", true, false}, {"move", false, true}, {"copy", false, true}, {"test", true, false}};
+    } known[] = {{"add", true, false},  {"remove", false, false}, {"replace", true, false},
+                 {"move", false, true}, {"copy", false, true},    {"test", true, false}};
     *ret = (struct operation){tree_text_or(tree_find(item, "op"), NULL), tree_text_or(tree_find(item, "path"), NULL),
                               tree_text_or(tree_find(item, "from"), NULL), tree_find(item, "value")};
     for (size_t i = 0; ret->op && i < ARRAY_LEN(known); i++) {

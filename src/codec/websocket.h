@@ -20,9 +20,9 @@ enum websocket_opcode {
 struct websocket_decoder {
     bool from_client; /* frames must be masked (true) or must not be (false) */
     bool failed;
-    bool in_message;  /* between a first fragment and the final one */
+    bool in_message; /* between a first fragment and the final one */
     bool binary;
-    bool delivered;   /* the message was handed out by the last step and is dropped by the next */
+    bool delivered; /* the message was handed out by the last step and is dropped by the next */
     uint8_t head[14];
     uint8_t head_len;
     bool head_done;
@@ -40,8 +40,8 @@ enum websocket_event_type {
     WEBSOCKET_EVENT_MESSAGE, /* whole, fragments joined, unmasked; text is valid UTF-8 */
     WEBSOCKET_EVENT_PING,    /* answer with a pong of the same payload */
     WEBSOCKET_EVENT_PONG,
-    WEBSOCKET_EVENT_CLOSE,   /* code (1005: none given) and reason in payload */
-    WEBSOCKET_EVENT_ERROR,   /* close with this code: 1002 protocol, 1007 no UTF-8, 1009 too big, 1011 no memory. The decoder is done */
+    WEBSOCKET_EVENT_CLOSE, /* code (1005: none given) and reason in payload */
+    WEBSOCKET_EVENT_ERROR, /* close with this code: 1002 protocol, 1007 no UTF-8, 1009 too big, 1011 no memory. The decoder is done */
 };
 struct websocket_event {
     enum websocket_event_type type;

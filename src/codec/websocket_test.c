@@ -69,26 +69,26 @@ UNIT_TEST(what_the_protocol_forbids_is_an_error_and_the_last_event) {
         int code;
     } cases[] = {
 #define CASE(text, code) {text, sizeof(text) - 1, code}
-        CASE("\x81\x01x", 1002),                                       /* not masked */
-        CASE("\xc1\x80\0\0\0\0", 1002),                                /* a reserved bit */
-        CASE("\x83\x80\0\0\0\0", 1002),                                /* a reserved opcode */
+        CASE("\x81\x01x", 1002),        /* not masked */
+        CASE("\xc1\x80\0\0\0\0", 1002), /* a reserved bit */
+        CASE("\x83\x80\0\0\0\0", 1002), /* a reserved opcode */
         CASE("\x8b\x80\0\0\0\0", 1002),
-        CASE("\x09\x80\0\0\0\0", 1002),                                /* a fragmented ping */
-        CASE("\x89\xfe\0\x7e\0\0\0\0", 1002),                          /* a long ping */
-        CASE("\x80\x80\0\0\0\0", 1002),                                /* a continuation of nothing */
-        CASE("\x01\x80\0\0\0\0\x81\x80\0\0\0\0", 1002),                /* a start within a message */
-        CASE("\x82\xfe\0\x7d\0\0\0\0", 1002),                          /* a length not in its shortest form */
+        CASE("\x09\x80\0\0\0\0", 1002),                 /* a fragmented ping */
+        CASE("\x89\xfe\0\x7e\0\0\0\0", 1002),           /* a long ping */
+        CASE("\x80\x80\0\0\0\0", 1002),                 /* a continuation of nothing */
+        CASE("\x01\x80\0\0\0\0\x81\x80\0\0\0\0", 1002), /* a start within a message */
+        CASE("\x82\xfe\0\x7d\0\0\0\0", 1002),           /* a length not in its shortest form */
         CASE("\x82\xff\0\0\0\0\0\0\xff\xff\0\0\0\0", 1002),
-        CASE("\x82\xff\x80\0\0\0\0\0\0\0\0\0\0\0", 1002),              /* beyond 2^63 */
+        CASE("\x82\xff\x80\0\0\0\0\0\0\0\0\0\0\0", 1002),               /* beyond 2^63 */
         CASE("\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 1009), /* just endless */
-        CASE("\x82\xe5\0\0\0\0", 1009),                                /* 101 bytes where 100 may be */
-        CASE("\x81\x81\0\0\0\0\xff", 1007),                            /* no UTF-8 */
+        CASE("\x82\xe5\0\0\0\0", 1009),                                 /* 101 bytes where 100 may be */
+        CASE("\x81\x81\0\0\0\0\xff", 1007),                             /* no UTF-8 */
         CASE("\x81\x82\0\0\0\0\xc0\x80", 1007),
         CASE("\x81\x83\0\0\0\0\xed\xa0\x80", 1007),
         CASE("\x81\x84\0\0\0\0\xf4\x90\x80\x80", 1007),
         CASE("\x81\x82\0\0\0\0\xe2\x82", 1007),
-        CASE("\x88\x81\0\0\0\0\x03", 1002),                            /* half a code */
-        CASE("\x88\x82\0\0\0\0\x03\xee", 1002),                        /* 1006 may not be sent */
+        CASE("\x88\x81\0\0\0\0\x03", 1002),     /* half a code */
+        CASE("\x88\x82\0\0\0\0\x03\xee", 1002), /* 1006 may not be sent */
         CASE("\x88\x83\0\0\0\0\x03\xe8\xff", 1007),
 #undef CASE
     };

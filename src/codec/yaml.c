@@ -1,8 +1,8 @@
-/* YAML events (libyaml) to trees. Plain scalars are resolved as sigs.k8s.io/yaml does for Kubernetes and as Ruby's Psych does for pipelines, where both agree: null, booleans
- * (true/false/yes/no/on/off in three spellings), decimal, octal (0o and 0), hexadecimal numbers, floats; everything else, and everything quoted, is a string.
- * Aliases copy the anchored node, charged against YAML_ALIASES_EXPANDED_MAX nodes and the arena: billion laughs ends early. Merge keys (<<) are resolved when their map is
- * complete: keys of the map itself win, then earlier merged maps.
- * Rejected: the document API of libyaml, which keeps no key positions and expands nothing. */
+/* YAML events (libyaml) to trees. Plain scalars are resolved as sigs.k8s.io/yaml does for Kubernetes and as Ruby's Psych does for pipelines, where
+ * both agree: null, booleans (true/false/yes/no/on/off in three spellings), decimal, octal (0o and 0), hexadecimal numbers, floats; everything else,
+ * and everything quoted, is a string. Aliases copy the anchored node, charged against YAML_ALIASES_EXPANDED_MAX nodes and the arena: billion laughs
+ * ends early. Merge keys (<<) are resolved when their map is complete: keys of the map itself win, then earlier merged maps. Rejected: the document
+ * API of libyaml, which keeps no key positions and expands nothing. */
 #include "codec/yaml.h"
 
 #include <stdio.h>
@@ -230,7 +230,8 @@ static int merge_into(struct reader *reader, struct tree *map, const struct tree
         return 0;
     }
     if (source->type != TREE_MAP)
-        return fail_at(reader, source->line, source->column, "a merge key (<<) needs a mapping or a list of mappings, found %s", tree_type_name(source));
+        return fail_at(reader, source->line, source->column, "a merge key (<<) needs a mapping or a list of mappings, found %s",
+                       tree_type_name(source));
     for (size_t i = 0; i < source->children->count; i++) {
         const struct tree_entry *entry = &source->children->items[i];
         if (!tree_find_entry(map, entry->key) && tree_set(reader->arena, map, entry->key, entry->value) < 0)
@@ -317,8 +318,7 @@ static int read_node(struct reader *reader, struct tree **ret) {
     yaml_event_t *event = &reader->event;
     switch (event->type) {
     case YAML_ALIAS_EVENT: return read_alias(reader, ret);
-    case YAML_SEQUENCE_START_EVENT:
-        return read_collection(reader, false, event->data.sequence_start.anchor, event->data.sequence_start.tag, ret);
+    case YAML_SEQUENCE_START_EVENT: return read_collection(reader, false, event->data.sequence_start.anchor, event->data.sequence_start.tag, ret);
     case YAML_MAPPING_START_EVENT: return read_collection(reader, true, event->data.mapping_start.anchor, event->data.mapping_start.tag, ret);
     case YAML_SCALAR_EVENT: {
         size_t index;

@@ -1,4 +1,5 @@
-/* Trees to block-style YAML, as kubectl prints it. A string is printed plain only when reading it back plain gives the same string; several lines use a literal block. */
+/* Trees to block-style YAML, as kubectl prints it. A string is printed plain only when reading it back plain gives the same string; several lines use
+ * a literal block. */
 #include "codec/json.h"
 #include "codec/yaml.h"
 

@@ -126,17 +126,10 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
     chaos->exchanges_seen++;
     http_on_close(exchange, on_close, visit);
     switch (roll(chaos, 5)) {
-    case 0:
-        http_read_body(exchange, 50000, on_body, visit);
-        break;
-    case 1:
-        http_stream_body(exchange, on_piece, visit);
-        break;
-    case 2:
-        on_body(visit, exchange, (struct slice){0});
-        break;
-    default:
-        answer(visit); /* the body, if any, stays unread */
+    case 0: http_read_body(exchange, 50000, on_body, visit); break;
+    case 1: http_stream_body(exchange, on_piece, visit); break;
+    case 2: on_body(visit, exchange, (struct slice){0}); break;
+    default: answer(visit); /* the body, if any, stays unread */
     }
 }
 

@@ -25,8 +25,8 @@
 
 struct http_client {
     struct loop *loop;
-    char *host;            /* for the Host field */
-    char *name;            /* for the certificate; NULL: plain */
+    char *host; /* for the Host field */
+    char *name; /* for the certificate; NULL: plain */
     char *authorization;
     struct tls_context *tls;
     struct sys_address addresses[ADDRESSES_MAX];
@@ -54,7 +54,7 @@ struct http_request {
     struct connection *connection;
     enum phase phase;
     bool streaming, upgrading, was_head, repeatable;
-    bool kept;     /* the connection came from the pool */
+    bool kept; /* the connection came from the pool */
     bool paused;
     int error_due; /* for the deferred call */
     unsigned address;
@@ -370,20 +370,11 @@ static void advance(struct http_request *request) {
     enum step step = STEP_AGAIN;
     while (step == STEP_AGAIN) {
         switch (request->phase) {
-        case PHASE_CONNECTING:
-            request->phase = PHASE_HEAD;
-            break;
-        case PHASE_HEAD:
-            step = read_head(request);
-            break;
-        case PHASE_BODY:
-            step = read_body(request);
-            break;
-        case PHASE_RAW:
-            step = read_raw(request);
-            break;
-        case PHASE_START:
-            UNREACHABLE();
+        case PHASE_CONNECTING: request->phase = PHASE_HEAD; break;
+        case PHASE_HEAD: step = read_head(request); break;
+        case PHASE_BODY: step = read_body(request); break;
+        case PHASE_RAW: step = read_raw(request); break;
+        case PHASE_START: UNREACHABLE();
         }
     }
 }

@@ -9,11 +9,11 @@ struct http_client;
 struct http_request;
 
 struct http_client_options {
-    const char *endpoint; /* "http://127.0.0.1:80", "https://host:6443", "unix:/run/x.sock"; a host name is resolved once, blocking, at creation */
-    struct tls_context *tls;   /* for https; borrowed */
-    const char *authorization; /* header value sent with every request, or NULL; copied */
+    const char *endpoint;    /* "http://127.0.0.1:80", "https://host:6443", "unix:/run/x.sock"; a host name is resolved once, blocking, at creation */
+    struct tls_context *tls; /* for https; borrowed */
+    const char *authorization;  /* header value sent with every request, or NULL; copied */
     int64_t connect_timeout_ms; /* 0: 5,000 */
-    size_t connections_max;    /* kept idle; 0: 8 */
+    size_t connections_max;     /* kept idle; 0: 8 */
 };
 int http_client_new(struct loop *loop, const struct http_client_options *options, struct http_client **ret);
 /* Cancels what runs (no callbacks). NULL is fine. */
@@ -21,12 +21,12 @@ void http_client_free(struct http_client *client);
 
 struct http_request_options {
     const char *method;
-    const char *target;             /* path and query, already encoded */
-    const char *content_type;       /* NULL: none */
-    struct slice body;              /* copied */
+    const char *target;              /* path and query, already encoded */
+    const char *content_type;        /* NULL: none */
+    struct slice body;               /* copied */
     const struct http_field *fields; /* further headers, ends with name NULL; may be NULL; copied */
-    int64_t timeout_ms;             /* until the answer is complete (or, streaming, its head arrived); 0: 60,000; -1: none */
-    size_t body_max;                /* collected answers: 0: 64 MiB */
+    int64_t timeout_ms;              /* until the answer is complete (or, streaming, its head arrived); 0: 60,000; -1: none */
+    size_t body_max;                 /* collected answers: 0: 64 MiB */
 };
 
 /* A complete answer. error: 0, or negative errno (connect, -ECONNRESET, -ETIMEDOUT, -EMSGSIZE, -EBADMSG, -EACCES when the server's certificate was
@@ -46,10 +46,10 @@ int http_client_send(struct http_client *client, const struct http_request_optio
                      struct http_request **ret);
 
 struct http_stream_handlers {
-    void (*on_head)(void *userdata, const struct http_answer *head);  /* status and headers; body empty */
+    void (*on_head)(void *userdata, const struct http_answer *head); /* status and headers; body empty */
     void (*on_data)(void *userdata, struct slice data);
-    void (*on_end)(void *userdata, int error);                        /* 0: complete. Last callback. */
-    void (*on_drained)(void *userdata);                               /* upgraded: all that was written has left; may be NULL */
+    void (*on_end)(void *userdata, int error); /* 0: complete. Last callback. */
+    void (*on_drained)(void *userdata);        /* upgraded: all that was written has left; may be NULL */
 };
 /* Sends and streams the answer (watches, logs, downloads). */
 int http_client_stream(struct http_client *client, const struct http_request_options *options, const struct http_stream_handlers *handlers,

@@ -341,5 +341,5 @@ UNIT_TEST(endpoints_are_checked) {
 UNIT_MAIN(UNIT(requests_look_as_they_should), UNIT(a_kept_connection_that_broke_is_replaced_once_but_not_for_a_post),
           UNIT(an_idle_connection_the_server_closes_is_forgotten), UNIT(answers_that_are_none_are_errors),
           UNIT(what_cannot_be_reached_or_takes_too_long_is_told_later), UNIT(each_system_call_of_a_connect_may_fail),
-          UNIT(streams_deliver_pause_and_end),
-          UNIT(a_paused_stream_holds_its_sender_back), UNIT(requests_may_be_cancelled_anywhere), UNIT(endpoints_are_checked))
+          UNIT(streams_deliver_pause_and_end), UNIT(a_paused_stream_holds_its_sender_back), UNIT(requests_may_be_cancelled_anywhere),
+          UNIT(endpoints_are_checked))

@@ -44,13 +44,13 @@ struct connection {
     int64_t progress_ns;
     int error;
     bool connecting, handshaken;
-    bool paused, announce;        /* announce: on_input is due */
-    bool refill;                  /* TLS may hold decrypted bytes that no socket event will announce */
+    bool paused, announce; /* announce: on_input is due */
+    bool refill;           /* TLS may hold decrypted bytes that no socket event will announce */
     bool eof, socket_eof, eof_clean;
-    bool blocked;                 /* the socket takes no more: wait for EPOLLOUT */
-    bool drained_due;             /* something was written since on_drained */
+    bool blocked;     /* the socket takes no more: wait for EPOLLOUT */
+    bool drained_due; /* something was written since on_drained */
     bool shutdown_wanted, shutdown_done;
-    bool *gone;                   /* set while a callback runs */
+    bool *gone; /* set while a callback runs */
 };
 
 /* --- queues --- */

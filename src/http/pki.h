@@ -13,11 +13,11 @@ void pki_pair_deinit(struct pki_pair *pair);
 
 struct pki_subject {
     const char *common_name;
-    const char *organization;         /* NULL: none */
-    const char *const *dns_names;     /* ends with NULL; NULL: none */
-    const char *const *ip_addresses;  /* ends with NULL; NULL: none */
-    bool server, client;              /* extended key usage */
-    int64_t now_s, days;              /* validity: from an hour before now_s */
+    const char *organization;        /* NULL: none */
+    const char *const *dns_names;    /* ends with NULL; NULL: none */
+    const char *const *ip_addresses; /* ends with NULL; NULL: none */
+    bool server, client;             /* extended key usage */
+    int64_t now_s, days;             /* validity: from an hour before now_s */
 };
 int pki_authority_new(const char *common_name, int64_t now_s, int64_t days, struct pki_pair *ret);
 int pki_issue(const struct pki_pair *authority, const struct pki_subject *subject, struct pki_pair *ret);

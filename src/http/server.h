@@ -16,9 +16,9 @@ struct http_exchange; /* one request and its response; owned by the server, vali
 
 /* Who is at the other end, as far as the transport knows. */
 struct http_peer {
-    const char *address;      /* "10.0.0.1:4711" or "unix" */
+    const char *address; /* "10.0.0.1:4711" or "unix" */
     bool is_unix;
-    uid_t uid;                /* of a unix peer */
+    uid_t uid; /* of a unix peer */
     pid_t pid;
     const char *certificate_common_name;          /* of a verified client certificate; NULL: none */
     const char *const *certificate_organizations; /* NULL-terminated; NULL: none */
@@ -27,12 +27,12 @@ struct http_peer {
 typedef void http_handler_fn(void *userdata, struct http_exchange *exchange);
 
 struct http_server_options {
-    struct tls_context *tls;   /* NULL: plain. Borrowed; may be replaced with http_server_set_tls */
+    struct tls_context *tls; /* NULL: plain. Borrowed; may be replaced with http_server_set_tls */
     http_handler_fn *handler;
     void *userdata;
-    int64_t head_timeout_ms;   /* 0: 30,000 */
-    int64_t idle_timeout_ms;   /* keep-alive; 0: 120,000 */
-    size_t connections_max;    /* 0: 10,000; beyond it accept pauses */
+    int64_t head_timeout_ms; /* 0: 30,000 */
+    int64_t idle_timeout_ms; /* keep-alive; 0: 120,000 */
+    size_t connections_max;  /* 0: 10,000; beyond it accept pauses */
 };
 /* Serves a listening socket, which stays the caller's. */
 int http_server_new(struct loop *loop, int listen_fd, const struct http_server_options *options, struct http_server **ret);
@@ -106,9 +106,9 @@ bool http_response_started(const struct http_exchange *exchange);
 /* A byte stream of what was a connection of the server or client. */
 struct http_stream;
 struct http_stream_callbacks {
-    void (*on_data)(void *userdata, struct slice data);   /* pieces as they come */
-    void (*on_drained)(void *userdata);                   /* the output queue became empty; may be NULL */
-    void (*on_end)(void *userdata, int error);            /* the peer closed (0) or the connection broke; last callback; call http_stream_free */
+    void (*on_data)(void *userdata, struct slice data); /* pieces as they come */
+    void (*on_drained)(void *userdata);                 /* the output queue became empty; may be NULL */
+    void (*on_end)(void *userdata, int error);          /* the peer closed (0) or the connection broke; last callback; call http_stream_free */
 };
 /* Sends "101 Switching Protocols" with the fields and hands the connection over; the exchange ends (its on_close runs, complete). */
 int http_upgrade(struct http_exchange *exchange, const struct http_field *fields, const struct http_stream_callbacks *callbacks, void *userdata,
@@ -116,7 +116,7 @@ int http_upgrade(struct http_exchange *exchange, const struct http_field *fields
 /* As http_write. */
 int http_stream_write(struct http_stream *stream, struct slice bytes);
 size_t http_stream_pending(const struct http_stream *stream);
-void http_stream_pause(struct http_stream *stream);  /* no more on_data: back-pressure */
+void http_stream_pause(struct http_stream *stream); /* no more on_data: back-pressure */
 void http_stream_resume(struct http_stream *stream);
 /* Sends what is queued, then closes our direction. */
 void http_stream_shutdown(struct http_stream *stream);

@@ -22,7 +22,7 @@ struct http_exchange {
     bool body_received; /* the last byte has been taken from the connection */
     bool body_told;     /* the reader knows: nothing more to call */
     bool body_paused;
-    bool continue_due;  /* the client waits for "100 Continue" */
+    bool continue_due; /* the client waits for "100 Continue" */
     uint64_t body_left;
     struct http1_chunked chunked;
     struct buffer body;

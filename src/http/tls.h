@@ -8,11 +8,11 @@
 
 struct tls_context;
 struct tls_options {
-    const char *certificate_pem;   /* chain; NULL for clients without one. Text, not a path */
+    const char *certificate_pem; /* chain; NULL for clients without one. Text, not a path */
     const char *key_pem;
-    const char *ca_pem;            /* who may sign the other end: clients for a server (NULL: not asked), the server for a client (NULL: system's) */
+    const char *ca_pem; /* who may sign the other end: clients for a server (NULL: not asked), the server for a client (NULL: system's) */
     bool server;
-    const char *const *alpn;       /* ends with NULL; NULL: http/1.1 */
+    const char *const *alpn; /* ends with NULL; NULL: http/1.1 */
 };
 /* Reference counted; 0 or -EINVAL with diag. A server with a CA asks for a client certificate and goes on without one; one that does not verify ends
  * the handshake. */

@@ -112,9 +112,7 @@ static bool on_event(struct websocket *socket, const struct websocket_event *eve
             return false;
         socket->gone = NULL;
         break;
-    case WEBSOCKET_EVENT_PING:
-        send_pong(socket, event->payload);
-        break;
+    case WEBSOCKET_EVENT_PING: send_pong(socket, event->payload); break;
     case WEBSOCKET_EVENT_CLOSE:
         start_closing(socket, event->code, (struct slice){0});
         socket->code = event->code;
@@ -125,8 +123,7 @@ static bool on_event(struct websocket *socket, const struct websocket_event *eve
         http_stream_shutdown(socket->stream);
         break;
     case WEBSOCKET_EVENT_PONG:
-    case WEBSOCKET_EVENT_NONE:
-        break;
+    case WEBSOCKET_EVENT_NONE: break;
     }
     return true;
 }

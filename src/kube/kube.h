@@ -40,7 +40,7 @@ struct kube_string_map {
     struct kube_string_pair {
         const char *key;
         const char *value;
-    } *items;
+    } * items;
     size_t count;
 };
 struct kube_quantity {
@@ -51,21 +51,21 @@ struct kube_quantity_map {
     struct kube_quantity_pair {
         const char *key;
         struct kube_quantity value;
-    } *items;
+    } * items;
     size_t count;
 };
 struct kube_bytes_map {
     struct kube_bytes_pair {
         const char *key;
         struct slice value;
-    } *items;
+    } * items;
     size_t count;
 };
 struct kube_strings_map { /* map[string][]string */
     struct kube_strings_pair {
         const char *key;
         struct kube_string_list value;
-    } *items;
+    } * items;
     size_t count;
 };
 struct kube_int32_list {
@@ -93,7 +93,7 @@ struct kube_time_map {
     struct kube_time_pair {
         const char *key;
         struct kube_time value;
-    } *items;
+    } * items;
     size_t count;
 };
 

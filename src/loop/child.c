@@ -21,12 +21,9 @@ struct loop_child {
 /* The status as waitpid() would have given it. */
 static int status_of(const siginfo_t *info) {
     switch (info->si_code) {
-    case CLD_EXITED:
-        return (info->si_status & 0xff) << 8;
-    case CLD_DUMPED:
-        return (info->si_status & 0x7f) | 0x80;
-    default:
-        return info->si_status & 0x7f;
+    case CLD_EXITED: return (info->si_status & 0xff) << 8;
+    case CLD_DUMPED: return (info->si_status & 0x7f) | 0x80;
+    default: return info->si_status & 0x7f;
     }
 }
 

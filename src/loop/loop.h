@@ -74,16 +74,16 @@ void loop_child_free(struct loop_child *child);
 
 /* Starting programs: no shell, argument vectors only; vfork-like cost whatever the size of the heap. */
 struct loop_spawn_options {
-    const char *const *argv;     /* argv[0] is looked up in PATH when it has no slash; NULL-terminated */
-    const char *const *envp;     /* NULL: the parent's */
-    const char *cwd;             /* NULL: the parent's */
+    const char *const *argv;            /* argv[0] is looked up in PATH when it has no slash; NULL-terminated */
+    const char *const *envp;            /* NULL: the parent's */
+    const char *cwd;                    /* NULL: the parent's */
     int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null for stdin, the parent's for the others */
-    const int *pass_fds;         /* descriptors that keep their numbers in the child, ends with -1; NULL: none */
-    uid_t uid;                   /* with drop_privileges: change to uid/gid, no supplementary groups, no capabilities, no_new_privs */
+    const int *pass_fds;                /* descriptors that keep their numbers in the child, ends with -1; NULL: none */
+    uid_t uid;                          /* with drop_privileges: change to uid/gid, no supplementary groups, no capabilities, no_new_privs */
     gid_t gid;
     bool drop_privileges;
-    bool new_session;            /* setsid: survives its parent's terminal */
-    bool die_with_parent;        /* PR_SET_PDEATHSIG SIGKILL: when the calling thread ends, so call from the main one */
+    bool new_session;     /* setsid: survives its parent's terminal */
+    bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: when the calling thread ends, so call from the main one */
 };
 /* 0 and the pid; negative errno (of the exec too). Without a loop: for setup code and tests. The caller reaps (loop_child_new). Descriptors not named
  * are closed in the child, its signals are default and unblocked. */

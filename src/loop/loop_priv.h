@@ -13,8 +13,8 @@ struct loop {
     int64_t now_ns;
     int64_t wall_ns;
     struct heap timers;
-    struct list deferred;   /* loop_defer: run at the end of this turn */
-    struct list graveyard;  /* sources freed during a turn: events already fetched may still point to them */
+    struct list deferred;  /* loop_defer: run at the end of this turn */
+    struct list graveyard; /* sources freed during a turn: events already fetched may still point to them */
     size_t sources_count;
     struct work_pool *pool; /* NULL until the first loop_work */
 };

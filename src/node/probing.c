@@ -60,7 +60,7 @@ void probing_begin(struct unit *unit) {
         probe_init(&it->probe, (enum probe_kind)i, &timing, unit->started_ms);
     }
     if (probe_of(unit, PROBE_READINESS) && was_ready)
-        unit->probes[PROBE_READINESS].probe.is_healthy = true;
+        unit->probes[PROBE_READINESS].probe.is_healthy = unit->probes[PROBE_READINESS].probe.was_healthy = true;
     struct unit_probe *startup = probe_of(unit, PROBE_STARTUP);
     if (startup && !was_started)
         schedule(startup);
@@ -157,9 +157,9 @@ static void on_result(void *userdata, bool success, const char *message) {
     struct unit_probe *it = userdata;
     struct unit *unit = it->unit;
     it->run = NULL;
-    if (!success)
-        event_pod(unit->pod, unit, "Warning", "Unhealthy", "%s probe failed: %s", kinds[it->probe.kind].name, message);
     bool changed = probe_step(&it->probe, success, now_ms(unit));
+    if (!success && it->probe.counted)
+        event_pod(unit->pod, unit, "Warning", "Unhealthy", "%s probe failed: %s", kinds[it->probe.kind].name, message);
     if (it->probe.kind == PROBE_STARTUP && changed && success) {
         stop_probe(it);
         begin_rest(unit);

@@ -2,7 +2,7 @@
  *
  * Invariants: no address twice; never the network's own, the first (the bridge), nor the last (broadcast); an address that was given back is handed
  * out again only after all others were, since caches (ARP, a client's connection pool, endpoints not yet updated) may still name it. */
-#include "address_priv.h"
+#include "podnet/address_priv.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>

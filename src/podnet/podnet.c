@@ -22,9 +22,9 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "address_priv.h"
-#include "rtnetlink_priv.h"
-#include "rules_priv.h"
+#include "podnet/address_priv.h"
+#include "podnet/rtnetlink_priv.h"
+#include "podnet/rules_priv.h"
 #include "sys/sys.h"
 
 struct podnet {

@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "address_priv.h"
+#include "podnet/address_priv.h"
 #include "podnet/podnet.h"
-#include "rules_priv.h"
+#include "podnet/rules_priv.h"
 #include "sys/sys.h"
 #include "unit.h"
 

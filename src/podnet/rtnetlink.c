@@ -1,5 +1,5 @@
 /* rtnetlink through libmnl (rtnetlink(7)): one request, its acknowledgement or dump, no state. */
-#include "rtnetlink_priv.h"
+#include "podnet/rtnetlink_priv.h"
 
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>

@@ -4,7 +4,7 @@
  * A packet to a service address is looked up in one verdict map (whatever the number of services), then sent to one of its endpoints at random. Pod
  * to service to pod: both pods are on one bridge, so the answer would go straight back and miss the translation; such connections are masqueraded
  * (they come from the bridge's address). A service without endpoints refuses at once instead of letting clients wait. */
-#include "rules_priv.h"
+#include "podnet/rules_priv.h"
 
 #include <arpa/inet.h>
 

@@ -118,8 +118,8 @@ static int make_layer(struct buffer *layer, struct image_facts *facts) {
 int registry_ensure_builder_image(struct registry *registry) {
     struct content *content = registry->content;
     CLEANUP(buffer_deinit)
-    struct buffer layer = BUFFER_INIT(TAR_BYTES_MAX),
-                  config = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX), manifest = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX);
+    struct buffer layer = BUFFER_INIT(TAR_BYTES_MAX), config = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX),
+                  manifest = BUFFER_INIT(IMAGE_DOCUMENT_BYTES_MAX);
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
     static const char *const command[] = {"/bin/sh", NULL};
     struct image_facts facts = {.command = command, .created_by = "tidemill: builder image", .created_s = IMAGE_TIME_S};

@@ -219,7 +219,7 @@ bool cgroup_exists(const struct cgroups *cgroups, const char *path) {
     return false;
 }
 
-static void kill_procs(const char *folder) {
+static void read_procs(const char *folder, void (*fn)(void *userdata, pid_t pid), void *userdata) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(CGROUP_FILE_BYTES_MAX + 1);
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/cgroup.procs", folder);
@@ -228,8 +228,19 @@ static void kill_procs(const char *folder) {
     for (struct slice rest = buffer_slice(&text); rest.data;) {
         uint64_t pid;
         if (slice_parse_u64(slice_trim(slice_cut(&rest, '\n')), INT32_MAX, &pid) == 0 && pid > 1)
-            kill((pid_t)pid, SIGKILL);
+            fn(userdata, (pid_t)pid);
     }
+}
+
+static void on_kill(__attribute__((unused)) void *userdata, pid_t pid) {
+    kill(pid, SIGKILL);
+}
+
+void cgroup_processes(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, pid_t pid), void *userdata) {
+    char folder[PATH_MAX];
+    int tree = tree_of(cgroups, "pids");
+    if (folder_of(cgroups, tree < 0 ? 0 : (size_t)tree, path, folder) == 0)
+        read_procs(folder, fn, userdata);
 }
 
 /* Calls fn for each folder beneath (deepest first) and then for the folder itself. */
@@ -250,7 +261,7 @@ static int walk(const char *folder, int depth, int (*fn)(const char *folder)) {
 }
 
 static int kill_folder(const char *folder) {
-    kill_procs(folder);
+    read_procs(folder, on_kill, NULL);
     return 0;
 }
 static int remove_folder(const char *folder) {

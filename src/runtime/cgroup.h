@@ -2,6 +2,8 @@
 #ifndef TIDEMILL_RUNTIME_CGROUP_H
 #define TIDEMILL_RUNTIME_CGROUP_H
 
+#include <sys/types.h>
+
 #include "base/base.h"
 
 #define CGROUP_CONTROLLERS_MAX 16
@@ -39,6 +41,9 @@ int cgroup_remove(const struct cgroups *cgroups, const char *path);
 bool cgroup_exists(const struct cgroups *cgroups, const char *path);
 /* Calls on_child with each child's name. */
 int cgroup_children(const struct cgroups *cgroups, const char *path, void (*on_child)(void *userdata, const char *name), void *userdata);
+
+/* Calls fn with each process in it (not beneath). */
+void cgroup_processes(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, pid_t pid), void *userdata);
 
 struct cgroup_usage {
     uint64_t cpu_ns, memory_bytes /* working set */, oom_kills, pids;

@@ -274,11 +274,12 @@ static int read_pid(const struct container *container, const char *name, pid_t *
     return r;
 }
 
-static bool is_our_conmon(const struct container *container, pid_t pid) {
+/* The process' command line holds the id: it is the container's conmon, or a crun at work on it. */
+static bool names_id(pid_t pid, const char *id) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    return sys_read_file(AT_FDCWD, path, 64 * KIB - 1, &text) == 0 && slice_find(buffer_slice(&text), slice_of(container->id)) >= 0;
+    return sys_read_file(AT_FDCWD, path, 64 * KIB - 1, &text) == 0 && slice_find(buffer_slice(&text), slice_of(id)) >= 0;
 }
 
 /* Opens pidfds and watches; -ESRCH when conmon is gone. */
@@ -286,7 +287,7 @@ static int watch(struct container *container) {
     int r = read_pid(container, "conmon.pid", &container->conmon_pid);
     if (r < 0)
         return r;
-    if (!is_our_conmon(container, container->conmon_pid))
+    if (!names_id(container->conmon_pid, container->id))
         return -ESRCH;
     r = loop_child_new(container->containers->loop, container->conmon_pid, on_conmon_exit, container, &container->conmon);
     if (r < 0)
@@ -588,6 +589,20 @@ static void on_delete_done(void *userdata, int status, __attribute__((unused)) s
     free(deletion);
 }
 
+/* crun has not finished creating it (or never began, or has deleted it). */
+static bool is_being_created(const struct containers *containers, const char *id) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s/status", containers->crun_root, id);
+    return access(path, F_OK) < 0;
+}
+
+/* A conmon, or a crun that it runs, which is still creating the container of a process that died: it must not finish behind our back. */
+static void on_conmon_pid(void *userdata, pid_t pid) {
+    const struct deletion *deletion = userdata;
+    if (names_id(pid, deletion->id))
+        kill(pid, SIGKILL);
+}
+
 int container_delete_id(struct containers *containers, const char *id, container_done_fn *on_deleted, void *userdata) {
     struct deletion *deletion = calloc(1, sizeof *deletion);
     const char *const arguments[] = {"delete", "--force", id, NULL};
@@ -595,6 +610,8 @@ int container_delete_id(struct containers *containers, const char *id, container
         return -ENOMEM;
     *deletion = (struct deletion){.containers = containers, .on_deleted = on_deleted, .userdata = userdata};
     snprintf(deletion->id, sizeof deletion->id, "%s", id);
+    if (containers->conmon_cgroup && is_being_created(containers, id))
+        cgroup_processes(containers->cgroups, containers->conmon_cgroup, on_conmon_pid, deletion);
     int r = run_crun(containers, arguments, on_delete_done, deletion, &deletion->command);
     if (r < 0)
         free(deletion);

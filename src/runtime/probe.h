@@ -15,8 +15,11 @@ struct probe {
     struct probe_timing timing;
     int64_t due_ms; /* when the next run starts, on the caller's clock */
     bool has_run;
-    bool is_healthy; /* the verdict: starts as true for liveness only */
-    int streak;      /* equal results in a row */
+    bool is_healthy;  /* the verdict: starts as true for liveness only */
+    bool was_healthy; /* ever, since the container started */
+    bool counted;     /* the last run counted: it was no quick one that failed */
+    int64_t regular_ms, quick_ms;
+    int streak; /* equal results in a row */
     bool last_success;
 };
 /* started_ms: when the container started, on the caller's clock. */

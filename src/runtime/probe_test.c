@@ -49,6 +49,29 @@ UNIT_TEST(startup_passes_once) {
     assert_true(probe.is_healthy);
 }
 
+UNIT_TEST(the_first_success_comes_quickly) {
+    struct probe probe;
+    const struct probe_timing timing = {.period_s = 10, .failure_threshold = 1};
+    probe_init(&probe, PROBE_STARTUP, &timing, 0);
+    probe.timing.failure_threshold = 2;
+    assert_false(probe_step(&probe, false, 0));
+    assert_true(probe.counted);
+    assert_int_equal(probe.due_ms, 50);
+    assert_false(probe_step(&probe, false, 50)); /* does not count: the second regular failure would kill */
+    assert_false(probe.counted);
+    assert_int_equal(probe.due_ms, 150);
+    assert_false(probe_step(&probe, false, 150));
+    assert_true(probe_step(&probe, true, 350));
+    assert_true(probe.is_healthy);
+    assert_int_equal(probe.due_ms, 10350);
+    probe_init(&probe, PROBE_STARTUP, &timing, 0);
+    probe.timing.failure_threshold = 2;
+    for (int64_t now = 0; now < 10000; now = probe.due_ms)
+        assert_false(probe_step(&probe, false, now));
+    assert_int_equal(probe.due_ms, 10000);
+    assert_true(probe_step(&probe, false, 10000));
+}
+
 UNIT_TEST(a_late_result_does_not_pile_up_runs) {
     struct probe probe;
     const struct probe_timing timing = {.period_s = 1};
@@ -67,4 +90,4 @@ UNIT_TEST(the_first_restart_is_immediate_and_then_doubles) {
 }
 
 UNIT_MAIN(UNIT(readiness_needs_its_thresholds), UNIT(liveness_starts_healthy_and_fires_each_time), UNIT(startup_passes_once),
-          UNIT(a_late_result_does_not_pile_up_runs), UNIT(the_first_restart_is_immediate_and_then_doubles))
+          UNIT(the_first_success_comes_quickly), UNIT(a_late_result_does_not_pile_up_runs), UNIT(the_first_restart_is_immediate_and_then_doubles))

@@ -1,8 +1,8 @@
 /* The state file, one line a fact:
  *     role NAME PID START_TICKS
  *     socket NAME PID FD
- * Written whole after each start of a role, without fsync: after a reboot it means nothing (start ticks differ). Adoption trusts a line only when the process with
- * that pid has that start time; the file lies in a folder only root may write. */
+ * Written whole after each start of a role, without fsync: after a reboot it means nothing (start ticks differ). Adoption trusts a line only when the
+ * process with that pid has that start time; the file lies in a folder only root may write. */
 #include "supervisor/supervisor_priv.h"
 
 #include <fcntl.h>

@@ -1,9 +1,10 @@
-/* States of a role: down → (start) → up → (ends) → waiting for its back-off → up …; once stopping, an ended role stays down, and when all are down the loop stops.
- * Invariants:
+/* States of a role: down → (start) → up → (ends) → waiting for its back-off → up …; once stopping, an ended role stays down, and when all are down
+ * the loop stops. Invariants:
  *   1. A listening socket, once open, stays open as long as the supervisor or its role lives.
- *   2. A role that dies is started again at once; from the fourth time in a row that it dies within HEALTHY_MS on after 100 ms, doubling to 5 s. Never given up.
- *   3. The state file names every role that runs: it is written right after each start. A role that we started and died before recording lives on unknown; the next
- *      supervisor starts a second one, which waits for the locks of the first (store, node) and so does no harm. */
+ *   2. A role that dies is started again at once; from the fourth time in a row that it dies within HEALTHY_MS on after 100 ms, doubling to 5 s.
+ * Never given up.
+ *   3. The state file names every role that runs: it is written right after each start. A role that we started and died before recording lives on
+ * unknown; the next supervisor starts a second one, which waits for the locks of the first (store, node) and so does no harm. */
 #include "supervisor/supervisor_priv.h"
 
 #include <limits.h>
@@ -193,7 +194,8 @@ static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
         r = sys_listen(&address, LISTEN_BACKLOG, wanted->mode);
         if (r < 0) {
             diag_set(diag, r, "cannot listen on %s for %s: %s", wanted->address, wanted->name, strerror(-r));
-            return r == -EADDRINUSE ? diag_hint(diag, r, "another program uses that port: stop it, or choose another with --%s-listen", wanted->name) : r;
+            return r == -EADDRINUSE ? diag_hint(diag, r, "another program uses that port: stop it, or choose another with --%s-listen", wanted->name)
+                                    : r;
         }
         supervisor->fds[s] = r;
         if (strncmp(wanted->address, "unix:", 5) == 0 && chown(wanted->address + 5, wanted->owner, wanted->group) < 0)

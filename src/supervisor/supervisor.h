@@ -23,11 +23,11 @@ struct supervisor_role {
     const char *const *socket_names; /* which sockets it gets, ends with NULL */
     uid_t uid;
     gid_t gid;
-    bool drop_privileges;            /* otherwise it stays root */
+    bool drop_privileges; /* otherwise it stays root */
 };
 
 struct supervisor_options {
-    const char *run_dir;   /* holds supervisor.state and supervisor.pid */
+    const char *run_dir; /* holds supervisor.state and supervisor.pid */
     const struct supervisor_socket *sockets;
     size_t sockets_count;
     const struct supervisor_role *roles; /* in the order of their start; stopped in reverse */
@@ -37,10 +37,12 @@ struct supervisor_options {
     void *userdata;
 };
 
-/* Makes this process the one supervisor of a state folder, as long as it or a child that inherits the descriptor lives. The descriptor; -EBUSY with diag when another runs. */
+/* Makes this process the one supervisor of a state folder, as long as it or a child that inherits the descriptor lives. The descriptor; -EBUSY with
+ * diag when another runs. */
 int supervisor_lock(const char *path, struct diag *diag);
 
-/* Runs until SIGTERM or SIGINT and until every role has ended (killed after 15 s). The caller holds the lock. 0; negative errno with diag when a socket cannot be opened. */
+/* Runs until SIGTERM or SIGINT and until every role has ended (killed after 15 s). The caller holds the lock. 0; negative errno with diag when a
+ * socket cannot be opened. */
 int supervisor_run(const struct supervisor_options *options, struct diag *diag);
 
 /* In a role: the descriptor of a socket that was handed down in the environment, or -1. */

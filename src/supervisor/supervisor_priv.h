@@ -9,13 +9,13 @@
 struct running {
     struct supervisor *supervisor;
     const struct supervisor_role *role;
-    pid_t pid;               /* 0: not running */
-    uint64_t start_ticks;    /* of /proc/PID/stat: tells a pid from its reuse */
+    pid_t pid;            /* 0: not running */
+    uint64_t start_ticks; /* of /proc/PID/stat: tells a pid from its reuse */
     struct loop_child *child;
     struct loop_timer restart;
     int64_t started_ns;
     int64_t backoff_ms;
-    unsigned quick_deaths;   /* in a row */
+    unsigned quick_deaths; /* in a row */
 };
 
 struct supervisor {

@@ -83,9 +83,7 @@ char *sys_address_format(const struct sys_address *address, char *text, size_t s
         else
             snprintf(text, size, "unix:%.*s", (int)sizeof local->sun_path, local->sun_path);
         return text;
-    default:
-        snprintf(text, size, "?");
-        return text;
+    default: snprintf(text, size, "?"); return text;
     }
 }
 

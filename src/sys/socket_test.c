@@ -10,9 +10,18 @@ UNIT_TEST(addresses_read_and_print) {
         const char *text, *printed;
         int error;
     } cases[] = {
-        {"127.0.0.1:8080", "127.0.0.1:8080", 0}, {":80", "0.0.0.0:80", 0},   {"[::1]:443", "[::1]:443", 0}, {"unix:/a/b", "unix:/a/b", 0},
-        {"127.0.0.1", NULL, -EINVAL},            {"127.0.0.1:", NULL, -EINVAL}, {"1.2.3.4:65536", NULL, -EINVAL}, {"host:80", NULL, -EINVAL},
-        {"[::1:443", NULL, -EINVAL},             {"unix:", NULL, -EINVAL},   {"::1:80", NULL, -EINVAL},    {"", NULL, -EINVAL},
+        {"127.0.0.1:8080", "127.0.0.1:8080", 0},
+        {":80", "0.0.0.0:80", 0},
+        {"[::1]:443", "[::1]:443", 0},
+        {"unix:/a/b", "unix:/a/b", 0},
+        {"127.0.0.1", NULL, -EINVAL},
+        {"127.0.0.1:", NULL, -EINVAL},
+        {"1.2.3.4:65536", NULL, -EINVAL},
+        {"host:80", NULL, -EINVAL},
+        {"[::1:443", NULL, -EINVAL},
+        {"unix:", NULL, -EINVAL},
+        {"::1:80", NULL, -EINVAL},
+        {"", NULL, -EINVAL},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct sys_address address;

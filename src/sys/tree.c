@@ -14,8 +14,8 @@
 #define REMOVE_DEPTH_MAX 64
 
 struct remover {
-    int top_fd;       /* the folder into which too deep subtrees move */
-    unsigned moved;   /* how many did: their names */
+    int top_fd;     /* the folder into which too deep subtrees move */
+    unsigned moved; /* how many did: their names */
     struct {
         DIR *dir;
         char *name; /* its name in the level above */
