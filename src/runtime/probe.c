@@ -1,6 +1,7 @@
 /* The verdict of a probe, as kubelet's prober worker: a result counts when it has come `threshold` times in a row; the first run is
  * initialDelaySeconds after the container's start, the others a period apart. A startup probe has no success threshold but 1 and ends with its first
- * success. *
+ * success.
+ *
  * One thing is better than upstream: a program that is not listening yet when its first probe comes need not wait a whole period (10 s by default) to
  * become ready. Between the regular runs of a probe that never succeeded there are quick ones (50 ms, 100 ms, 200 ms …) of which only a success counts. */
 #include "runtime/probe.h"
