@@ -13,6 +13,7 @@
 
 #define POD_GRACE_DEFAULT_S 30
 #define POD_PIDS_MAX 4096
+#define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
 
 struct events;

@@ -214,7 +214,8 @@ static int take_over(struct pod *pod) {
         return r;
     if (r == -ENOENT)
         pod->start_time_ns = loop_wall_ns(pod->node->loop);
-    prepare_network(pod); /* the same address, unless the machine was restarted */
+    if (pod->stage != POD_ENDED)
+        prepare_network(pod); /* the same address, unless the machine was restarted */
     status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)
         unit_adopt(&pod->units[i]);
@@ -362,6 +363,7 @@ static void finish_when_ended(struct pod *pod) {
     pod->stage = POD_ENDED;
     loop_timer_cancel(&pod->deadline);
     release(pod);
+    record_save(pod);
 }
 
 static void on_deadline(void *userdata) {
@@ -369,7 +371,7 @@ static void on_deadline(void *userdata) {
     if (pod->stage > POD_ACTIVE)
         return;
     snprintf(pod->failed_reason, sizeof pod->failed_reason, "DeadlineExceeded");
-    snprintf(pod->failed_message, sizeof pod->failed_message, "Pod was active on the node longer than the specified deadline");
+    snprintf(pod->failed_message, sizeof pod->failed_message, "%s", POD_DEADLINE_MESSAGE);
     event_pod(pod, NULL, "Normal", "DeadlineExceeded", "%s", pod->failed_message);
     pod_sync_later(pod);
 }

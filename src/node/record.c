@@ -28,7 +28,8 @@ static void format_termination(struct buffer *out, const char *name, const struc
 void record_save(struct pod *pod) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(RECORD_BYTES_MAX);
     char path[PATH_MAX];
-    buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"units\":{", pod->start_time_ns);
+    buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"ended\":\"%s\",\"address\":\"%s\",\"failedReason\":\"%s\",\"units\":{", pod->start_time_ns,
+                  pod->stage == POD_ENDED ? pod->phase : "", pod->net.address, pod->failed_reason);
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct unit *unit = &pod->units[i];
         buffer_append_text(&out, i ? "," : "");
@@ -100,6 +101,16 @@ int record_load(struct pod *pod) {
     if (r < 0)
         return r;
     pod->start_time_ns = tree_int_or(tree_find(root, "startTime"), pod->start_time_ns);
+    const char *ended = tree_text_or(tree_find(root, "ended"), "");
+    snprintf(pod->failed_reason, sizeof pod->failed_reason, "%s", tree_text_or(tree_find(root, "failedReason"), ""));
+    if (pod->failed_reason[0])
+        snprintf(pod->failed_message, sizeof pod->failed_message, "%s", POD_DEADLINE_MESSAGE);
+    if (*ended) {
+        pod->stage = POD_ENDED;
+        pod->phase = strcmp(ended, "Failed") == 0 ? "Failed" : "Succeeded";
+        snprintf(pod->net.address, sizeof pod->net.address, "%s", tree_text_or(tree_find(root, "address"), ""));
+        pod->network_ready = true;
+    }
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct tree *unit = tree_find(tree_find(root, "units"), pod->units[i].spec->name);
         if (unit)

@@ -580,6 +580,7 @@ void unit_adopt(struct unit *unit) {
         snprintf(unit->current.id, sizeof unit->current.id, "%s", unit->id);
         unit->ready = unit->started = false;
         unit->stage = UNIT_EXITED;
+        backoff_reset(&unit->backoff); /* not its fault */
         return;
     }
     if (container_delete_id(unit->pod->node->containers, unit->id, on_deleted, unit->pod) == 0)
