@@ -32,7 +32,7 @@ struct api_mount {
 struct api_options {
     struct store *store;                    /* its stamp is set by api_new */
     const char *version;                    /* tidemill's own, part of what /version says */
-    const char *node_socket;                /* path of the node's socket for logs, exec and attach; NULL: those answer 503 */
+    const char *node_socket;                /* path of the node's socket for logs, exec, attach and forwarded ports; NULL: those answer 503 */
     const struct api_unix_user *unix_users; /* ends with name NULL; a peer that is not listed is anonymous */
     const char *service_range;              /* "10.96.0.0/16" (the default); a prefix of 16 to 28 */
     const char *advertise_address;          /* where pods reach this API; becomes the endpoint of the service default/kubernetes; NULL: none */

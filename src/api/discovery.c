@@ -15,6 +15,7 @@ static const struct subresource subresources[] = {
     {"", "pods", "eviction", "policy", "v1", "Eviction", "\"create\""},
     {"", "pods", "exec", "", "v1", "PodExecOptions", "\"create\",\"get\""},
     {"", "pods", "log", "", "v1", "Pod", "\"get\""},
+    {"", "pods", "portforward", "", "v1", "PodPortForwardOptions", "\"create\",\"get\""},
     {"", "namespaces", "finalize", "", "v1", "Namespace", "\"update\""},
     {"", "serviceaccounts", "token", "authentication.k8s.io", "v1", "TokenRequest", "\"create\""},
 };

@@ -1,9 +1,9 @@
-/* Logs, exec and attach are the node's: the request goes on to the node's unix socket and what comes back is passed through, byte for byte. A log is
- * a streamed answer; exec and attach are WebSocket connections whose upgrade is forwarded, so that the node speaks the channel protocol with kubectl
- * itself.
+/* Logs, exec, attach and forwarded ports are the node's: the request goes on to the node's unix socket and what comes back is passed through, byte
+ * for byte. A log is a streamed answer; the others are WebSocket or SPDY/3.1 connections whose upgrade is forwarded, so that the node speaks the
+ * protocol with kubectl itself.
  *
  *   log:    GET  → node (stream)  ── head ──► our head ── data ──► chunks … end
- *   exec:   GET + Upgrade → node (upgrade) ── 101 ──► our 101, then bytes both ways until either side closes
+ *   exec:   Upgrade → node (upgrade) ── 101 ──► our 101, then bytes both ways until either side closes
  *                                          └─ other ──► its answer as our answer
  *
  * Back-pressure: what the client has not read pauses the node and the other way round; at most WAITING_BYTES_MAX wait in between. */
@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define WAITING_BYTES_MAX (256 * KIB)
+#define HANDSHAKE_FIELDS_MAX 16
 
 struct tunnel {
     struct list node;
@@ -79,11 +80,11 @@ static const char *choose_container(struct request *request, const struct kube_p
     return NULL;
 }
 
-/* "/containerLogs/ns/pod/container?query", the query as it came but for the container. */
+/* "/containerLogs/ns/pod/container?query", the query as it came but for the container; "" for a whole pod. */
 static char *node_target(struct request *request, const char *verb, const char *container) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(HTTP_TARGET_BYTES_MAX);
     const char *parts[] = {verb, request->route.namespace, request->route.name, container};
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(parts) && *parts[i]; i++) {
         buffer_append_byte(&out, '/');
         percent_encode(&out, slice_of(parts[i]));
     }
@@ -103,7 +104,7 @@ static char *node_target(struct request *request, const char *verb, const char *
 /* NULL when the request was answered. */
 static char *check(struct request *request, const struct kube_pod *pod, const char *verb) {
     struct api_failure failure;
-    const char *container = choose_container(request, pod, &failure);
+    const char *container = strcmp(verb, "portforward") ? choose_container(request, pod, &failure) : "";
     char *target = container ? node_target(request, verb, container) : NULL;
     if (container && (!pod->spec.node_name || !*pod->spec.node_name))
         api_fail_bad_request(&failure, "pod %s does not have a host assigned", request->route.name);
@@ -249,7 +250,7 @@ static void on_stream_end(void *userdata, int error) {
 
 static void begin_upgrade(struct tunnel *tunnel, const struct http_answer *head) {
     static const struct http_stream_callbacks callbacks = {.on_data = on_stream_data, .on_drained = on_stream_drained, .on_end = on_stream_end};
-    static const char *const names[] = {"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"};
+    static const char *const names[] = {"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "X-Stream-Protocol-Version"};
     struct request *request = tunnel->request;
     struct http_field fields[ARRAY_LEN(names) + 1] = {{NULL, NULL}};
     size_t count = 0;
@@ -298,29 +299,44 @@ static void on_tunnel_end(void *userdata, int error) {
     http_stream_shutdown(tunnel->stream); /* what is queued still goes out; on_stream_end frees */
 }
 
+static bool is_spdy(const struct http_exchange *exchange) {
+    return http1_list_has(http_head(exchange)->upgrade, SLICE("SPDY/3.1"));
+}
+
+static bool belongs_to_handshake(struct slice name) {
+    static const char *const names[] = {"Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol", "X-Stream-Protocol-Version"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (slice_equal_nocase(name, slice_of(names[i])))
+            return true;
+    return false;
+}
+
 static int send_upgrade(struct tunnel *tunnel, const char *target) {
     static const struct http_stream_handlers handlers = {.on_head = on_tunnel_head, .on_data = on_tunnel_data, .on_end = on_tunnel_end};
-    static const char *const names[] = {"Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol"};
     struct request *request = tunnel->request;
-    struct http_field fields[ARRAY_LEN(names) + 3] = {{"Upgrade", "websocket"}, {"Connection", "Upgrade"}};
+    struct http_field fields[2 + HANDSHAKE_FIELDS_MAX + 1] = {{"Connection", "Upgrade"},
+                                                              {"Upgrade", is_spdy(request->exchange) ? "SPDY/3.1" : "websocket"}};
     size_t count = 2;
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        struct slice value = http_header(request->exchange, names[i]);
-        char *text = value.data ? arena_dup(request->arena, value) : NULL;
-        if (text)
-            fields[count++] = (struct http_field){names[i], text};
+    for (size_t i = 0; i < http_header_count(request->exchange) && count < ARRAY_LEN(fields) - 1; i++) {
+        struct slice name, value;
+        http_header_at(request->exchange, i, &name, &value); /* kubectl sends one X-Stream-Protocol-Version for each version it speaks */
+        if (!belongs_to_handshake(name))
+            continue;
+        fields[count] = (struct http_field){arena_dup(request->arena, name), arena_dup(request->arena, value)};
+        if (!fields[count].name || !fields[count].value)
+            return -ENOMEM;
+        count++;
     }
-    const struct http_request_options options = {.method = "GET", .target = target, .fields = fields};
+    const char *method = is_spdy(request->exchange) ? "POST" : "GET";
+    const struct http_request_options options = {.method = method, .target = target, .fields = fields};
     return http_client_upgrade(request->api->node, &options, &handlers, tunnel, &tunnel->upstream);
 }
 
 void api_serve_tunnel(struct request *request, struct kube_object *pod) {
-    if (!websocket_is_upgrade(request->exchange)) {
+    if (!websocket_is_upgrade(request->exchange) && !is_spdy(request->exchange)) {
         struct api_failure failure;
-        api_fail_bad_request(
-            &failure,
-            "%s needs a WebSocket connection (v5.channel.k8s.io or v4.channel.k8s.io), as kubectl 1.30 and later make; SPDY is not supported",
-            request->route.subresource);
+        api_fail_bad_request(&failure, "Upgrade request required: %s needs a WebSocket or SPDY/3.1 connection, as kubectl makes",
+                             request->route.subresource);
         api_respond_failure(request, &failure);
         return;
     }
