@@ -1,17 +1,13 @@
-/* Running answers of the node's socket: a log that is read or followed, a command, an attachment.
+/* Running answers of the node's socket: a log that is read or followed, a command, an attachment (remote.c carries their streams).
  *
- * WebSocket protocol "v5.channel.k8s.io" and "v4.channel.k8s.io" (kubernetes/remotecommand): each binary message starts with its channel: 0 stdin, 1
- * stdout, 2 stderr, 3 the result as a v1.Status, 4 the terminal's size as {"Width":80,"Height":24}; v5 adds 255 N: channel N is closed, which is how
- * standard input ends. The server first sends an empty message on the lowest output channel, which tells the client that the streams are open.
- *
- * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the socket while the command does not read.
- */
+ * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the connection while the command does not read. */
 #include "http/http.h"
 #include "node/node_priv.h"
+#include "node/remote_priv.h"
 
 #define WAITING_BYTES_MAX (256 * KIB)
-#define MESSAGE_BYTES_MAX (1 * MIB)
 #define ARGUMENTS_MAX 1024
+#define ARGUMENTS_BYTES_MAX (1 * MIB)
 
 struct session {
     struct list node;
@@ -19,9 +15,11 @@ struct session {
     char pod_uid[64], unit_name[256];
     struct http_exchange *exchange; /* a log */
     struct logread *log;
-    struct websocket *socket; /* exec and attach */
+    struct remote *remote; /* exec and attach */
     struct exec *exec;
-    bool is_v5, is_attach, out, err;
+    struct arena *arena; /* of args */
+    const char **args;
+    bool is_attach, input, terminal;
     bool finished; /* the result was sent */
     struct loop_defer end;
 };
@@ -31,7 +29,8 @@ static void session_free(struct session *session) {
     loop_defer_cancel(&session->end);
     logread_free(session->log);
     exec_free(session->exec);
-    websocket_free(session->socket);
+    remote_free(session->remote);
+    arena_free(session->arena);
     free(session);
 }
 
@@ -175,14 +174,6 @@ void session_serve_log(struct node *node, struct http_exchange *exchange, struct
 
 /* --- exec and attach --- */
 
-static void send_channel(struct session *session, unsigned char channel, struct slice data) {
-    CLEANUP(buffer_deinit) struct buffer message = BUFFER_INIT(MESSAGE_BYTES_MAX + 1);
-    buffer_append_byte(&message, (char)channel);
-    buffer_append_slice(&message, data);
-    if (session->socket && buffer_error(&message) == 0)
-        websocket_send(session->socket, true, buffer_slice(&message));
-}
-
 static void send_result(struct session *session, int code, int error, const char *text) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
     if (!error && code == 0) {
@@ -199,16 +190,13 @@ static void send_result(struct session *session, int code, int error, const char
         buffer_append_text(&out, ",\"reason\":\"InternalError\",\"code\":500}");
     }
     session->finished = true;
-    send_channel(session, 3, buffer_slice(&out));
-    websocket_close(session->socket, 1000, "");
+    remote_finish(session->remote, buffer_slice(&out));
 }
 
 static void on_output(void *userdata, int stream, struct slice data) {
     struct session *session = userdata;
-    if ((stream == 1 && !session->out) || (stream == 2 && !session->err))
-        return;
-    send_channel(session, (unsigned char)stream, data);
-    if (websocket_pending(session->socket) > WAITING_BYTES_MAX)
+    remote_send(session->remote, stream == 1 ? REMOTE_STDOUT : REMOTE_STDERR, data);
+    if (remote_pending(session->remote) > WAITING_BYTES_MAX)
         exec_pause(session->exec, true);
 }
 
@@ -219,8 +207,12 @@ static void on_exec_exit(void *userdata, int code, int error, const char *messag
 
 static void on_input_drained(void *userdata) {
     struct session *session = userdata;
-    if (session->socket)
-        websocket_resume(session->socket);
+    remote_resume(session->remote);
+}
+
+static struct unit *session_unit(const struct session *session) {
+    struct pod *pod = map_find(session->owner->pods, slice_of(session->pod_uid));
+    return pod ? pod_unit(pod, session->unit_name) : NULL;
 }
 
 static void resize(struct session *session, struct slice json) {
@@ -231,71 +223,80 @@ static void resize(struct session *session, struct slice json) {
     int64_t columns = tree_int_or(tree_find(root, "Width"), 0), rows = tree_int_or(tree_find(root, "Height"), 0);
     if (columns <= 0 || rows <= 0 || columns > 10000 || rows > 10000)
         return;
-    struct pod *pod = map_find(session->owner->pods, slice_of(session->pod_uid));
-    struct unit *unit = pod ? pod_unit(pod, session->unit_name) : NULL;
+    const struct unit *unit = session_unit(session);
     if (!session->is_attach)
         exec_resize(session->exec, (unsigned)columns, (unsigned)rows);
     else if (unit && unit->container)
         container_resize(unit->container, (unsigned)columns, (unsigned)rows);
 }
 
-static void on_message(void *userdata, __attribute__((unused)) bool binary, struct slice message) {
+static void on_remote_data(void *userdata, enum remote_channel channel, struct slice data, bool is_last) {
     struct session *session = userdata;
-    if (message.len == 0 || session->finished || !session->exec)
+    if (session->finished || !session->exec)
         return;
-    unsigned char channel = (unsigned char)message.data[0];
-    struct slice data = slice_from(message, 1);
-    if (channel == 0 && data.len) {
+    if (channel == REMOTE_RESIZE)
+        return resize(session, data);
+    if (data.len) {
         exec_write(session->exec, data); /* a command that has closed its input reads no more: dropped */
         if (exec_input_pending(session->exec) > WAITING_BYTES_MAX)
-            websocket_pause(session->socket);
-    } else if (channel == 4) {
-        resize(session, data);
-    } else if (channel == 255 && session->is_v5 && data.len && data.data[0] == 0) {
-        exec_close_input(session->exec);
+            remote_pause(session->remote);
     }
+    if (is_last)
+        exec_close_input(session->exec);
 }
 
-static void on_socket_drained(void *userdata) {
+static void on_remote_drained(void *userdata) {
     struct session *session = userdata;
     if (session->exec && !session->finished)
         exec_pause(session->exec, false);
 }
 
-static void on_socket_closed(void *userdata, __attribute__((unused)) int code) {
+static void on_remote_closed(void *userdata) {
     struct session *session = userdata;
-    loop_defer_schedule(&session->end); /* frees the socket; a command still running is killed */
+    loop_defer_schedule(&session->end); /* frees the connection; a command still running is killed */
 }
 
-static const char **arguments_of(struct arena *arena, const struct query *query) {
-    const char **args = ARENA_ARRAY(arena, const char *, ARGUMENTS_MAX + 1);
+/* The query's arguments outlive the exchange. -EINVAL: there are none. */
+static int copy_arguments(struct session *session, const struct query *query) {
     size_t count = 0;
-    for (size_t i = 0; args && i < query->count && count < ARGUMENTS_MAX; i++)
-        if (slice_is(query->items[i].key, "command"))
-            args[count++] = query->items[i].value.data ? query->items[i].value.data : "";
-    return args && count ? args : NULL;
+    session->arena = arena_new(ARGUMENTS_BYTES_MAX);
+    session->args = session->arena ? ARENA_ARRAY(session->arena, const char *, ARGUMENTS_MAX + 1) : NULL;
+    if (!session->args)
+        return -ENOMEM;
+    for (size_t i = 0; i < query->count && count < ARGUMENTS_MAX; i++) {
+        if (!slice_is(query->items[i].key, "command"))
+            continue;
+        session->args[count] = arena_dup(session->arena, query->items[i].value);
+        if (!session->args[count++])
+            return -ENOMEM;
+    }
+    return count || session->is_attach ? 0 : -EINVAL;
 }
 
-static int begin(struct session *session, struct unit *unit, const char *const *args, bool input, bool terminal) {
+static void on_remote_ready(void *userdata) {
+    struct session *session = userdata;
+    struct containers *containers = session->owner->containers;
+    const struct unit *unit = session_unit(session);
     const struct exec_callbacks callbacks = {
         .on_output = on_output, .on_exit = on_exec_exit, .on_input_drained = on_input_drained, .userdata = session};
-    const struct exec_options options = {.container_id = unit->id, .args = args, .terminal = terminal, .open_stdin = input};
-    if (session->is_attach)
-        return exec_attach(session->owner->containers, unit->id, &callbacks, &session->exec);
-    return exec_start(session->owner->containers, &options, &callbacks, &session->exec);
+    int r = -ESRCH; /* it ended while the streams were opened */
+    if (unit && unit->stage == UNIT_RUNNING && session->is_attach) {
+        r = exec_attach(containers, unit->id, &callbacks, &session->exec);
+    } else if (unit && unit->stage == UNIT_RUNNING) {
+        const struct exec_options options = {
+            .container_id = unit->id, .args = session->args, .terminal = session->terminal, .open_stdin = session->input};
+        r = exec_start(containers, &options, &callbacks, &session->exec);
+    }
+    if (r < 0)
+        send_result(session, 126, r, strerror(-r));
 }
 
 void session_serve_exec(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query, bool attach) {
-    static const char *const protocols[] = {"v5.channel.k8s.io", "v4.channel.k8s.io", NULL};
-    static const struct websocket_callbacks callbacks = {.on_message = on_message, .on_drained = on_socket_drained, .on_close = on_socket_closed};
-    bool input = is_true(query, "stdin") || is_true(query, "input"), terminal = is_true(query, "tty");
-    const char *protocol = NULL;
-    const char **args = arguments_of(http_exchange_arena(exchange), query);
+    static const struct remote_callbacks callbacks = {
+        .on_ready = on_remote_ready, .on_data = on_remote_data, .on_drained = on_remote_drained, .on_close = on_remote_closed};
     char message[300];
-    if (!websocket_is_upgrade(exchange))
-        return respond_error(exchange, 400, "BadRequest", "a WebSocket connection is needed (v5.channel.k8s.io or v4.channel.k8s.io)");
-    if (!attach && !args)
-        return respond_error(exchange, 400, "BadRequest", "you must specify at least 1 command for the container");
+    if (!remote_is_upgrade(exchange))
+        return respond_error(exchange, 400, "BadRequest", "Upgrade request required: a WebSocket or SPDY/3.1 connection");
     if (unit->stage != UNIT_RUNNING || !unit->container) {
         snprintf(message, sizeof message, "container not found (\"%s\")", unit->spec->name);
         return respond_error(exchange, 500, "InternalError", message);
@@ -304,21 +305,17 @@ void session_serve_exec(struct node *node, struct http_exchange *exchange, struc
     if (!session)
         return respond_error(exchange, 500, "InternalError", "out of memory");
     session->is_attach = attach;
-    session->out = is_true(query, "stdout") || is_true(query, "output");
-    session->err = is_true(query, "stderr") || is_true(query, "error");
-    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * MIB); /* the exchange's arena ends with the upgrade */
-    const char **kept = arena ? ARENA_ARRAY(arena, const char *, ARGUMENTS_MAX + 1) : NULL;
-    for (size_t i = 0; kept && args && args[i]; i++)
-        kept[i] = arena_strdup(arena, args[i]);
-    int r = kept ? websocket_accept(exchange, protocols, MESSAGE_BYTES_MAX, &callbacks, session, &protocol, &session->socket) : -ENOMEM;
+    session->input = is_true(query, "stdin") || is_true(query, "input");
+    session->terminal = is_true(query, "tty");
+    struct remote_options options = {.wants = {[REMOTE_STDIN] = session->input, [REMOTE_RESIZE] = session->terminal}};
+    options.wants[REMOTE_STDOUT] = is_true(query, "stdout") || is_true(query, "output");
+    options.wants[REMOTE_STDERR] = !session->terminal && (is_true(query, "stderr") || is_true(query, "error"));
+    int r = copy_arguments(session, query);
     if (r < 0) {
-        session->socket = NULL;
         session_free(session);
-        return;
+        return respond_error(exchange, r == -EINVAL ? 400 : 500, r == -EINVAL ? "BadRequest" : "InternalError",
+                             r == -EINVAL ? "you must specify at least 1 command for the container" : strerror(-r));
     }
-    session->is_v5 = protocol && strcmp(protocol, protocols[0]) == 0;
-    send_channel(session, session->out ? 1 : session->err ? 2 : 3, (struct slice){0});
-    r = begin(session, unit, kept, input, terminal);
-    if (r < 0)
-        send_result(session, 126, r, strerror(-r));
+    if (remote_accept(exchange, &options, &callbacks, session, &session->remote) < 0)
+        session_free(session);
 }
