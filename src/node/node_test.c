@@ -1,0 +1,111 @@
+/* The node's pure parts: variables in environments, users of an image, limits from requests. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "node/node_priv.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+static void check_expand(const char *text, const char *expected) {
+    static const char *const env[] = {"A=1", "LONG_NAME=value", "EMPTY=", NULL};
+    struct arena *arena = arena_new(64 * KIB);
+    assert_string_equal(environment_expand(arena, text, env), expected);
+    arena_free(arena);
+}
+
+UNIT_TEST(expands_variables_as_kubernetes_does) {
+    check_expand("", "");
+    check_expand("plain", "plain");
+    check_expand("$(A)", "1");
+    check_expand("x$(A)y$(LONG_NAME)", "x1yvalue");
+    check_expand("$(EMPTY)|", "|");
+    check_expand("$(UNKNOWN)", "$(UNKNOWN)");
+    check_expand("$$(A)", "$(A)");
+    check_expand("$$$(A)", "$1");
+    check_expand("$A ${A} $", "$A ${A} $");
+    check_expand("$(A", "$(A");
+    check_expand("$()", "$()");
+    check_expand("$(A)$(A)", "11");
+}
+
+static char dir[64], low[80], high[80];
+
+static void make_layers(void) {
+    char path[128];
+    snprintf(dir, sizeof dir, "/tmp/identity-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(low, sizeof low, "%s/low", dir);
+    snprintf(high, sizeof high, "%s/high", dir);
+    snprintf(path, sizeof path, "%s/etc", low);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+    assert_int_equal(sys_mkdirs(high, 0755), 0);
+    snprintf(path, sizeof path, "%s/etc/passwd", low);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("root:x:0:0::/root:/bin/sh\nbroken\napp:x:1000:1001::/home/app:/bin/sh\n"), 0644), 0);
+    snprintf(path, sizeof path, "%s/etc/group", low);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("root:x:0:\napp:x:1001:\nextra:x:2000:other,app\n"), 0644), 0);
+}
+
+UNIT_TEST(finds_users_in_the_image) {
+    struct identity identity;
+    struct diag diag = DIAG_INIT;
+    make_layers();
+    const char *const layers[] = {high, low};
+    assert_int_equal(identity_resolve(layers, 2, "", &identity, &diag), 0);
+    assert_int_equal(identity.uid, 0);
+    assert_string_equal(identity.home, "/root");
+    assert_int_equal(identity_resolve(layers, 2, "app", &identity, &diag), 0);
+    assert_int_equal(identity.uid, 1000);
+    assert_int_equal(identity.gid, 1001);
+    assert_int_equal(identity.groups_count, 1);
+    assert_int_equal(identity.groups[0], 2000);
+    assert_string_equal(identity.home, "/home/app");
+    assert_int_equal(identity_resolve(layers, 2, "app:extra", &identity, &diag), 0);
+    assert_int_equal(identity.gid, 2000);
+    assert_int_equal(identity_resolve(layers, 2, "4711", &identity, &diag), 0);
+    assert_int_equal(identity.uid, 4711);
+    assert_int_equal(identity.gid, 0);
+    assert_int_equal(identity_resolve(layers, 2, "1000:7", &identity, &diag), 0);
+    assert_int_equal(identity.gid, 7);
+    assert_int_equal(identity_resolve(layers, 2, "nobody", &identity, &diag), -ENOENT);
+    assert_non_null(strstr(diag.message, "unable to find user nobody"));
+    assert_int_equal(identity_resolve(layers, 2, "app:none", &identity, &diag), -ENOENT);
+    assert_int_equal(identity_has_folder(layers, 2, "/etc"), 0);
+    assert_int_equal(identity_has_folder(layers, 2, "/etc/passwd"), -ENOTDIR);
+    assert_int_equal(identity_has_folder(layers, 2, "/none"), -ENOENT);
+    sys_remove_tree(AT_FDCWD, dir);
+}
+
+UNIT_TEST(a_link_in_the_image_does_not_read_the_hosts_users) {
+    struct identity identity;
+    struct diag diag = DIAG_INIT;
+    char path[128];
+    make_layers();
+    snprintf(path, sizeof path, "%s/etc/passwd", low);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("../../../../../../etc/passwd", path), 0); /* inside the image this is /etc/passwd itself: a loop */
+    const char *const layers[] = {low};
+    assert_int_equal(identity_resolve(layers, 1, "daemon", &identity, &diag), -ENOENT);
+    sys_remove_tree(AT_FDCWD, dir);
+}
+
+UNIT_TEST(limits_follow_the_container) {
+    struct kube_quantity_pair limits[] = {{"cpu", {"500m", 500}}, {"memory", {"64Mi", 64 * INT64_C(1048576) * 1000}}};
+    struct kube_quantity_pair requests[] = {{"cpu", {"250m", 250}}};
+    struct kube_container container = {.resources = {.limits = {limits, 2}, .requests = {requests, 1}}};
+    struct cgroup_limits ret;
+    spec_limits(&container, &ret);
+    assert_int_equal(ret.cpu_shares, 256);
+    assert_int_equal(ret.cpu_quota_us, 50000);
+    assert_int_equal(ret.memory_bytes, 64 * 1048576);
+    container.resources.requests.count = 0;
+    spec_limits(&container, &ret);
+    assert_int_equal(ret.cpu_shares, 512); /* a limit alone is the request as well */
+    container.resources.limits.count = 0;
+    spec_limits(&container, &ret);
+    assert_int_equal(ret.cpu_shares, 2);
+    assert_int_equal(ret.cpu_quota_us, 0);
+    assert_int_equal(ret.memory_bytes, 0);
+}
+
+UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
+          UNIT(limits_follow_the_container))
