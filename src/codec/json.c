@@ -84,7 +84,7 @@ static size_t put_utf8(char *out, uint32_t c) {
 
 /* A \uXXXX escape, surrogate pairs joined; a lone surrogate becomes U+FFFD as in Go. */
 static int read_unicode_escape(struct reader *reader, uint32_t *ret) {
-    uint32_t c, low;
+    uint32_t c = 0, low = 0;
     int r = read_hex4(reader, &c);
     if (r < 0)
         return r;
