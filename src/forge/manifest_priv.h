@@ -31,5 +31,7 @@ int manifests_read_text(struct arena *arena, const struct manifest_source *sourc
                         struct diag *diag);
 /* Of all files of a tar that end in .yaml, .yml or .json, in the order of their names. */
 int manifests_read_tar(struct arena *arena, const struct manifest_source *source, struct slice tar, struct manifests *ret, struct diag *diag);
+/* -EPERM with diag when the object would reach beyond its application: the host's files, namespaces, ports; see manifest_policy.c. */
+int manifest_check_policy(const struct kube_object *object, struct diag *diag);
 
 #endif

@@ -55,6 +55,7 @@ static int check(struct arena *arena, const struct manifest_source *source, cons
         return -ENOMEM;
     CLEANUP(kube_object_unrefp) struct kube_object *decoded = NULL;
     error = kube_decode_tree(ret->kind, object, KUBE_STRICT, &decoded, diag);
+    error = error ? error : manifest_check_policy(decoded, diag);
     if (error)
         diag_at(diag, file, (int)object->line, 0);
     return error;

@@ -137,14 +137,15 @@ static struct tree *environment(struct run_job *job, struct arena *arena, const 
     return error ? NULL : list;
 }
 
-/* The parts of the pod that differ from job to job are put into a text that shows what a job's pod is. */
+/* The parts of the pod that differ from job to job are put into a text that shows what a job's pod is. The socket's folder is read-only: a job that
+ * could put a socket of its own there would be told the tokens of all others. */
 static const char pod_template[] =
     "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"labels\":{\"app.kubernetes.io/"
     "managed-by\":\"tidemill\"}},\"spec\":{\"restartPolicy\":\"Never\","
     "\"automountServiceAccountToken\":false,\"enableServiceLinks\":false,\"terminationGracePeriodSeconds\":5,"
     "\"containers\":[{\"name\":\"job\",\"command\":[\"/.tidemill/tidemill-job\",\"run\"],"
-    "\"volumeMounts\":[{\"name\":\"helper\",\"mountPath\":\"/.tidemill\",\"readOnly\":true},{\"name\":\"socket\",\"mountPath\":\"/.tidemill-run\"},"
-    "{\"name\":\"builds\",\"mountPath\":\"/builds\"}]}],"
+    "\"volumeMounts\":[{\"name\":\"helper\",\"mountPath\":\"/.tidemill\",\"readOnly\":true},"
+    "{\"name\":\"socket\",\"mountPath\":\"/.tidemill-run\",\"readOnly\":true},{\"name\":\"builds\",\"mountPath\":\"/builds\"}]}],"
     "\"volumes\":[{\"name\":\"helper\",\"hostPath\":{\"type\":\"Directory\"}},{\"name\":\"socket\",\"hostPath\":{\"type\":\"Directory\"}},{\"name\":"
     "\"builds\",\"emptyDir\":{}}]}}";
 
