@@ -48,25 +48,39 @@ void diag_cause(struct diag *diag, const char *reason, const char *field, const 
     va_end(args);
 }
 
+/* What is written so far, cut at the end of the caller's storage: an error is told even when no memory is left. */
+struct line {
+    char *text;
+    unsigned long size, len;
+};
+
+static void __attribute__((format(printf, 2, 3))) add(struct line *line, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int len = line->len < line->size ? vsnprintf(line->text + line->len, line->size - line->len, format, args) : 0;
+    va_end(args);
+    line->len = MIN(line->size, line->len + (unsigned long)MAX(len, 0));
+}
+
 char *diag_format(const struct diag *diag, char *text, unsigned long size) {
-    struct buffer out = BUFFER_INIT(4096);
+    struct line line = {.text = text, .size = size};
+    if (size)
+        text[0] = '\0';
     if (diag->file[0])
-        buffer_printf(&out, "%s:", diag->file);
+        add(&line, "%s:", diag->file);
     if (diag->line > 0)
-        buffer_printf(&out, diag->file[0] ? "%d:" : "line %d:", diag->line);
+        add(&line, diag->file[0] ? "%d:" : "line %d:", diag->line);
     if (diag->line > 0 && diag->column > 0)
-        buffer_printf(&out, diag->file[0] ? "%d:" : " column %d:", diag->column);
-    if (out.len)
-        buffer_append_byte(&out, ' ');
+        add(&line, diag->file[0] ? "%d:" : " column %d:", diag->column);
+    if (line.len)
+        add(&line, " ");
     if (diag->path[0])
-        buffer_printf(&out, "%s: ", diag->path);
-    buffer_append_text(&out, diag->message);
+        add(&line, "%s: ", diag->path);
+    add(&line, "%s", diag->message);
     int kept = MIN(diag->causes_count, DIAG_CAUSES_MAX);
     for (int i = 0; i < kept && !diag->message[0]; i++)
-        buffer_printf(&out, "%s%s: %s", i ? ", " : "", diag->causes[i].field, diag->causes[i].message);
+        add(&line, "%s%s: %s", i ? ", " : "", diag->causes[i].field, diag->causes[i].message);
     if (diag->hint[0])
-        buffer_printf(&out, " (%s)", diag->hint);
-    snprintf(text, size, "%s", out.data ? out.data : "");
-    buffer_deinit(&out);
+        add(&line, " (%s)", diag->hint);
     return text;
 }

@@ -88,6 +88,8 @@ static int locate(struct arena *arena, struct tree *root, const char *pointer, s
     for (;;) {
         struct slice token = slice_cut(&rest, '/');
         int r = unescape_token(arena, token, &token);
+        if (r == -ENOMEM)
+            return r;
         if (r < 0)
             return diag_set(diag, r, "JSON pointer \"%s\" has a bad escape: after \"~\" only \"0\" or \"1\" may follow", pointer);
         *ret = (struct place){node, token};
@@ -145,14 +147,13 @@ struct operation {
     const struct tree *value;
 };
 
-/* copy, move and test need an existing node; returns it, or NULL with diag. */
-static struct tree *source_of(struct arena *arena, struct tree *root, const char *pointer, struct place *place, struct diag *diag) {
-    if (locate(arena, root, pointer, place, diag) < 0)
-        return NULL;
-    struct tree *node = value_at(place, root);
-    if (!node)
-        diag_set(diag, -ENOENT, "the path \"%s\" does not exist", pointer);
-    return node;
+/* copy and move need an existing node. */
+static int source_of(struct arena *arena, struct tree *root, const char *pointer, struct place *place, struct tree **ret, struct diag *diag) {
+    int r = locate(arena, root, pointer, place, diag);
+    if (r < 0)
+        return r == -ENOMEM ? r : -ENOENT;
+    *ret = value_at(place, root);
+    return *ret ? 0 : diag_set(diag, -ENOENT, "the path \"%s\" does not exist", pointer);
 }
 
 static int apply_operation(struct arena *arena, struct tree **root, const struct operation *operation, struct diag *diag) {
@@ -160,9 +161,10 @@ static int apply_operation(struct arena *arena, struct tree **root, const struct
     bool is_copy = strcmp(operation->op, "copy") == 0, is_move = strcmp(operation->op, "move") == 0;
     struct tree *value = operation->value ? tree_copy(arena, operation->value) : NULL;
     if (is_copy || is_move) {
-        struct tree *node = source_of(arena, *root, operation->from, &from, diag);
-        if (!node)
-            return -ENOENT;
+        struct tree *node;
+        int r = source_of(arena, *root, operation->from, &from, &node, diag);
+        if (r < 0)
+            return r;
         size_t len = strlen(operation->from);
         if (is_move && strncmp(operation->path, operation->from, len) == 0 && operation->path[len] == '/')
             return diag_set(diag, -EINVAL, "cannot move \"%s\" into itself", operation->from);

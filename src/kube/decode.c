@@ -349,7 +349,9 @@ static int run(struct decoder *decoder, const struct kube_type *type, const stru
     int error = decode_struct(decoder, type, tree, data);
     if (error == -ENOMEM)
         diag_set(decoder->diag, error, "the object is too large");
-    if (error == 0 && decoder->unknown.len > 0)
+    if (error == 0 && buffer_error(&decoder->unknown) == -ENOMEM)
+        error = -ENOMEM; /* an unknown field that cannot be named is no known one */
+    else if (error == 0 && decoder->unknown.len > 0)
         error = diag_set(decoder->diag, -EINVAL, "strict decoding error: %s", decoder->unknown.data);
     buffer_deinit(&decoder->unknown);
     return error;
