@@ -290,6 +290,7 @@ static void stop_node(struct node *node) {
         loop_turn(node->loop, 10);
     if (node->pods && has_deletions(node))
         return; /* the process ends anyway; the next one finds the bundles */
+    prune_stop(node);
     sessions_free(node);
     server_stop(node);
     if (node->pods)

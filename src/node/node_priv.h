@@ -17,6 +17,7 @@
 #define RECORD_BYTES_MAX (1 * MIB)
 
 struct events;
+struct prune;
 struct node {
     const struct node_options *options;
     int socket_fd;
@@ -39,6 +40,7 @@ struct node {
     struct buffer node_json; /* what was last registered */
     struct http_server *socket_server, *metrics_server;
     struct list sessions; /* running logs, exec and attach */
+    struct prune *prune;  /* disk space is being freed; NULL: it is not */
     int rotation_fd;      /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
 };
@@ -269,6 +271,10 @@ int rotation_start(struct node *node);
 void rotation_stop(struct node *node);
 void rotation_watch(struct unit *unit);
 void rotation_forget(struct unit *unit);
+
+/* prune.c: POST /prune[?cacheBytesMax=N] */
+void prune_serve(struct node *node, struct http_exchange *exchange, const struct query *query);
+void prune_stop(struct node *node);
 
 /* server.c, session.c, metrics.c */
 int server_start(struct node *node, struct diag *diag);

@@ -66,11 +66,23 @@ static void on_metrics_request(void *userdata, struct http_exchange *exchange) {
         http_respond_text(exchange, 404, "404 page not found\n");
 }
 
+static void serve_prune(struct node *node, struct http_exchange *exchange) {
+    struct query query;
+    if (!slice_is(http_method(exchange), "POST"))
+        respond_status(exchange, 405, "MethodNotAllowed", "POST is expected");
+    else if (query_parse(http_exchange_arena(exchange), http_query_text(exchange), &query) < 0)
+        respond_status(exchange, 400, "BadRequest", "the query cannot be read");
+    else
+        prune_serve(node, exchange, &query);
+}
+
 static void on_request(void *userdata, struct http_exchange *exchange) {
     struct slice rest = slice_from(http_path(exchange), 1);
     struct slice verb = slice_cut(&rest, '/');
     if (slice_is(verb, "containerLogs") || slice_is(verb, "exec") || slice_is(verb, "attach"))
         serve_container(userdata, exchange, verb, rest);
+    else if (slice_is(http_path(exchange), "/prune"))
+        serve_prune(userdata, exchange);
     else
         on_metrics_request(userdata, exchange);
 }

@@ -5,6 +5,7 @@
 
 #include "http/http.h"
 #include "runtime/image.h"
+#include "runtime/sweep.h"
 #include "sys/sys.h"
 #include "unit.h"
 
@@ -199,5 +200,67 @@ UNIT_TEST(what_an_interrupted_unpack_left_is_removed) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
+/* An unpacked layer that no image has. */
+static void make_stray(const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", layers, name);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+}
+
+static size_t count_unused(const struct sweep_needs *needs, char ret_first[80]) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    struct diag diag = DIAG_INIT;
+    char **names = NULL;
+    size_t count = 0;
+    assert_int_equal(sweep_find(arena, store, layers, needs, &names, &count, &diag), 0);
+    snprintf(ret_first, 80, "%s", count ? names[0] : "");
+    return count;
+}
+
+UNIT_TEST(finds_layers_that_nobody_needs) {
+    struct image *image = NULL;
+    char manifest[80], path[256], first[80], name[SWEEP_NAME_BYTES];
+    make_store();
+    make_image(manifest);
+    const struct image_reference by_tag = {.repository = "app", .tag = "v1"};
+    assert_int_equal(image_resolve(store, &by_tag, &image, NULL), 0);
+    assert_int_equal(image_unpack(image, store, layers, NULL), 0);
+    make_stray(HEX64);
+    make_stray("tmp-unpacking");
+    assert_int_equal(count_unused(&(struct sweep_needs){0}, first), 1); /* the tag holds the other; what is being unpacked is none */
+    assert_string_equal(first, HEX64);
+    const char *const chains[] = {"sha256:" HEX64, NULL};
+    assert_int_equal(count_unused(&(struct sweep_needs){.chains = chains}, first), 0);
+
+    snprintf(path, sizeof path, "%s/repositories/app/tags/v1", store);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(count_unused(&(struct sweep_needs){0}, first), 2);
+    const char *const configs[] = {image->config_digest, NULL};
+    assert_int_equal(count_unused(&(struct sweep_needs){.configs = configs}, first), 1); /* a container runs from it */
+    assert_string_equal(first, HEX64);
+
+    assert_int_equal(sweep_retire(layers, first, name), 0);
+    assert_int_equal(sweep_retire(layers, first, name), -ENOENT);
+    assert_int_equal(count_unused(&(struct sweep_needs){.configs = configs}, first), 0);
+    image_clean_temporary(layers); /* as after a crash */
+    assert_true(image_is_unpacked(image, layers));
+    image_unref(image);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    struct diag diag = DIAG_INIT;
+    char **names = NULL;
+    size_t count = 0;
+    make_store();
+    make_stray(HEX64);
+    const char *const configs[] = {"sha256:" HEX64, NULL};
+    assert_int_equal(sweep_find(arena, store, layers, &(struct sweep_needs){.configs = configs}, &names, &count, &diag), -ENOENT);
+    assert_non_null(strstr(diag.message, HEX64));
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_linux_amd64), UNIT(refuses_bad_manifests),
-          UNIT(resolves_and_unpacks), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed))
+          UNIT(resolves_and_unpacks), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed),
+          UNIT(finds_layers_that_nobody_needs), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

@@ -15,5 +15,6 @@
 #include "runtime/mounts.h"
 #include "runtime/probe.h"
 #include "runtime/seccomp.h"
+#include "runtime/sweep.h"
 
 #endif

@@ -121,6 +121,23 @@ UNIT_TEST(opening_beneath_never_leaves) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, folder), 0);
 }
 
+UNIT_TEST(a_tree_takes_what_its_files_take_together) {
+    CLEANUP(freep) char *folder = make_temporary();
+    static const char bytes[64 * 1024] = {1};
+    char path[100], link_path[100];
+    uint64_t empty = sys_tree_bytes(folder);
+    snprintf(path, sizeof path, "%s/a", folder);
+    assert_int_equal(sys_mkdirs(path, 0755), 0);
+    snprintf(path, sizeof path, "%s/a/file", folder);
+    snprintf(link_path, sizeof link_path, "%s/link", folder);
+    assert_int_equal(sys_write_file(AT_FDCWD, path, slice_make(bytes, sizeof bytes), 0644), 0);
+    assert_int_equal(link(path, link_path), 0); /* counts once */
+    uint64_t full = sys_tree_bytes(folder);
+    assert_true(full >= empty + sizeof bytes && full < empty + 2 * sizeof bytes);
+    assert_int_equal(sys_tree_bytes("/nonexistent"), 0);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, folder), 0);
+}
+
 UNIT_TEST(a_lock_is_exclusive_and_dies_with_its_holder) {
     CLEANUP(freep) char *folder = make_temporary();
     char path[100];
@@ -152,5 +169,6 @@ UNIT_TEST(random_names_use_their_alphabet) {
     assert_true(sys_monotonic_ns() > 0);
 }
 
-UNIT_MAIN(UNIT(written_files_are_whole_or_untouched), UNIT(reading_has_a_maximum), UNIT(trees_are_removed_without_following_links),
-          UNIT(opening_beneath_never_leaves), UNIT(a_lock_is_exclusive_and_dies_with_its_holder), UNIT(random_names_use_their_alphabet))
+UNIT_MAIN(UNIT(a_tree_takes_what_its_files_take_together), UNIT(written_files_are_whole_or_untouched), UNIT(reading_has_a_maximum),
+          UNIT(trees_are_removed_without_following_links), UNIT(opening_beneath_never_leaves), UNIT(a_lock_is_exclusive_and_dies_with_its_holder),
+          UNIT(random_names_use_their_alphabet))

@@ -28,6 +28,8 @@ int sys_write_existing(int dir_fd, const char *path, struct slice bytes);
 int sys_mkdirs(const char *path, mode_t mode);
 /* rm -rf beneath dir_fd without following links or crossing into mounts (-EBUSY); absent is fine. */
 int sys_remove_tree(int dir_fd, const char *path);
+/* The disk space that a file or tree takes, without following links or crossing into other file systems; what cannot be read counts nothing. */
+uint64_t sys_tree_bytes(const char *path);
 /* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS: never leaves dir_fd (-EXDEV). Returns a descriptor. */
 int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 /* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: absolute links and ".." are resolved inside dir_fd as in a chroot. */

@@ -1,0 +1,316 @@
+/* Giving disk space back: unpacked layers that no tag and no pod needs, and the build cache when it has grown too large. core decides when (it
+ * removes the tags first) and asks by POST /prune[?cacheBytesMax=N]; here is what must be done as root, and what only the node can know.
+ *
+ *   calm? ──► find (worker) ──► calm? ──► retire (rename, at once) ──► remove one folder after the other (worker) ──► answer
+ *
+ * Invariants
+ *  1. A layer in use is never touched. "In use" are the images of all pods that are not ended: those that unit->image holds and those whose
+ *     configuration was recorded (containers that an earlier node started).
+ *  2. Layers are retired in one step of the loop in which nothing is being pulled: an unpacking that begins later finds them gone and unpacks again.
+ *  3. What is removed was renamed to <layers>/tmp-… before, which the next start clears away: a crash at any point leaves nothing half.
+ *  4. One prune at a time, one folder per turn of a worker thread, and nothing at all when nobody asks. */
+#include <sys/stat.h>
+
+#include "http/http.h"
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define CALM_LOOK_MS 250
+#define CALM_LOOKS_MAX 480 /* two minutes */
+#define PRUNE_ARENA_BYTES_MAX (32 * MIB)
+#define CACHE_FOLDER "forge/cache"
+
+struct prune {
+    struct node *node; /* NULL: the node ends */
+    struct http_exchange *exchange;
+    struct arena *arena;
+    struct loop_timer timer;
+    int looks;
+    bool found;
+    struct sweep_needs needs;
+    char **layers; /* candidates */
+    size_t layers_count;
+    char (*retired)[SWEEP_NAME_BYTES];
+    size_t retired_count, removed_count, retired_layers;
+    bool prunes_cache;
+    uint64_t cache_bytes_max, cache_bytes;
+    uint64_t bytes[2]; /* freed: of layers, of the cache */
+    int error;
+    struct diag diag;
+    char layers_dir[PATH_MAX], store_dir[PATH_MAX], cache_dir[PATH_MAX];
+};
+
+static void look(void *userdata);
+
+static void on_close(void *userdata, struct http_exchange *exchange, bool complete) {
+    (void)exchange;
+    (void)complete;
+    ((struct prune *)userdata)->exchange = NULL;
+}
+
+static void ignore_close(void *userdata, struct http_exchange *exchange, bool complete) {
+    (void)userdata;
+    (void)exchange;
+    (void)complete;
+}
+
+static void prune_free(struct prune *prune) {
+    if (prune->exchange)
+        http_on_close(prune->exchange, ignore_close, NULL);
+    loop_timer_cancel(&prune->timer);
+    arena_free(prune->arena);
+    free(prune->retired);
+    free(prune);
+}
+
+static void answer(struct prune *prune) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * KIB);
+    struct http_exchange *exchange = prune->exchange;
+    if (!exchange)
+        return;
+    http_on_close(exchange, ignore_close, NULL);
+    prune->exchange = NULL;
+    buffer_printf(&out, "{\"layersRemoved\":%zu,\"layerBytes\":%" PRIu64 ",\"cacheBytes\":%" PRIu64 ",\"cacheBytesRemoved\":%" PRIu64,
+                  prune->retired_layers, prune->bytes[0], prune->cache_bytes, prune->bytes[1]);
+    if (prune->error) {
+        buffer_append_text(&out, ",\"message\":");
+        json_format_string(&out, slice_of(prune->diag.message[0] ? prune->diag.message : strerror(-prune->error)));
+    }
+    buffer_append_text(&out, "}\n");
+    http_respond(exchange, 200, "application/json", buffer_slice(&out), NULL);
+}
+
+static void finish(struct prune *prune) {
+    struct node *node = prune->node;
+    if (prune->error && node)
+        log_warning("disk space could not be freed: %s", prune->diag.message[0] ? prune->diag.message : strerror(-prune->error));
+    answer(prune);
+    if (node)
+        node->prune = NULL;
+    prune_free(prune);
+}
+
+/* --- what the pods need --- */
+
+static bool needs_image(const struct pod *pod) {
+    bool needs = pod->stage != POD_ENDED || pod->deletions;
+    for (size_t i = 0; !needs && i < pod->units_count; i++)
+        needs = pod->units[i].container != NULL; /* its root file system may still be mounted */
+    return needs;
+}
+
+static bool is_calm(const struct node *node) {
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(node->pods, &at, &key, &value);)
+        for (size_t i = 0; i < ((struct pod *)value)->units_count; i++)
+            if (((struct pod *)value)->units[i].pull)
+                return false;
+    return true;
+}
+
+/* The recorded configuration when it is not what unit->image holds: a container of an earlier node. "" when there is none. */
+static const char *recorded_config(const struct unit *unit) {
+    const char *digest = strstr(unit->image_id, "sha256:");
+    return digest && !(unit->image && strcmp(unit->image->config_digest, digest) == 0) ? digest : "";
+}
+
+/* Texts are copied: pods may go while a worker reads. */
+static int add_unit(struct prune *prune, const struct unit *unit, const char ***configs, const char ***chains) {
+    if (*recorded_config(unit) && !(*(*configs)++ = arena_strdup(prune->arena, recorded_config(unit))))
+        return -ENOMEM;
+    for (size_t i = 0; unit->image && i < unit->image->layers_count; i++)
+        if (!(*(*chains)++ = arena_strdup(prune->arena, unit->image->layers[i].chain_id)))
+            return -ENOMEM;
+    return 0;
+}
+
+static int collect_needs(struct prune *prune) {
+    size_t units = 0, layers = 0;
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
+        const struct pod *pod = value;
+        units += pod->units_count;
+        for (size_t i = 0; i < pod->units_count; i++)
+            layers += pod->units[i].image ? pod->units[i].image->layers_count : 0;
+    }
+    const char **configs = ARENA_ARRAY(prune->arena, const char *, units + 1), **chains = ARENA_ARRAY(prune->arena, const char *, layers + 1);
+    if (!configs || !chains)
+        return -ENOMEM;
+    prune->needs = (struct sweep_needs){.configs = configs, .chains = chains};
+    for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
+        const struct pod *pod = value;
+        for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++)
+            if (add_unit(prune, &pod->units[i], &configs, &chains) < 0)
+                return -ENOMEM;
+    }
+    *configs = *chains = NULL;
+    return 0;
+}
+
+static bool is_needed_now(const struct prune *prune, const char *layer) {
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
+        const struct pod *pod = value;
+        for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++) {
+            const struct image *image = pod->units[i].image;
+            for (size_t k = 0; image && k < image->layers_count; k++)
+                if (strcmp(image->layers[k].chain_id + 7, layer) == 0)
+                    return true;
+        }
+    }
+    return false;
+}
+
+/* --- removing, one folder at a time --- */
+
+static void remove_work(void *userdata) {
+    struct prune *prune = userdata;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", prune->layers_dir, prune->retired[prune->removed_count]);
+    bool is_cache = prune->removed_count >= prune->retired_layers;
+    uint64_t bytes = is_cache ? prune->cache_bytes : sys_tree_bytes(path);
+    int r = sys_remove_tree(AT_FDCWD, path);
+    if (r < 0)
+        prune->error = diag_set(&prune->diag, r, "cannot remove %s: %s", path, strerror(-r));
+    else
+        prune->bytes[is_cache] += bytes;
+}
+
+static void remove_next(struct prune *prune);
+static void remove_done(void *userdata) {
+    struct prune *prune = userdata;
+    prune->removed_count++;
+    remove_next(prune);
+}
+
+static void remove_next(struct prune *prune) {
+    int r = prune->node && prune->removed_count < prune->retired_count ? loop_work(prune->node->loop, remove_work, remove_done, prune) : 1;
+    if (r == 0)
+        return;
+    prune->error = r < 0 ? r : prune->error;
+    finish(prune);
+}
+
+/* --- retiring --- */
+
+static bool is_cache_in_use(const struct prune *prune) {
+    struct slice key;
+    void *value;
+    for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
+        const struct pod *pod = value;
+        const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
+        for (size_t i = 0; needs_image(pod) && i < spec->volumes.count; i++) {
+            const struct kube_host_path_volume_source *path = spec->volumes.items[i].host_path;
+            if (path && path->path && strstr(path->path, "/" CACHE_FOLDER))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The folder is replaced by an empty one of the same owner; the old one lies among what the next start clears away. */
+static void retire_cache(struct prune *prune) {
+    struct stat status;
+    char to[PATH_MAX], random[17];
+    if (!prune->prunes_cache || prune->cache_bytes <= prune->cache_bytes_max || is_cache_in_use(prune))
+        return;
+    sys_random_name(random, 16);
+    char *name = prune->retired[prune->retired_count];
+    snprintf(name, SWEEP_NAME_BYTES, "tmp-%s", random);
+    snprintf(to, sizeof to, "%s/%s", prune->layers_dir, name);
+    if (lstat(prune->cache_dir, &status) < 0 || !S_ISDIR(status.st_mode) || rename(prune->cache_dir, to) < 0)
+        return;
+    prune->retired_count++;
+    if (mkdir(prune->cache_dir, 0700) < 0 || lchown(prune->cache_dir, status.st_uid, status.st_gid) < 0 ||
+        chmod(prune->cache_dir, status.st_mode & 07777) < 0)
+        log_warning("cannot make %s again: %s", prune->cache_dir, strerror(errno));
+}
+
+static void retire(struct prune *prune) {
+    for (size_t i = 0; i < prune->layers_count; i++)
+        if (!is_needed_now(prune, prune->layers[i]) && sweep_retire(prune->layers_dir, prune->layers[i], prune->retired[prune->retired_count]) == 0)
+            prune->retired_count++;
+    prune->retired_layers = prune->retired_count;
+    retire_cache(prune);
+    remove_next(prune);
+}
+
+/* --- finding --- */
+
+static void find_work(void *userdata) {
+    struct prune *prune = userdata;
+    prune->error = sweep_find(prune->arena, prune->store_dir, prune->layers_dir, &prune->needs, &prune->layers, &prune->layers_count, &prune->diag);
+    if (prune->prunes_cache)
+        prune->cache_bytes = sys_tree_bytes(prune->cache_dir);
+}
+
+static void find_done(void *userdata) {
+    struct prune *prune = userdata;
+    prune->found = true;
+    if (prune->error) /* no layer goes; the cache may */
+        prune->layers_count = 0;
+    prune->retired = calloc(prune->layers_count + 1, sizeof *prune->retired);
+    look(prune);
+}
+
+/* --- waiting for a calm moment --- */
+
+static void look(void *userdata) {
+    struct prune *prune = userdata;
+    if (!prune->node || (prune->found && !prune->retired)) {
+        prune->error = prune->error ? prune->error : -ENOMEM;
+        finish(prune);
+        return;
+    }
+    if (!is_calm(prune->node)) {
+        if (++prune->looks <= CALM_LOOKS_MAX && loop_timer_set(&prune->timer, CALM_LOOK_MS) == 0)
+            return;
+        prune->error = diag_set(&prune->diag, -EBUSY, "images are being unpacked all the time");
+        finish(prune);
+        return;
+    }
+    if (prune->found) {
+        retire(prune);
+        return;
+    }
+    prune->error = collect_needs(prune);
+    if (!prune->error)
+        prune->error = loop_work(prune->node->loop, find_work, find_done, prune);
+    if (prune->error)
+        finish(prune);
+}
+
+void prune_serve(struct node *node, struct http_exchange *exchange, const struct query *query) {
+    const char *cache = query_find(query, "cacheBytesMax");
+    if (node->prune)
+        return http_respond_text(exchange, 409, "disk space is being freed already\n");
+    struct prune *prune = calloc(1, sizeof *prune);
+    if (!prune || !(prune->arena = arena_new(PRUNE_ARENA_BYTES_MAX))) {
+        free(prune);
+        return http_respond_text(exchange, 503, "no memory\n");
+    }
+    prune->node = node;
+    prune->exchange = exchange;
+    prune->prunes_cache = cache && slice_parse_u64(slice_of(cache), UINT64_MAX / 2, &prune->cache_bytes_max) == 0;
+    prune->diag = (struct diag)DIAG_INIT;
+    snprintf(prune->layers_dir, PATH_MAX, "%s", node->layers_dir);
+    snprintf(prune->store_dir, PATH_MAX, "%s", node->store_dir);
+    snprintf(prune->cache_dir, PATH_MAX, "%s/" CACHE_FOLDER, node->options->state_dir);
+    loop_timer_init(&prune->timer, node->loop, look, prune);
+    node->prune = prune;
+    http_on_close(exchange, on_close, prune);
+    look(prune);
+}
+
+void prune_stop(struct node *node) {
+    struct prune *prune = node->prune;
+    if (!prune)
+        return;
+    node->prune = NULL;
+    prune->node = NULL;
+    if (loop_timer_is_set(&prune->timer))
+        prune_free(prune); /* otherwise a worker has it: its end frees it */
+}

@@ -1,0 +1,161 @@
+/* Finding unpacked layers that nobody needs: mark from every tag of the content store and from what the caller still uses, the rest is unused.
+ *
+ * 1. A layer is needed by its chain ID, so what counts is the configuration's list of diff_ids, not which blobs the registry still has.
+ * 2. A tag that cannot be resolved (being pushed, damaged) reaches nothing: should it become whole again, its layers are unpacked again.
+ * 3. A configuration of a running container that cannot be read stops the sweep: a layer beneath a mounted overlay must never go.
+ * 4. The list may be out of date when it is used. Whoever retires a layer does so where no unpacking can begin in between, and looks at what has come
+ *    into use since. */
+#include "runtime/sweep.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "codec/codec.h"
+#include "http/http.h"
+#include "runtime/image.h"
+#include "sys/sys.h"
+
+#define REPOSITORY_DEPTH_MAX 16
+#define REPOSITORY_NAME_MAX 255
+#define LAYERS_FOUND_MAX 100000
+#define CONFIG_ARENA_BYTES_MAX (16 * MIB)
+
+struct marker {
+    const char *store;
+    struct map *needed; /* chain ID in hex → anything */
+    int depth;
+    char name[REPOSITORY_NAME_MAX + 1]; /* of the repository being walked */
+};
+
+static int need(struct marker *marker, const char *chain) {
+    return map_put(marker->needed, slice_of(chain + strlen("sha256:")), marker, NULL);
+}
+
+/* --- marking from tags --- */
+
+static int mark_tag(struct marker *marker, const char *tag) {
+    CLEANUP(image_unrefp) struct image *image = NULL;
+    const struct image_reference reference = {.repository = marker->name, .tag = tag};
+    int r = image_resolve(marker->store, &reference, &image, NULL);
+    if (r == -ENOMEM)
+        return r;
+    for (size_t i = 0; image && i < image->layers_count; i++)
+        if (need(marker, image->layers[i].chain_id) < 0)
+            return -ENOMEM;
+    return 0;
+}
+
+static int mark_tags(struct marker *marker, int parent_fd) {
+    int fd = openat(parent_fd, "tags", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r = 0;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return fd < 0 ? 0 : -ENOMEM;
+    for (struct dirent *entry; r == 0 && (entry = readdir(dir));)
+        if (entry->d_name[0] != '.')
+            r = mark_tag(marker, entry->d_name);
+    closedir(dir);
+    return r;
+}
+
+static int mark_folder(struct marker *marker, int parent_fd, const char *name) {
+    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return fd < 0 && (errno == ENOENT || errno == ENOTDIR) ? 0 : -errno;
+    int r = marker->name[0] ? mark_tags(marker, fd) : 0;
+    size_t len = strlen(marker->name);
+    for (struct dirent *entry; r == 0 && marker->depth < REPOSITORY_DEPTH_MAX && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.' || entry->d_name[0] == '_' || strcmp(entry->d_name, "tags") == 0 ||
+            len + strlen(entry->d_name) + 1 > REPOSITORY_NAME_MAX)
+            continue;
+        snprintf(marker->name + len, sizeof marker->name - len, "%s%s", len ? "/" : "", entry->d_name);
+        marker->depth++;
+        r = mark_folder(marker, fd, entry->d_name);
+        marker->depth--;
+        marker->name[len] = 0;
+    }
+    closedir(dir);
+    return r;
+}
+
+/* --- marking from configurations --- */
+
+static int mark_config(struct marker *marker, const char *digest, struct diag *diag) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(CONFIG_ARENA_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
+    char path[PATH_MAX], chain[80] = "";
+    struct tree *root = NULL;
+    if (!arena || !image_digest_is_valid(slice_of(digest)))
+        return arena ? diag_set(diag, -ENOENT, "\"%s\" is no image", digest) : -ENOMEM;
+    snprintf(path, sizeof path, "%s/blobs/sha256/%s", marker->store, digest + 7);
+    int r = sys_read_file(AT_FDCWD, path, IMAGE_MANIFEST_BYTES_MAX, &json);
+    r = r ? r : json_parse(arena, buffer_slice(&json), &(struct json_options){.allow_duplicates = true}, &root, NULL);
+    if (r < 0)
+        return diag_set(diag, -ENOENT, "the configuration %s of an image in use cannot be read: %s", digest, strerror(-r));
+    const struct tree *diffs = tree_path(root, "rootfs.diff_ids");
+    for (size_t i = 0; i < tree_count(diffs) && r == 0; i++) {
+        const char *diff = tree_text_or(tree_at(diffs, i), "");
+        char hex[65], text[160];
+        snprintf(text, sizeof text, "%s %s", chain, diff);
+        digest_sha256_hex(slice_of(text), hex);
+        snprintf(chain, sizeof chain, "%s%s", i ? "sha256:" : "", i ? hex : diff);
+        r = image_digest_is_valid(slice_of(chain)) ? need(marker, chain) : diag_set(diag, -ENOENT, "%s is no image's configuration", digest);
+    }
+    return r;
+}
+
+static int mark_all(struct marker *marker, const struct sweep_needs *needs, struct diag *diag) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/repositories", marker->store);
+    int r = 0;
+    for (size_t i = 0; r == 0 && needs->configs && needs->configs[i]; i++)
+        r = mark_config(marker, needs->configs[i], diag);
+    for (size_t i = 0; r == 0 && needs->chains && needs->chains[i]; i++)
+        r = need(marker, needs->chains[i]);
+    if (r < 0)
+        return r;
+    r = mark_folder(marker, AT_FDCWD, path);
+    return r < 0 ? diag_set(diag, r, "cannot read the registry's tags: %s", strerror(-r)) : 0;
+}
+
+/* --- what is left --- */
+
+static bool is_layer_name(const char *name) {
+    return strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64;
+}
+
+int sweep_find(struct arena *arena, const char *store, const char *layers, const struct sweep_needs *needs, char ***ret, size_t *ret_count,
+               struct diag *diag) {
+    CLEANUP(map_freep) struct map *needed = map_new();
+    struct marker marker = {.store = store, .needed = needed};
+    VECTOR(char *) found = {0};
+    int r = needed ? mark_all(&marker, needs, diag) : -ENOMEM;
+    DIR *dir = r == 0 ? opendir(layers) : NULL;
+    for (struct dirent *entry; dir && r == 0 && found.count < LAYERS_FOUND_MAX && (entry = readdir(dir));) {
+        if (!is_layer_name(entry->d_name) || map_find(needed, slice_of(entry->d_name)))
+            continue;
+        char *copy = arena_strdup(arena, entry->d_name);
+        r = copy ? VECTOR_PUSH(&found, copy) : -ENOMEM;
+    }
+    if (dir)
+        closedir(dir);
+    char **items = r == 0 ? ARENA_ARRAY(arena, char *, found.count + 1) : NULL;
+    if (items) {
+        if (found.count)
+            memcpy(items, found.items, found.count * sizeof *items);
+        *ret = items;
+        *ret_count = found.count;
+    }
+    VECTOR_DEINIT(&found);
+    return r < 0 ? r : items ? 0 : -ENOMEM;
+}
+
+int sweep_retire(const char *layers, const char *name, char ret[SWEEP_NAME_BYTES]) {
+    char from[PATH_MAX], to[PATH_MAX], random[17];
+    sys_random_name(random, 16);
+    snprintf(ret, SWEEP_NAME_BYTES, "tmp-%s", random);
+    snprintf(from, sizeof from, "%s/%s", layers, name);
+    snprintf(to, sizeof to, "%s/%s", layers, ret);
+    return rename(from, to) < 0 ? -errno : 0;
+}

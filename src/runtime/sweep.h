@@ -1,0 +1,21 @@
+/* Which unpacked layers nobody needs any more, and how they go. */
+#ifndef TIDEMILL_RUNTIME_SWEEP_H
+#define TIDEMILL_RUNTIME_SWEEP_H
+
+#include "base/base.h"
+
+/* What is needed beside the tags of the content store; each list ends with NULL, and may be NULL. */
+struct sweep_needs {
+    const char *const *configs; /* digests of image configurations, "sha256:…" */
+    const char *const *chains;  /* chain IDs, "sha256:…" */
+};
+/* The names (64 hex digits, in the arena) of the folders in `layers` that no tag and none of `needs` reaches. -ENOENT with diag when one of
+ * needs->configs is not in the store: then nothing can be said. Blocks on many small reads: for a worker thread. */
+int sweep_find(struct arena *arena, const char *store, const char *layers, const struct sweep_needs *needs, char ***ret, size_t *ret_count,
+               struct diag *diag);
+/* Takes a layer out of use at once: it is renamed to "tmp-…" (into ret), which image_clean_temporary removes should we die. Removing that folder is
+ * the caller's. -ENOENT. */
+#define SWEEP_NAME_BYTES 32
+int sweep_retire(const char *layers, const char *name, char ret[SWEEP_NAME_BYTES]);
+
+#endif
