@@ -9,6 +9,7 @@
  *  6. the API: pods, services, endpoint slices; the first complete list tells which pods are orphans
  *
  * At the end (SIGTERM) nothing of the pods is touched: conmon and the kernel keep them. */
+#include <malloc.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -227,6 +228,10 @@ static void on_register_retry(void *userdata) {
     register_node(userdata);
 }
 
+static void on_trim(__attribute__((unused)) void *userdata) {
+    malloc_trim(0);
+}
+
 static int start_informers(struct node *node) {
     char selector[300];
     snprintf(selector, sizeof selector, "spec.nodeName=%s", node->options->node_name);
@@ -305,6 +310,7 @@ static void stop_node(struct node *node) {
     podnet_free(node->podnet);
     loop_defer_cancel(&node->services_defer);
     loop_timer_cancel(&node->register_retry);
+    loop_timer_cancel(&node->trim);
     buffer_deinit(&node->node_json);
     loop_free(node->loop);
 }
@@ -351,6 +357,7 @@ static int init(struct node *node) {
         return r;
     loop_defer_init(&node->services_defer, node->loop, on_services_defer, node);
     loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
+    loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();
     node->seccomp = map_new();
     return node->pods && node->seccomp ? 0 : -ENOMEM;

@@ -13,6 +13,7 @@
 
 #define POD_GRACE_DEFAULT_S 30
 #define POD_PIDS_MAX 4096
+#define NODE_TRIM_MS 3000
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
 
@@ -37,6 +38,7 @@ struct node {
     struct loop_defer services_defer;
     bool services_dirty;
     struct loop_timer register_retry;
+    struct loop_timer trim; /* gives memory back to the system a while after the last work */
     struct buffer node_json; /* what was last registered */
     struct http_server *socket_server, *metrics_server;
     struct list sessions; /* running logs, exec and attach */

@@ -465,6 +465,7 @@ static void stop(struct pod *pod) {
 
 static void sync_pod(void *userdata) {
     struct pod *pod = userdata;
+    loop_timer_set(&pod->node->trim, NODE_TRIM_MS);
     if (pod_is_deleted(pod) && pod->stage != POD_CLEANING) {
         stop(pod);
     } else if (pod->stage <= POD_ACTIVE) {

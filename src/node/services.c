@@ -99,6 +99,7 @@ void services_apply(struct node *node) {
     if (r < 0)
         log_error("cannot set the service addresses: %s", diag.message[0] ? diag.message : strerror(-r));
     VECTOR_DEINIT(&collector.services);
+    loop_timer_set(&node->trim, NODE_TRIM_MS);
 }
 
 void services_changed(struct node *node) {
