@@ -4,7 +4,7 @@ BUILD := build/$(PRESET)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: all help deps demo test unit e2e check bench fuzz install deb format clean
+.PHONY: all help deps deps-test demo test unit e2e check bench fuzz install deb format clean
 
 all: deps
 	@test -f $(BUILD)/build.ninja || cmake --preset $(PRESET) >/dev/null
@@ -17,6 +17,7 @@ help:
 	@echo "make unit     unit tests only, with address and undefined-behaviour sanitizers"
 	@echo "make e2e      end-to-end tests only"
 	@echo "make bench    measure, beside a peer where there is one"
+	@echo "make check    the tree's shape: floors, sizes, forbidden functions"
 	@echo "make fuzz     run every fuzz target for FUZZ_SECONDS (default 10) each"
 	@echo "make install  install program, unit file, completion beneath DESTDIR/PREFIX"
 	@echo "make deb      build a Debian package in build/"
@@ -26,6 +27,9 @@ help:
 deps:
 	@scripts/install-dependencies
 
+deps-test:
+	@scripts/install-dependencies --test
+
 demo: all
 	@scripts/demo
 
@@ -34,15 +38,13 @@ unit: deps
 	@ninja -C build/debug
 	@ctest --test-dir build/debug --output-on-failure -j2
 
-e2e: all
-	@scripts/install-dependencies --test
+e2e: deps-test all
 	@python3 -m pytest -q tests/e2e
 
-check:
+check: deps-test
 	@python3 -m pytest -q tests/tree
 
-test: unit all check
-	@scripts/install-dependencies --test
+test: deps-test unit all check
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
 	@python3 -m pytest -q tests/e2e
 
@@ -51,7 +53,7 @@ bench: all
 	@python3 bench/run.py
 
 FUZZ_SECONDS ?= 10
-fuzz: deps
+fuzz: deps-test
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz >/dev/null
 	@scripts/fuzz $(FUZZ_SECONDS)
 
@@ -59,6 +61,7 @@ install: all
 	@scripts/install $(BUILD) $(DESTDIR) $(PREFIX)
 
 deb: all
+	@scripts/install-dependencies --deb
 	@packaging/build-deb $(BUILD)
 
 format:
