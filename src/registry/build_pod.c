@@ -7,7 +7,9 @@
  * What it may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4):
  *   - the capabilities a container has by default, which buildah hands on to RUN steps (all nine must be in the bounding set), and
  *   - SYS_ADMIN, for overlay and bind mounts in its own mount namespace; with it seccomp must allow mount(2), so the profile is Unconfined.
- * Not needed: privileged, MKNOD, device access, an unmasked /proc. RUN steps run without SYS_ADMIN.
+ * Not needed: privileged, MKNOD, device access, an unmasked /proc. RUN steps run without SYS_ADMIN, and without SYS_CHROOT: the walls around them are a
+ * chroot, which a process that may call chroot(2) leaves. The pod's own root is read-only, so that one that found another way out could still not plant
+ * anything (/etc/ld.so.preload) that buildah, which has SYS_ADMIN, would run.
  *
  * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again
  * (--layers), and the cache of which layers the registry has in which compressed form, without which every push would compress the base image again.
@@ -24,11 +26,12 @@
 
 /* $REGISTRY and $IMAGE come from the environment; the positional parameters are further options of `buildah build`. */
 static const char script[] = "printf 'unqualified-search-registries = [\"%s\", \"docker.io\"]\\nshort-name-mode = \"permissive\"\\n\\n"
-                             "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /etc/containers/registries.conf\n"
+                             "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /run/registries.conf\n"
+                             "export CONTAINERS_REGISTRIES_CONF=/run/registries.conf\n"
                              "if [ -f /work/auth.json ]; then export REGISTRY_AUTH_FILE=/work/auth.json; fi\n"
                              "mkdir -p /var/lib/containers/tmp\n"
                              "tar -x -f /work/context.tar -C /context --no-same-owner\n"
-                             "buildah build --isolation chroot --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
+                             "buildah build --isolation chroot --cap-drop CAP_SYS_CHROOT --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
                              "buildah push --quiet \"$REGISTRY/$IMAGE\" \"docker://$REGISTRY/$IMAGE\"\n"
                              "echo \"Pushed $IMAGE\"\n";
 
@@ -128,6 +131,7 @@ static void add_security(struct maker *maker, struct tree *container) {
                                                "SETPCAP", "SETUID",       "SYS_CHROOT", "NET_BIND_SERVICE", "SYS_ADMIN"};
     struct tree *security = map(maker, container, "securityContext");
     flag(maker, security, "privileged", false);
+    flag(maker, security, "readOnlyRootFilesystem", true);
     number(maker, security, "runAsUser", 0);
     text(maker, map(maker, security, "seccompProfile"), "type", "Unconfined");
     struct tree *sets = map(maker, security, "capabilities");
@@ -135,6 +139,19 @@ static void add_security(struct maker *maker, struct tree *container) {
     struct tree *add = list(maker, sets, "add");
     for (size_t i = 0; i < ARRAY_LEN(capabilities); i++)
         push(maker, add, capabilities[i]);
+}
+
+static void add_folder_mounts(struct maker *maker, struct tree *volumes, struct tree *targets) {
+    static const struct {
+        const char *name, *target;
+    } mounts[] = {{"context", "/context"}, {"run", "/run"}, {"tmp", "/tmp"}, {"var-tmp", "/var/tmp"}, {"var-cache", "/var/cache"}};
+    for (size_t i = 0; i < ARRAY_LEN(mounts); i++) {
+        struct tree *volume = map(maker, volumes, NULL), *target = map(maker, targets, NULL);
+        text(maker, volume, "name", mounts[i].name);
+        map(maker, volume, "emptyDir");
+        text(maker, target, "name", mounts[i].name);
+        text(maker, target, "mountPath", mounts[i].target);
+    }
 }
 
 static void add_mounts(struct maker *maker, struct tree *spec, struct tree *container, const struct build_options *options) {
@@ -160,6 +177,7 @@ static void add_mounts(struct maker *maker, struct tree *spec, struct tree *cont
         text(maker, target, "mountPath", mounts[i].target);
         flag(maker, target, "readOnly", mounts[i].read_only);
     }
+    add_folder_mounts(maker, volumes, targets);
 }
 
 static void add_resources(struct maker *maker, struct tree *container, const struct build_options *options) {
