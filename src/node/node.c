@@ -433,7 +433,7 @@ static void on_purge_pod(void *userdata, const char *uid) {
 }
 
 static void remove_pods_from_disk(const struct node *node) {
-    static const char *const names[] = {"pods", "podnet"};
+    static const char *const names[] = {"pods", "podnet", "logs"};
     char path[PATH_MAX];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         snprintf(path, sizeof path, "%s/%s", node->state_dir, names[i]);

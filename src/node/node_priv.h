@@ -38,7 +38,7 @@ struct node {
     struct loop_defer services_defer;
     bool services_dirty;
     struct loop_timer register_retry;
-    struct loop_timer trim; /* gives memory back to the system a while after the last work */
+    struct loop_timer trim;  /* gives memory back to the system a while after the last work */
     struct buffer node_json; /* what was last registered */
     struct http_server *socket_server, *metrics_server;
     struct list sessions; /* running logs, exec and attach */
@@ -162,7 +162,8 @@ struct pod {
     bool status_in_flight, status_dirty, status_failed, delete_in_flight, delete_done;
     unsigned deletions; /* containers being deleted; each holds the pod */
     int64_t grace_s;
-    bool gone; /* cleaned: freed when the last deletion ends */
+    bool ended_before; /* when we first saw it: its status is not ours to tell */
+    bool gone;         /* cleaned: freed when the last deletion ends */
 };
 
 /* pod.c */

@@ -223,14 +223,28 @@ static int take_over(struct pod *pod) {
     return 0;
 }
 
+/* A pod that ran here before our state was lost: its restarts go on counting. */
+static void take_counts(struct pod *pod, const struct kube_container_status_array *statuses) {
+    for (size_t i = 0; i < statuses->count; i++) {
+        struct unit *unit = pod_unit(pod, statuses->items[i].name);
+        if (!unit)
+            continue;
+        unit->restart_count = statuses->items[i].restart_count;
+        unit->has_run = statuses->items[i].container_id != NULL || unit->restart_count > 0;
+    }
+}
+
 static int take_on(struct pod *pod) {
     const struct kube_pod_status *status = &pod->spec_object->pod->status;
     pod->start_time_ns = status->start_time.set ? status->start_time.ns : loop_wall_ns(pod->node->loop);
     if (has_ended_before(pod->spec_object)) {
         pod->stage = POD_ENDED;
         pod->phase = status->phase;
+        pod->ended_before = true;
         return 0;
     }
+    take_counts(pod, &status->init_container_statuses);
+    take_counts(pod, &status->container_statuses);
     if (pod_is_deleted(pod))
         return 0; /* nothing of it was ever here */
     int r = record_save_spec(pod);

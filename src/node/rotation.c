@@ -7,7 +7,7 @@
 
 #include "node/node_priv.h"
 
-#define CHECK_MS 5000
+#define CHECK_MS 1000
 
 static struct unit *find_unit(const struct node *node, int watch) {
     struct slice key;

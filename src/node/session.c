@@ -1,6 +1,7 @@
 /* Running answers of the node's socket: a log that is read or followed, a command, an attachment (remote.c carries their streams).
  *
- * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the connection while the command does not read. */
+ * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the connection while the command does not
+ * read. */
 #include "http/http.h"
 #include "node/node_priv.h"
 #include "node/remote_priv.h"

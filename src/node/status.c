@@ -384,7 +384,7 @@ static int send_status(struct pod *pod) {
 
 void status_update(struct pod *pod) {
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(MIB);
-    if (pod->orphan || pod->stage == POD_CLEANING)
+    if (pod->orphan || pod->ended_before || pod->stage == POD_CLEANING)
         return;
     if (pod->status_in_flight) {
         pod->status_dirty = true;
