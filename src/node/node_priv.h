@@ -57,6 +57,14 @@ struct reference {
     struct kube_object *object;
 };
 
+/* --- images of other registries (remote_image.c) --- */
+
+struct remote_image;
+/* error 0: the image is in our registry's store now; otherwise message says why not. Once, unless freed before; the handle is dead then. */
+typedef void remote_image_fn(void *userdata, int error, const char *message);
+int remote_image_pull(struct node *node, const char *image, remote_image_fn *on_done, void *userdata, struct remote_image **ret);
+void remote_image_free(struct remote_image *remote); /* NULL is fine */
+
 /* --- a container of a pod (unit.c) --- */
 
 enum unit_stage {
@@ -98,6 +106,8 @@ struct unit {
     struct image *image;
     char image_id[160];
     struct image_request *pull;
+    struct remote_image *remote_pull;
+    bool asked_remotely; /* in this attempt */
     struct backoff backoff, pull_backoff;
     int64_t start_at_ms;     /* monotonic; 0: now */
     struct loop_timer timer; /* back-off */

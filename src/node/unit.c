@@ -61,6 +61,7 @@ void unit_deinit(struct unit *unit) {
     loop_timer_cancel(&unit->kill_timer);
     rotation_forget(unit);
     image_request_cancel(unit->pull);
+    remote_image_free(TAKE(unit->remote_pull));
     container_free(unit->container);
     image_unref(unit->image);
 }
@@ -123,20 +124,55 @@ static void pull_failed(struct unit *unit, const char *message) {
     else
         wait_with(unit, "ErrImagePull", "failed to pull image \"%s\": %s", image, message);
     unit->image_failed = true;
+    unit->asked_remotely = false;
     unit->pull_backoff.delay_ms = unit->pull_backoff.delay_ms ? MIN(unit->pull_backoff.delay_ms * 2, PULL_MAX_MS) : PULL_FIRST_MS;
     wake_in(unit, unit->pull_backoff.delay_ms);
     pod_sync_later(unit->pod);
 }
 
 static void create(struct unit *unit);
+static void pull(struct unit *unit);
+
+static void on_remote(void *userdata, int error, const char *message) {
+    struct unit *unit = userdata;
+    unit->remote_pull = NULL;
+    unit->stage = UNIT_WAITING;
+    if (error < 0)
+        return pull_failed(unit, message);
+    event_pod(unit->pod, unit, "Normal", "Pulled", "Successfully pulled image \"%s\"", unit->spec->image);
+    unit->pulled_before = true;
+    pull(unit);
+}
+
+/* The name means another registry's image, and ours does not have it yet. */
+static bool is_elsewhere(const struct unit *unit) {
+    const struct node *node = unit->pod->node;
+    struct diag diag = DIAG_INIT;
+    struct image_reference reference;
+    struct slice rest = slice_of(unit->spec->image), host = slice_cut(&rest, '/');
+    for (const char *const *own = node->own_hosts; rest.data && *own; own++)
+        if (slice_is(host, *own))
+            return false;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
+    CLEANUP(image_unrefp) struct image *image = NULL;
+    return arena && image_reference_parse(arena, slice_of(unit->spec->image), node->own_hosts, &reference, &diag) == 0 &&
+           image_resolve(node->store_dir, &reference, &image, &diag) == -ENOENT;
+}
 
 static void on_image(void *userdata, struct image *image, const struct diag *diag) {
     struct unit *unit = userdata;
     unit->pull = NULL;
+    if (!image && !unit->asked_remotely && is_elsewhere(unit)) {
+        unit->asked_remotely = true;
+        event_pod(unit->pod, unit, "Normal", "Pulling", "Pulling image \"%s\"", unit->spec->image);
+        if (remote_image_pull(unit->pod->node, unit->spec->image, on_remote, unit, &unit->remote_pull) == 0)
+            return;
+    }
     if (!image) {
         pull_failed(unit, diag->message);
         return;
     }
+    unit->asked_remotely = false;
     image_unref(unit->image);
     unit->image = image_ref(image);
     unit->image_failed = false;
@@ -261,7 +297,9 @@ static void create(struct unit *unit) {
     if (unit->has_run)
         unit->restart_count++;
     unit->has_run = true;
-    event_pod(unit->pod, unit, "Normal", "Pulled", "Container image \"%s\" already present on machine", unit->spec->image);
+    if (!unit->pulled_before)
+        event_pod(unit->pod, unit, "Normal", "Pulled", "Container image \"%s\" already present on machine", unit->spec->image);
+    unit->pulled_before = false;
     container_new_id(unit->id);
     int r = make_folders(unit);
     if (r == 0)
@@ -509,6 +547,7 @@ static void begin_stop(struct unit *unit) {
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
     if (unit->stage == UNIT_PULLING) {
         image_request_cancel(unit->pull);
+        remote_image_free(TAKE(unit->remote_pull));
         unit->pull = NULL;
         wait_with(unit, "ContainerCreating", "%s", "");
         return;

@@ -110,7 +110,10 @@ int image_reference_parse(struct arena *arena, struct slice text, const char *co
     for (struct slice parts = rest; parts.data;)
         if (!component_is_valid(slice_cut(&parts, '/')))
             return invalid(diag, text);
-    reference.repository = keep_host ? arena_printf(arena, "%.*s/%.*s", SLICE_ARG(host), SLICE_ARG(rest)) : arena_dup(arena, rest);
+    char *repository = keep_host ? arena_printf(arena, "%.*s/%.*s", SLICE_ARG(host), SLICE_ARG(rest)) : arena_dup(arena, rest);
+    for (size_t i = 0; repository && keep_host && i < host.len; i++) /* as the registry names what it fetched from there */
+        repository[i] = repository[i] == ':' ? '_' : repository[i] >= 'A' && repository[i] <= 'Z' ? (char)(repository[i] + 32) : repository[i];
+    reference.repository = repository;
     reference.digest = digest.len ? arena_dup(arena, digest) : NULL;
     if (tag.len || !digest.len)
         reference.tag = tag.len ? arena_dup(arena, tag) : "latest";

@@ -125,3 +125,18 @@ def test_everything_killed_at_once(instance):
 def test_without_root_it_says_so(instance):
     result = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", TIDEMILL, "up"], capture_output=True, text=True)
     assert result.returncode == 1 and "root" in result.stderr
+
+
+def test_an_image_of_another_registry_is_fetched(instance):
+    """The other registry is a second platform's: what a pod names there is pulled into ours, and then runs."""
+    with running("other", 151) as other:
+        other.bootstrap("busybox:latest", "busybox-static")
+        image = f"127.0.0.1:{other.registry_port}/busybox:latest"
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "foreign"}, "spec": {"restartPolicy": "Never", "containers": [
+            {"name": "main", "image": image, "command": ["/bin/busybox", "echo", "from afar"]}]}}
+        instance.kubectl("apply", "-f", "-", input=yaml.safe_dump(pod))
+        wait_for(lambda: instance.get("pod", "foreign")["status"]["phase"] == "Succeeded", "the pod to succeed")
+        assert instance.kubectl("logs", "foreign").stdout == "from afar\n"
+    events = instance.kubectl("get", "events", "--field-selector", "involvedObject.name=foreign").stdout
+    assert "Pulling image" in events and "Successfully pulled image" in events
+    instance.kubectl("delete", "pod", "foreign")
