@@ -503,6 +503,7 @@ static void grant(struct spdy *spdy, uint32_t id, size_t *ungranted, size_t more
 static void read_data(struct spdy *spdy, struct slice piece, struct spdy_event *ret) {
     uint32_t id = read_u32(spdy->head) & INT32_MAX;
     struct stream *stream = find(spdy, id);
+    spdy->header_count = 0;
     bool is_last = spdy->left == 0 && (spdy->head[4] & FLAG_LAST);
     if (piece.len)
         grant(spdy, 0, &spdy->ungranted, piece.len);

@@ -149,7 +149,7 @@ def test_get(kubectl, shell):
     assert 'pods "nobody" not found' in kubectl("get", "pod", "nobody", code=1).stderr
     assert "the server doesn't have a resource type" in kubectl("get", "nonsense", code=1).stderr
     assert "Name:             shell" in kubectl("describe", "pod", "shell").stdout
-    for look in (["api-resources"], ["api-versions"], ["cluster-info"], ["get", "nodes"], ["explain", "pod.spec.containers"], ["auth", "can-i", "get", "pods"],
+    for look in (["api-resources"], ["api-versions"], ["cluster-info"], ["get", "nodes"], ["auth", "can-i", "get", "pods"],
                  ["get", "--raw", "/readyz"], ["events"], ["get", "all"]):
         assert kubectl(*look).stdout, look
 
