@@ -165,7 +165,8 @@ static void print_help(FILE *out, const struct command *command) {
 static int misuse(const struct command *command, const char *format, const char *detail) {
     fprintf(stderr, "%stidemill: %s", terminal_color(stderr, TERMINAL_RED), terminal_color(stderr, TERMINAL_PLAIN));
     fprintf(stderr, format, detail);
-    fprintf(stderr, "\nUsage: tidemill %s %s (`tidemill %s --help` tells more)\n", command->name, command->arguments, command->name);
+    fprintf(stderr, "\nUsage: tidemill %s%s%s (`tidemill %s --help` tells more)\n", command->name, command->arguments[0] ? " " : "",
+            command->arguments, command->name);
     return 2;
 }
 
@@ -173,6 +174,8 @@ static int add_value(struct invocation *invocation, const struct flag *flag, con
     int64_t number;
     if (flag->kind == FLAG_NUMBER && slice_parse_i64(slice_of(value), &number) < 0)
         return misuse(invocation->command, "--%s needs a whole number", flag->name);
+    if (flag->kind == FLAG_FORMAT && strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
+        return misuse(invocation->command, "\"%s\" is no output format: text or json was expected", value);
     if (invocation->values_count == INVOCATION_VALUES_MAX)
         return misuse(invocation->command, "too many flags (at --%s)", flag->name);
     invocation->values[invocation->values_count].flag = flag;
@@ -256,7 +259,8 @@ static int unknown_command(int argc, char **argv) {
 
 int cli_main(int argc, char **argv) {
     argc--, argv++;
-    if (argc > 0 && strcmp(argv[0], "help") == 0)
+    bool help = argc > 0 && strcmp(argv[0], "help") == 0; /* `tidemill help app create` is `tidemill app create --help` */
+    if (help)
         argc--, argv++;
     if (argc == 0 || argv[0][0] == '-') {
         bool version = argc > 0 && (strcmp(argv[0], "--version") == 0 || strcmp(argv[0], "-V") == 0);
@@ -264,9 +268,12 @@ int cli_main(int argc, char **argv) {
             printf("tidemill %s\n", TIDEMILL_VERSION);
             return 0;
         }
-        bool help = argc == 0 || wants_help(argc, argv);
-        print_overview(help ? stdout : stderr);
-        return help ? 0 : 2;
+        if (argc == 0 || wants_help(argc, argv)) {
+            print_overview(stdout);
+            return 0;
+        }
+        fprintf(stderr, "tidemill: unknown flag %s: a command was expected first\n`tidemill --help` lists them all.\n", argv[0]);
+        return 2;
     }
     struct invocation invocation = {0};
     int words = 0;
@@ -279,7 +286,7 @@ int cli_main(int argc, char **argv) {
     }
     if (!invocation.command)
         return unknown_command(argc, argv);
-    if (wants_help(argc - words, argv + words)) {
+    if (help || wants_help(argc - words, argv + words)) {
         print_help(stdout, invocation.command);
         return 0;
     }

@@ -4,7 +4,7 @@
 
 #include "base/base.h"
 
-enum flag_kind { FLAG_BOOL, FLAG_TEXT, FLAG_NUMBER, FLAG_LIST };
+enum flag_kind { FLAG_BOOL, FLAG_TEXT, FLAG_NUMBER, FLAG_LIST, FLAG_FORMAT /* text or json */ };
 
 struct flag {
     const char *name; /* "follow" */

@@ -64,7 +64,7 @@ static int down(const struct invocation *invocation, const struct settings *sett
 int run_down(const struct invocation *invocation) {
     struct settings settings;
     struct diag diag = DIAG_INIT;
-    int r = settings_read(invocation, &settings, &diag);
+    int r = settings_read_running(invocation, &settings, &diag);
     if (r < 0)
         return terminal_error(&diag);
     r = down(invocation, &settings, &diag);

@@ -1,6 +1,7 @@
 /* `tidemill app …` and `tidemill pipeline …`: the forge's interface beneath /tidemill/v1 as commands. */
 #include "cli/functions_priv.h"
 #include "cli/session_priv.h"
+#include "cli/summary_priv.h"
 #include "cli/terminal_priv.h"
 
 #include <stdio.h>
@@ -37,19 +38,6 @@ static void print_created(const struct tree *app) {
     printf("The URL holds the application's token: treat it as a password.\n");
 }
 
-static void print_app(const struct tree *app) {
-    printf("Name:         %s\nURL:          %s\nRepository:   %s\n", text_of(app, "name"), text_of(app, "url"), text_of(app, "repository"));
-}
-
-static void print_apps(const struct tree *answer) {
-    const struct tree *items = tree_find(answer, "items");
-    struct terminal_table table = {.columns = 2};
-    terminal_table_row(&table, (const char *const[]){"NAME", "URL"});
-    for (size_t i = 0; i < tree_count(items); i++)
-        terminal_table_row(&table, (const char *const[]){text_of(tree_at(items, i), "name"), text_of(tree_at(items, i), "url")});
-    terminal_table_print(&table);
-}
-
 static bool check_name(const char *name) {
     if (name_is_dns1035_label(slice_of(name)))
         return true;
@@ -65,8 +53,32 @@ int run_app_create(const struct invocation *invocation) {
     return call_and_print(invocation, "POST", "/tidemill/v1/apps", slice_of(body), print_created);
 }
 
+static int print_json(const struct tree *tree) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * MIB);
+    int r = json_format_pretty(&out, tree);
+    if (r == 0)
+        session_print(NULL, buffer_slice(&out));
+    return r;
+}
+
 int run_app_list(const struct invocation *invocation) {
-    return call_and_print(invocation, "GET", "/tidemill/v1/apps", no_body, print_apps);
+    struct diag diag = DIAG_INIT;
+    struct session session;
+    struct tree *apps, *answer;
+    if (session_open(invocation, &session, &diag) < 0)
+        return terminal_error(&diag);
+    int r = summary_read(&session, &apps, &diag);
+    if (r == 0 && session_wants_json(invocation)) {
+        answer = tree_map(session.arena);
+        tree_set(session.arena, answer, SLICE("items"), apps);
+        print_json(answer);
+    } else if (r == 0) {
+        summary_print(apps);
+        if (tree_count(apps) == 0)
+            fprintf(stderr, "There are none yet: `tidemill app create NAME` makes one.\n");
+    }
+    session_close(&session);
+    return r < 0 ? terminal_error(&diag) : 0;
 }
 
 static int call_app(const struct invocation *invocation, const char *method, void (*print)(const struct tree *answer)) {
@@ -75,10 +87,6 @@ static int call_app(const struct invocation *invocation, const char *method, voi
         return 1;
     snprintf(path, sizeof path, "/tidemill/v1/apps/%s", invocation->arguments[0]);
     return call_and_print(invocation, method, path, no_body, print);
-}
-
-int run_app_show(const struct invocation *invocation) {
-    return call_app(invocation, "GET", print_app);
 }
 
 static void print_remote(const struct tree *app) {
@@ -94,37 +102,70 @@ int run_app_token(const struct invocation *invocation) {
 }
 
 static void print_deleted(__attribute__((unused)) const struct tree *answer) {
-    printf("deleted\n");
+    printf("Deleted: the repository and the namespace with all that ran in it.\n");
 }
 
 int run_app_delete(const struct invocation *invocation) {
     return call_app(invocation, "DELETE", print_deleted);
 }
 
-static void age_of(const struct tree *node, const char *key, char ret[TIMESTAMP_BYTES]) {
-    int64_t ns;
-    ret[0] = '\0';
-    if (timestamp_parse(slice_of(text_of(node, key)), &ns) == 0) {
-        struct loop *loop = NULL;
-        if (loop_new(&loop) == 0)
-            duration_format_age(loop_wall_ns(loop) - ns, ret);
-        loop_free(loop);
-    }
-}
-
-static void print_pipelines(const struct tree *answer) {
+static void print_pipelines_max(const struct tree *answer, size_t max) {
     const struct tree *items = tree_find(answer, "items");
     struct terminal_table table = {.columns = 6};
     terminal_table_row(&table, (const char *const[]){"ID", "APP", "STATUS", "REF", "COMMIT", "AGE"});
-    for (size_t i = 0; i < tree_count(items); i++) {
+    for (size_t i = 0; i < tree_count(items) && i < max; i++) {
         const struct tree *item = tree_at(items, i);
         char id[24], age[TIMESTAMP_BYTES], commit[12];
         snprintf(id, sizeof id, "%" PRId64, tree_int_or(tree_find(item, "id"), 0));
         snprintf(commit, sizeof commit, "%.8s", text_of(item, "sha"));
-        age_of(item, "created", age);
+        summary_age(item, "created", age);
         terminal_table_row(&table, (const char *const[]){id, text_of(item, "app"), text_of(item, "status"), text_of(item, "ref"), commit, age});
     }
     terminal_table_print(&table);
+}
+
+static void print_pipelines(const struct tree *answer) {
+    print_pipelines_max(answer, SIZE_MAX);
+}
+
+#define SHOW_PIPELINES_MAX 5
+
+static void print_app(const struct tree *app, const struct tree *pipelines) {
+    char pods[32];
+    summary_format_pods(app, pods);
+    printf("Name:         %s\nURL:          %s\nRepository:   %s\nNamespace:    %s\nPods ready:   %s\n\n", text_of(app, "name"), text_of(app, "url"),
+           text_of(app, "repository"), text_of(app, "namespace"), pods);
+    if (tree_count(tree_find(pipelines, "items")))
+        print_pipelines_max(pipelines, SHOW_PIPELINES_MAX);
+    else
+        printf("No pipeline yet: `git push` starts one; `tidemill app token %s` gives a remote to push to.\n", text_of(app, "name"));
+}
+
+static int show_app(struct session *session, const struct invocation *invocation, struct diag *diag) {
+    struct session_answer app, pipelines;
+    const char *path = arena_printf(session->arena, "/tidemill/v1/apps/%s", invocation->arguments[0]);
+    int r = session_call(session, "GET", path, NULL, no_body, &app, diag);
+    if (r == 0)
+        r = session_call(session, "GET", arena_printf(session->arena, "%s/pipelines", path), NULL, no_body, &pipelines, diag);
+    if (r == 0)
+        r = summary_add_pods(session, app.tree, diag);
+    if (r == 0 && session_wants_json(invocation))
+        r = print_json(app.tree);
+    else if (r == 0)
+        print_app(app.tree, pipelines.tree);
+    return r;
+}
+
+int run_app_show(const struct invocation *invocation) {
+    struct diag diag = DIAG_INIT;
+    struct session session;
+    if (!check_name(invocation->arguments[0]))
+        return 1;
+    if (session_open(invocation, &session, &diag) < 0)
+        return terminal_error(&diag);
+    int r = show_app(&session, invocation, &diag);
+    session_close(&session);
+    return r < 0 ? terminal_error(&diag) : 0;
 }
 
 int run_pipeline_list(const struct invocation *invocation) {
@@ -132,14 +173,14 @@ int run_pipeline_list(const struct invocation *invocation) {
     if (invocation->arguments_count) {
         if (!check_name(invocation->arguments[0]))
             return 1;
-        snprintf(path, sizeof path, "/tidemill/v1/pipelines?app=%s", invocation->arguments[0]);
+        snprintf(path, sizeof path, "/tidemill/v1/apps/%s/pipelines", invocation->arguments[0]);
     }
     return call_and_print(invocation, "GET", path, no_body, print_pipelines);
 }
 
 static void print_pipeline(const struct tree *pipeline) {
     char age[TIMESTAMP_BYTES];
-    age_of(pipeline, "created", age);
+    summary_age(pipeline, "created", age);
     printf("Pipeline %" PRId64 " of %s: %s (%s, %.8s, %s ago)\n", tree_int_or(tree_find(pipeline, "id"), 0), text_of(pipeline, "app"),
            text_of(pipeline, "status"), text_of(pipeline, "ref"), text_of(pipeline, "sha"), age);
     const struct tree *jobs = tree_find(pipeline, "jobs");
@@ -190,13 +231,10 @@ static int with_pipeline(const struct invocation *invocation,
 static int show(struct session *session, const struct invocation *invocation, int64_t id, struct diag *diag) {
     struct session_answer answer;
     int r = session_call(session, "GET", arena_printf(session->arena, "/tidemill/v1/pipelines/%" PRId64, id), NULL, no_body, &answer, diag);
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * MIB);
-    if (r == 0 && session_wants_json(invocation)) {
-        json_format_pretty(&out, answer.tree);
-        session_print(NULL, buffer_slice(&out));
-    } else if (r == 0) {
+    if (r == 0 && session_wants_json(invocation))
+        r = print_json(answer.tree);
+    else if (r == 0)
         print_pipeline(answer.tree);
-    }
     return r;
 }
 
@@ -232,7 +270,11 @@ static int act(struct session *session, const struct invocation *invocation, int
     buffer_printf(&path, "/%s", last_word);
     if (buffer_error(&path))
         return diag_set(diag, -EINVAL, "that job's name is too long");
-    return session_call(session, "POST", path.data, NULL, no_body, NULL, diag);
+    struct session_answer answer;
+    int r = session_call(session, "POST", path.data, NULL, no_body, &answer, diag);
+    if (r == 0)
+        printf("%s\n", text_of(answer.tree, "message"));
+    return r;
 }
 
 int run_pipeline_act(const struct invocation *invocation) {

@@ -21,7 +21,7 @@ int run_kubeconfig(const struct invocation *invocation) {
     struct settings settings;
     struct diag diag = DIAG_INIT;
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
-    if (settings_read(invocation, &settings, &diag) < 0)
+    if (settings_read_running(invocation, &settings, &diag) < 0)
         return terminal_error(&diag);
     const char *path = settings_path(&settings, settings.state, "kubeconfig");
     int r = sys_read_file(AT_FDCWD, path, MIB, &text), result = 0;

@@ -62,21 +62,6 @@ static uid_t user_id(const char *name) {
     return entry ? entry->pw_uid : (uid_t)-1;
 }
 
-/* The helper lies beside this program in the build tree, and in PREFIX/lib/tidemill when installed. */
-static const char *find_helper(const struct settings *settings) {
-    static const char *const places[] = {"tidemill-job", "src/job/tidemill-job", "../lib/tidemill/tidemill-job"};
-    char path[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
-    path[MAX(len, (ssize_t)0)] = '\0';
-    char *slash = strrchr(path, '/');
-    for (size_t i = 0; slash && i < ARRAY_LEN(places); i++) {
-        char *candidate = arena_printf(settings->arena, "%.*s/%s", (int)(slash - path), path, places[i]);
-        if (candidate && access(candidate, X_OK) == 0)
-            return candidate;
-    }
-    return NULL;
-}
-
 static int core(const struct settings *settings, struct diag *diag) {
     uint64_t port = 80;
     const char *bridge = settings_bridge_address(settings);
@@ -101,7 +86,7 @@ static int core(const struct settings *settings, struct diag *diag) {
                                          .domain = settings->domain,
                                          .gateway_port = (int)port,
                                          .gateway_uid = user_id(settings->gateway_user),
-                                         .helper_path = find_helper(settings)};
+                                         .helper_path = executable_helper(settings->arena)};
     const int fds[] = {options.api_fd, options.api_unix_fd, options.registry_fd, options.registry_pods_fd, options.git_fd, options.job_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
         if (fds[i] < 0)

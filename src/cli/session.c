@@ -11,7 +11,7 @@ const struct flag session_flags[] = {
 };
 const struct flag session_output_flags[] = {
     {"run", 0, FLAG_TEXT, "DIR", "/run/tidemill", "run-time folder of the instance to talk to; also $TIDEMILL_RUN"},
-    {"output", 'o', FLAG_TEXT, "FORMAT", "text", "text, or json for scripts"},
+    {"output", 'o', FLAG_FORMAT, "FORMAT", "text", "text, or json for scripts"},
     {.name = NULL},
 };
 
@@ -107,7 +107,8 @@ int session_call(struct session *session, const char *method, const char *path, 
                  struct session_answer *ret, struct diag *diag) {
     struct call call = {.session = session, .diag = diag};
     struct http_request *request;
-    const struct http_request_options options = {.method = method, .target = path, .content_type = content_type, .body = body, .timeout_ms = -1};
+    const struct http_request_options options = {
+        .method = method, .target = path, .content_type = content_type, .body = body, .timeout_ms = session->timeout_ms ? session->timeout_ms : -1};
     int r = http_client_send(client_http(session->client), &options, on_answer, &call, &request);
     if (r < 0)
         return diag_set(diag, r, "cannot send a request: %s", strerror(-r));

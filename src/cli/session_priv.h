@@ -10,6 +10,7 @@ struct session {
     struct client *client;
     struct arena *arena; /* for answers and what is made of them; lives as long as the session */
     const char *run;
+    int timeout_ms; /* for one call; 0: none */
 };
 
 /* How commands say where the platform is: --run DIR, or $TIDEMILL_RUN. */

@@ -172,16 +172,33 @@ static const char *host_name(struct arena *arena) {
     return name_is_dns_subdomain(slice_of(name)) ? arena_strdup(arena, name) : "node";
 }
 
-int settings_read(const struct invocation *invocation, struct settings *ret, struct diag *diag) {
+/* What the instance behind --run or $TIDEMILL_RUN was started with, which `up` left in its run folder; nothing when there is none. */
+static int read_running(struct settings *settings, const struct invocation *invocation, struct diag *diag) {
+    const char *environment = getenv("TIDEMILL_RUN"), *config = settings->config;
+    if (invocation_given(invocation, "run"))
+        settings->run = invocation_text(invocation, "run");
+    else if (environment && environment[0])
+        settings->run = arena_strdup(settings->arena, environment);
+    settings->config = arena_printf(settings->arena, "%s/%s", settings->run, SETTINGS_RUNNING_FILE);
+    int r = settings->config ? read_file(settings, false, diag) : -ENOMEM;
+    settings->config = config;
+    return r == -EACCES || r == -ENOTDIR ? 0 : r;
+}
+
+static int read_all(const struct invocation *invocation, bool running, struct settings *ret, struct diag *diag) {
     struct settings settings = {.arena = arena_new(MIB)};
     if (!settings.arena)
         return diag_set(diag, -ENOMEM, "out of memory");
     for (size_t i = 0; i < ARRAY_LEN(places); i++)
         *slot(&settings, i) = settings_flags[i].fallback;
-    settings.config = invocation_text(invocation, "config");
+    bool has_flags = invocation->command->more_flags == settings_flags; /* others have --run alone */
+    if (has_flags)
+        settings.config = invocation_text(invocation, "config");
     settings.node_name = host_name(settings.arena);
-    int r = read_file(&settings, invocation_given(invocation, "config"), diag);
-    for (size_t i = 0; i < ARRAY_LEN(places) && r == 0; i++)
+    int r = read_file(&settings, has_flags && invocation_given(invocation, "config"), diag);
+    if (r == 0 && running)
+        r = read_running(&settings, invocation, diag);
+    for (size_t i = 0; i < ARRAY_LEN(places) && r == 0 && has_flags; i++)
         if (invocation_given(invocation, places[i].flag))
             *slot(&settings, i) = invocation_text(invocation, places[i].flag);
     settings.state = absolute(settings.arena, settings.state);
@@ -193,6 +210,36 @@ int settings_read(const struct invocation *invocation, struct settings *ret, str
     else
         *ret = settings;
     return r;
+}
+
+int settings_read(const struct invocation *invocation, struct settings *ret, struct diag *diag) {
+    return read_all(invocation, false, ret, diag);
+}
+
+int settings_read_running(const struct invocation *invocation, struct settings *ret, struct diag *diag) {
+    return read_all(invocation, true, ret, diag);
+}
+
+int settings_write_running(const struct settings *settings, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(SETTINGS_FILE_BYTES_MAX);
+    struct tree *root = tree_map(settings->arena);
+    for (size_t i = 1; root && i < ARRAY_LEN(places); i++)
+        tree_set_text(settings->arena, root, places[i].key, *slot(settings, i));
+    const char *path = settings_path(settings, settings->run, SETTINGS_RUNNING_FILE);
+    int r = root && path ? json_format_pretty(&text, root) : -ENOMEM; /* JSON is YAML */
+    if (r == 0)
+        r = sys_write_file(AT_FDCWD, path, buffer_slice(&text), 0644);
+    return r < 0 ? diag_set(diag, r, "cannot write %s: %s", path ? path : "the settings", strerror(-r)) : 0;
+}
+
+void settings_print_addresses(const struct settings *settings) {
+    const char *port = settings_port(settings->http_listen);
+    bool usual = strcmp(port, "80") == 0;
+    printf("  applications   http://APP.%s%s%s/\n", settings->domain, usual ? "" : ":", usual ? "" : port);
+    printf("  Kubernetes     export KUBECONFIG=%s/kubeconfig; kubectl get all -A\n", settings->state);
+    printf("  git            http://%s/APP.git\n", settings->git_listen);
+    printf("  images         %s\n", settings->registry_listen);
+    printf("  metrics        http://%s/api/v1/query?query=up\n\n", settings->monitor_listen);
 }
 
 void settings_deinit(struct settings *settings) {

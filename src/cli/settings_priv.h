@@ -9,6 +9,7 @@
 #include "cli/command_priv.h"
 
 #define SETTINGS_FILE "/etc/tidemill/config.yaml"
+#define SETTINGS_RUNNING_FILE "settings.yaml" /* in the run folder: what the instance was started with */
 
 /* Texts live in the settings' own arena. */
 struct settings {
@@ -29,6 +30,13 @@ extern const struct flag settings_flags[];
 
 /* Reads flags and the file (a missing default file is fine), checks every value. -EINVAL with diag. Free with settings_deinit. */
 int settings_read(const struct invocation *invocation, struct settings *ret, struct diag *diag);
+/* The same for a command about an instance that runs (or ran): what that instance was started with comes between the file and the flags. The instance
+ * is the one of --run or $TIDEMILL_RUN. */
+int settings_read_running(const struct invocation *invocation, struct settings *ret, struct diag *diag);
+/* Leaves the settings in the run folder for settings_read_running. Negative errno with diag. */
+int settings_write_running(const struct settings *settings, struct diag *diag);
+/* Prints where things are served, a line each. */
+void settings_print_addresses(const struct settings *settings);
 void settings_deinit(struct settings *settings);
 /* The command line that gives another process of ours the same settings: [executable, role, --flag, value, …, NULL] in the settings' arena; NULL
  * without memory. */

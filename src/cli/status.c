@@ -1,12 +1,16 @@
 /* `tidemill status`: is it up, what does each role use, which applications run. Facts come from the supervisor's state file, /proc and the API. */
 #include "cli/functions_priv.h"
 #include "cli/session_priv.h"
+#include "cli/settings_priv.h"
+#include "cli/summary_priv.h"
 #include "cli/terminal_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 
 #include "sys/sys.h"
+
+#define STATUS_TIMEOUT_MS 10000
 
 struct role_facts {
     char name[32];
@@ -91,20 +95,60 @@ static void print_deployments(const struct tree *items) {
     terminal_table_print(&table);
 }
 
-static int print_json(struct session *session, const struct role_facts *roles, size_t count, struct tree *deployments) {
+/* What is told, gathered before anything is printed. */
+struct facts {
+    struct role_facts roles[16];
+    size_t roles_count;
+    bool node_ready;
+    struct tree *apps, *deployments;
+};
+
+static bool has_ready_node(const struct tree *nodes) {
+    for (size_t i = 0; i < tree_count(nodes); i++) {
+        const struct tree *conditions = tree_path(tree_at(nodes, i), "status.conditions");
+        for (size_t k = 0; k < tree_count(conditions); k++) {
+            const struct tree *condition = tree_at(conditions, k);
+            if (strcmp(tree_text_or(tree_find(condition, "type"), ""), "Ready") == 0 &&
+                strcmp(tree_text_or(tree_find(condition, "status"), ""), "True") == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int read_facts(struct session *session, struct facts *ret, struct diag *diag) {
+    const struct slice none = {NULL, 0};
+    struct session_answer ready, nodes, deployments;
+    ret->roles_count = read_roles(session->run, ret->roles, ARRAY_LEN(ret->roles));
+    int r = session_call(session, "GET", "/readyz", NULL, none, &ready, diag);
+    if (r == 0)
+        r = session_call(session, "GET", "/api/v1/nodes", NULL, none, &nodes, diag);
+    if (r == 0)
+        r = session_call(session, "GET", "/apis/apps/v1/deployments", NULL, none, &deployments, diag);
+    if (r == 0)
+        r = summary_read(session, &ret->apps, diag);
+    if (r < 0)
+        return r;
+    ret->node_ready = has_ready_node(tree_find(nodes.tree, "items"));
+    ret->deployments = tree_find(deployments.tree, "items");
+    return 0;
+}
+
+static int print_json(struct session *session, const struct facts *facts) {
     struct arena *arena = session->arena;
     struct tree *root = tree_map(arena), *list = tree_list(arena);
-    for (size_t i = 0; list && i < count; i++) {
+    for (size_t i = 0; list && i < facts->roles_count; i++) {
         struct tree *role = tree_map(arena);
-        tree_set_text(arena, role, "name", roles[i].name);
-        tree_set(arena, role, SLICE("pid"), tree_int(arena, roles[i].pid));
-        tree_set(arena, role, SLICE("memoryBytes"), tree_int(arena, roles[i].memory_bytes));
+        tree_set_text(arena, role, "name", facts->roles[i].name);
+        tree_set(arena, role, SLICE("pid"), tree_int(arena, facts->roles[i].pid));
+        tree_set(arena, role, SLICE("memoryBytes"), tree_int(arena, facts->roles[i].memory_bytes));
         tree_push(arena, list, role);
     }
     tree_set_text(arena, root, "version", TIDEMILL_VERSION);
-    tree_set(arena, root, SLICE("ready"), tree_bool(arena, true));
+    tree_set(arena, root, SLICE("ready"), tree_bool(arena, facts->node_ready));
     tree_set(arena, root, SLICE("roles"), list);
-    tree_set(arena, root, SLICE("deployments"), deployments ? deployments : tree_list(arena));
+    tree_set(arena, root, SLICE("applications"), facts->apps ? facts->apps : tree_list(arena));
+    tree_set(arena, root, SLICE("deployments"), facts->deployments ? facts->deployments : tree_list(arena));
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * MIB);
     if (json_format_pretty(&out, root) < 0)
         return terminal_error_text("the answer is too large");
@@ -112,28 +156,38 @@ static int print_json(struct session *session, const struct role_facts *roles, s
     return 0;
 }
 
+static void print_text(const struct invocation *invocation, const struct facts *facts) {
+    struct settings settings;
+    struct diag diag = DIAG_INIT;
+    bool good = facts->node_ready;
+    printf("tidemill %s, %s%s%s\n\n", TIDEMILL_VERSION, terminal_color(stdout, good ? TERMINAL_GREEN : TERMINAL_RED),
+           good ? "ready" : "NOT READY: the API answers, but the node runs no pods (see the platform's log)", terminal_color(stdout, TERMINAL_PLAIN));
+    if (settings_read_running(invocation, &settings, &diag) == 0) {
+        settings_print_addresses(&settings);
+        settings_deinit(&settings);
+    }
+    print_roles(facts->roles, facts->roles_count);
+    putchar('\n');
+    summary_print(facts->apps);
+    putchar('\n');
+    print_deployments(facts->deployments);
+}
+
 int run_status(const struct invocation *invocation) {
     struct diag diag = DIAG_INIT;
     struct session session;
+    struct facts facts = {0};
     if (session_open(invocation, &session, &diag) < 0)
         return terminal_error(&diag);
-    struct role_facts roles[16];
-    size_t count = read_roles(session.run, roles, ARRAY_LEN(roles));
-    struct session_answer ready, deployments = {0};
-    int r = session_call(&session, "GET", "/readyz", NULL, (struct slice){NULL, 0}, &ready, &diag);
-    if (r == 0)
-        r = session_call(&session, "GET", "/apis/apps/v1/deployments", NULL, (struct slice){NULL, 0}, &deployments, &diag);
-    int result = 0;
-    if (r < 0) {
-        result = terminal_error(&diag);
-    } else if (session_wants_json(invocation)) {
-        result = print_json(&session, roles, count, tree_find(deployments.tree, "items"));
-    } else {
-        printf("tidemill %s, ready\n\n", TIDEMILL_VERSION);
-        print_roles(roles, count);
-        putchar('\n');
-        print_deployments(tree_find(deployments.tree, "items"));
-    }
+    session.timeout_ms = STATUS_TIMEOUT_MS;
+    int r = read_facts(&session, &facts, &diag);
+    if (r == -ETIMEDOUT)
+        diag_hint(&diag, r, "core does not answer: the platform's log (`journalctl -u tidemill`, or %s/tidemill.log) says why", session.run);
+    int result = r < 0 ? terminal_error(&diag) : facts.node_ready ? 0 : 1;
+    if (r == 0 && session_wants_json(invocation))
+        result = print_json(&session, &facts);
+    else if (r == 0)
+        print_text(invocation, &facts);
     session_close(&session);
     return result;
 }

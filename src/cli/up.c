@@ -2,6 +2,7 @@
  * until the API is ready and tells the person where things are; with --detach the two change places, so that the command returns when the platform is
  * up. */
 #include "cli/functions_priv.h"
+#include "cli/roles_priv.h"
 #include "cli/session_priv.h"
 #include "cli/settings_priv.h"
 #include "cli/terminal_priv.h"
@@ -20,6 +21,7 @@
 #include "sys/sys.h"
 
 #define READY_TIMEOUT_MS 60000
+#define LOOK_TIMEOUT_MS 2000       /* the socket is the supervisor's and takes connections before core answers them, or when core never starts */
 #define NODE_READY_TIMEOUT_MS 5000 /* after the API */
 
 enum readiness { NOTHING_READY, API_READY, ALL_READY };
@@ -167,10 +169,13 @@ static void plan_roles(struct plan *plan) {
     add_role(plan, "monitor", monitor, &plan->core);
 }
 
-static const char *own_executable(struct arena *arena) {
-    char path[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
-    return len < 0 ? NULL : arena_dup(arena, slice_make(path, (size_t)len));
+/* Roles that are not root must get at their folders; /root, for one, is closed to them. */
+static int check_open(const struct settings *settings, const char *flag, const char *path, struct diag *diag) {
+    const char *closed = executable_closed_folder(settings->arena, path);
+    if (!closed)
+        return 0;
+    diag_set(diag, -EACCES, "--%s %s: other users cannot enter %s, and most of the platform does not run as root", flag, path, closed);
+    return diag_hint(diag, -EACCES, "choose a folder elsewhere, or open this one with `chmod o+x %s`", closed);
 }
 
 static int make_plan(struct plan *plan, struct diag *diag) {
@@ -179,13 +184,15 @@ static int make_plan(struct plan *plan, struct diag *diag) {
         r = find_account("user", plan->settings->user, &plan->core, diag);
     if (r == 0)
         r = find_account("gateway-user", plan->settings->gateway_user, &plan->gateway, diag);
-    plan->executable = own_executable(plan->settings->arena);
-    if (r == 0 && !plan->executable)
-        r = diag_set(diag, -ENOENT, "cannot find the path of this program: is /proc mounted?");
     if (r == 0)
         r = make_folders(plan, diag);
-    if (r < 0)
-        return r;
+    if (r == 0)
+        r = check_open(plan->settings, "state", plan->settings->state, diag);
+    if (r == 0)
+        r = check_open(plan->settings, "run", plan->settings->run, diag);
+    plan->executable = r == 0 ? executable_for_roles(plan->settings, diag) : NULL;
+    if (!plan->executable)
+        return r < 0 ? r : -EACCES;
     plan_sockets(plan);
     plan_roles(plan);
     return 0;
@@ -213,6 +220,7 @@ static enum readiness look(const struct settings *settings) {
     snprintf(path, sizeof path, "/api/v1/nodes/%s", settings->node_name);
     if (session_open_run(settings->run, &session, &diag) < 0)
         return found;
+    session.timeout_ms = LOOK_TIMEOUT_MS;
     if (answers(&session, "/readyz", &answer))
         found = answers(&session, path, &answer) && is_node_ready(answer.tree) ? ALL_READY : API_READY;
     session_close(&session);
@@ -221,14 +229,8 @@ static enum readiness look(const struct settings *settings) {
 
 static void print_banner(const struct settings *settings) {
     const char *bold = terminal_color(stdout, TERMINAL_BOLD), *plain = terminal_color(stdout, TERMINAL_PLAIN);
-    const char *port = settings_port(settings->http_listen);
-    bool usual = strcmp(port, "80") == 0;
     printf("%stidemill %s is up.%s\n\n", bold, TIDEMILL_VERSION, plain);
-    printf("  applications   http://APP.%s%s%s/\n", settings->domain, usual ? "" : ":", usual ? "" : port);
-    printf("  Kubernetes     export KUBECONFIG=%s/kubeconfig; kubectl get all -A\n", settings->state);
-    printf("  git            http://%s/APP.git\n", settings->git_listen);
-    printf("  images         %s\n", settings->registry_listen);
-    printf("  metrics        http://%s/api/v1/query?query=up\n\n", settings->monitor_listen);
+    settings_print_addresses(settings);
     printf("Next: `tidemill app create NAME`; `tidemill status` shows what runs; `tidemill down` stops it.\n");
     fflush(stdout);
 }
@@ -315,6 +317,11 @@ int run_up(const struct invocation *invocation) {
     CLEANUP(fd_closep) int lock = make_plan(&plan, &diag);
     if (lock == 0) /* taken before the fork: so a running instance is told on the terminal, and not taken for ours */
         lock = supervisor_lock(settings_path(&settings, settings.state, "lock"), &diag);
+    int written = lock < 0 ? 0 : settings_write_running(&settings, &diag);
+    if (written < 0) {
+        close(lock);
+        lock = written;
+    }
     int r = lock < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") ? detach(&plan) : stay(&plan);
     settings_deinit(&settings);
     return r;
