@@ -171,7 +171,8 @@ static void plan_roles(struct plan *plan) {
 
 /* Roles that are not root must get at their folders; /root, for one, is closed to them. */
 static int check_open(const struct settings *settings, const char *flag, const char *path, struct diag *diag) {
-    const char *closed = executable_closed_folder(settings->arena, path);
+    const char *parent = arena_dup(settings->arena, slice_make(path, (size_t)(strrchr(path, '/') - path))); /* the folder itself is ours to open */
+    const char *closed = parent ? executable_closed_folder(settings->arena, parent) : NULL;
     if (!closed)
         return 0;
     diag_set(diag, -EACCES, "--%s %s: other users cannot enter %s, and most of the platform does not run as root", flag, path, closed);
@@ -185,11 +186,11 @@ static int make_plan(struct plan *plan, struct diag *diag) {
     if (r == 0)
         r = find_account("gateway-user", plan->settings->gateway_user, &plan->gateway, diag);
     if (r == 0)
-        r = make_folders(plan, diag);
-    if (r == 0)
         r = check_open(plan->settings, "state", plan->settings->state, diag);
     if (r == 0)
         r = check_open(plan->settings, "run", plan->settings->run, diag);
+    if (r == 0)
+        r = make_folders(plan, diag);
     plan->executable = r == 0 ? executable_for_roles(plan->settings, diag) : NULL;
     if (!plan->executable)
         return r < 0 ? r : -EACCES;
