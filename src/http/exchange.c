@@ -166,7 +166,8 @@ static void discard_body(struct http_exchange *exchange) {
     }
 }
 
-static void respond_too_large(struct http_exchange *exchange, size_t bytes_max) {
+static void respond_not_collected(struct http_exchange *exchange, int error) {
+    size_t bytes_max = exchange->body.bytes_max;
     char body[300];
     snprintf(
         body, sizeof body,
@@ -174,10 +175,12 @@ static void respond_too_large(struct http_exchange *exchange, size_t bytes_max) 
         "\"reason\":\"RequestEntityTooLarge\",\"code\":413}\n",
         bytes_max);
     buffer_deinit(&exchange->body);
-    if (exchange->response == RESPONSE_NONE)
+    if (exchange->response != RESPONSE_NONE)
+        http_abort(exchange);
+    else if (error == -EMSGSIZE)
         http_respond(exchange, 413, "application/json", slice_of(body), NULL);
     else
-        http_abort(exchange);
+        http_respond_text(exchange, 503, "out of memory\n");
 }
 
 void http_read_body(struct http_exchange *exchange, size_t bytes_max,
@@ -188,7 +191,7 @@ void http_read_body(struct http_exchange *exchange, size_t bytes_max,
     exchange->body_userdata = userdata;
     buffer_init(&exchange->body, bytes_max);
     if (exchange->body_left > bytes_max)
-        respond_too_large(exchange, bytes_max);
+        respond_not_collected(exchange, -EMSGSIZE);
     else
         send_continue(exchange);
     server_connection_schedule(exchange->owner);
@@ -232,8 +235,9 @@ static void hand_over(struct http_exchange *exchange, struct slice piece) {
     if (exchange->body_mode == BODY_STREAM) {
         exchange->on_data(exchange->body_userdata, exchange, piece);
     } else if (exchange->body_mode == BODY_COLLECT) {
-        if (buffer_append_slice(&exchange->body, piece) < 0)
-            respond_too_large(exchange, exchange->body.bytes_max);
+        int r = buffer_append_slice(&exchange->body, piece);
+        if (r < 0)
+            respond_not_collected(exchange, r);
     } else {
         exchange->discarded += piece.len;
         if (exchange->discarded > DISCARD_BYTES_MAX && !exchange->body_received) {

@@ -14,6 +14,7 @@
 struct collector {
     struct loop_io *io;
     int fd;
+    int error; /* what came is not whole */
     struct buffer bytes;
 };
 
@@ -31,6 +32,7 @@ struct loop_command {
     struct collector out, err;
     struct buffer input;
     int input_fd;
+    int input_error;
     struct loop_io *input_io;
 };
 
@@ -69,12 +71,13 @@ static void collector_read(struct collector *collector) {
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
+            collector->error = n < 0 ? -errno : collector->error;
             collector_close(collector);
             return;
         }
         struct buffer *buffer = &collector->bytes;
-        if (!buffer_error(buffer))
-            buffer_append(buffer, bytes, MIN((size_t)n, buffer->bytes_max - buffer->len));
+        if (!buffer_error(buffer) && buffer_append(buffer, bytes, MIN((size_t)n, buffer->bytes_max - buffer->len)) < 0)
+            collector->error = buffer_error(buffer);
     }
 }
 
@@ -89,6 +92,8 @@ static void on_input_ready(void *userdata, uint32_t events) {
     if (n > 0)
         buffer_consume(&command->input, (size_t)n);
     bool broken = n < 0 && errno != EAGAIN && errno != EINTR;
+    if (broken && errno != EPIPE) /* a program may leave its input unread */
+        command->input_error = -errno;
     if (broken || command->input.len == 0 || (events & EPOLLERR))
         input_close(command);
 }
@@ -107,6 +112,9 @@ static void on_timeout(void *userdata) {
 static void on_finished(void *userdata) {
     struct loop_command *command = userdata;
     command->finishing = true;
+    const int errors[] = {command->input_error, command->out.error, command->err.error};
+    for (size_t i = 0; i < ARRAY_LEN(errors) && command->status == 0; i++)
+        command->status = errors[i];
     command->on_done(command->userdata, command->status, buffer_slice(&command->out.bytes), buffer_slice(&command->err.bytes));
     command_free(command);
 }

@@ -89,9 +89,9 @@ struct loop_spawn_options {
  * are closed in the child, its signals are default and unblocked. */
 int loop_spawn(const struct loop_spawn_options *options, pid_t *ret_pid);
 /* Runs a program to its end and collects at most output_max bytes of its standard output and error, for short commands. on_done gets the wait status,
- * or a negative errno when it could not start or was killed for exceeding timeout_ms (-ETIMEDOUT; with spawn.new_session its whole group). on_done
- * runs once, never before loop_command_run returns, and the command is then gone. Descriptors 0 to 2 of `spawn` are ours. `input` is copied. *ret may
- * be NULL. */
+ * or a negative errno when it could not start, was killed for exceeding timeout_ms (-ETIMEDOUT; with spawn.new_session its whole group), or succeeded
+ * while its input or output did not come through whole. on_done runs once, never before loop_command_run returns, and the command is then gone.
+ * Descriptors 0 to 2 of `spawn` are ours. `input` is copied. *ret may be NULL. */
 struct loop_command_options {
     struct loop_spawn_options spawn;
     struct slice input;

@@ -245,7 +245,7 @@ static int prepare_schema(struct database *database, struct diag *diag) {
         CLEANUP(buffer_deinit) struct buffer sql = BUFFER_INIT(8 * KIB);
         buffer_printf(&sql, "BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", schema_sql, SCHEMA_VERSION);
         if (buffer_error(&sql))
-            return buffer_error(&sql);
+            return diag_set(diag, buffer_error(&sql), "out of memory");
         code = sqlite3_exec(database->connection, sql.data, NULL, NULL, NULL);
         if (code != SQLITE_OK)
             return say(database, code, diag);
@@ -380,6 +380,8 @@ static int load_change(void *userdata, sqlite3_stmt *row) {
     if (entry.change == STORE_DELETED) {
         store_object_unref(known);
         known = replay_object(row, (int64_t)entry.revision, 8);
+        if (!known)
+            return -ENOMEM;
     }
     if (entry.change != STORE_ADDED && !(previous = replay_object(row, sqlite3_column_int64(row, 5), 7)))
         return -ENOMEM;

@@ -21,7 +21,7 @@ int process_start_ticks(pid_t pid, uint64_t *ret) {
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int r = sys_read_file(AT_FDCWD, path, 4096, &stat);
     if (r < 0)
-        return -ESRCH;
+        return r == -ENOENT ? -ESRCH : r;
     /* The name in parentheses may hold blanks: count fields from the last ')'. Field 22 is the start time, the first one after ')' is field 3. */
     struct slice rest = buffer_slice(&stat);
     for (ptrdiff_t close; (close = slice_index(rest, ')')) >= 0;)
@@ -57,15 +57,20 @@ int record_write(const struct supervisor *supervisor) {
             if (has_socket(running->role, supervisor->options->sockets[s].name))
                 buffer_printf(&out, "socket %s %d %d\n", supervisor->options->sockets[s].name, (int)running->pid, supervisor->fds[s]);
     }
+    if (buffer_error(&out))
+        return buffer_error(&out); /* half a record would lose living roles */
     char path[PATH_MAX];
     format_path(supervisor, path, sizeof path);
     return sys_write_file_fast(AT_FDCWD, path, buffer_slice(&out), 0600);
 }
 
-static void adopt_role(struct supervisor *supervisor, struct slice name, pid_t pid, uint64_t ticks) {
-    uint64_t now_ticks;
-    if (process_start_ticks(pid, &now_ticks) < 0 || now_ticks != ticks)
-        return;
+static int adopt_role(struct supervisor *supervisor, struct slice name, pid_t pid, uint64_t ticks) {
+    uint64_t now_ticks = 0;
+    int r = process_start_ticks(pid, &now_ticks);
+    if (r < 0 && r != -ESRCH)
+        return r;
+    if (r < 0 || now_ticks != ticks)
+        return 0;
     for (size_t i = 0; i < supervisor->options->roles_count; i++) {
         struct running *running = &supervisor->running[i];
         if (!slice_is(name, running->role->name))
@@ -73,6 +78,7 @@ static void adopt_role(struct supervisor *supervisor, struct slice name, pid_t p
         running->pid = pid;
         running->start_ticks = ticks;
     }
+    return 0;
 }
 
 /* Copies a descriptor out of a living role. */
@@ -92,22 +98,24 @@ static void adopt_socket(struct supervisor *supervisor, struct slice name, pid_t
     }
 }
 
-void record_adopt(struct supervisor *supervisor) {
+int record_adopt(struct supervisor *supervisor) {
     char path[PATH_MAX];
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RECORD_BYTES_MAX);
     format_path(supervisor, path, sizeof path);
-    if (sys_read_file(AT_FDCWD, path, RECORD_BYTES_MAX, &text) < 0)
-        return;
+    int r = sys_read_file(AT_FDCWD, path, RECORD_BYTES_MAX, &text);
+    if (r < 0)
+        return r == -ENOENT || r == -EFBIG ? 0 : r;
     struct slice rest = buffer_slice(&text);
-    while (rest.data) {
+    while (rest.data && r >= 0) {
         struct slice line = slice_cut(&rest, '\n');
         struct slice word = slice_cut(&line, ' '), name = slice_cut(&line, ' ');
         uint64_t pid, number;
         if (slice_parse_u64(slice_cut(&line, ' '), INT32_MAX, &pid) < 0 || slice_parse_u64(line, UINT64_MAX, &number) < 0 || pid == 0)
             continue;
         if (slice_is(word, "role"))
-            adopt_role(supervisor, name, (pid_t)pid, number);
+            r = adopt_role(supervisor, name, (pid_t)pid, number);
         else if (slice_is(word, "socket") && number <= INT32_MAX)
             adopt_socket(supervisor, name, (pid_t)pid, (int)number);
     }
+    return r;
 }

@@ -260,8 +260,10 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
         supervisor.fds[s] = -1;
     for (size_t i = 0; i < options->roles_count; i++)
         supervisor.running[i] = (struct running){.supervisor = &supervisor, .role = &options->roles[i]};
-    record_adopt(&supervisor);
-    int r = open_sockets(&supervisor, diag);
+    int r = record_adopt(&supervisor);
+    if (r < 0)
+        return diag_set(diag, r, "cannot read %s/supervisor.state: %s", options->run_dir, strerror(-r));
+    r = open_sockets(&supervisor, diag);
     if (r < 0)
         return r;
     r = loop_new(&supervisor.loop);

@@ -28,11 +28,12 @@ struct supervisor {
     bool killed;
 };
 
-/* The start time of a process in clock ticks since boot; -ESRCH when it is gone. */
+/* The start time of a process in clock ticks since boot; -ESRCH when it is gone, another error when that cannot be told. */
 int process_start_ticks(pid_t pid, uint64_t *ret);
 /* Writes which roles run and which descriptors they hold. */
 int record_write(const struct supervisor *supervisor);
-/* Fills pid and start_ticks of roles that still live, and fds from their descriptors. A missing or odd file adopts nothing. */
-void record_adopt(struct supervisor *supervisor);
+/* Fills pid and start_ticks of roles that still live, and fds from their descriptors. A missing or odd file adopts nothing; one that cannot be read is
+ * an error, for to start a second set of roles would be worse. */
+int record_adopt(struct supervisor *supervisor);
 
 #endif

@@ -1,8 +1,8 @@
 /* A countdown for the whole process, threads included: the points of failure lower it, and who brings it to zero fails. What a thread does may shift
  * the order between runs; the walk ends all the same, for a run that meets fewer points than the countdown is the last one.
  *
- * Beyond FAULTS_EXACT points the walk takes growing strides, so that long bodies stay quick. FAULTS_ALL=1 in the environment walks every one,
- * FAULTS_AT=n runs only the n-th. A failure tells which point it was, with the stack that met it. */
+ * Beyond FAULTS_EXACT points, or SECONDS_EXACT of time, the walk takes growing strides, so that long bodies stay quick. FAULTS_ALL=1 in the
+ * environment walks every one, FAULTS_AT=n runs only the n-th. A failure tells which point it was, with the stack that met it. */
 #include <dirent.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -19,18 +19,22 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/base.h"
 #include "faults.h"
 #include "unit.h"
 
-#define FAULTS_EXACT 1200
+#define FAULTS_EXACT 600
+#define SECONDS_EXACT 2
 
 static atomic_int countdown; /* 0: off */
 static atomic_int paused;
 static atomic_int active_kinds;
 static atomic_bool struck;
 static atomic_bool struck_memory;
+static atomic_int patience; /* 0: time passes as it does */
+static _Atomic int64_t skipped_ns;
 static bool walking; /* still set at exit: a check inside a body failed */
 static int current;
 static const char *current_name;
@@ -83,6 +87,10 @@ bool faults_struck(void) {
     return atomic_load(&struck);
 }
 
+bool faults_struck_memory(void) {
+    return atomic_load(&struck) && atomic_load(&struck_memory);
+}
+
 void faults_pause(void) {
     atomic_fetch_add(&paused, 1);
 }
@@ -125,6 +133,11 @@ static void run(faults_body_fn *body, void *context, int kinds) {
     }
 }
 
+static int stride(time_t start) {
+    int slow = time(NULL) - start > SECONDS_EXACT ? current / 10 : 0;
+    return MAX(slow, current < FAULTS_EXACT ? 1 : current / 100);
+}
+
 void faults_walk(const char *name, faults_body_fn *body, const void *constant, int kinds) {
     void *context = (void *)(uintptr_t)constant;
     const char *at = getenv("FAULTS_AT");
@@ -135,11 +148,13 @@ void faults_walk(const char *name, faults_body_fn *body, const void *constant, i
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(on_death);
     signal(SIGABRT, on_abort);
+    on_death(); /* of the walk before */
     current_name = name;
     current = 0;
     run(body, context, kinds); /* what is made once per process (caches of libraries) is made here */
     int runs = 0;
-    for (current = only ? (int)only : 1;; current += all || current < FAULTS_EXACT ? 1 : current / 200) {
+    time_t start = time(NULL);
+    for (current = only ? (int)only : 1;; current += all ? 1 : stride(start)) {
         run(body, context, kinds);
         if (only || !atomic_load(&struck))
             break;
@@ -148,6 +163,30 @@ void faults_walk(const char *name, faults_body_fn *body, const void *constant, i
     print_message("%s: %d faults, %d runs\n", name, current - 1, runs);
     if (__lsan_do_recoverable_leak_check && __lsan_do_recoverable_leak_check())
         fail_msg("%s lost memory; FAULTS_LEAKS=1 finds out when", name);
+}
+
+/* ---- time ---- */
+
+int64_t __real_sys_monotonic_ns(void);
+int64_t __wrap_sys_monotonic_ns(void);
+int64_t __wrap_sys_monotonic_ns(void) {
+    return __real_sys_monotonic_ns() + atomic_load(&skipped_ns);
+}
+
+int __real_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
+int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
+int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms) {
+    int patience_ms = atomic_load(&patience);
+    if (patience_ms == 0 || (timeout_ms >= 0 && timeout_ms <= patience_ms))
+        return __real_epoll_wait(fd, events, max, timeout_ms);
+    int count = __real_epoll_wait(fd, events, max, patience_ms);
+    if (count == 0 && timeout_ms > 0)
+        atomic_fetch_add(&skipped_ns, (int64_t)timeout_ms * 1000000);
+    return count;
+}
+
+void faults_skip_time(int patience_ms) {
+    atomic_store(&patience, patience_ms);
 }
 
 /* ---- points of failure: memory ---- */
@@ -224,12 +263,21 @@ CALL(int, listen, EADDRINUSE, (int fd, int backlog), (fd, backlog))
 CALL(int, connect, ECONNREFUSED, (int fd, const struct sockaddr *address, socklen_t len), (fd, address, len))
 CALL(int, accept4, EMFILE, (int fd, struct sockaddr *address, socklen_t *len, int flags), (fd, address, len, flags))
 CALL(int, epoll_create1, EMFILE, (int flags), (flags))
-CALL(int, epoll_ctl, ENOMEM, (int fd, int op, int target, struct epoll_event *event), (fd, op, target, event))
 CALL(int, eventfd, EMFILE, (unsigned start, int flags), (start, flags))
 CALL(int, signalfd, EMFILE, (int fd, const sigset_t *mask, int flags), (fd, mask, flags))
 CALL(int, pipe2, EMFILE, (int fds[2], int flags), (fds, flags))
 CALL(int, memfd_create, EMFILE, (const char *name, unsigned flags), (name, flags))
 CALL(pid_t, fork, EAGAIN, (void), ())
+
+/* Taking something out never fails. */
+int __real_epoll_ctl(int fd, int op, int target, struct epoll_event *event);
+int __wrap_epoll_ctl(int fd, int op, int target, struct epoll_event *event);
+int __wrap_epoll_ctl(int fd, int op, int target, struct epoll_event *event) {
+    if (op == EPOLL_CTL_DEL || !strike(FAULTS_CALLS))
+        return __real_epoll_ctl(fd, op, target, event);
+    errno = ENOMEM;
+    return -1;
+}
 
 DIR *__real_opendir(const char *path);
 DIR *__wrap_opendir(const char *path);

@@ -29,9 +29,14 @@ void faults_walk(const char *name, faults_body_fn *body, const void *context, in
 /* Nothing fails in between. They nest. */
 void faults_pause(void);
 void faults_resume(void);
-/* True when the point of failure that calls it has to fail: for the allocators of libraries that take one (SQLite). */
+/* From now on a loop that has found nothing to do for so long goes to its next timer at once: back-offs and timeouts cost no time. Only where all
+ * that can happen happens in this process. */
+void faults_skip_time(int patience_ms);
+/* True when the point of failure that calls it has to fail: for libraries that take an allocator (SQLite). */
 bool faults_strike_memory(void);
 /* The walk is on and the fault of this run has happened. */
 bool faults_struck(void);
+/* … and it was one of memory. */
+bool faults_struck_memory(void);
 
 #endif
