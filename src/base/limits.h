@@ -12,6 +12,14 @@
 #define HTTP_TARGET_BYTES_MAX (16 * KIB) /* the request target */
 #define HTTP_OUTPUT_BYTES_MAX (4 * MIB)  /* bytes queued for one connection before it counts as too slow */
 
+/* Disk: what the platform keeps is bounded, see core/retention.c */
+#define BUILD_CACHE_BYTES_MAX (5 * GIB)    /* buildah's layers; beyond it, or beyond the next, it begins anew */
+#define BUILD_CACHE_PERCENT_MAX 20         /* of the file system */
+#define DISK_FREE_BYTES_MIN (256 * MIB)    /* with less than this or the next left, everything dispensable goes at once */
+#define DISK_FREE_PERCENT_MIN 5
+#define IMAGES_KEPT_DEFAULT 10             /* builds per application, beside those in use */
+#define IMAGES_KEPT_MAX 1000
+
 /* Documents */
 #define API_BODY_BYTES_MAX (3 * MIB)      /* a Kubernetes request body, as upstream */
 #define JSON_DEPTH_MAX 512                /* nesting of JSON and YAML */

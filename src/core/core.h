@@ -25,6 +25,7 @@ struct core_options {
     const char *domain;         /* of applications */
     int gateway_port;           /* that applications are reached at */
     uid_t gateway_uid;          /* who is system:gateway on the unix socket */
+    size_t keep_images;         /* newest images per application that stay, beside those in use; 0: IMAGES_KEPT_DEFAULT */
     const char *helper_path;    /* the tidemill-job program; NULL: beside this executable */
 };
 

@@ -4,8 +4,9 @@
  *   forge    → API      over the unix socket, like any other client
  *   forge    → store    its records, in the side table
  *   forge    → registry the pod that builds an image; a second tag for what was built
+ *   forge    → retention a pipeline has ended, an application has an image
  *   registry → forge    may the bearer of this password push that repository? */
-#include "core/core_priv.h"
+#include "core/retention_priv.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -21,6 +22,7 @@ struct platform {
     struct registry *registry;
     struct client *client;
     struct forge *forge;
+    struct retention *retention;
 };
 
 /* --- the forge's storage is the store's side table --- */
@@ -76,8 +78,16 @@ static int image_tag(void *userdata, const char *repository, const char *tag, co
     struct platform *platform = userdata;
     struct content *content = registry_content(platform->registry);
     struct oci_digest digest;
+    if (platform->retention)
+        retention_note_build(platform->retention, repository);
     int error = content_get_tag(content, repository, tag, &digest);
     return error ? error : content_set_tag(content, repository, new_tag, &digest);
+}
+
+static void on_pipeline_end(void *userdata) {
+    struct platform *platform = userdata;
+    if (platform->retention)
+        retention_soon(platform->retention);
 }
 
 /* --- who may push --- */
@@ -144,9 +154,26 @@ static int open_forge(struct platform *platform, struct loop *loop, struct diag 
         .gateway_port = core->gateway_port,
         .build_pod_json = build_pod_json,
         .image_tag = image_tag,
+        .on_pipeline_end = on_pipeline_end,
         .userdata = platform,
     };
     return forge_new(loop, &options, &platform->forge, diag);
+}
+
+static int open_retention(struct platform *platform, struct loop *loop, struct diag *diag) {
+    const struct core_options *core = platform->core;
+    const struct retention_options options = {
+        .loop = loop,
+        .store = platform->store,
+        .registry = platform->registry,
+        .forge = platform->forge,
+        .client = platform->client,
+        .state = core->state,
+        .run = core->run,
+        .node_name = core->node_name,
+        .keep_images = core->keep_images,
+    };
+    return retention_new(&options, &platform->retention, diag);
 }
 
 int platform_new(struct loop *loop, const struct platform_options *options, struct platform **ret, struct diag *diag) {
@@ -158,6 +185,7 @@ int platform_new(struct loop *loop, const struct platform_options *options, stru
     platform->arena = arena_new(256 * KIB);
     int error = platform->arena ? open_registry(platform, loop, diag) : -ENOMEM;
     error = error ? error : open_forge(platform, loop, diag);
+    error = error ? error : open_retention(platform, loop, diag);
     if (error)
         platform_free(platform);
     else
@@ -168,6 +196,8 @@ int platform_new(struct loop *loop, const struct platform_options *options, stru
 void platform_free(struct platform *platform) {
     if (!platform)
         return;
+    retention_free(platform->retention);
+    platform->retention = NULL; /* a pipeline may end while the forge does */
     forge_free(platform->forge);
     client_free(platform->client);
     registry_free(platform->registry);
@@ -179,7 +209,8 @@ void platform_free(struct platform *platform) {
 
 void platform_handle_cli(void *userdata, struct http_exchange *exchange) {
     struct platform *platform = userdata;
-    forge_handle_cli(platform->forge, exchange);
+    if (!retention_handle(platform->retention, exchange))
+        forge_handle_cli(platform->forge, exchange);
 }
 
 void platform_handle_git(void *userdata, struct http_exchange *exchange) {

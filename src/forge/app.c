@@ -88,6 +88,7 @@ static struct forge_app *app_new(struct forge *forge, struct slice name) {
         return NULL;
     app->forge = forge;
     memcpy(app->name, name.data, name.len);
+    app->pushed = true;
     return app;
 }
 

@@ -115,7 +115,7 @@ const char *const *git_environment(struct forge *forge, struct arena *arena, con
                          "GIT_CONFIG_NOSYSTEM=1",
                          "GIT_TERMINAL_PROMPT=0",
                          arena_printf(arena, "HOME=%s", forge->folder),
-                         "GIT_CONFIG_COUNT=6",
+                         "GIT_CONFIG_COUNT=7",
                          "GIT_CONFIG_KEY_0=safe.directory",
                          "GIT_CONFIG_VALUE_0=*",
                          "GIT_CONFIG_KEY_1=core.hooksPath",
@@ -127,7 +127,9 @@ const char *const *git_environment(struct forge *forge, struct arena *arena, con
                          "GIT_CONFIG_KEY_4=receive.advertisePushOptions",
                          "GIT_CONFIG_VALUE_4=true",
                          "GIT_CONFIG_KEY_5=uploadpack.allowFilter",
-                         "GIT_CONFIG_VALUE_5=true"};
+                         "GIT_CONFIG_VALUE_5=true",
+                         "GIT_CONFIG_KEY_6=receive.autogc",
+                         "GIT_CONFIG_VALUE_6=false"};
     size_t count = 0;
     while (extra && extra[count])
         count++;

@@ -56,6 +56,8 @@ struct forge_options {
     char *(*build_pod_json)(void *userdata, struct arena *arena, const struct forge_build *build, struct diag *diag);
     /* Gives an image of the registry a second tag; 0 or negative errno. May be NULL. */
     int (*image_tag)(void *userdata, const char *repository, const char *tag, const char *new_tag);
+    /* A pipeline has ended, whatever came of it: a good moment to tidy up. May be NULL. */
+    void (*on_pipeline_end)(void *userdata);
     void *userdata;
 };
 
@@ -80,6 +82,13 @@ void forge_handle_job(void *forge, struct http_exchange *exchange);
 
 /* For the registry's authorisation: may the bearer of this password (a job's or build's token, whatever the user) read or write the repository? */
 bool forge_registry_allows(struct forge *forge, const char *password, const char *repository, bool write);
+
+/* Looks after the repositories that were pushed to (git gc --auto), in the background; harmless at any time. */
+void forge_clean(struct forge *forge);
+/* Before an image is removed: is this the repository of an application, and is the image that of a
+ * commit whose pipeline has not ended? */
+bool forge_has_app(const struct forge *forge, const char *name);
+bool forge_awaits_image(const struct forge *forge, const char *repository, const char *tag);
 
 struct forge_statistics {
     uint64_t apps, pipelines, jobs_running, builds_running; /* pipelines: all that were ever started */

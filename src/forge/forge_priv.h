@@ -17,8 +17,8 @@
 #define SHA_BYTES 65    /* an object id in hex (SHA-1 or SHA-256) and NUL */
 #define APP_NAME_MAX 50 /* leaves room for pod names */
 #define APPS_MAX 1000
-#define RUNS_KEPT_PER_APP 50
-#define ARTIFACTS_KEPT_PER_APP 5
+#define RUNS_KEPT_PER_APP 100
+#define ARTIFACTS_KEPT_PER_APP 10
 #define RECORD_BYTES_MAX (1 * MIB)
 #define RUN_ARENA_BYTES_MAX (32 * MIB)
 #define REQUEST_BODY_MAX (64 * KIB)
@@ -34,6 +34,7 @@ struct forge_app {
     char token_digest[DIGEST_BYTES];
     int64_t created_ms;
     bool deleting;
+    bool pushed; /* since its repository was looked after, or unknown */
 };
 
 struct forge {
@@ -50,6 +51,7 @@ struct forge {
     struct list builds; /* the first one runs */
     struct list pushes;
     struct list operations; /* answers under way that must be cancelled in forge_free */
+    bool cleaning; /* see clean.c */
     bool closing;
 };
 

@@ -256,11 +256,13 @@ void forge_handle_git(void *userdata, struct http_exchange *exchange) {
         http_respond_text(exchange, 404, "there is no repository here: the address is <application>.git\n");
         return;
     }
-    const struct forge_app *app = app_find(forge, slice_head(repository, repository.len - 4));
+    struct forge_app *app = app_find(forge, slice_head(repository, repository.len - 4));
     if (authenticate(exchange, app, &user))
         return;
     if (app->deleting || !is_smart(exchange, rest))
         http_respond_text(exchange, app->deleting ? 404 : 403, "git 1.6.6 or later is needed: only the smart HTTP protocol is served\n");
-    else
+    else {
+        app->pushed = app->pushed || slice_is(rest, "git-receive-pack");
         serve(forge, exchange, app, path, user);
+    }
 }

@@ -414,6 +414,8 @@ static void settle(struct run *run) {
     say_result(run);
     joblog_close(run->log);
     joblog_unref(TAKE(run->log));
+    if (run->forge->options.on_pipeline_end && run->finished_ms)
+        run->forge->options.on_pipeline_end(run->forge->options.userdata);
 }
 
 static void perform(struct run *run, const struct pipeline_actions *actions) {

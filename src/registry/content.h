@@ -11,6 +11,8 @@
 #ifndef TIDEMILL_REGISTRY_CONTENT_H
 #define TIDEMILL_REGISTRY_CONTENT_H
 
+#include <stdatomic.h>
+
 #include "registry/oci.h"
 
 #define CONTENT_BLOB_BYTES_MAX (16 * GIB) /* one blob */
@@ -62,6 +64,8 @@ int content_delete_manifest(struct content *content, const char *name, const str
 int content_set_tag(struct content *content, const char *name, const char *tag, const struct oci_digest *digest);
 /* -ENOENT; -EBADMSG when the file is damaged. */
 int content_get_tag(struct content *content, const char *name, const char *tag, struct oci_digest *ret);
+/* When the tag was last set, in nanoseconds since 1970; -ENOENT. */
+int content_get_tag_time(struct content *content, const char *name, const char *tag, int64_t *ret_ns);
 int content_delete_tag(struct content *content, const char *name, const char *tag);
 /* Sorted, in the arena; -ENOENT when there is no such repository. */
 int content_list_tags(struct content *content, struct arena *arena, const char *name, char ***ret, size_t *ret_count);
@@ -74,6 +78,7 @@ int content_list_referrers(struct content *content, struct arena *arena, const c
 struct content_gc_options {
     const struct oci_digest *roots; /* manifests that are in use though no tag points to them */
     size_t roots_count;
+    const atomic_bool *cancel; /* becomes true: give up with -ECANCELED; NULL: never */
     int64_t grace_s; /* blobs and links younger than this stay: an image that is just being pushed has no tag yet */
 };
 struct content_gc_result {

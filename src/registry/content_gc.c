@@ -22,10 +22,16 @@ struct collector {
     char **repositories;
     size_t repositories_count;
     const char *repository; /* the one being walked */
+    const atomic_bool *cancel;
     int64_t oldest_s;       /* younger than this is kept */
     bool grown;
     struct content_gc_result result;
 };
+
+/* Asked before every file that is read or removed. */
+static bool is_cancelled(const struct collector *collector) {
+    return collector->cancel && atomic_load_explicit(collector->cancel, memory_order_relaxed);
+}
 
 static int mark(struct collector *collector, const struct oci_digest *digest, bool is_manifest) {
     struct slice key = slice_make(digest->hex, 64);
@@ -54,8 +60,8 @@ static int mark_reached(struct collector *collector, const struct oci_digest *di
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX);
     struct oci_manifest manifest;
-    if (!arena)
-        return -ENOMEM;
+    if (!arena || is_cancelled(collector))
+        return arena ? -ECANCELED : -ENOMEM;
     if (content_read_blob(collector->content, digest, OCI_MANIFEST_BYTES_MAX, &text) < 0 ||
         oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL) < 0)
         return 0;
@@ -137,6 +143,8 @@ static int mark_referrers(struct collector *collector) {
 static int sweep_manifest(void *userdata, const char *file) {
     struct collector *collector = userdata;
     struct oci_digest digest;
+    if (is_cancelled(collector))
+        return -ECANCELED;
     if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)))
         return 0;
     int r = content_delete_manifest(collector->content, collector->repository, &digest);
@@ -158,6 +166,8 @@ static int sweep_blob(void *userdata, const char *file) {
     struct collector *collector = userdata;
     struct content *content = collector->content;
     struct stat status;
+    if (is_cancelled(collector))
+        return -ECANCELED;
     if (map_find(collector->marked, slice_of(file))) {
         collector->result.blobs_kept++;
         return 0;
@@ -207,7 +217,7 @@ int content_collect_garbage(struct content *content, const struct content_gc_opt
     CLEANUP(map_freep) struct map *marked = map_new();
     if (!arena || !marked)
         return -ENOMEM;
-    struct collector collector = {.content = content, .arena = arena, .marked = marked, .oldest_s = (int64_t)time(NULL) - options->grace_s};
+    struct collector collector = {.content = content, .arena = arena, .marked = marked, .cancel = options->cancel, .oldest_s = (int64_t)time(NULL) - options->grace_s};
     int r = mark_all(&collector, options);
     if (r == 0)
         r = sweep_all(&collector);

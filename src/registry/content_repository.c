@@ -79,6 +79,14 @@ int content_get_tag(struct content *content, const char *name, const char *tag, 
     return oci_digest_parse(slice_trim(buffer_slice(&text)), ret) < 0 ? -EBADMSG : 0;
 }
 
+int content_get_tag_time(struct content *content, const char *name, const char *tag, int64_t *ret_ns) {
+    struct stat status;
+    if (fstatat(content->root_fd, tag_path(name, tag).text, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOTDIR ? -ENOENT : -errno;
+    *ret_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
+    return 0;
+}
+
 int content_delete_tag(struct content *content, const char *name, const char *tag) {
     return unlinkat(content->root_fd, tag_path(name, tag).text, 0) < 0 ? -errno : 0;
 }

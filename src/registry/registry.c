@@ -39,9 +39,12 @@ int registry_new(struct loop *loop, const struct registry_options *options, stru
     return 0;
 }
 
+static void collection_cancel(struct registry *registry);
+
 void registry_free(struct registry *registry) {
     if (!registry)
         return;
+    collection_cancel(registry);
     if (registry->uploads)
         registry_uploads_free(registry);
     map_free(registry->uploads);
@@ -315,6 +318,7 @@ void registry_on_ping(struct registry_request *request) {
 
 struct collection {
     struct registry *registry;
+    atomic_bool cancel;
     struct content_gc_options options;
     struct content_gc_result result;
     registry_gc_fn *on_done;
@@ -336,6 +340,19 @@ static void collection_done(void *userdata) {
     free(collection);
 }
 
+/* A worker reads and removes files of ours: it stops at the next one. */
+static void collection_cancel(struct registry *registry) {
+    while (registry->collection) {
+        atomic_store(&registry->collection->cancel, true);
+        if (loop_turn(registry->loop, -1) < 0)
+            return;
+    }
+}
+
+size_t registry_uploads(const struct registry *registry) {
+    return map_count(registry->uploads);
+}
+
 int registry_collect_garbage(struct registry *registry, const struct content_gc_options *options, registry_gc_fn *on_done, void *userdata) {
     if (registry->collection)
         return -EBUSY;
@@ -346,6 +363,7 @@ int registry_collect_garbage(struct registry *registry, const struct content_gc_
     if (options->roots_count)
         memcpy(collection->roots, options->roots, options->roots_count * sizeof collection->roots[0]);
     collection->options.roots = collection->roots;
+    collection->options.cancel = &collection->cancel;
     int r = loop_work(registry->loop, collection_work, collection_done, collection);
     if (r < 0)
         free(collection);

@@ -50,7 +50,11 @@ struct content *registry_content(struct registry *registry);
  * registry_pull(), answered with lines of progress and at last "TIDEMILL-EXIT 0" or 1. */
 void registry_handle(void *registry, struct http_exchange *exchange);
 
-/* Runs content_collect_garbage on a worker thread; -EBUSY while one runs. on_done may be NULL; error is 0 or negative. */
+/* Uploads that were begun and are not complete. */
+size_t registry_uploads(const struct registry *registry);
+
+/* Runs content_collect_garbage on a worker thread; -EBUSY while one runs. on_done may be NULL; error is 0 or negative. registry_free ends it:
+ * on_done gets -ECANCELED. */
 typedef void registry_gc_fn(void *userdata, int error, const struct content_gc_result *result);
 int registry_collect_garbage(struct registry *registry, const struct content_gc_options *options, registry_gc_fn *on_done, void *userdata);
 

@@ -1,0 +1,532 @@
+/* Disk use stays bounded: what pushes leave behind goes again. A round takes away, in this order,
+ *
+ *   image tags of applications beyond the newest builds (keep_images) ──► blobs that nothing reaches ──► unpacked layers, build cache (node) ──► git
+ * gc
+ *
+ * It runs soon after a pipeline has ended, at start, once a day, when somebody asks (`tidemill image prune`), and at once when the disk is nearly
+ * full. Between rounds there is one timer that looks at the free space.
+ *
+ * Invariants
+ *  1. No tag goes that an object of the API refers to (whatever ReplicaSet, Job, Pod, … has it: see images.c), that a running pipeline has built or
+ * will build, or that is no build at all: base images, pulled images, images of repositories that were never an application's.
+ *  2. Tags are chosen and removed in one step of the loop, from committed objects: nothing new can come to refer to them in between.
+ *  3. Blobs that pods run from stay, by their digests in the pods' status, though their tag may have moved on.
+ *  4. One round at a time; who asks meanwhile gets the next one. A round that fails half way is harmless: each of its steps stands alone.
+ *
+ * Repositories of deleted applications are known by a mark in the side table, "core/built/<name>", which an application's first image sets. */
+#include "core/retention_priv.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+
+#include "core/images_priv.h"
+
+#define LOOK_MS (10 * 60 * 1000) /* at the free space */
+#define FIRST_MS (20 * 1000)     /* after the start: the rest of the platform comes first */
+#define SOON_MS 2000             /* after a pipeline: its last pods are going, the next one may follow at once */
+#define ROUND_NS (24ll * 3600 * 1000000000)
+#define URGENT_NS (3600ll * 1000000000) /* a full disk that nothing more can be done about is no reason to try all the time */
+#define GRACE_S 3600                    /* of blobs without a tag: an image may be on its way */
+#define GRACE_QUIET_S 60                /* the same while nothing is being pushed or built */
+#define NODE_TIMEOUT_MS (15 * 60 * 1000)
+#define ROUND_ARENA_BYTES_MAX (64 * MIB)
+#define BUILT_PREFIX "core/built/"
+#define PATH_PREFIX "/tidemill/v1/images"
+#define NAME_LISTED_MAX 200 /* of removed images in an answer */
+
+struct waiter {
+    struct list node;
+    struct http_exchange *exchange;
+};
+
+struct retention {
+    struct retention_options options;
+    struct http_client *node_client;
+    struct loop_timer look_timer, soon_timer;
+    struct round *round; /* under way */
+    struct list waiters; /* for the next round */
+    int64_t last_round_ns, last_urgent_ns;
+    bool closing;
+};
+
+struct round {
+    struct retention *retention; /* NULL: gone, while the registry collects garbage */
+    struct arena *arena;
+    bool urgent, is_listing /* a worker reads the registry */, waits_for_node;
+    struct list waiters;
+    VECTOR(struct image_tag) tags;
+    struct content *content;
+    int error;
+    uint64_t free_before;
+    /* what went */
+    VECTOR(const char *) removed; /* "name:tag" */
+    struct content_gc_result gc;
+    int64_t layers, layer_bytes, cache_bytes;
+};
+
+static void round_start(struct retention *retention, bool urgent);
+
+/* --- the disk --- */
+
+struct space {
+    uint64_t free, total;
+};
+
+static struct space measure(const struct retention *retention) {
+    struct statvfs status;
+    if (statvfs(retention->options.state, &status) < 0)
+        return (struct space){.free = UINT64_MAX, .total = UINT64_MAX};
+    return (struct space){.free = (uint64_t)status.f_bavail * status.f_frsize, .total = (uint64_t)status.f_blocks * status.f_frsize};
+}
+
+static bool is_scarce(const struct space *space) {
+    return space->free < DISK_FREE_BYTES_MIN || space->free < space->total / 100 * DISK_FREE_PERCENT_MIN;
+}
+
+/* When space is scarce the cache may have but a part, or nothing at all. */
+static uint64_t cache_limit(const struct space *space) {
+    uint64_t limit = MIN((uint64_t)BUILD_CACHE_BYTES_MAX, space->total / 100 * BUILD_CACHE_PERCENT_MAX);
+    return space->free < DISK_FREE_BYTES_MIN ? 0 : is_scarce(space) ? limit / 4 : limit;
+}
+
+/* --- answering --- */
+
+static void on_waiter_close(void *userdata, struct http_exchange *exchange, bool complete) {
+    (void)exchange;
+    (void)complete;
+    struct waiter *waiter = userdata;
+    list_remove(&waiter->node);
+    free(waiter);
+}
+
+static void waiters_drop(struct list *waiters) {
+    for (struct list *node; (node = list_pop(waiters));) /* on_waiter_close frees each, now or later */
+        http_respond_text(CONTAINER_OF(node, struct waiter, node)->exchange, 503, "no memory\n");
+}
+
+static struct tree *result_tree(const struct round *round, struct arena *arena) {
+    struct tree *tree = tree_map(arena), *images = tree_list(arena);
+    if (!tree || !images)
+        return NULL;
+    for (size_t i = 0; i < MIN(round->removed.count, (size_t)NAME_LISTED_MAX); i++)
+        tree_push(arena, images, tree_text(arena, round->removed.items[i]));
+    const struct {
+        const char *name;
+        int64_t value;
+    } numbers[] = {
+        {"imagesRemoved", (int64_t)round->removed.count},
+        {"blobsRemoved", (int64_t)round->gc.blobs_removed},
+        {"blobBytes", (int64_t)round->gc.bytes_removed},
+        {"layersRemoved", round->layers},
+        {"layerBytes", round->layer_bytes},
+        {"cacheBytes", round->cache_bytes},
+    };
+    tree_set(arena, tree, SLICE("images"), images);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        tree_set(arena, tree, slice_of(numbers[i].name), tree_int(arena, numbers[i].value));
+    return tree;
+}
+
+static void respond_tree(struct http_exchange *exchange, int status, const struct tree *tree) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    if (!tree || json_format(&out, tree) || buffer_append_byte(&out, '\n'))
+        http_respond_text(exchange, 500, "no memory\n");
+    else
+        http_respond(exchange, status, "application/json", buffer_slice(&out), NULL);
+}
+
+static void respond_message(struct http_exchange *exchange, int status, const char *hint, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static void respond_message(struct http_exchange *exchange, int status, const char *hint, const char *format, ...) {
+    struct arena *arena = http_exchange_arena(exchange);
+    struct tree *tree = tree_map(arena);
+    va_list args;
+    va_start(args, format);
+    const char *message = arena_vprintf(arena, format, args);
+    va_end(args);
+    if (tree && message) {
+        tree_set_text(arena, tree, "message", message);
+        if (hint)
+            tree_set_text(arena, tree, "hint", hint);
+        tree_set(arena, tree, SLICE("code"), tree_int(arena, status));
+    }
+    respond_tree(exchange, status, tree);
+}
+
+/* --- the end of a round --- */
+
+static void on_event_answer(void *userdata, const struct http_answer *answer) {
+    (void)userdata;
+    (void)answer; /* best effort */
+}
+
+static void send_event(struct retention *retention, const char *message) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * KIB);
+    const char *node = retention->options.node_name;
+    char time[TIMESTAMP_BYTES];
+    int64_t now_ns = loop_wall_ns(retention->options.loop);
+    timestamp_format(now_ns, time);
+    buffer_printf(&json, "{\"apiVersion\":\"v1\",\"kind\":\"Event\",\"metadata\":{\"name\":\"%s.%016" PRIx64 "\",\"namespace\":\"default\"},", node,
+                  (uint64_t)now_ns);
+    buffer_printf(&json, "\"involvedObject\":{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"name\":\"%s\",\"uid\":\"%s\"},", node, node);
+    buffer_printf(&json, "\"source\":{\"component\":\"tidemill\",\"host\":\"%s\"},\"reportingComponent\":\"tidemill\",\"reportingInstance\":\"%s\",",
+                  node, node);
+    buffer_printf(
+        &json, "\"type\":\"Warning\",\"reason\":\"DiskNearlyFull\",\"count\":1,\"firstTimestamp\":\"%s\",\"lastTimestamp\":\"%s\",\"message\":", time,
+        time);
+    json_format_string(&json, slice_of(message));
+    buffer_append_byte(&json, '}');
+    if (!buffer_error(&json))
+        client_request(retention->options.client, "POST", "/api/v1/namespaces/default/events", NULL, buffer_slice(&json), on_event_answer, NULL);
+}
+
+static double mebibytes(uint64_t bytes) {
+    return (double)bytes / (double)MIB;
+}
+
+static void tell(const struct round *round) {
+    char text[512];
+    uint64_t bytes = round->gc.bytes_removed + (uint64_t)round->layer_bytes + (uint64_t)round->cache_bytes;
+    snprintf(text, sizeof text,
+             "freed %.1f MiB: %zu images, %" PRIu64 " blobs (%.1f MiB), %" PRId64 " unpacked layers (%.1f MiB), %.1f MiB of build cache",
+             mebibytes(bytes), round->removed.count, round->gc.blobs_removed, mebibytes(round->gc.bytes_removed), round->layers,
+             mebibytes((uint64_t)round->layer_bytes), mebibytes((uint64_t)round->cache_bytes));
+    if (round->urgent) {
+        char message[700];
+        snprintf(message, sizeof message, "only %.0f MiB of disk space were free; %s", mebibytes(round->free_before), text);
+        log_warning("%s", message);
+        send_event(round->retention, message);
+    } else if (bytes || round->removed.count) {
+        log_info("%s", text);
+    }
+}
+
+static void round_free(struct round *round) {
+    waiters_drop(&round->waiters);
+    VECTOR_DEINIT(&round->tags);
+    VECTOR_DEINIT(&round->removed);
+    arena_free(round->arena);
+    free(round);
+}
+
+static void round_end(struct round *round) {
+    struct retention *retention = round->retention;
+    tell(round);
+    retention->round = NULL;
+    for (struct list *node; (node = list_pop(&round->waiters));) {
+        struct waiter *waiter = CONTAINER_OF(node, struct waiter, node);
+        respond_tree(waiter->exchange, 200, result_tree(round, http_exchange_arena(waiter->exchange)));
+    }
+    round_free(round);
+    forge_clean(retention->options.forge);
+    if (!list_empty(&retention->waiters))
+        round_start(retention, false);
+}
+
+/* --- 3: the node's part --- */
+
+static void on_node_answer(void *userdata, const struct http_answer *answer) {
+    struct round *round = userdata;
+    struct tree *tree = NULL;
+    if (!answer->error && answer->status == 200 && json_parse(round->arena, answer->body, NULL, &tree, NULL) == 0) {
+        round->layers = tree_int_or(tree_find(tree, "layersRemoved"), 0);
+        round->layer_bytes = tree_int_or(tree_find(tree, "layerBytes"), 0);
+        round->cache_bytes = tree_int_or(tree_find(tree, "cacheBytesRemoved"), 0);
+    } else {
+        log_warning("the node did not free disk space: %s", answer->error ? strerror(-answer->error) : "it refused");
+    }
+    round_end(round);
+}
+
+static void prune_node(struct round *round) {
+    struct retention *retention = round->retention;
+    struct space space = measure(retention);
+    char target[64];
+    snprintf(target, sizeof target, "/prune?cacheBytesMax=%" PRIu64, cache_limit(&space));
+    const struct http_request_options options = {.method = "POST", .target = target, .timeout_ms = NODE_TIMEOUT_MS, .body_max = 64 * KIB};
+    round->waits_for_node = true;
+    if (http_client_send(retention->node_client, &options, on_node_answer, round, NULL))
+        round_end(round);
+}
+
+/* --- 2: blobs --- */
+
+static void on_collected(void *userdata, int error, const struct content_gc_result *result) {
+    struct round *round = userdata;
+    if (!round->retention) {
+        round_free(round);
+        return;
+    }
+    if (error)
+        log_warning("the registry's garbage could not be collected: %s", strerror(-error));
+    else
+        round->gc = *result;
+    prune_node(round);
+}
+
+static void collect_blobs(struct round *round, const struct images_used *used) {
+    struct retention *retention = round->retention;
+    struct forge_statistics seen;
+    forge_statistics(retention->options.forge, &seen);
+    bool quiet = seen.builds_running == 0 && seen.jobs_running == 0 && registry_uploads(retention->options.registry) == 0;
+    const struct content_gc_options options = {.roots = used->digests_list.items,
+                                               .roots_count = used->digests_list.count,
+                                               .grace_s = quiet && (round->urgent || !list_empty(&round->waiters)) ? GRACE_QUIET_S : GRACE_S};
+    if (registry_collect_garbage(retention->options.registry, &options, on_collected, round))
+        prune_node(round);
+}
+
+/* --- 1: tags --- */
+
+static bool is_marked(const struct retention *retention, const char *repository) {
+    char key[sizeof BUILT_PREFIX + OCI_NAME_MAX];
+    snprintf(key, sizeof key, BUILT_PREFIX "%s", repository);
+    return store_meta_get(retention->options.store, slice_of(key)).data != NULL;
+}
+
+/* Made by `tidemill image bootstrap` or import: such an image says where it is from. */
+static bool is_base_image(struct round *round, const struct image_tag *tag) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
+    struct oci_manifest manifest;
+    if (!arena || content_read_blob(round->content, &tag->digest, OCI_MANIFEST_BYTES_MAX, &text) < 0 ||
+        oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL) < 0)
+        return false;
+    return tree_find(manifest.annotations, "tidemill.dev/source") != NULL;
+}
+
+static bool may_go(struct round *round, const struct images_used *used, size_t index) {
+    const struct retention *retention = round->retention;
+    const struct image_tag *tag = &round->tags.items[index];
+    bool has_app = forge_has_app(retention->options.forge, tag->repository);
+    if (!has_app && !is_marked(retention, tag->repository))
+        return false;
+    if (has_app && (strcmp(tag->tag, "latest") == 0 || images_rank(round->tags.items, index) < retention->options.keep_images))
+        return false;
+    return !images_used_by(used, tag->repository, tag->tag, &tag->digest) &&
+           !forge_awaits_image(retention->options.forge, tag->repository, tag->tag) && !is_base_image(round, tag);
+}
+
+static void remove_tags(struct round *round, const struct images_used *used) {
+    images_sort(round->tags.items, round->tags.count);
+    for (size_t i = 0; i < round->tags.count; i++) {
+        const struct image_tag *tag = &round->tags.items[i];
+        if (!may_go(round, used, i) || content_delete_tag(round->content, tag->repository, tag->tag) < 0)
+            continue;
+        const char *name = arena_printf(round->arena, "%s:%s", tag->repository, tag->tag);
+        if (name)
+            VECTOR_PUSH(&round->removed, name);
+    }
+}
+
+static void list_done(void *userdata) {
+    struct round *round = userdata;
+    struct retention *retention = round->retention;
+    struct images_used used;
+    round->is_listing = false;
+    if (retention->closing) {
+        retention->round = NULL;
+        round_free(round);
+        return;
+    }
+    int error = images_used_init(&used, round->arena);
+    error = error ? error : images_used_collect(&used, retention->options.store);
+    error = error ? error : round->error;
+    if (!error)
+        remove_tags(round, &used);
+    else
+        log_warning("images could not be looked through: %s", strerror(-error));
+    if (error)
+        prune_node(round);
+    else
+        collect_blobs(round, &used);
+    images_used_deinit(&used);
+}
+
+static int list_repository(struct round *round, const char *name) {
+    char **tags = NULL;
+    size_t count = 0;
+    int r = content_list_tags(round->content, round->arena, name, &tags, &count);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        struct image_tag tag = {.repository = name, .tag = tags[i]};
+        if (content_get_tag(round->content, name, tags[i], &tag.digest) == 0 &&
+            content_get_tag_time(round->content, name, tags[i], &tag.time_ns) == 0)
+            r = VECTOR_PUSH(&round->tags, tag);
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
+static void list_work(void *userdata) {
+    struct round *round = userdata;
+    char **names = NULL;
+    size_t count = 0;
+    round->error = content_list_repositories(round->content, round->arena, &names, &count);
+    for (size_t i = 0; round->error == 0 && i < count; i++)
+        round->error = list_repository(round, names[i]);
+}
+
+static void round_start(struct retention *retention, bool urgent) {
+    struct round *round = calloc(1, sizeof *round);
+    if (!round || !(round->arena = arena_new(ROUND_ARENA_BYTES_MAX))) {
+        free(round);
+        return;
+    }
+    list_init(&round->waiters);
+    for (struct list *node; (node = list_pop(&retention->waiters));)
+        list_push(&round->waiters, node);
+    round->retention = retention;
+    round->content = registry_content(retention->options.registry);
+    round->urgent = urgent;
+    round->free_before = measure(retention).free;
+    retention->last_round_ns = loop_now_ns(retention->options.loop);
+    retention->round = round;
+    round->is_listing = true;
+    if (loop_work(retention->options.loop, list_work, list_done, round)) {
+        retention->round = NULL;
+        round_free(round);
+    }
+}
+
+/* --- when --- */
+
+static void look(void *userdata) {
+    struct retention *retention = userdata;
+    struct space space = measure(retention);
+    int64_t now_ns = loop_now_ns(retention->options.loop);
+    bool urgent = is_scarce(&space) && (!retention->last_urgent_ns || now_ns - retention->last_urgent_ns >= URGENT_NS);
+    bool due = !retention->last_round_ns || now_ns - retention->last_round_ns >= ROUND_NS;
+    loop_timer_set(&retention->look_timer, LOOK_MS);
+    if ((!urgent && !due) || retention->round)
+        return;
+    if (urgent)
+        retention->last_urgent_ns = now_ns;
+    round_start(retention, urgent);
+}
+
+static void on_soon(void *userdata) {
+    struct retention *retention = userdata;
+    struct space space = measure(retention);
+    if (is_scarce(&space))
+        look(retention);
+    if (!retention->round)
+        round_start(retention, false);
+    else
+        loop_timer_set(&retention->soon_timer, SOON_MS);
+}
+
+void retention_soon(struct retention *retention) {
+    loop_timer_set(&retention->soon_timer, SOON_MS);
+}
+
+static void on_marked(void *userdata, int error) {
+    (void)userdata;
+    (void)error; /* the next build marks again */
+}
+
+void retention_note_build(struct retention *retention, const char *repository) {
+    char key[sizeof BUILT_PREFIX + OCI_NAME_MAX];
+    snprintf(key, sizeof key, BUILT_PREFIX "%s", repository);
+    if (!store_meta_get(retention->options.store, slice_of(key)).data)
+        store_meta_put(retention->options.store, slice_of(key), SLICE("1"), on_marked, NULL);
+}
+
+/* --- asked --- */
+
+static void serve_prune(struct retention *retention, struct http_exchange *exchange) {
+    struct waiter *waiter = calloc(1, sizeof *waiter);
+    if (!waiter)
+        return respond_message(exchange, 503, NULL, "no memory");
+    waiter->exchange = exchange;
+    list_push(&retention->waiters, &waiter->node);
+    http_on_close(exchange, on_waiter_close, waiter);
+    if (!retention->round)
+        round_start(retention, false);
+}
+
+static void serve_remove(struct retention *retention, struct http_exchange *exchange) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(ROUND_ARENA_BYTES_MAX);
+    struct content *content = registry_content(retention->options.registry);
+    struct query query;
+    struct images_used used;
+    struct oci_digest digest;
+    if (!arena || query_parse(http_exchange_arena(exchange), http_query_text(exchange), &query))
+        return respond_message(exchange, 400, NULL, "the query cannot be read");
+    const char *name = query_find(&query, "name"), *tag = query_find(&query, "tag");
+    if (!name || !tag || !oci_name_is_valid(slice_of(name)) || !oci_tag_is_valid(slice_of(tag)))
+        return respond_message(exchange, 422, "images are named NAME:TAG, as `tidemill image list` shows them", "this is no image's name");
+    int error = content_get_tag(content, name, tag, &digest);
+    if (error == -ENOENT)
+        return respond_message(exchange, 404, "`tidemill image list` shows what there is", "there is no image %s:%s", name, tag);
+    error = images_used_init(&used, arena);
+    error = error ? error : images_used_collect(&used, retention->options.store);
+    const char *holder = error ? NULL : images_used_by(&used, name, tag, &digest);
+    if (error)
+        respond_message(exchange, 503, NULL, "no memory");
+    else if (holder)
+        respond_message(exchange, 409, "delete or change that object first", "%s:%s is in use by %s", name, tag, holder);
+    else if (forge_awaits_image(retention->options.forge, name, tag) || strcmp(name, BUILDER_IMAGE_NAME) == 0)
+        respond_message(exchange, 409, NULL, "%s:%s is needed by %s", name, tag,
+                        strcmp(name, BUILDER_IMAGE_NAME) == 0 ? "the platform, to build images" : "a running pipeline");
+    else if ((error = content_delete_tag(content, name, tag)) < 0)
+        respond_message(exchange, 500, NULL, "%s:%s cannot be removed: %s", name, tag, strerror(-error));
+    else
+        respond_message(exchange, 200, NULL, "removed %s:%s", name, tag);
+    images_used_deinit(&used);
+}
+
+bool retention_handle(struct retention *retention, struct http_exchange *exchange) {
+    struct slice path = http_path(exchange), method = http_method(exchange);
+    bool is_prune = slice_is(path, PATH_PREFIX "/prune");
+    if (!is_prune && !slice_is(path, PATH_PREFIX))
+        return false;
+    if (is_prune && slice_is(method, "POST"))
+        serve_prune(retention, exchange);
+    else if (!is_prune && slice_is(method, "DELETE"))
+        serve_remove(retention, exchange);
+    else
+        respond_message(exchange, 405, NULL, "this method is not allowed here");
+    return true;
+}
+
+/* --- life --- */
+
+int retention_new(const struct retention_options *options, struct retention **ret, struct diag *diag) {
+    struct retention *retention = calloc(1, sizeof *retention);
+    if (!retention)
+        return diag_set(diag, -ENOMEM, "no memory");
+    char endpoint[PATH_MAX];
+    snprintf(endpoint, sizeof endpoint, "unix:%s/node.sock", options->run);
+    retention->options = *options;
+    if (!retention->options.keep_images)
+        retention->options.keep_images = IMAGES_KEPT_DEFAULT;
+    list_init(&retention->waiters);
+    loop_timer_init(&retention->look_timer, options->loop, look, retention);
+    loop_timer_init(&retention->soon_timer, options->loop, on_soon, retention);
+    const struct http_client_options client = {.endpoint = endpoint, .connections_max = 1};
+    int error = http_client_new(options->loop, &client, &retention->node_client);
+    error = error ? error : loop_timer_set(&retention->look_timer, FIRST_MS);
+    if (error) {
+        retention_free(retention);
+        return diag_set(diag, error, "cannot watch over the disk: %s", strerror(-error));
+    }
+    *ret = retention;
+    return 0;
+}
+
+void retention_free(struct retention *retention) {
+    if (!retention)
+        return;
+    retention->closing = true;
+    loop_timer_cancel(&retention->look_timer);
+    loop_timer_cancel(&retention->soon_timer);
+    while (retention->round && retention->round->is_listing && loop_turn(retention->options.loop, -1) >= 0)
+        ;
+    struct round *round = retention->round;
+    http_client_free(retention->node_client); /* no callback: a round that waits for the node is ours to free */
+    if (round && round->waits_for_node)
+        round_free(round);
+    else if (round)
+        round->retention = NULL; /* the registry has it, and gives it back when it is freed */
+    free(retention);
+}
