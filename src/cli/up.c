@@ -260,8 +260,11 @@ static int wait_until_ready(const struct settings *settings, pid_t pid) {
     return terminal_error_text("the platform did not become ready within %d s; its log tells why", READY_TIMEOUT_MS / 1000);
 }
 
+/* From the root folder: git and others look at where they are, and the roles may not see the folder this was typed in. */
 static int supervise(struct plan *plan) {
     struct diag diag = DIAG_INIT;
+    if (chdir("/") < 0)
+        return terminal_error_text("cannot change to the folder /: %s", strerror(errno));
     const struct supervisor_options options = {.run_dir = plan->settings->run,
                                                .sockets = plan->sockets,
                                                .sockets_count = plan->sockets_count,

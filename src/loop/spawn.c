@@ -77,12 +77,19 @@ static int child_privileges(const struct loop_spawn_options *options) {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 }
 
+#define SIGNAL_INTERNAL_FIRST 32
+#define SIGNAL_INTERNAL_LAST 33
+
 static int child_signals(void) {
     static const int ignored_by_us[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU};
     struct sigaction action = {.sa_handler = SIG_DFL};
     for (size_t i = 0; i < ARRAY_LEN(ignored_by_us); i++)
         if (sigaction(ignored_by_us[i], &action, NULL) < 0)
             return -errno;
+    /* glibc's posix_spawn, as make uses it, leaves its two internal signals ignored, and its sigaction refuses to name them. */
+    static const char kernel_default[64]; /* all zeros is SIG_DFL in the kernel's own struct sigaction */
+    for (int signal = SIGNAL_INTERNAL_FIRST; signal <= SIGNAL_INTERNAL_LAST; signal++)
+        syscall(SYS_rt_sigaction, signal, kernel_default, NULL, (size_t)_NSIG / 8);
     sigset_t none;
     sigemptyset(&none);
     return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
