@@ -1,5 +1,5 @@
-/* The node's socket, as kubelet's: /containerLogs, /exec and /attach for core, /metrics and /healthz for who measures. Only core and root can open
- * the socket; who may see which log was decided there. */
+/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /metrics and /healthz for who measures. Only core and root
+ * can open the socket; who may see which log was decided there. */
 #include "http/http.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
@@ -57,6 +57,14 @@ static void serve_container(struct node *node, struct http_exchange *exchange, s
         session_serve_exec(node, exchange, unit, &query, slice_is(verb, "attach"));
 }
 
+static void serve_forward(struct node *node, struct http_exchange *exchange, struct slice rest) {
+    const char *namespace = segment(exchange, &rest), *name = segment(exchange, &rest);
+    struct pod *pod = namespace && name ? pod_find(node, namespace, name) : NULL;
+    if (!pod)
+        return respond_status(exchange, 404, "NotFound", "pod \"%s\" does not exist on node \"%s\"", name ? name : "", node->options->node_name);
+    session_serve_forward(node, exchange, pod);
+}
+
 static void on_metrics_request(void *userdata, struct http_exchange *exchange) {
     if (slice_is(http_path(exchange), "/metrics"))
         serve_metrics(userdata, exchange);
@@ -81,6 +89,8 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
     struct slice verb = slice_cut(&rest, '/');
     if (slice_is(verb, "containerLogs") || slice_is(verb, "exec") || slice_is(verb, "attach"))
         serve_container(userdata, exchange, verb, rest);
+    else if (slice_is(verb, "portforward"))
+        serve_forward(userdata, exchange, rest);
     else if (slice_is(http_path(exchange), "/prune"))
         serve_prune(userdata, exchange);
     else

@@ -1,8 +1,10 @@
-/* Running answers of the node's socket: a log that is read or followed, a command, an attachment (remote.c carries their streams).
+/* Running answers of the node's socket: a log that is read or followed, a command, an attachment (remote.c carries their
+ * streams), forwarded ports (forward.c).
  *
  * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the connection while the command does not
  * read. */
 #include "http/http.h"
+#include "node/forward_priv.h"
 #include "node/node_priv.h"
 #include "node/remote_priv.h"
 
@@ -16,7 +18,8 @@ struct session {
     char pod_uid[64], unit_name[256];
     struct http_exchange *exchange; /* a log */
     struct logread *log;
-    struct remote *remote; /* exec and attach */
+    struct forward *forward; /* ports */
+    struct remote *remote;   /* exec and attach */
     struct exec *exec;
     struct arena *arena; /* of args */
     const char **args;
@@ -31,6 +34,7 @@ static void session_free(struct session *session) {
     logread_free(session->log);
     exec_free(session->exec);
     remote_free(session->remote);
+    forward_free(session->forward);
     arena_free(session->arena);
     free(session);
 }
@@ -39,13 +43,13 @@ static void on_end(void *userdata) {
     session_free(userdata);
 }
 
-static struct session *session_new(struct node *node, const struct unit *unit) {
+static struct session *session_new(struct node *node, const struct pod *pod, const struct unit *unit) {
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
     session->owner = node;
-    snprintf(session->pod_uid, sizeof session->pod_uid, "%s", unit->pod->uid);
-    snprintf(session->unit_name, sizeof session->unit_name, "%s", unit->spec->name);
+    snprintf(session->pod_uid, sizeof session->pod_uid, "%s", pod->uid);
+    snprintf(session->unit_name, sizeof session->unit_name, "%s", unit ? unit->spec->name : "");
     loop_defer_init(&session->end, node->loop, on_end, session);
     list_push(&node->sessions, &session->node);
     return session;
@@ -156,7 +160,7 @@ void session_serve_log(struct node *node, struct http_exchange *exchange, struct
     unit_log_path(unit, attempt, path);
     options.path = path;
     options.follow = options.follow && !previous && unit_is_busy(unit);
-    struct session *session = session_new(node, unit);
+    struct session *session = session_new(node, unit->pod, unit);
     const struct logread_callbacks callbacks = {.on_data = on_log_data, .on_end = on_log_end, .userdata = session};
     int r = session ? logread_new(node->loop, &options, &callbacks, &session->log) : -ENOMEM;
     if (r < 0) {
@@ -302,7 +306,7 @@ void session_serve_exec(struct node *node, struct http_exchange *exchange, struc
         snprintf(message, sizeof message, "container not found (\"%s\")", unit->spec->name);
         return respond_error(exchange, 500, "InternalError", message);
     }
-    struct session *session = session_new(node, unit);
+    struct session *session = session_new(node, unit->pod, unit);
     if (!session)
         return respond_error(exchange, 500, "InternalError", "out of memory");
     session->is_attach = attach;
@@ -318,5 +322,25 @@ void session_serve_exec(struct node *node, struct http_exchange *exchange, struc
                              r == -EINVAL ? "you must specify at least 1 command for the container" : strerror(-r));
     }
     if (remote_accept(exchange, &options, &callbacks, session, &session->remote) < 0)
+        session_free(session);
+}
+
+/* --- forwarded ports --- */
+
+static void on_forward_closed(void *userdata) {
+    struct session *session = userdata;
+    loop_defer_schedule(&session->end);
+}
+
+void session_serve_forward(struct node *node, struct http_exchange *exchange, struct pod *pod) {
+    if (!forward_is_upgrade(exchange))
+        return respond_error(exchange, 400, "BadRequest", "Upgrade request required: a WebSocket or SPDY/3.1 connection");
+    if (!pod->network_ready || pod->stage != POD_ACTIVE)
+        return respond_error(exchange, 400, "BadRequest", "the pod is not running");
+    struct session *session = session_new(node, pod, NULL);
+    if (!session)
+        return respond_error(exchange, 500, "InternalError", "out of memory");
+    const struct forward_target target = {.podnet = node->podnet, .net = pod->net, .name = pod->name};
+    if (forward_accept(exchange, &target, on_forward_closed, session, &session->forward) < 0)
         session_free(session);
 }

@@ -260,6 +260,22 @@ static int make_namespaces(struct podnet *podnet, const char *hostname, bool hos
     return r;
 }
 
+/* A socket belongs to the namespace in which it was made, whatever its maker does afterwards. */
+int podnet_connect(struct podnet *podnet, const struct podnet_pod *pod, uint16_t port) {
+    struct sys_address address;
+    char text[32];
+    snprintf(text, sizeof text, "127.0.0.1:%u", port);
+    int r = sys_address_parse(text, &address);
+    if (r < 0 || !pod->network[0])
+        return r < 0 ? r : sys_connect(&address);
+    CLEANUP(fd_closep) int fd = open(pod->network, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+        return -errno;
+    r = sys_connect(&address);
+    ASSERT(setns(podnet->own_net, CLONE_NEWNET) == 0);
+    return r;
+}
+
 static void veth_name(const struct podnet *podnet, const char *uid, char ret[IFNAMSIZ]) {
     char text[128];
     snprintf(text, sizeof text, "%s/%s", podnet->instance, uid);

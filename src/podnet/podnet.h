@@ -40,6 +40,9 @@ int podnet_remove(struct podnet *podnet, const char *uid);
 /* Calls fn with the uid of each pod that has namespaces or an address. */
 int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *uid), void *userdata);
 
+/* A connection under way to 127.0.0.1:port as seen from inside the pod: a non-blocking descriptor (-EINPROGRESS is no error). */
+int podnet_connect(struct podnet *podnet, const struct podnet_pod *pod, uint16_t port);
+
 struct podnet_endpoint {
     const char *address;
     uint16_t port;

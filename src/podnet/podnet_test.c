@@ -1,6 +1,7 @@
 /* The pure parts (addresses, rules as text), and, as root, a real bridge with two pods, and services through nftables. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sched.h>
 #include <stdio.h>
@@ -172,6 +173,15 @@ UNIT_TEST(connects_pods_and_services) {
     snprintf(target, sizeof target, "%s:8080", two.address);
     assert_int_equal(dial(target), 0);               /* from the host */
     assert_int_equal(in_pod(&one, dial, target), 0); /* from a pod */
+    int own = podnet_connect(podnet, &two, 8080);    /* from the pod itself */
+    struct pollfd connecting = {.fd = own, .events = POLLOUT};
+    int error = -1;
+    assert_true(own >= 0);
+    assert_int_equal(poll(&connecting, 1, 5000), 1);
+    assert_int_equal(getsockopt(own, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error}), 0);
+    assert_int_equal(error, 0);
+    close(own);
+    assert_int_equal(dial(target), 0); /* this process is still at home */
     const struct podnet_endpoint endpoints[] = {{two.address, 8080}};
     const struct podnet_service services[] = {{.address = "10.210.0.5", .port = 80, .endpoints = endpoints, .endpoints_count = 1},
                                               {.address = "10.210.0.6", .port = 80}};
