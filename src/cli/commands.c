@@ -79,6 +79,14 @@ const struct command commands[] = {
      "is needed.",
      "tidemill image bootstrap debian:12\ntidemill image bootstrap debian:12 --include python3-flask,python3-waitress", bootstrap_flags,
      session_flags, run_image_bootstrap, false},
+    {"image prune", "", 0, 0, "Remove images, layers and caches that nothing needs",
+     "The platform does this by itself after each pipeline, once a day, and when the disk is nearly full. What\nis removed: images of an application "
+     "beyond its newest (--keep-images of `tidemill up`) that no object\nrefers to, what no image needs any more, and a build cache that has grown too "
+     "large.",
+     "tidemill image prune", NULL, session_output_flags, run_image_prune, false},
+    {"image rm", "NAME:TAG", 1, 1, "Remove an image from the registry",
+     "Refused when an object of the cluster refers to it. Its disk space is given back by the next\n`tidemill image prune`, or soon without.",
+     "tidemill image rm debian:12", NULL, session_flags, run_image_rm, false},
     {"kubeconfig", "", 0, 0, "Print the administrator's kubeconfig", NULL, "tidemill kubeconfig > ~/.kube/config", NULL, settings_flags,
      run_kubeconfig, false},
     {"completion", "", 0, 0, "Print the bash completion", NULL, "source <(tidemill completion)", NULL, NULL, run_completion, false},

@@ -23,6 +23,8 @@ int run_pipeline_logs(const struct invocation *invocation);
 int run_pipeline_act(const struct invocation *invocation);
 int run_image_list(const struct invocation *invocation);
 int run_image_bootstrap(const struct invocation *invocation);
+int run_image_prune(const struct invocation *invocation);
+int run_image_rm(const struct invocation *invocation);
 int run_core(const struct invocation *invocation);
 int run_node(const struct invocation *invocation);
 int run_gateway(const struct invocation *invocation);

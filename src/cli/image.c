@@ -96,3 +96,57 @@ int run_image_bootstrap(const struct invocation *invocation) {
     session_close(&session);
     return r < 0 ? terminal_error(&diag) : 0;
 }
+
+/* --- removing --- */
+
+static void print_pruned(const struct tree *answer) {
+    const struct tree *images = tree_find(answer, "images");
+    int64_t blob_bytes = tree_int_or(tree_find(answer, "blobBytes"), 0), layer_bytes = tree_int_or(tree_find(answer, "layerBytes"), 0),
+            cache_bytes = tree_int_or(tree_find(answer, "cacheBytes"), 0);
+    for (size_t i = 0; i < tree_count(images); i++)
+        printf("removed %s\n", tree_text_or(tree_at(images, i), ""));
+    printf("freed %.1f MiB: %" PRId64 " images, %" PRId64 " blobs (%.1f MiB), %" PRId64 " unpacked layers (%.1f MiB), %.1f MiB of build cache\n",
+           (double)(blob_bytes + layer_bytes + cache_bytes) / (double)MIB, tree_int_or(tree_find(answer, "imagesRemoved"), 0),
+           tree_int_or(tree_find(answer, "blobsRemoved"), 0), (double)blob_bytes / (double)MIB, tree_int_or(tree_find(answer, "layersRemoved"), 0),
+           (double)layer_bytes / (double)MIB, (double)cache_bytes / (double)MIB);
+}
+
+int run_image_prune(const struct invocation *invocation) {
+    struct diag diag = DIAG_INIT;
+    struct session session;
+    struct session_answer answer;
+    if (session_open(invocation, &session, &diag) < 0)
+        return terminal_error(&diag);
+    int r = session_call(&session, "POST", "/tidemill/v1/images/prune", NULL, (struct slice){NULL, 0}, &answer, &diag);
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    if (r == 0 && session_wants_json(invocation)) {
+        json_format_pretty(&out, answer.tree);
+        session_print(NULL, buffer_slice(&out));
+    } else if (r == 0) {
+        print_pruned(answer.tree);
+    }
+    session_close(&session);
+    return r < 0 ? terminal_error(&diag) : 0;
+}
+
+int run_image_rm(const struct invocation *invocation) {
+    struct diag diag = DIAG_INIT;
+    struct session session;
+    struct session_answer answer;
+    CLEANUP(buffer_deinit) struct buffer path = BUFFER_INIT(4 * KIB);
+    struct slice tag = slice_of(invocation->arguments[0]);
+    struct slice name = slice_cut(&tag, ':');
+    if (!oci_name_is_valid(name) || !oci_tag_is_valid(tag))
+        return terminal_error_text("expected NAME:TAG, as `tidemill image list` shows it");
+    if (session_open(invocation, &session, &diag) < 0)
+        return terminal_error(&diag);
+    buffer_append_text(&path, "/tidemill/v1/images?name=");
+    percent_encode(&path, name);
+    buffer_append_text(&path, "&tag=");
+    percent_encode(&path, tag);
+    int r = buffer_error(&path) ? buffer_error(&path) : session_call(&session, "DELETE", path.data, NULL, (struct slice){NULL, 0}, &answer, &diag);
+    if (r == 0)
+        printf("removed %s\n", invocation->arguments[0]);
+    session_close(&session);
+    return r < 0 ? terminal_error(&diag) : 0;
+}

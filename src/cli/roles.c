@@ -63,10 +63,11 @@ static uid_t user_id(const char *name) {
 }
 
 static int core(const struct settings *settings, struct diag *diag) {
-    uint64_t port = 80;
+    uint64_t port = 80, keep_images = IMAGES_KEPT_DEFAULT;
     const char *bridge = settings_bridge_address(settings);
     const char *registry = arena_printf(settings->arena, "%s:%s", bridge, settings_port(settings->registry_listen));
     slice_parse_u64(slice_of(settings_port(settings->http_listen)), 65535, &port);
+    slice_parse_u64(slice_of(settings->keep_images), IMAGES_KEPT_MAX, &keep_images);
     const struct core_options options = {.instance = settings->instance,
                                          .state = settings->state,
                                          .run = settings->run,
@@ -86,6 +87,7 @@ static int core(const struct settings *settings, struct diag *diag) {
                                          .domain = settings->domain,
                                          .gateway_port = (int)port,
                                          .gateway_uid = user_id(settings->gateway_user),
+                                         .keep_images = (size_t)keep_images,
                                          .helper_path = executable_helper(settings->arena)};
     const int fds[] = {options.api_fd, options.api_unix_fd, options.registry_fd, options.registry_pods_fd, options.git_fd, options.job_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)

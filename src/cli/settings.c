@@ -25,6 +25,7 @@ const struct flag settings_flags[] = {
     {"domain", 0, FLAG_TEXT, "NAME", "localhost", "applications without an Ingress are served at APP.NAME"},
     {"user", 0, FLAG_TEXT, "USER", "tidemill", "user that core and monitor run as"},
     {"gateway-user", 0, FLAG_TEXT, "USER", "tidemill-gateway", "user that the gateway runs as"},
+    {"keep-images", 0, FLAG_TEXT, "COUNT", "10", "newest images of each application that are kept; what is in use is kept in any case"},
     {"node-name", 0, FLAG_TEXT, "NAME", NULL, "name of this node (default the host's name)"},
     {"log-level", 0, FLAG_TEXT, "LEVEL", "info", "debug, info, warning or error"},
     {.name = NULL},
@@ -48,6 +49,7 @@ static const struct {
     {"domain", "domain", offsetof(struct settings, domain)},
     {"user", "user", offsetof(struct settings, user)},
     {"gateway-user", "gatewayUser", offsetof(struct settings, gateway_user)},
+    {"keep-images", "keepImages", offsetof(struct settings, keep_images)},
     {"node-name", "nodeName", offsetof(struct settings, node_name)},
     {"log-level", "logLevel", offsetof(struct settings, log_level)},
 };
@@ -67,6 +69,13 @@ static int unknown_key(const struct tree_entry *entry, const char *file, struct 
     return -EINVAL;
 }
 
+/* Text in the arena, a number as text; NULL for anything else. */
+static const char *value_text(const struct settings *settings, const struct tree *value) {
+    if (value->type == TREE_INT)
+        return arena_printf(settings->arena, "%" PRId64, tree_int_or(value, 0));
+    return value->type == TREE_STRING ? value->string.data : NULL;
+}
+
 static int apply_file(struct settings *settings, const struct tree *root, struct diag *diag) {
     if (root->type == TREE_NULL)
         return 0;
@@ -81,11 +90,12 @@ static int apply_file(struct settings *settings, const struct tree *root, struct
             at++;
         if (at == ARRAY_LEN(places))
             return unknown_key(entry, settings->config, diag);
-        if (entry->value->type != TREE_STRING) {
+        const char *text = value_text(settings, entry->value);
+        if (!text) {
             diag_at(diag, settings->config, (int)entry->value->line, (int)entry->value->column);
             return diag_set(diag, -EINVAL, "%s must be text, found %s", places[at].key, tree_type_name(entry->value));
         }
-        *slot(settings, at) = entry->value->string.data;
+        *slot(settings, at) = text;
     }
     return 0;
 }
@@ -137,6 +147,9 @@ static int check(const struct settings *settings, struct diag *diag) {
         if (slice_ends(slice_of(places[i].flag), SLICE("-listen")) && sys_address_parse(value, &address) < 0)
             return diag_set(diag, -EINVAL, "--%s: \"%s\" is no address: expected HOST:PORT, such as 127.0.0.1:8080", places[i].flag, value);
     }
+    uint64_t keep_images;
+    if (slice_parse_u64(slice_of(settings->keep_images), IMAGES_KEPT_MAX, &keep_images) < 0 || keep_images == 0)
+        return diag_set(diag, -EINVAL, "--keep-images: \"%s\" is no number from 1 to %d", settings->keep_images, IMAGES_KEPT_MAX);
     if (settings->state[0] != '/' || settings->run[0] != '/')
         return diag_set(diag, -EINVAL, "--state and --run must be absolute paths");
     if (strlen(settings->run) > 60)

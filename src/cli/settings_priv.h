@@ -21,6 +21,7 @@ struct settings {
     const char *pod_cidr, *service_cidr;
     const char *domain; /* applications are served at NAME.DOMAIN */
     const char *user, *gateway_user;
+    const char *keep_images; /* a number */
     const char *node_name;
     const char *log_level;
 };
