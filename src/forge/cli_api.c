@@ -152,7 +152,7 @@ static void retry_pipeline(struct request *request) {
     struct run *run = request->run;
     size_t count = 0;
     if (!job_status_is_final(run->state.status) || run->state.status == JOB_SUCCESS) {
-        respond_message(request->exchange, 409, "pipeline %" PRIu64 " is %s: only a failed or cancelled one can be retried", run->id,
+        respond_message(request->exchange, 409, "pipeline %" PRIu64 " has the status \"%s\": only a failed or canceled one can be retried", run->id,
                         job_status_name(run->state.status));
         return;
     }
@@ -178,7 +178,7 @@ static void start_job(struct request *request, enum pipeline_event_type type, co
     enum job_status status = run_job_status(request->run, index);
     bool fits = type == PIPELINE_EVENT_JOB_PLAY ? status == JOB_MANUAL : job_status_is_final(status) && status != JOB_SKIPPED;
     if (!fits) {
-        respond_message(request->exchange, 409, "the job \"%s\" is %s: it cannot be %s", job->name, job_status_name(status), what);
+        respond_message(request->exchange, 409, "the job \"%s\" has the status \"%s\": it cannot be %s", job->name, job_status_name(status), what);
         return;
     }
     if (!activate(request))
@@ -235,18 +235,25 @@ static bool matches(const char *pattern, struct slice path, struct request *requ
     return rest.len == 0 && path.len == 0;
 }
 
+static void refuse_unknown(struct request *request, const char *what, const char *hint) {
+    struct diag diag = DIAG_INIT;
+    diag_set(&diag, -ENOENT, "there is no %s \"%s\"", what, request->parts[0]);
+    diag_hint(&diag, 0, "%s", hint);
+    respond_diag(request->exchange, 404, &diag);
+}
+
 static bool find_subject(struct request *request, enum subject subject) {
     uint64_t id = 0;
     if (subject == APP) {
         request->app = app_find(request->forge, slice_of(request->parts[0]));
         if (!request->app)
-            respond_message(request->exchange, 404, "there is no application \"%s\"", request->parts[0]);
+            refuse_unknown(request, "application", "`tidemill app list` shows them all; `tidemill app create NAME` makes one");
         return request->app != NULL;
     }
     if (subject == RUN) {
         request->run = slice_parse_u64(slice_of(request->parts[0]), UINT64_MAX, &id) ? NULL : run_find(request->forge, id);
         if (!request->run)
-            respond_message(request->exchange, 404, "there is no pipeline %s", request->parts[0]);
+            refuse_unknown(request, "pipeline", "`tidemill pipeline list` shows them all");
         return request->run != NULL;
     }
     return true;

@@ -415,6 +415,8 @@ static void say_end(struct run_job *job, bool success) {
                 job->failed_command ? job->failed_command : "");
     else
         run_say(job->run, "--- %s FAILED with exit code %d", job->name, job->exit_code);
+    if (!success && job->reason && slice_starts(slice_of(job->reason), SLICE("ErrImagePull")))
+        run_say(job->run, "    hint: `tidemill image list` shows what there is; `tidemill image bootstrap debian:12`, for one, makes a base image");
     if (!success && job->allow_failure)
         run_say(job->run, "    (it may fail: the pipeline goes on)");
 }
