@@ -2,8 +2,10 @@
 
 The binaries come from scripts/fetch-kubectl-matrix (`make matrix`); a version that is not there is skipped, loudly."""
 
+import concurrent.futures
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import pty
@@ -340,3 +342,71 @@ def test_a_client_that_leaves_ends_its_command(kubectl, shell):
     process.stdout.close()
     running_commands = ["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'slee[p] 4321' || true"]
     wait_for(lambda: kubectl("exec", shell, "--", *running_commands).stdout == "0\n", "the command to end")
+
+
+# -- ports --
+
+SERVER = "mkdir -p /tmp/www && echo hello >/tmp/www/index.html && head -c 3000000 /dev/urandom >/tmp/www/big && exec httpd -f -p 127.0.0.1:8080 -h /tmp/www"
+
+
+@contextlib.contextmanager
+def forwarded(kubectl, pod, port):
+    """kubectl port-forward to a port of the pod; yields the local port."""
+    process = subprocess.Popen(kubectl.command("port-forward", f"pod/{pod}", f":{port}"), env=kubectl.environment(), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        match = re.match(r"Forwarding from 127\.0\.0\.1:(\d+) ->", line)
+        assert match, line + process.stderr.read()
+        yield int(match.group(1))
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def web(kubectl):
+    kubectl("apply", "-f", "-", input=pod("www", SERVER))
+    kubectl("wait", "--for=condition=Ready", "pod/www", "--timeout=60s")
+    wait_for(lambda: kubectl("exec", "www", "--", "sh", "-c", "wget -q -O - http://127.0.0.1:8080/ || true").stdout == "hello\n", "the web server")
+    return "www"
+
+
+def fetch(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def test_port_forward(kubectl, web):
+    with forwarded(kubectl, web, 8080) as port:
+        assert fetch(port, "/") == (200, b"hello\n")
+        status, big = fetch(port, "/big")
+        assert status == 200 and len(big) == 3000000
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            assert all(result == (200, big) for result in pool.map(lambda _: fetch(port, "/big"), range(12)))
+
+
+def test_many_connections_one_after_the_other(kubectl, web):
+    with forwarded(kubectl, web, 8080) as port:
+        assert all(fetch(port, "/") == (200, b"hello\n") for _ in range(300))  # more than may be open at a time
+
+
+def test_port_forward_to_a_closed_port(kubectl, web):
+    process = subprocess.Popen(kubectl.command("port-forward", f"pod/{web}", ":9"), env=kubectl.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
+    try:
+        port = int(re.match(r"Forwarding from 127\.0\.0\.1:(\d+) ->", process.stdout.readline()).group(1))
+        with pytest.raises((http.client.HTTPException, OSError)):
+            fetch(port, "/")
+        line = process.stderr.readline()
+        assert "error forwarding port 9 to pod www" in line and "Connection refused" in line
+    finally:
+        process.kill()
+        process.communicate()
