@@ -20,6 +20,7 @@ struct fixture {
     int listen_fd, node_fd;
     char node_target[300];
     struct websocket *socket;
+    struct http_stream *stream;
 };
 
 struct seen {
@@ -27,6 +28,7 @@ struct seen {
     struct buffer data;
     bool head, ended;
     int error;
+    char protocol[40];
 };
 
 /* --- the node --- */
@@ -43,6 +45,33 @@ static void on_socket_close(void *userdata, int code) {
     fixture->socket = NULL;
 }
 
+static void on_raw_data(void *userdata, struct slice data) {
+    struct fixture *fixture = userdata;
+    http_stream_write(fixture->stream, data); /* an echo */
+}
+
+static void on_raw_end(void *userdata, int error) {
+    struct fixture *fixture = userdata;
+    (void)error;
+    http_stream_free(fixture->stream);
+    fixture->stream = NULL;
+}
+
+/* What it speaks it chooses itself: here the last that was offered. */
+static void accept_spdy(struct fixture *fixture, struct http_exchange *exchange) {
+    static const struct http_stream_callbacks callbacks = {.on_data = on_raw_data, .on_end = on_raw_end};
+    char last[40] = "";
+    for (size_t i = 0; i < http_header_count(exchange); i++) {
+        struct slice name, value;
+        http_header_at(exchange, i, &name, &value);
+        if (slice_equal_nocase(name, SLICE("X-Stream-Protocol-Version")))
+            snprintf(last, sizeof last, "%.*s", SLICE_ARG(value));
+    }
+    const struct http_field fields[] = {{"Upgrade", "SPDY/3.1"}, {"Connection", "Upgrade"}, {"X-Stream-Protocol-Version", last}, {NULL, NULL}};
+    assert_true(slice_is(http_method(exchange), "POST"));
+    assert_int_equal(http_upgrade(exchange, fields, &callbacks, fixture, &fixture->stream), 0);
+}
+
 static void serve_node(void *userdata, struct http_exchange *exchange) {
     static const char *const protocols[] = {"v5.channel.k8s.io", NULL};
     static const struct websocket_callbacks callbacks = {.on_message = on_message, .on_close = on_socket_close};
@@ -54,6 +83,8 @@ static void serve_node(void *userdata, struct http_exchange *exchange) {
         assert_int_equal(websocket_accept(exchange, protocols, MIB, &callbacks, fixture, &protocol, &fixture->socket), 0);
         return;
     }
+    if (http_head(exchange)->upgrade.len)
+        return accept_spdy(fixture, exchange);
     http_respond_begin(exchange, 200, "text/plain", -1, NULL);
     http_write(exchange, SLICE("first\n"));
     http_write(exchange, SLICE("second\n"));
@@ -126,6 +157,7 @@ static int teardown(void **state) {
     struct fixture *fixture = *state;
     http_client_free(fixture->client);
     websocket_free(fixture->socket);
+    http_stream_free(fixture->stream);
     http_server_free(fixture->server);
     api_free(fixture->api);
     http_server_free(fixture->node);
@@ -142,8 +174,10 @@ static int teardown(void **state) {
 
 static void on_head(void *userdata, const struct http_answer *head) {
     struct seen *seen = userdata;
+    struct slice protocol = head->header(head, "X-Stream-Protocol-Version");
     seen->head = true;
     seen->status = head->status;
+    snprintf(seen->protocol, sizeof seen->protocol, "%.*s", SLICE_ARG(protocol));
 }
 
 static void on_data(void *userdata, struct slice data) {
@@ -260,7 +294,37 @@ UNIT_TEST(client_that_leaves_ends_exec) {
     buffer_deinit(&seen.data);
 }
 
-UNIT_TEST(refuses_spdy) {
+/* SPDY's bytes are the node's; all versions of the streams that the client offers reach it. */
+static void tunnel_spdy(struct fixture *fixture, const char *target, const char *wanted) {
+    static const struct http_field fields[] = {{"Upgrade", "SPDY/3.1"},
+                                               {"Connection", "Upgrade"},
+                                               {"X-Stream-Protocol-Version", "v5.channel.k8s.io"},
+                                               {"X-Stream-Protocol-Version", "v4.channel.k8s.io"},
+                                               {NULL, NULL}};
+    struct seen seen = {.data = BUFFER_INIT(MIB)};
+    struct http_request *request = NULL;
+    const struct http_request_options options = {.method = "POST", .target = target, .fields = fields};
+    assert_int_equal(http_client_upgrade(fixture->client, &options, &handlers, &seen, &request), 0);
+    wait_for(fixture, &seen.head);
+    assert_int_equal(seen.status, 101);
+    assert_string_equal(seen.protocol, "v4.channel.k8s.io");
+    assert_string_equal(fixture->node_target, wanted);
+    assert_int_equal(http_request_write(request, SLICE("\x80\x03\0\x06")), 0);
+    for (int i = 0; i < TURNS_MAX && seen.data.len < 4; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(slice_equal(buffer_slice(&seen.data), SLICE("\x80\x03\0\x06")));
+    http_stream_free(fixture->stream);
+    fixture->stream = NULL;
+    wait_for(fixture, &seen.ended);
+    buffer_deinit(&seen.data);
+}
+
+UNIT_TEST(tunnels_spdy) {
+    tunnel_spdy(*state, "/api/v1/namespaces/default/pods/p/exec?command=ls&container=c&stdout=true", "/exec/default/p/c?command=ls&stdout=true");
+    tunnel_spdy(*state, "/api/v1/namespaces/default/pods/q/portforward", "/portforward/default/q"); /* of a pod, not a container */
+}
+
+UNIT_TEST(asks_for_an_upgrade) {
     struct seen seen = get(*state, "/api/v1/namespaces/default/pods/p/exec?command=ls");
     assert_int_equal(seen.status, 400);
     assert_non_null(strstr(seen.data.data, "WebSocket"));
@@ -270,7 +334,8 @@ UNIT_TEST(refuses_spdy) {
 #define WITH_NODE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {WITH_NODE(streams_logs), WITH_NODE(asks_which_container),         WITH_NODE(says_when_the_node_is_away),
-                                       WITH_NODE(tunnels_exec), WITH_NODE(client_that_leaves_ends_exec), WITH_NODE(refuses_spdy)};
+    const struct CMUnitTest tests[] = {WITH_NODE(streams_logs),       WITH_NODE(asks_which_container),         WITH_NODE(says_when_the_node_is_away),
+                                       WITH_NODE(tunnels_exec),       WITH_NODE(client_that_leaves_ends_exec), WITH_NODE(tunnels_spdy),
+                                       WITH_NODE(asks_for_an_upgrade)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
