@@ -113,7 +113,7 @@ static int start_pod(struct build *build, struct diag *diag) {
                                           .namespace = FORGE_NAMESPACE,
                                           .labels = labels,
                                           .work_folder = build->folder,
-                                          .cache_folder = forge_path(build->forge, build->arena, "cache"),
+                                          .cache_folder = forge_path(build->forge, build->arena, "cache/%s", request->app),
                                           .dockerfile = request->dockerfile,
                                           .target = request->target,
                                           .image = arena_printf(build->arena, "%s:%s", request->app, request->tag),

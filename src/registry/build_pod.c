@@ -4,12 +4,14 @@
  * credentials that push this one image), and the cache folder. Not: the platform's state, its sockets, other builds' contexts, service account
  * tokens.
  *
- * What it may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4):
- *   - the capabilities a container has by default, which buildah hands on to RUN steps (all nine must be in the bounding set), and
- *   - SYS_ADMIN, for overlay and bind mounts in its own mount namespace; with it seccomp must allow mount(2), so the profile is Unconfined.
- * Not needed: privileged, MKNOD, device access, an unmasked /proc. RUN steps run without SYS_ADMIN, and without SYS_CHROOT: the walls around them are a
- * chroot, which a process that may call chroot(2) leaves. The pod's own root is read-only, so that one that found another way out could still not plant
- * anything (/etc/ld.so.preload) that buildah, which has SYS_ADMIN, would run.
+ * Who writes a Dockerfile is a stranger to the other applications and to the machine, and buildah's own walls are thin: RUN steps run in a chroot, and
+ * Debian 12's buildah lets `RUN --mount` see the pod around it (CVE-2024-1753, CVE-2024-9675). So buildah runs as root of a user namespace, which is
+ * nobody outside (100000…165535); steps may not chroot(2); the pod's root is read-only; and the cache is the application's own. What a step can reach at
+ * most is its own build: the context, the token for pushing this image, the layers of the same application.
+ *
+ * What the pod may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4): the capabilities
+ * that a container has by default, of which SETUID and SETGID make the namespace's map, and SYS_ADMIN, since some kernels let nobody else make a user
+ * namespace; it is gone when the namespace is entered. Within, buildah mounts, so the seccomp profile is Unconfined.
  *
  * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again
  * (--layers), and the cache of which layers the registry has in which compressed form, without which every push would compress the base image again.
@@ -24,16 +26,23 @@
 #define DEADLINE_S_DEFAULT 3600
 #define ARGUMENTS_MAX 200
 
-/* $REGISTRY and $IMAGE come from the environment; the positional parameters are further options of `buildah build`. */
-static const char script[] = "printf 'unqualified-search-registries = [\"%s\", \"docker.io\"]\\nshort-name-mode = \"permissive\"\\n\\n"
-                             "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /run/registries.conf\n"
-                             "export CONTAINERS_REGISTRIES_CONF=/run/registries.conf\n"
-                             "if [ -f /work/auth.json ]; then export REGISTRY_AUTH_FILE=/work/auth.json; fi\n"
-                             "mkdir -p /var/lib/containers/tmp\n"
-                             "tar -x -f /work/context.tar -C /context --no-same-owner\n"
-                             "buildah build --isolation chroot --cap-drop CAP_SYS_CHROOT --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
-                             "buildah push --quiet \"$REGISTRY/$IMAGE\" \"docker://$REGISTRY/$IMAGE\"\n"
-                             "echo \"Pushed $IMAGE\"\n";
+/* $REGISTRY and $IMAGE come from the environment; the positional parameters are further options of `buildah build`. The first half runs as the pod's
+ * root and makes ready what the second half, in the user namespace, could not reach. */
+static const char script[] = "chown 100000:100000 /var/lib/containers /context /run\n"
+                             "if [ -f /work/auth.json ]; then install -o 100000 -g 100000 -m 0600 /work/auth.json /run/auth.json; fi\n"
+                             "exec unshare --user --mount --map-users=100000,0,65536 --map-groups=100000,0,65536 --setuid 0 --setgid 0 "
+                             "/bin/sh -euc \"$INSIDE\" build \"$@\" < /work/context.tar\n";
+static const char script_inside[] =
+    "printf 'unqualified-search-registries = [\"%s\", \"docker.io\"]\\nshort-name-mode = \"permissive\"\\n\\n"
+    "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /run/registries.conf\n"
+    "export CONTAINERS_REGISTRIES_CONF=/run/registries.conf\n"
+    "if [ -f /run/auth.json ]; then export REGISTRY_AUTH_FILE=/run/auth.json; fi\n"
+    "mkdir -p /var/lib/containers/tmp\n"
+    "tar -x -C /context --no-same-owner\n"
+    "exec < /dev/null\n"
+    "buildah build --isolation chroot --cap-drop CAP_SYS_CHROOT --layers --format oci -t \"$REGISTRY/$IMAGE\" \"$@\" /context\n"
+    "buildah push --quiet \"$REGISTRY/$IMAGE\" \"docker://$REGISTRY/$IMAGE\"\n"
+    "echo \"Pushed $IMAGE\"\n";
 
 /* A document under construction: nodes that could not be made are NULL and turn up in `error`. */
 struct maker {
@@ -113,10 +122,12 @@ static void add_environment(struct maker *maker, struct tree *container, const s
         const char *name, *value;
     } variables[] = {
         {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-        {"HOME", "/root"},
+        {"HOME", "/run"},
         {"TMPDIR", "/var/lib/containers/tmp"},
         {"REGISTRY", options->registry},
         {"IMAGE", options->image},
+        {"INSIDE", script_inside},
+        {"INSIDE", script_inside},
     };
     struct tree *environment = list(maker, container, "env");
     for (size_t i = 0; i < ARRAY_LEN(variables); i++) {

@@ -45,8 +45,8 @@ static const struct item {
     {"etc/passwd", 0644, NULL, "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"},
     {"etc/group", 0644, NULL, "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"},
     {"etc/nsswitch.conf", 0644, NULL, "passwd: files\ngroup: files\nhosts: files dns\n"},
-    {"etc/subuid", 0644, NULL, ""},
-    {"etc/subgid", 0644, NULL, ""},
+    {"etc/subuid", 0644, NULL, "root:100000:65536\n"},
+    {"etc/subgid", 0644, NULL, "root:100000:65536\n"},
     {"etc/containers", 0755, NULL, NULL},
     {"etc/containers/policy.json", 0644, NULL, "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n"},
     /* Replaced by the pod's script, which knows the registry's address. */
