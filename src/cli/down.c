@@ -32,6 +32,10 @@ static int stop_supervisor(pid_t pid, struct diag *diag) {
     CLEANUP(fd_closep) int pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pid_fd < 0)
         return -ESRCH;
+    if (geteuid() != 0) {
+        diag_set(diag, -EPERM, "`tidemill down` must run as root");
+        return diag_hint(diag, -EPERM, "try `sudo tidemill down`");
+    }
     if (syscall(SYS_pidfd_send_signal, pid_fd, SIGTERM, NULL, 0) < 0)
         return diag_set(diag, -errno, "cannot stop the supervisor (pid %d): %s", (int)pid, strerror(errno));
     struct pollfd gone = {.fd = pid_fd, .events = POLLIN};

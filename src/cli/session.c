@@ -19,27 +19,35 @@ bool session_wants_json(const struct invocation *invocation) {
     return strcmp(invocation_text(invocation, "output"), "json") == 0;
 }
 
-int session_open_run(const char *run, struct session *ret, struct diag *diag) {
-    struct session session = {.run = run, .arena = arena_new(SESSION_ARENA_BYTES_MAX)};
-    char socket_path[200], endpoint[220];
-    snprintf(socket_path, sizeof socket_path, "%s/api.sock", run);
-    snprintf(endpoint, sizeof endpoint, "unix:%s", socket_path);
+/* Root talks to the socket; others are nobody there, so $KUBECONFIG goes first. `named`: the person said which instance, another will not do. */
+static bool wants_kubeconfig(const char *socket_path, bool named) {
     const char *kubeconfig = getenv("KUBECONFIG");
+    if (!kubeconfig || !kubeconfig[0])
+        return false;
+    return geteuid() != 0 || (!named && access(socket_path, W_OK) < 0);
+}
+
+static int connect_session(struct session *session, bool named, struct diag *diag) {
+    char socket_path[200], endpoint[220];
+    snprintf(socket_path, sizeof socket_path, "%s/api.sock", session->run);
+    snprintf(endpoint, sizeof endpoint, "unix:%s", socket_path);
+    if (wants_kubeconfig(socket_path, named))
+        return client_new_kubeconfig(session->loop, getenv("KUBECONFIG"), &session->client, diag);
+    if (access(socket_path, W_OK) == 0)
+        return client_new(session->loop, &(struct client_options){.endpoint = endpoint}, &session->client, diag);
+    int r = diag_set(diag, -errno, "no platform answers at %s: %s", socket_path, strerror(errno));
+    return diag_hint(diag, r,
+                     geteuid() == 0 ? "start it with `tidemill up`, or name another instance with --run DIR" : "run this as root, or set KUBECONFIG");
+}
+
+static int open_named(const char *run, bool named, struct session *ret, struct diag *diag) {
+    struct session session = {.run = run, .arena = arena_new(SESSION_ARENA_BYTES_MAX)};
     int r = session.arena ? loop_new(&session.loop) : -ENOMEM;
     if (r < 0) {
         arena_free(session.arena);
         return diag_set(diag, r, "cannot start: %s", strerror(-r));
     }
-    bool reachable = access(socket_path, W_OK) == 0;
-    if (!reachable && kubeconfig && kubeconfig[0]) {
-        r = client_new_kubeconfig(session.loop, kubeconfig, &session.client, diag);
-    } else if (!reachable) {
-        r = diag_set(diag, -errno, "no platform answers at %s: %s", socket_path, strerror(errno));
-        diag_hint(diag, r,
-                  geteuid() == 0 ? "start it with `tidemill up`, or name another instance with --run DIR" : "run this as root, or set KUBECONFIG");
-    } else {
-        r = client_new(session.loop, &(struct client_options){.endpoint = endpoint}, &session.client, diag);
-    }
+    r = connect_session(&session, named, diag);
     if (r < 0) {
         loop_free(session.loop);
         arena_free(session.arena);
@@ -49,10 +57,17 @@ int session_open_run(const char *run, struct session *ret, struct diag *diag) {
     return 0;
 }
 
+int session_open_run(const char *run, struct session *ret, struct diag *diag) {
+    return open_named(run, true, ret, diag);
+}
+
 int session_open(const struct invocation *invocation, struct session *ret, struct diag *diag) {
-    const char *from_environment = getenv("TIDEMILL_RUN");
-    bool given = invocation_given(invocation, "run") || !from_environment || !from_environment[0];
-    return session_open_run(given ? invocation_text(invocation, "run") : from_environment, ret, diag);
+    const char *environment = getenv("TIDEMILL_RUN");
+    if (invocation_given(invocation, "run"))
+        return open_named(invocation_text(invocation, "run"), true, ret, diag);
+    if (environment && environment[0])
+        return open_named(environment, true, ret, diag);
+    return open_named(invocation_text(invocation, "run"), false, ret, diag);
 }
 
 void session_close(struct session *session) {
@@ -74,6 +89,15 @@ struct call {
     bool done;
 };
 
+/* What to do about an error whose cause is how one connected. */
+static int hint_connection(struct diag *diag, int error, int status) {
+    if (error < 0 && diag && !diag->hint[0] && !status)
+        diag_hint(diag, error, "does the platform run? `tidemill up` starts it; its log tells why it would not");
+    if (error < 0 && diag && !diag->hint[0] && (status == 401 || status == 403) && geteuid() != 0 && !getenv("KUBECONFIG"))
+        diag_hint(diag, error, "run this as root, or set KUBECONFIG");
+    return error;
+}
+
 static int take_answer(struct call *call, const struct http_answer *answer) {
     call->answer.status = answer->status;
     char *copy = arena_dup(call->session->arena, answer->body);
@@ -84,7 +108,7 @@ static int take_answer(struct call *call, const struct http_answer *answer) {
         json_parse(call->session->arena, call->answer.body, NULL, &call->answer.tree, NULL);
     int r = client_check(answer, call->diag);
     const char *hint = r < 0 ? tree_text_or(tree_find(call->answer.tree, "hint"), "") : "";
-    return hint[0] ? diag_hint(call->diag, r, "%s", hint) : r;
+    return hint[0] ? diag_hint(call->diag, r, "%s", hint) : hint_connection(call->diag, r, answer->status);
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {
@@ -139,7 +163,7 @@ static void on_stream_end(void *userdata, int error) {
     struct call *call = userdata;
     const struct http_answer whole = {
         .error = error, .status = error ? 0 : call->answer.status, .body = buffer_slice(&call->error_body), .header = no_header};
-    call->result = client_check(&whole, call->diag);
+    call->result = hint_connection(call->diag, client_check(&whole, call->diag), whole.status);
     call->done = true;
     loop_stop(call->session->loop);
 }

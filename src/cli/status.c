@@ -162,12 +162,14 @@ static void print_text(const struct invocation *invocation, const struct facts *
     bool good = facts->node_ready;
     printf("tidemill %s, %s%s%s\n\n", TIDEMILL_VERSION, terminal_color(stdout, good ? TERMINAL_GREEN : TERMINAL_RED),
            good ? "ready" : "NOT READY: the API answers, but the node runs no pods (see the platform's log)", terminal_color(stdout, TERMINAL_PLAIN));
-    if (settings_read_running(invocation, &settings, &diag) == 0) {
+    if (facts->roles_count && settings_read_running(invocation, &settings, &diag) == 0) { /* it runs on this machine */
         settings_print_addresses(&settings);
         settings_deinit(&settings);
     }
-    print_roles(facts->roles, facts->roles_count);
-    putchar('\n');
+    if (facts->roles_count) {
+        print_roles(facts->roles, facts->roles_count);
+        putchar('\n');
+    }
     summary_print(facts->apps);
     putchar('\n');
     print_deployments(facts->deployments);
