@@ -1,5 +1,5 @@
-/* What both sides of a SPDY/3 connection prime zlib with before the first header block (SPDY/3 draft, 2.6.10.1): words with their lengths, then plain text. A constant of the
- * protocol; its Adler-32, e3c6a7c2, stands in the first block's zlib header. */
+/* What both sides of a SPDY/3 connection prime zlib with before the first header block (SPDY/3 draft, 2.6.10.1): words with their lengths, then plain
+ * text. A constant of the protocol; its Adler-32, e3c6a7c2, stands in the first block's zlib header. */
 #include "codec/spdy_priv.h"
 
 const char spdy_dictionary[] =
