@@ -2,6 +2,7 @@
 #ifndef TIDEMILL_CODEC_H
 #define TIDEMILL_CODEC_H
 
+#include "codec/dns.h"
 #include "codec/http1.h"
 #include "codec/json.h"
 #include "codec/promtext.h"
