@@ -9,6 +9,7 @@
  * 2. A list that fails in the middle changes nothing: it is decoded completely before the first callback.
  * 3. resource_version only ever comes from the server, and is that of the last thing applied (bookmarks move it on while nothing happens).
  * 4. After every callback `gone` tells whether the informer was freed.
+ * 5. What cannot be taken in for want of memory is not passed over: the informer forgets the version and lists again after a pause.
  * An object that cannot be decoded is skipped: one broken object must not blind us to all others. */
 #include <stdio.h>
 
@@ -33,6 +34,7 @@ struct informer {
     int watch_status;
     struct http_request *request;
     struct loop_timer timer;
+    struct loop_defer timer_again; /* there was no memory to set the timer */
     struct buffer line;
     bool *gone;
 };
@@ -60,7 +62,13 @@ static void go_on(struct informer *informer, bool at_once) {
     informer->backoff_ms = at_once ? BACKOFF_MS_MIN : MIN(informer->backoff_ms * 2, (int64_t)BACKOFF_MS_MAX);
     buffer_reset(&informer->line);
     buffer_release(&informer->line);
-    loop_timer_set(&informer->timer, delay_ms);
+    if (loop_timer_set(&informer->timer, delay_ms) < 0)
+        loop_defer_schedule(&informer->timer_again);
+}
+
+static void on_timer_again(void *userdata) {
+    struct informer *informer = userdata;
+    go_on(informer, false);
 }
 
 /* --- objects --- */
@@ -91,20 +99,24 @@ static bool tell(struct informer *informer, enum informer_event event, struct ku
     return !gone;
 }
 
-/* Takes the caller's reference to the object. False when the informer was freed. */
-static bool put_object(struct informer *informer, struct kube_object *object) {
+/* What came of taking something in. LOST: it could not be kept, only a list will bring it. */
+enum outcome { OUTCOME_GOOD, OUTCOME_FREED, OUTCOME_STALE, OUTCOME_BROKEN, OUTCOME_LOST };
+
+/* Takes the caller's reference to the object. */
+static enum outcome put_object(struct informer *informer, struct kube_object *object) {
     char key[600];
     CLEANUP(kube_object_unrefp) struct kube_object *before = NULL;
     bool usable = object_key(object, key, sizeof key) == 0;
     const struct kube_object *known = usable ? map_find(informer->objects, slice_of(key)) : NULL;
     void *old = NULL;
-    if (!usable || (known && same_version(known, object)) || map_put(informer->objects, slice_of(key), object, &old) < 0) {
+    bool wanted = usable && !(known && same_version(known, object));
+    if (!wanted || map_put(informer->objects, slice_of(key), object, &old) < 0) {
         kube_object_unref(object);
-        return true;
+        return wanted ? OUTCOME_LOST : OUTCOME_GOOD;
     }
     before = old;
     CLEANUP(kube_object_unrefp) struct kube_object *held = kube_object_ref(object); /* the callback may make it leave the map */
-    return tell(informer, before ? INFORMER_UPDATED : INFORMER_ADDED, held, before);
+    return tell(informer, before ? INFORMER_UPDATED : INFORMER_ADDED, held, before) ? OUTCOME_GOOD : OUTCOME_FREED;
 }
 
 /* `last`: the object as it was at its end, NULL: only the key is known. */
@@ -152,14 +164,14 @@ static int decode_list(const struct informer *informer, const struct tree *items
 }
 
 /* What is in our objects and not in the list has gone. */
-static bool remove_unlisted(struct informer *informer, const struct listed *listed) {
+static enum outcome remove_unlisted(struct informer *informer, const struct listed *listed) {
     CLEANUP(map_freep) struct map *present = map_new();
     char text[600];
     if (!present)
-        return true;
+        return OUTCOME_LOST;
     for (size_t i = 0; i < listed->count; i++)
         if (object_key(listed->objects[i], text, sizeof text) == 0 && map_put(present, slice_of(text), listed->objects[i], NULL) < 0)
-            return true; /* without memory nothing is removed: the next list will */
+            return OUTCOME_LOST;
     struct slice key;
     void *value;
     for (size_t at = 0; map_next(informer->objects, &at, &key, &value);) {
@@ -167,29 +179,26 @@ static bool remove_unlisted(struct informer *informer, const struct listed *list
             continue;
         snprintf(text, sizeof text, "%.*s", SLICE_ARG(key));
         if (!remove_object(informer, slice_of(text), NULL))
-            return false;
+            return OUTCOME_FREED;
     }
-    return true;
+    return OUTCOME_GOOD;
 }
 
-/* False when the informer was freed. */
-static bool apply_list(struct informer *informer, struct listed *listed) {
-    if (!remove_unlisted(informer, listed))
-        return false;
-    for (size_t i = 0; i < listed->count; i++)
-        if (!put_object(informer, kube_object_ref(listed->objects[i])))
-            return false;
-    if (informer->synced)
-        return true;
+static enum outcome apply_list(struct informer *informer, struct listed *listed) {
+    enum outcome outcome = remove_unlisted(informer, listed);
+    for (size_t i = 0; i < listed->count && outcome == OUTCOME_GOOD; i++)
+        outcome = put_object(informer, kube_object_ref(listed->objects[i]));
+    if (outcome != OUTCOME_GOOD || informer->synced)
+        return outcome;
     informer->synced = true;
     if (!informer->options.on_synced)
-        return true;
+        return OUTCOME_GOOD;
     bool gone = false;
     informer->gone = &gone;
     informer->options.on_synced(informer->options.userdata);
     if (!gone)
         informer->gone = NULL;
-    return !gone;
+    return gone ? OUTCOME_FREED : OUTCOME_GOOD;
 }
 
 static int read_list(struct informer *informer, const struct http_answer *answer, struct listed *listed) {
@@ -214,11 +223,13 @@ static void on_list(void *userdata, const struct http_answer *answer) {
     struct listed listed = {0};
     informer->request = NULL;
     int r = read_list(informer, answer, &listed);
-    bool alive = r < 0 || apply_list(informer, &listed);
+    enum outcome outcome = r < 0 ? OUTCOME_BROKEN : apply_list(informer, &listed);
     listed_deinit(&listed);
-    if (alive && r < 0)
+    if (outcome == OUTCOME_LOST)
+        forget_version(informer);
+    if (outcome == OUTCOME_LOST || outcome == OUTCOME_BROKEN)
         go_on(informer, false);
-    else if (alive)
+    else if (outcome == OUTCOME_GOOD)
         watch(informer);
 }
 
@@ -232,15 +243,14 @@ static void list(struct informer *informer) {
 
 /* --- watching --- */
 
-enum outcome { OUTCOME_GOOD, OUTCOME_FREED, OUTCOME_STALE, OUTCOME_BROKEN };
-
 static enum outcome apply_object(struct informer *informer, const struct tree *tree, bool deleted) {
     struct kube_object *object;
     struct diag ignored = DIAG_INIT;
-    if (kube_decode_tree(informer->kind, tree, KUBE_LENIENT, &object, &ignored) < 0)
-        return OUTCOME_GOOD;
+    int r = kube_decode_tree(informer->kind, tree, KUBE_LENIENT, &object, &ignored);
+    if (r < 0)
+        return r == -ENOMEM ? OUTCOME_LOST : OUTCOME_GOOD;
     if (!deleted)
-        return put_object(informer, object) ? OUTCOME_GOOD : OUTCOME_FREED;
+        return put_object(informer, object);
     char key[600];
     CLEANUP(kube_object_unrefp) struct kube_object *last = object;
     if (object_key(last, key, sizeof key) < 0)
@@ -271,7 +281,7 @@ static enum outcome apply_event(struct informer *informer, struct slice line) {
 /* Ends the watch from within. */
 static void stop_watch(struct informer *informer, enum outcome outcome) {
     http_request_cancel(TAKE(informer->request));
-    if (outcome == OUTCOME_STALE)
+    if (outcome == OUTCOME_STALE || outcome == OUTCOME_LOST)
         forget_version(informer);
     go_on(informer, outcome == OUTCOME_STALE && informer->progress);
 }
@@ -365,6 +375,7 @@ int informer_new(struct client *client, const struct kube_kind *kind, const stru
     *informer = (struct informer){.client = client, .kind = kind, .options = *options, .backoff_ms = BACKOFF_MS_MIN};
     buffer_init(&informer->line, EVENT_BYTES_MAX);
     loop_timer_init(&informer->timer, client_loop(client), on_timer, informer);
+    loop_defer_init(&informer->timer_again, client_loop(client), on_timer_again, informer);
     informer->objects = map_new();
     int r = informer->objects ? build_path(informer) : -ENOMEM;
     if (r < 0) {
@@ -383,6 +394,7 @@ void informer_free(struct informer *informer) {
         *informer->gone = true;
     http_request_cancel(informer->request);
     loop_timer_cancel(&informer->timer);
+    loop_defer_cancel(&informer->timer_again);
     void *object;
     for (size_t at = 0; informer->objects && map_next(informer->objects, &at, NULL, &object);)
         kube_object_unref(object);

@@ -32,6 +32,7 @@ struct cluster {
     bool in_memory; /* objects are kept as they are; otherwise they go through JSON as in the store */
     size_t actions, reconciles;
     void (*on_commit)(struct cluster *cluster); /* checks after every write; may be NULL */
+    void (*on_engine)(bool enter);              /* around the code under test; may be NULL. It may then find no memory, and is asked again */
     void *userdata;
 };
 
@@ -241,12 +242,23 @@ static inline void cluster_deinit(struct cluster *cluster) {
     VECTOR_DEINIT(&cluster->objects);
 }
 
+static inline void cluster_engine(const struct cluster *cluster, bool enter) {
+    if (cluster->on_engine)
+        cluster->on_engine(enter);
+}
+
 static inline bool cluster_tell(struct cluster *cluster) {
     if (cluster->changes.count == 0)
         return false;
     struct cluster_change change = cluster->changes.items[0];
     VECTOR_REMOVE(&cluster->changes, 0);
-    assert_int_equal(control_on_change(cluster->control, change.object, change.old, cluster->now_ns), 0);
+    int r;
+    do {
+        cluster_engine(cluster, true);
+        r = control_on_change(cluster->control, change.object, change.old, cluster->now_ns);
+        cluster_engine(cluster, false);
+    } while (r == -ENOMEM && cluster->on_engine);
+    assert_int_equal(r, 0);
     kube_object_unref(change.object);
     kube_object_unref(change.old);
     return true;
@@ -254,12 +266,20 @@ static inline bool cluster_tell(struct cluster *cluster) {
 
 static inline bool cluster_start_run(struct cluster *cluster) {
     struct control_key key;
-    if (cluster->runs_count == RUNS_IN_FLIGHT_MAX || !control_next(cluster->control, cluster->now_ns, &key))
+    cluster_engine(cluster, true);
+    bool found = cluster->runs_count < RUNS_IN_FLIGHT_MAX && control_next(cluster->control, cluster->now_ns, &key);
+    cluster_engine(cluster, false);
+    if (!found)
         return false;
     struct cluster_run *run = &cluster->runs[cluster->runs_count];
     *run = (struct cluster_run){.key = key};
+    cluster_engine(cluster, true);
     run->error = control_reconcile(cluster->control, &run->key, cluster->now_ns, &run->actions);
-    assert_int_equal(run->error, 0);
+    cluster_engine(cluster, false);
+    if (run->error == -ENOMEM && cluster->on_engine)
+        control_actions_deinit(&run->actions);
+    else
+        assert_int_equal(run->error, 0);
     /* Names are good until the next reconcile only. */
     for (size_t i = 0; i < run->actions.count; i++) {
         struct control_action *action = &run->actions.items[i];
@@ -278,7 +298,7 @@ static inline bool cluster_end_run(struct cluster *cluster) {
     size_t at = cluster_random(cluster, cluster->runs_count);
     struct cluster_run run = cluster->runs[at];
     cluster->runs[at] = cluster->runs[--cluster->runs_count];
-    const char *failure = NULL;
+    const char *failure = run.error ? "no memory" : NULL;
     unsigned stopped = UINT32_MAX;
     for (size_t i = 0; i < run.actions.count; i++) {
         struct control_action *action = &run.actions.items[i];
@@ -292,7 +312,9 @@ static inline bool cluster_end_run(struct cluster *cluster) {
         free((void *)(uintptr_t)action->uid);
     }
     control_actions_deinit(&run.actions);
+    cluster_engine(cluster, true);
     control_done(cluster->control, &run.key, failure, cluster->now_ns);
+    cluster_engine(cluster, false);
     return true;
 }
 

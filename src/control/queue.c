@@ -3,6 +3,8 @@
  * due some time or runs. */
 #include "control/control_priv.h"
 
+#include <stdio.h>
+
 #define BACKOFF_FIRST_NS (5 * NS_PER_MS)
 #define BACKOFF_MAX_NS (1000 * NS_PER_S)
 
@@ -25,24 +27,18 @@ void queue_deinit(struct queue *queue) {
     heap_deinit(&queue->due);
 }
 
-/* controller NUL kind NUL namespace NUL name NUL; owned by the caller. */
-static char *format_key(const struct control_key *key, size_t *ret_len) {
-    struct buffer text = BUFFER_INIT(4096);
-    const char *parts[] = {key->kind ? kube_kind_key(key->kind) : "", key->namespace, key->name};
-    buffer_printf(&text, "%u", key->controller);
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        buffer_append_byte(&text, 0);
-        buffer_append_text(&text, parts[i] ? parts[i] : "");
-    }
-    buffer_append_byte(&text, 0);
-    *ret_len = text.len;
-    return buffer_take(&text);
+#define KEY_BYTES_MAX 2048 /* kind, namespace and name have at most 253 bytes each */
+
+/* controller NUL kind NUL namespace NUL name NUL, on the stack: what is in the queue is found also when memory is short. Empty: too long. */
+static struct slice format_key(const struct control_key *key, char text[KEY_BYTES_MAX]) {
+    int len = snprintf(text, KEY_BYTES_MAX, "%u%c%s%c%s%c%s%c", key->controller, 0, key->kind ? kube_kind_key(key->kind) : "", 0,
+                       key->namespace ? key->namespace : "", 0, key->name ? key->name : "", 0);
+    return slice_make(text, len < 0 || len >= KEY_BYTES_MAX ? 0 : (size_t)len);
 }
 
 struct queue_item *queue_find(const struct queue *queue, const struct control_key *key) {
-    size_t len;
-    CLEANUP(freep) char *text = format_key(key, &len);
-    return text ? map_find(queue->items, slice_make(text, len)) : NULL;
+    char text[KEY_BYTES_MAX];
+    return map_find(queue->items, format_key(key, text));
 }
 
 static struct queue_item *item_new(struct queue *queue, const struct control_key *key) {
@@ -50,8 +46,13 @@ static struct queue_item *item_new(struct queue *queue, const struct control_key
     if (!item)
         return NULL;
     item->requeue_after_ms = -1;
-    item->map_key = format_key(key, &item->map_key_len);
-    if (!item->map_key || map_put(queue->items, slice_make(item->map_key, item->map_key_len), item, NULL) < 0) {
+    char text[KEY_BYTES_MAX];
+    struct slice map_key = format_key(key, text);
+    item->map_key = map_key.len ? slice_dup(map_key) : NULL;
+    item->map_key_len = map_key.len;
+    /* Room in the heap for every item, so that queue_done always finds some. */
+    if (!item->map_key || vector_grow(&queue->due.items, map_count(queue->items), &queue->due.capacity, sizeof *queue->due.items) < 0 ||
+        map_put(queue->items, slice_make(item->map_key, item->map_key_len), item, NULL) < 0) {
         item_free(item);
         return NULL;
     }
@@ -123,7 +124,10 @@ void queue_done(struct queue *queue, struct queue_item *item, const char *failur
         wait_ns = 0;
     else if (item->requeue_after_ms >= 0)
         wait_ns = item->requeue_after_ms * NS_PER_MS;
-    /* The heap had room for it before: it is never smaller than the number of items it held. */
-    if (wait_ns < 0 || heap_push(&queue->due, &item->node, (uint64_t)(now_ns + wait_ns)) < 0)
+    if (wait_ns < 0) {
         item_drop(queue, item);
+        return;
+    }
+    int r = heap_push(&queue->due, &item->node, (uint64_t)(now_ns + wait_ns));
+    ASSERT(r == 0); /* item_new made room */
 }

@@ -7,6 +7,8 @@
  * arrive between turns.
  * 2. The actions of one key are submitted together, in order, and so share a commit; one that is refused at once ends its group. control_done
  * comes when every accepted one has called back, so a key never runs beside its own writes.
+ *    What an object that cannot be decoded (no memory) would be taken for is absent, so such a run's actions are dropped and it is repeated: who does
+ *    not see all must not delete or replace anything. For the same reason a change that could not be told makes the controllers start over.
  * 3. A turn runs at most KEYS_PER_TURN keys, so that requests are not kept waiting by a large backlog.
  * 4. Nothing to do means no timer: the deadline's timer is set only when there is a deadline. */
 #include "core/core_priv.h"
@@ -17,6 +19,7 @@
 #include "sys/sys.h"
 
 #define KEYS_PER_TURN 64
+#define START_OVER_AFTER_MS 100
 
 struct executor {
     struct loop *loop;
@@ -26,6 +29,8 @@ struct executor {
     struct store_watch *watch;
     struct list runs; /* struct run by its node */
     bool stopped;
+    bool behind; /* a change was not told to the controllers */
+    bool blind;  /* an object was there and could not be shown */
     struct loop_defer step;
     struct loop_timer deadline;
 };
@@ -59,25 +64,29 @@ static const struct kube_object *view_get(void *userdata, const struct kube_kind
     struct executor *executor = userdata;
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get(executor->store, key_of(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
-    return stored ? api_decode(executor->api, stored) : NULL; /* the store keeps its own reference until the next commit */
+    const struct kube_object *object =
+        stored ? api_decode(executor->api, stored) : NULL; /* the store keeps its own reference until the next commit */
+    executor->blind = executor->blind || (stored && !object);
+    return object;
 }
 
 struct listing {
-    struct api *api;
+    struct executor *executor;
     bool (*each)(void *userdata, const struct kube_object *object);
     void *userdata;
 };
 
 static bool list_one(void *userdata, struct store_object *stored) {
     const struct listing *listing = userdata;
-    const struct kube_object *object = api_decode(listing->api, stored);
+    const struct kube_object *object = api_decode(listing->executor->api, stored);
+    listing->executor->blind = listing->executor->blind || !object;
     return object ? listing->each(listing->userdata, object) : true;
 }
 
 static void view_list(void *userdata, const struct kube_kind *kind, const char *namespace,
                       bool (*each)(void *userdata, const struct kube_object *object), void *each_userdata) {
     struct executor *executor = userdata;
-    struct listing listing = {executor->api, each, each_userdata};
+    struct listing listing = {executor, each, each_userdata};
     struct slice none = {NULL, 0};
     store_list(executor->store, key_of(kind), namespace ? slice_of(namespace) : none, none, none, list_one, &listing);
 }
@@ -88,17 +97,20 @@ static void tell(struct executor *executor, const struct kube_object *object, co
     if (!object && !old)
         return;
     if (control_on_change(executor->control, object, old, loop_now_ns(executor->loop)))
-        log_error("out of memory: a change could not be handed to the controllers");
+        executor->behind = true;
     schedule(executor);
 }
 
 static bool on_change(void *userdata, enum store_change change, struct store_object *stored, struct store_object *previous) {
     struct executor *executor = userdata;
     const struct kube_object *object = api_decode(executor->api, stored);
-    if (change == STORE_DELETED)
+    if (!object)
+        executor->behind = true; /* not to be told as a deletion */
+    if (object && change == STORE_DELETED)
         tell(executor, NULL, object);
-    else
+    else if (object)
         tell(executor, object, previous ? api_decode(executor->api, previous) : NULL);
+    schedule(executor);
     return true;
 }
 
@@ -110,13 +122,23 @@ static bool tell_present(void *userdata, struct store_object *stored) {
 
 static int follow(struct executor *executor);
 
-/* Cannot happen while the loop runs, since we never pause; if it does, everything is told again. */
+/* Cannot happen while the loop runs, since we never pause. */
 static void on_lost(void *userdata) {
     struct executor *executor = userdata;
-    log_warning("the controllers fell behind the change log; they start over");
-    store_watch_free(executor->watch);
-    executor->watch = NULL;
-    follow(executor);
+    executor->behind = true;
+    schedule(executor);
+}
+
+/* A change was not told: everything is told again, until it comes through. */
+static void start_over(struct executor *executor) {
+    log_warning("a change did not reach the controllers (out of memory, or behind the change log); they start over");
+    executor->behind = false;
+    store_watch_free(TAKE(executor->watch));
+    if (follow(executor) != 0 || executor->behind) {
+        executor->behind = true;
+        if (loop_timer_set(&executor->deadline, START_OVER_AFTER_MS) < 0)
+            schedule(executor);
+    }
 }
 
 static int follow(struct executor *executor) {
@@ -217,8 +239,9 @@ static struct run *run_new(struct executor *executor, const struct control_key *
 
 static void run_key(struct executor *executor, const struct control_key *key) {
     struct control_actions actions = {.count = 0};
+    executor->blind = false;
     int error = control_reconcile(executor->control, key, loop_wall_ns(executor->loop), &actions);
-    struct run *run = error ? NULL : run_new(executor, key, actions.count);
+    struct run *run = error || executor->blind ? NULL : run_new(executor, key, actions.count);
     if (run) {
         submit_all(run, &actions);
         run_end(run);
@@ -230,6 +253,10 @@ static void run_key(struct executor *executor, const struct control_key *key) {
 
 static void on_step(void *userdata) {
     struct executor *executor = userdata;
+    if (executor->behind)
+        start_over(executor);
+    if (executor->behind)
+        return;
     int64_t now_ns = loop_now_ns(executor->loop);
     struct control_key key;
     size_t count = 0;
@@ -242,8 +269,8 @@ static void on_step(void *userdata) {
         loop_timer_cancel(&executor->deadline);
     if (count == KEYS_PER_TURN)
         schedule(executor);
-    else if (deadline_ns != INT64_MAX)
-        loop_timer_set(&executor->deadline, MAX(0, (deadline_ns - now_ns + 999999) / 1000000));
+    else if (deadline_ns != INT64_MAX && loop_timer_set(&executor->deadline, MAX(0, (deadline_ns - now_ns + 999999) / 1000000)) < 0)
+        schedule(executor);
 }
 
 /* --- life --- */

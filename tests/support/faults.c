@@ -167,10 +167,16 @@ void faults_walk(const char *name, faults_body_fn *body, const void *constant, i
 
 /* ---- time ---- */
 
-int64_t __real_sys_monotonic_ns(void);
-int64_t __wrap_sys_monotonic_ns(void);
-int64_t __wrap_sys_monotonic_ns(void) {
-    return __real_sys_monotonic_ns() + atomic_load(&skipped_ns);
+int __real_clock_gettime(clockid_t clock, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret) {
+    int r = __real_clock_gettime(clock, ret);
+    if (clock == CLOCK_MONOTONIC) {
+        int64_t ns = ret->tv_nsec + atomic_load(&skipped_ns);
+        ret->tv_sec += ns / 1000000000;
+        ret->tv_nsec = ns % 1000000000;
+    }
+    return r;
 }
 
 int __real_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
