@@ -285,7 +285,8 @@ static bool is_marked(const struct retention *retention, const char *repository)
     return store_meta_get(retention->options.store, slice_of(key)).data != NULL;
 }
 
-/* Made by `tidemill image bootstrap` or import: such an image says where it is from. */
+/* Made by `tidemill image bootstrap` or import: such an image says where it is from. What is built on it inherits that, but names its base as well.
+ */
 static bool is_base_image(struct round *round, const struct image_tag *tag) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
@@ -293,7 +294,7 @@ static bool is_base_image(struct round *round, const struct image_tag *tag) {
     if (!arena || content_read_blob(round->content, &tag->digest, OCI_MANIFEST_BYTES_MAX, &text) < 0 ||
         oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL) < 0)
         return false;
-    return tree_find(manifest.annotations, "tidemill.dev/source") != NULL;
+    return tree_find(manifest.annotations, "tidemill.dev/source") && !tree_find(manifest.annotations, "org.opencontainers.image.base.digest");
 }
 
 static bool may_go(struct round *round, const struct images_used *used, size_t index) {

@@ -9,7 +9,7 @@
  *  2. Layers are retired in one step of the loop in which nothing is being pulled: an unpacking that begins later finds them gone and unpacks again.
  *  3. What is removed was renamed to <layers>/tmp-… before, which the next start clears away: a crash at any point leaves nothing half.
  *  4. One prune at a time, one folder per turn of a worker thread, and nothing at all when nobody asks. */
-#include <sys/stat.h>
+#include <dirent.h>
 
 #include "http/http.h"
 #include "node/node_priv.h"
@@ -19,6 +19,13 @@
 #define CALM_LOOKS_MAX 480 /* two minutes */
 #define PRUNE_ARENA_BYTES_MAX (32 * MIB)
 #define CACHE_FOLDER "forge/cache"
+#define CACHES_MAX 1000
+
+/* A folder of the build cache. */
+struct cache {
+    const char *name;
+    uint64_t bytes;
+};
 
 struct prune {
     struct node *node; /* NULL: the node ends */
@@ -30,8 +37,13 @@ struct prune {
     struct sweep_needs needs;
     char **layers; /* candidates */
     size_t layers_count;
-    char (*retired)[SWEEP_NAME_BYTES];
+    struct retired {
+        char name[SWEEP_NAME_BYTES];
+        uint64_t bytes; /* of a cache, which was measured before */
+        bool is_cache;
+    } * retired;
     size_t retired_count, removed_count, retired_layers;
+    VECTOR(struct cache) caches;
     bool prunes_cache;
     uint64_t cache_bytes_max, cache_bytes;
     uint64_t bytes[2]; /* freed: of layers, of the cache */
@@ -60,6 +72,7 @@ static void prune_free(struct prune *prune) {
     loop_timer_cancel(&prune->timer);
     arena_free(prune->arena);
     free(prune->retired);
+    VECTOR_DEINIT(&prune->caches);
     free(prune);
 }
 
@@ -168,15 +181,15 @@ static bool is_needed_now(const struct prune *prune, const char *layer) {
 
 static void remove_work(void *userdata) {
     struct prune *prune = userdata;
+    const struct retired *retired = &prune->retired[prune->removed_count];
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", prune->layers_dir, prune->retired[prune->removed_count]);
-    bool is_cache = prune->removed_count >= prune->retired_layers;
-    uint64_t bytes = is_cache ? prune->cache_bytes : sys_tree_bytes(path);
+    snprintf(path, sizeof path, "%s/%s", prune->layers_dir, retired->name);
+    uint64_t bytes = retired->is_cache ? retired->bytes : sys_tree_bytes(path);
     int r = sys_remove_tree(AT_FDCWD, path);
     if (r < 0)
         prune->error = diag_set(&prune->diag, r, "cannot remove %s: %s", path, strerror(-r));
     else
-        prune->bytes[is_cache] += bytes;
+        prune->bytes[retired->is_cache] += bytes;
 }
 
 static void remove_next(struct prune *prune);
@@ -196,55 +209,84 @@ static void remove_next(struct prune *prune) {
 
 /* --- retiring --- */
 
-static bool is_cache_in_use(const struct prune *prune) {
+/* The cache is buildah's folder, or has one per application: a pod mounts that one or all. */
+static bool is_cache_in_use(const struct prune *prune, const char *name) {
     struct slice key;
     void *value;
     for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
         const struct pod *pod = value;
         const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
         for (size_t i = 0; needs_image(pod) && i < spec->volumes.count; i++) {
-            const struct kube_host_path_volume_source *path = spec->volumes.items[i].host_path;
-            if (path && path->path && strstr(path->path, "/" CACHE_FOLDER))
+            const struct kube_host_path_volume_source *volume = spec->volumes.items[i].host_path;
+            const char *inside = volume && volume->path ? strstr(volume->path, "/" CACHE_FOLDER) : NULL;
+            inside = inside ? inside + sizeof CACHE_FOLDER : NULL;
+            if (inside && (!*inside || (*inside == '/' && strcmp(inside + 1, name) == 0)))
                 return true;
         }
     }
     return false;
 }
 
-/* The folder is replaced by an empty one of the same owner; the old one lies among what the next start clears away. */
-static void retire_cache(struct prune *prune) {
-    struct stat status;
-    char to[PATH_MAX], random[17];
-    if (!prune->prunes_cache || prune->cache_bytes <= prune->cache_bytes_max || is_cache_in_use(prune))
-        return;
-    sys_random_name(random, 16);
-    char *name = prune->retired[prune->retired_count];
-    snprintf(name, SWEEP_NAME_BYTES, "tmp-%s", random);
-    snprintf(to, sizeof to, "%s/%s", prune->layers_dir, name);
-    if (lstat(prune->cache_dir, &status) < 0 || !S_ISDIR(status.st_mode) || rename(prune->cache_dir, to) < 0)
-        return;
-    prune->retired_count++;
-    if (mkdir(prune->cache_dir, 0700) < 0 || lchown(prune->cache_dir, status.st_uid, status.st_gid) < 0 ||
-        chmod(prune->cache_dir, status.st_mode & 07777) < 0)
-        log_warning("cannot make %s again: %s", prune->cache_dir, strerror(errno));
+static int by_size(const void *a, const void *b) {
+    const struct cache *left = a, *right = b;
+    return (left->bytes < right->bytes) - (left->bytes > right->bytes);
+}
+
+/* The largest go first, until the rest fits. They move among what the next start clears away; the next build makes its folder again. */
+static void retire_caches(struct prune *prune) {
+    uint64_t left = prune->cache_bytes;
+    if (prune->caches.count)
+        qsort(prune->caches.items, prune->caches.count, sizeof(struct cache), by_size);
+    for (size_t i = 0; i < prune->caches.count && left > prune->cache_bytes_max; i++) {
+        const struct cache *cache = &prune->caches.items[i];
+        struct retired *retired = &prune->retired[prune->retired_count];
+        char from[PATH_MAX], to[PATH_MAX], random[17];
+        sys_random_name(random, 16);
+        snprintf(retired->name, SWEEP_NAME_BYTES, "tmp-%s", random);
+        snprintf(from, sizeof from, "%s/%s", prune->cache_dir, cache->name);
+        snprintf(to, sizeof to, "%s/%s", prune->layers_dir, retired->name);
+        if (is_cache_in_use(prune, cache->name) || rename(from, to) < 0)
+            continue;
+        retired->is_cache = true;
+        retired->bytes = cache->bytes;
+        prune->retired_count++;
+        left -= cache->bytes;
+    }
 }
 
 static void retire(struct prune *prune) {
     for (size_t i = 0; i < prune->layers_count; i++)
-        if (!is_needed_now(prune, prune->layers[i]) && sweep_retire(prune->layers_dir, prune->layers[i], prune->retired[prune->retired_count]) == 0)
+        if (!is_needed_now(prune, prune->layers[i]) &&
+            sweep_retire(prune->layers_dir, prune->layers[i], prune->retired[prune->retired_count].name) == 0)
             prune->retired_count++;
     prune->retired_layers = prune->retired_count;
-    retire_cache(prune);
+    retire_caches(prune);
     remove_next(prune);
 }
 
 /* --- finding --- */
 
+static void measure_caches(struct prune *prune) {
+    DIR *dir = opendir(prune->cache_dir);
+    for (struct dirent *entry; dir && prune->caches.count < CACHES_MAX && (entry = readdir(dir));) {
+        char path[PATH_MAX];
+        struct cache cache = {.name = entry->d_name[0] == '.' ? NULL : arena_strdup(prune->arena, entry->d_name)};
+        if (!cache.name)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", prune->cache_dir, cache.name);
+        cache.bytes = sys_tree_bytes(path);
+        if (VECTOR_PUSH(&prune->caches, cache) == 0)
+            prune->cache_bytes += cache.bytes;
+    }
+    if (dir)
+        closedir(dir);
+}
+
 static void find_work(void *userdata) {
     struct prune *prune = userdata;
     prune->error = sweep_find(prune->arena, prune->store_dir, prune->layers_dir, &prune->needs, &prune->layers, &prune->layers_count, &prune->diag);
     if (prune->prunes_cache)
-        prune->cache_bytes = sys_tree_bytes(prune->cache_dir);
+        measure_caches(prune);
 }
 
 static void find_done(void *userdata) {
@@ -252,7 +294,7 @@ static void find_done(void *userdata) {
     prune->found = true;
     if (prune->error) /* no layer goes; the cache may */
         prune->layers_count = 0;
-    prune->retired = calloc(prune->layers_count + 1, sizeof *prune->retired);
+    prune->retired = calloc(prune->layers_count + prune->caches.count + 1, sizeof *prune->retired);
     look(prune);
 }
 
