@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 
 #include "base/base.h"
+#include "podnet/dns.h"
 
 #define PODNET_ADDRESS_BYTES INET_ADDRSTRLEN
 #define PODNET_PODS_MAX 1000
