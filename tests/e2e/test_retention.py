@@ -4,6 +4,7 @@ to stays."""
 import hashlib
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -131,3 +132,36 @@ def test_images_of_a_deleted_application_go(small):
     assert tags(small) == set()
     wait_for(lambda: len(unpacked(small)) <= 2, "its layers to go")
     assert small.http("site.localhost")[0] == 404
+
+
+@pytest.fixture
+def narrow():
+    """An instance whose disk has less room than the platform wants to keep free."""
+    instance = Platform("retain", 163)
+    instance.state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=250m,mode=0755", "tmpfs", instance.state], check=True)
+    try:
+        instance.up()
+        instance.bootstrap("busybox:latest", "busybox-static")
+        yield instance
+    except BaseException:
+        print(instance.log()[-8000:])
+        raise
+    finally:
+        instance.down("--all")
+        subprocess.run(["umount", "-l", instance.state], check=True)
+        instance.destroy()
+
+
+def test_a_full_disk_gives_up_the_build_cache_and_says_so(narrow):
+    folder = narrow.create_app("site")
+    (folder / "Dockerfile").write_text(DOCKERFILE)
+    (folder / "deploy").mkdir()
+    (folder / "deploy/site.yaml").write_text(MANIFESTS)
+    push(narrow, folder, 1)
+    events = lambda: [event for event in narrow.get("events")["items"] if event["reason"] == "DiskNearlyFull"]
+    event = wait_for(events, "the event", timeout=30)[0]
+    assert event["involvedObject"]["kind"] == "Node" and "of build cache" in event["message"]
+    assert event["message"] in narrow.log()
+    wait_for(lambda: not any((narrow.state / "forge/cache").iterdir()), "the cache to go", timeout=30)
+    push(narrow, folder, 2)  # builds go on without it
