@@ -103,6 +103,9 @@ static void print_pruned(const struct tree *answer) {
     const struct tree *images = tree_find(answer, "images");
     int64_t blob_bytes = tree_int_or(tree_find(answer, "blobBytes"), 0), layer_bytes = tree_int_or(tree_find(answer, "layerBytes"), 0),
             cache_bytes = tree_int_or(tree_find(answer, "cacheBytes"), 0);
+    const char *warning = tree_text_or(tree_find(answer, "warning"), "");
+    if (*warning)
+        fprintf(stderr, "warning: %s\n", warning);
     for (size_t i = 0; i < tree_count(images); i++)
         printf("removed %s\n", tree_text_or(tree_at(images, i), ""));
     printf("freed %.1f MiB: %" PRId64 " images, %" PRId64 " blobs (%.1f MiB), %" PRId64 " unpacked layers (%.1f MiB), %.1f MiB of build cache\n",

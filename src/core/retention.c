@@ -63,6 +63,7 @@ struct round {
     VECTOR(const char *) removed; /* "name:tag" */
     struct content_gc_result gc;
     int64_t layers, layer_bytes, cache_bytes;
+    char warning[256]; /* what did not work; empty: all did */
 };
 
 static void round_start(struct retention *retention, bool urgent);
@@ -123,6 +124,8 @@ static struct tree *result_tree(const struct round *round, struct arena *arena) 
         {"cacheBytes", round->cache_bytes},
     };
     tree_set(arena, tree, SLICE("images"), images);
+    if (round->warning[0])
+        tree_set_text(arena, tree, "warning", round->warning);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         tree_set(arena, tree, slice_of(numbers[i].name), tree_int(arena, numbers[i].value));
     return tree;
@@ -226,6 +229,15 @@ static void round_end(struct round *round) {
 
 /* --- 3: the node's part --- */
 
+static void warn(struct round *round, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(struct round *round, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(round->warning, sizeof round->warning, format, args);
+    va_end(args);
+    log_warning("%s", round->warning);
+}
+
 static void on_node_answer(void *userdata, const struct http_answer *answer) {
     struct round *round = userdata;
     struct tree *tree = NULL;
@@ -233,8 +245,11 @@ static void on_node_answer(void *userdata, const struct http_answer *answer) {
         round->layers = tree_int_or(tree_find(tree, "layersRemoved"), 0);
         round->layer_bytes = tree_int_or(tree_find(tree, "layerBytes"), 0);
         round->cache_bytes = tree_int_or(tree_find(tree, "cacheBytesRemoved"), 0);
+        const char *message = tree_text_or(tree_find(tree, "message"), "");
+        if (*message)
+            warn(round, "the node did not free everything: %s", message);
     } else {
-        log_warning("the node did not free disk space: %s", answer->error ? strerror(-answer->error) : "it refused");
+        warn(round, "the node did not free disk space: %s", answer->error ? strerror(-answer->error) : "it refused");
     }
     round_end(round);
 }
@@ -259,7 +274,7 @@ static void on_collected(void *userdata, int error, const struct content_gc_resu
         return;
     }
     if (error)
-        log_warning("the registry's garbage could not be collected: %s", strerror(-error));
+        warn(round, "the registry's garbage could not be collected: %s", strerror(-error));
     else
         round->gc = *result;
     prune_node(round);
@@ -337,7 +352,7 @@ static void list_done(void *userdata) {
     if (!error)
         remove_tags(round, &used);
     else
-        log_warning("images could not be looked through: %s", strerror(-error));
+        warn(round, "images could not be looked through: %s", strerror(-error));
     if (error)
         prune_node(round);
     else

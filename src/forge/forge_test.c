@@ -1,4 +1,6 @@
 /* The forge as its users see it: real git, the real job helper, a pretended cluster. */
+#include <dirent.h>
+
 #include "forge/forge_fixture_priv.h"
 
 static const char manifests[] = "apiVersion: apps/v1\n"
@@ -326,6 +328,39 @@ UNIT_TEST(streams_large_pushes_and_clones) {
     fixture_end(&fixture);
 }
 
+static size_t count_entries(const char *path) {
+    size_t count = 0;
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        count += entry->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    return count;
+}
+
+/* git is told that two packs are too many. */
+UNIT_TEST(looks_after_repositories_that_were_pushed_to) {
+    struct fixture fixture;
+    fixture_begin(&fixture);
+    fixture_create_app(&fixture);
+    const char *repository = arena_printf(fixture.arena, "%s/forge/repos/site.git", fixture.folder);
+    const char *packs = arena_printf(fixture.arena, "%s/objects/pack", repository);
+    assert_int_equal(GIT(&fixture, "--git-dir", repository, "config", "receive.unpackLimit", "1"), 0);
+    assert_int_equal(GIT(&fixture, "--git-dir", repository, "config", "gc.autoPackLimit", "1"), 0);
+    for (int i = 0; i < 3; i++) {
+        fixture_write(&fixture, "file", arena_printf(fixture.arena, "%d", i));
+        assert_int_equal(fixture_push(&fixture, "push"), 0);
+    }
+    assert_true(count_entries(packs) >= 6);
+    forge_clean(fixture.forge);
+    forge_clean(fixture.forge); /* one at a time */
+    WAIT_FOR(&fixture, count_entries(packs) <= 3);
+    assert_true(forge_has_app(fixture.forge, "site"));
+    assert_false(forge_has_app(fixture.forge, "sit"));
+    assert_int_equal(fixture_push(&fixture, "after"), 0);
+    fixture_end(&fixture);
+}
+
 UNIT_TEST(removes_what_a_manifest_no_longer_says) {
     struct fixture fixture;
     fixture_begin(&fixture);
@@ -468,4 +503,4 @@ UNIT_MAIN(UNIT(creates_shows_and_deletes_apps), UNIT(asks_for_the_token), UNIT(r
           UNIT(removes_what_a_manifest_no_longer_says), UNIT(goes_on_without_the_client_and_after_a_restart),
           UNIT(fails_jobs_whose_pods_are_gone_after_a_restart), UNIT(plays_retries_and_cancels), UNIT(keeps_tokens_to_their_jobs),
           UNIT(ends_a_rollout_whose_pods_cannot_start), UNIT(a_newer_push_cancels_the_older_pipeline), UNIT(streams_large_pushes_and_clones),
-          UNIT(waits_until_an_older_namespace_is_gone))
+          UNIT(looks_after_repositories_that_were_pushed_to), UNIT(waits_until_an_older_namespace_is_gone))

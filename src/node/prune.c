@@ -10,6 +10,8 @@
  *  3. What is removed was renamed to <layers>/tmp-… before, which the next start clears away: a crash at any point leaves nothing half.
  *  4. One prune at a time, one folder per turn of a worker thread, and nothing at all when nobody asks. */
 #include <dirent.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 
 #include "http/http.h"
 #include "node/node_priv.h"
@@ -20,6 +22,7 @@
 #define PRUNE_ARENA_BYTES_MAX (32 * MIB)
 #define CACHE_FOLDER "forge/cache"
 #define CACHES_MAX 1000
+#define PLATFORM_LOG_BYTES_MAX (16 * MIB)
 
 /* A folder of the build cache. */
 struct cache {
@@ -49,7 +52,7 @@ struct prune {
     uint64_t bytes[2]; /* freed: of layers, of the cache */
     int error;
     struct diag diag;
-    char layers_dir[PATH_MAX], store_dir[PATH_MAX], cache_dir[PATH_MAX];
+    char layers_dir[PATH_MAX], store_dir[PATH_MAX], cache_dir[PATH_MAX], log_path[PATH_MAX];
 };
 
 static void look(void *userdata);
@@ -282,11 +285,29 @@ static void measure_caches(struct prune *prune) {
         closedir(dir);
 }
 
+/* What --detach writes to, for years: cut when it is large, one older part stays. Everybody writes with O_APPEND, so cutting it is safe; a line that
+ * is written while it is copied may be lost. */
+static void cut_platform_log(const struct prune *prune) {
+    CLEANUP(fd_closep) int from = open(prune->log_path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    char path[PATH_MAX];
+    if (from < 0 || fstat(from, &status) < 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_size <= PLATFORM_LOG_BYTES_MAX)
+        return;
+    snprintf(path, sizeof path, "%s.1", prune->log_path);
+    CLEANUP(fd_closep) int to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
+    off_t start = MAX(status.st_size - (off_t)PLATFORM_LOG_BYTES_MAX, (off_t)0);
+    while (to >= 0 && sendfile(to, from, &start, MIB) > 0)
+        ;
+    if (ftruncate(from, 0) < 0)
+        log_warning("cannot cut %s: %s", prune->log_path, strerror(errno));
+}
+
 static void find_work(void *userdata) {
     struct prune *prune = userdata;
     prune->error = sweep_find(prune->arena, prune->store_dir, prune->layers_dir, &prune->needs, &prune->layers, &prune->layers_count, &prune->diag);
     if (prune->prunes_cache)
         measure_caches(prune);
+    cut_platform_log(prune);
 }
 
 static void find_done(void *userdata) {
@@ -341,6 +362,7 @@ void prune_serve(struct node *node, struct http_exchange *exchange, const struct
     snprintf(prune->layers_dir, PATH_MAX, "%s", node->layers_dir);
     snprintf(prune->store_dir, PATH_MAX, "%s", node->store_dir);
     snprintf(prune->cache_dir, PATH_MAX, "%s/" CACHE_FOLDER, node->options->state_dir);
+    snprintf(prune->log_path, PATH_MAX, "%s/tidemill.log", node->options->run_dir);
     loop_timer_init(&prune->timer, node->loop, look, prune);
     node->prune = prune;
     http_on_close(exchange, on_close, prune);

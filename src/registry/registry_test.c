@@ -331,6 +331,29 @@ UNIT_TEST(collects_garbage_beside_requests) {
     assert_int_equal(get("/v2/gc/manifests/v1"), 200);
 }
 
+static int collection_error = 1;
+static void on_given_up(void *userdata, int error, const struct content_gc_result *result) {
+    (void)userdata;
+    (void)result;
+    collection_error = error;
+}
+
+/* Whether it was in the middle or done: it tells before the registry is gone. */
+UNIT_TEST(freeing_a_registry_ends_its_garbage_collection) {
+    struct registry *registry = NULL;
+    struct oci_digest digest;
+    char folder[] = "/tmp/tidemill-registry-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    const struct registry_options options = {.path = folder};
+    assert_int_equal(registry_new(fixture.loop, &options, &registry, NULL), 0);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(content_write_blob(registry_content(registry), slice_of(text("blob %d", i)), &digest), 0);
+    assert_int_equal(registry_collect_garbage(registry, &(struct content_gc_options){.grace_s = -3600}, on_given_up, NULL), 0);
+    registry_free(registry);
+    assert_true(collection_error == 0 || collection_error == -ECANCELED);
+    sys_remove_tree(AT_FDCWD, folder);
+}
+
 UNIT_TEST(the_builder_image_is_made_once) {
     struct oci_digest digest, again;
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
@@ -366,6 +389,7 @@ int main(void) {
         UNIT(lists_tags_in_pages),
         UNIT(tells_referrers),
         UNIT(collects_garbage_beside_requests),
+        UNIT(freeing_a_registry_ends_its_garbage_collection),
         UNIT(the_builder_image_is_made_once),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
