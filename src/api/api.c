@@ -228,12 +228,19 @@ static bool identify(struct request *request, bool mounted) {
     if (!error && !mounted)
         error = query_parse(request->arena, http_query_text(exchange), &request->query);
     if (error) {
-        api_fail_bad_request(&failure, "the request's path or query is malformed");
+        if (error == -ENOMEM)
+            api_fail_no_memory(&failure);
+        else
+            api_fail_bad_request(&failure, "the request's path or query is malformed");
         api_respond_failure(request, &failure);
         return false;
     }
-    if (api_authenticate(request->api, exchange, request->arena, &request->user)) {
-        api_fail(&failure, 401, "Unauthorized", "Unauthorized");
+    error = api_authenticate(request->api, exchange, request->arena, &request->user);
+    if (error) {
+        if (error == -ENOMEM)
+            api_fail_no_memory(&failure);
+        else
+            api_fail(&failure, 401, "Unauthorized", "Unauthorized");
         api_respond_failure(request, &failure);
         return false;
     }

@@ -96,6 +96,8 @@ struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const
 /* The decoded form of a stored object, kept in its cache; borrowed until the next turn of the loop (ref to keep). NULL without memory or when the
  * stored bytes are broken. */
 struct kube_object *api_decode(struct api *api, struct store_object *stored);
+/* How often api_decode has found no memory: who walks many objects compares it, so as not to take for absent what was only not seen. */
+uint64_t api_decode_failures(const struct api *api);
 
 /* Each returns 0 when accepted, and then calls on_done (may be NULL) once, never before it returns; or the HTTP code with *failure (may be NULL)
  * filled and no callback. They take over one reference of `object`, which nobody may change afterwards. Updates are conditional on

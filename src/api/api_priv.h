@@ -33,8 +33,9 @@ struct api {
     struct store_watch *history;        /* sees versions being replaced, see stored.c */
     VECTOR(struct store_object *) cold; /* whose decoded form is to be dropped */
     struct loop_defer drop;
-    unsigned bootstrapping; /* writes of bootstrap under way: not ready before they are durable */
-    char *openapi_hashes;   /* cached /openapi/v3 answer */
+    unsigned bootstrapping;   /* writes of bootstrap under way: not ready before they are durable */
+    uint64_t decode_failures; /* for want of memory */
+    char *openapi_hashes;     /* cached /openapi/v3 answer */
     struct api_statistics statistics;
 };
 
@@ -125,6 +126,9 @@ int api_stored_stamp_value(struct slice value, uint64_t revision, struct buffer 
 struct slice api_stored_metadata(struct slice value);
 /* The newest accepted version; unref. */
 struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name);
+/* The same, with a failure that tells "absent" (404) from "no memory". */
+int api_stored_find(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, struct kube_object **ret,
+                    struct api_failure *failure);
 void api_cache_start(struct api *api);
 void api_cache_end(struct api *api);
 void api_stored_set_cache(struct api *api, struct kube_object *object);

@@ -58,12 +58,13 @@ static int patch(struct request *request, enum body_form form, struct tree *tree
     const char *manager = api_request_query(request, "fieldManager");
     if (form == BODY_APPLY && (!manager || !*manager))
         return api_fail_bad_request(failure, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
-    CLEANUP(kube_object_unrefp) struct kube_object *old = api_stored_get(request->api, request->kind, request->route.namespace, request->route.name);
+    CLEANUP(kube_object_unrefp) struct kube_object *old = NULL;
+    int code = api_stored_find(request->api, request->kind, request->route.namespace, request->route.name, &old, failure);
     if (old)
         return update_patched(request, form, old, tree, manager, failure);
-    if (form == BODY_APPLY && !*request->route.subresource)
+    if (code == 404 && form == BODY_APPLY && !*request->route.subresource)
         return create_applied(request, tree, manager, failure);
-    return api_fail_not_found(failure, request->kind, request->route.name);
+    return code;
 }
 
 static void on_patch_body(void *userdata, struct http_exchange *exchange, struct slice body) {

@@ -18,6 +18,8 @@ int api_selection_of_request(struct request *request, struct selection *ret, str
         error = kube_selector_parse(request->arena, slice_of(labels), &ret->labels, &diag);
     if (!error && fields && *fields)
         error = kube_field_selector_parse(request->kind, request->arena, slice_of(fields), &ret->fields, &diag);
+    if (error == -ENOMEM)
+        return api_fail_no_memory(failure);
     if (error)
         return api_fail_bad_request(failure, "%s", diag.message);
     return 0;
@@ -186,9 +188,15 @@ void api_serve_list(struct request *request) {
         api_respond_failure(request, &failure);
         return;
     }
+    uint64_t blind = api_decode_failures(request->api);
     put_items(request, &list, &position);
     const char *token = list.more ? make_token(request->arena, position.revision, list.last) : NULL;
     store_object_unref(list.last);
+    if ((list.more && !token) || api_decode_failures(request->api) != blind || buffer_error(&items) == -ENOMEM) {
+        api_fail_no_memory(&failure); /* a list that is not whole would be taken for one from which things have gone */
+        api_respond_failure(request, &failure);
+        return;
+    }
     if (request->table != TABLE_NONE) {
         api_table_begin(request, request->kind, position.revision, token, &out);
         buffer_append_slice(&out, buffer_slice(&items));
@@ -201,6 +209,11 @@ void api_serve_list(struct request *request) {
         buffer_append_text(&out, "},\"items\":[");
         buffer_append_slice(&out, buffer_slice(&items));
         buffer_append_text(&out, "]}\n");
+    }
+    if (buffer_error(&out) == -ENOMEM) {
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
+        return;
     }
     if (buffer_error(&items) || buffer_error(&out)) {
         api_fail(&failure, 413, "RequestEntityTooLarge",

@@ -138,8 +138,11 @@ struct kube_object *api_decode(struct api *api, struct store_object *stored) {
         return stored->cache;
     struct kube_object *object = NULL;
     struct diag diag = DIAG_INIT;
-    if (kube_decode_json(NULL, stored->value, KUBE_LENIENT, &object, &diag))
+    int r = kube_decode_json(NULL, stored->value, KUBE_LENIENT, &object, &diag);
+    if (r) {
+        api->decode_failures += r == -ENOMEM;
         return NULL;
+    }
     stored->cache = object;
     stored->cache_free = cache_free;
     if (is_cold(object->kind))
@@ -147,11 +150,24 @@ struct kube_object *api_decode(struct api *api, struct store_object *stored) {
     return object;
 }
 
+uint64_t api_decode_failures(const struct api *api) {
+    return api->decode_failures;
+}
+
 struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
     struct kube_object *object = stored ? api_decode(api, stored) : NULL;
     return object ? kube_object_ref(object) : NULL;
+}
+
+int api_stored_find(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, struct kube_object **ret,
+                    struct api_failure *failure) {
+    uint64_t blind = api->decode_failures;
+    *ret = api_stored_get(api, kind, namespace, name);
+    if (*ret)
+        return 0;
+    return api->decode_failures != blind ? api_fail_no_memory(failure) : api_fail_not_found(failure, kind, name);
 }
 
 struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name) {

@@ -136,12 +136,10 @@ static int write_scale(struct request *request, struct kube_object *old, const s
 }
 
 static struct kube_object *find_object(struct request *request) {
-    struct kube_object *object = api_stored_get(request->api, request->kind, request->route.namespace, request->route.name);
+    struct kube_object *object;
     struct api_failure failure;
-    if (!object) {
-        api_fail_not_found(&failure, request->kind, request->route.name);
+    if (api_stored_find(request->api, request->kind, request->route.namespace, request->route.name, &object, &failure))
         api_respond_failure(request, &failure);
-    }
     return object;
 }
 

@@ -238,6 +238,8 @@ static bool collect(void *userdata, struct store_object *stored) {
     if (!VECTOR_PUSH(&collection->objects, reference))
         return true;
     store_object_unref(reference);
+    collection->failed = true;
+    api_fail_no_memory(&collection->failure);
     return false;
 }
 
@@ -278,7 +280,12 @@ static void on_collection_body(void *userdata, struct http_exchange *exchange, s
     collection->request = request;
     struct slice none = {NULL, 0};
     struct slice in = *request->route.namespace ? slice_of(request->route.namespace) : none;
+    uint64_t blind = api_decode_failures(request->api);
     store_list(request->api->store, api_kind_slice(request->kind), in, none, none, collect, collection);
+    if (api_decode_failures(request->api) != blind) {
+        collection->failed = true;
+        api_fail_no_memory(&collection->failure);
+    }
     api_request_hold(request);
     collection->waiting = 1; /* of this function */
     delete_all(collection);

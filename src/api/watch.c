@@ -28,7 +28,7 @@ struct watch {
     VECTOR(struct store_object *) initial;
     size_t initial_next;
     uint64_t revision; /* where following starts; then of the last bookmark */
-    bool bookmarks, initial_bookmark, ended;
+    bool bookmarks, initial_bookmark, ended, incomplete;
 };
 
 static void watch_free(struct watch *watch) {
@@ -62,13 +62,21 @@ static void end(struct watch *watch) {
 
 /* --- events --- */
 
-static void send_line(struct watch *watch, struct slice line) {
-    int error = watch->request->exchange ? http_write(watch->request->exchange, line) : -EPIPE;
-    if (error == -ENOBUFS) {
-        watch->request->api->statistics.watches_lost++;
-        watch->ended = true;
-        http_abort(watch->request->exchange);
-    }
+/* An event that cannot be sent must not be missed: the connection breaks, and the client goes on from what it has. */
+static void give_up(struct watch *watch) {
+    if (watch->ended || !watch->request->exchange)
+        return;
+    watch->request->api->statistics.watches_lost++;
+    watch->ended = true;
+    http_abort(watch->request->exchange);
+}
+
+static void send_line(struct watch *watch, const struct buffer *line) {
+    int error = buffer_error(line);
+    if (!error)
+        error = watch->request->exchange ? http_write(watch->request->exchange, buffer_slice(line)) : -EPIPE;
+    if (error && error != -EPIPE)
+        give_up(watch);
 }
 
 static void send_object(struct watch *watch, const char *type, struct store_object *stored) {
@@ -82,8 +90,7 @@ static void send_object(struct watch *watch, const char *type, struct store_obje
     if (line.len && line.data[line.len - 1] == '\n')
         buffer_truncate(&line, line.len - 1);
     buffer_append_text(&line, "}\n");
-    if (!buffer_error(&line))
-        send_line(watch, buffer_slice(&line));
+    send_line(watch, &line);
 }
 
 static void send_bookmark(struct watch *watch, uint64_t revision, bool initial_end) {
@@ -94,7 +101,7 @@ static void send_bookmark(struct watch *watch, uint64_t revision, bool initial_e
                   "\",\"creationTimestamp\":null%s}}}\n",
                   kind->kind, kube_kind_api_version(kind), revision, initial_end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
     watch->revision = revision;
-    send_line(watch, buffer_slice(&line));
+    send_line(watch, &line);
 }
 
 static void send_expired(struct watch *watch, uint64_t revision) {
@@ -103,9 +110,10 @@ static void send_expired(struct watch *watch, uint64_t revision) {
     api_fail(&failure, 410, "Expired", "too old resource version: %" PRIu64 " (%" PRIu64 ")", revision, store_revision(watch->request->api->store));
     buffer_append_text(&line, "{\"type\":\"ERROR\",\"object\":");
     api_failure_format(&failure, &line);
-    buffer_truncate(&line, line.len - 1);
+    if (!buffer_error(&line))
+        buffer_truncate(&line, line.len - 1);
     buffer_append_text(&line, "}\n");
-    send_line(watch, buffer_slice(&line));
+    send_line(watch, &line);
 }
 
 static bool name_matches(const struct watch *watch, const struct store_object *stored) {
@@ -142,7 +150,12 @@ static bool is_full(struct watch *watch, void (*resume)(void *userdata, struct h
 
 static bool on_change(void *userdata, enum store_change change, struct store_object *object, struct store_object *previous) {
     struct watch *watch = userdata;
+    uint64_t blind = api_decode_failures(watch->request->api);
     const char *type = event_type(watch, change, object, previous);
+    if (api_decode_failures(watch->request->api) != blind) {
+        give_up(watch);
+        return false;
+    }
     if (!type)
         return true;
     send_object(watch, type, object);
@@ -198,14 +211,17 @@ static bool collect(void *userdata, struct store_object *stored) {
     if (!VECTOR_PUSH(&watch->initial, reference))
         return true;
     store_object_unref(reference);
+    watch->incomplete = true;
     return false;
 }
 
-static void collect_initial(struct watch *watch) {
+static int collect_initial(struct watch *watch) {
     struct request *request = watch->request;
+    uint64_t blind = api_decode_failures(request->api);
     struct slice none = {NULL, 0};
     struct slice in = *request->route.namespace ? slice_of(request->route.namespace) : none;
     store_list(request->api->store, api_kind_slice(request->kind), in, none, none, collect, watch);
+    return watch->incomplete || api_decode_failures(request->api) != blind ? -ENOMEM : 0;
 }
 
 static uint64_t revision_told(const struct watch *watch) {
@@ -267,9 +283,11 @@ void api_serve_watch(struct request *request) {
     api->statistics.watches++;
     request->extra = watch;
     request->on_gone = on_gone;
-    loop_timer_set(&watch->timeout, timeout_ms(request));
-    if (initial)
-        collect_initial(watch);
+    if (loop_timer_set(&watch->timeout, timeout_ms(request)) < 0 || (initial && collect_initial(watch) < 0)) {
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
+        return;
+    }
     http_respond_begin(request->exchange, 200, "application/json", -1, NULL);
     send_initial(watch, request->exchange);
 }

@@ -179,9 +179,10 @@ static int check_namespace(struct api *api, const struct kube_object *object, st
     const char *name = metadata->namespace ? metadata->namespace : "";
     if (!*name)
         return api_fail_bad_request(failure, "an empty namespace may not be set during creation");
-    CLEANUP(kube_object_unrefp) struct kube_object *namespace = api_stored_get(api, &kube_kind_namespace, "", name);
-    if (!namespace)
-        return api_fail_not_found(failure, &kube_kind_namespace, name);
+    CLEANUP(kube_object_unrefp) struct kube_object *namespace = NULL;
+    int code = api_stored_find(api, &kube_kind_namespace, "", name, &namespace, failure);
+    if (code)
+        return code;
     if (!namespace->metadata->deletion_timestamp.set)
         return 0;
     api_fail_forbidden(failure, object->kind, metadata->name, "unable to create new content in namespace %s because it is being terminated", name);
@@ -236,8 +237,9 @@ static int without_status(struct kube_object **object, struct api_failure *failu
         return 0;
     struct kube_object *clean = NULL;
     struct diag diag = DIAG_INIT;
-    if (kube_decode_tree((*object)->kind, tree, KUBE_LENIENT, &clean, &diag))
-        return api_fail_bad_request(failure, "%s", diag.message);
+    int error = kube_decode_tree((*object)->kind, tree, KUBE_LENIENT, &clean, &diag);
+    if (error)
+        return error == -ENOMEM ? api_fail_no_memory(failure) : api_fail_bad_request(failure, "%s", diag.message);
     kube_object_unref(*object);
     *object = clean;
     return 0;
@@ -311,8 +313,9 @@ static int merge_parts(struct kube_object **object, const struct kube_object *ol
         return api_fail_no_memory(failure);
     struct kube_object *merged = NULL;
     struct diag diag = DIAG_INIT;
-    if (kube_decode_tree(old->kind, base, KUBE_LENIENT, &merged, &diag))
-        return api_fail_bad_request(failure, "%s", diag.message);
+    int error = kube_decode_tree(old->kind, base, KUBE_LENIENT, &merged, &diag);
+    if (error)
+        return error == -ENOMEM ? api_fail_no_memory(failure) : api_fail_bad_request(failure, "%s", diag.message);
     kube_object_unref(*object);
     *object = merged;
     return 0;
@@ -562,9 +565,11 @@ int api_write_delete(struct api *api, const struct kube_kind *kind, const char *
                      write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
-    struct kube_object *old = stored ? api_decode(api, stored) : NULL;
-    if (!old)
+    if (!stored)
         return api_fail_not_found(failure, kind, name);
+    struct kube_object *old = api_decode(api, stored);
+    if (!old)
+        return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(kind), name);
     if (is_protected(old))
         return api_fail_forbidden(failure, kind, name, "this namespace may not be deleted");
     int code = check_preconditions(old, options, failure);

@@ -30,7 +30,6 @@ struct executor {
     struct list runs; /* struct run by its node */
     bool stopped;
     bool behind; /* a change was not told to the controllers */
-    bool blind;  /* an object was there and could not be shown */
     struct loop_defer step;
     struct loop_timer deadline;
 };
@@ -64,29 +63,25 @@ static const struct kube_object *view_get(void *userdata, const struct kube_kind
     struct executor *executor = userdata;
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get(executor->store, key_of(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
-    const struct kube_object *object =
-        stored ? api_decode(executor->api, stored) : NULL; /* the store keeps its own reference until the next commit */
-    executor->blind = executor->blind || (stored && !object);
-    return object;
+    return stored ? api_decode(executor->api, stored) : NULL; /* the store keeps its own reference until the next commit */
 }
 
 struct listing {
-    struct executor *executor;
+    struct api *api;
     bool (*each)(void *userdata, const struct kube_object *object);
     void *userdata;
 };
 
 static bool list_one(void *userdata, struct store_object *stored) {
     const struct listing *listing = userdata;
-    const struct kube_object *object = api_decode(listing->executor->api, stored);
-    listing->executor->blind = listing->executor->blind || !object;
+    const struct kube_object *object = api_decode(listing->api, stored);
     return object ? listing->each(listing->userdata, object) : true;
 }
 
 static void view_list(void *userdata, const struct kube_kind *kind, const char *namespace,
                       bool (*each)(void *userdata, const struct kube_object *object), void *each_userdata) {
     struct executor *executor = userdata;
-    struct listing listing = {executor, each, each_userdata};
+    struct listing listing = {executor->api, each, each_userdata};
     struct slice none = {NULL, 0};
     store_list(executor->store, key_of(kind), namespace ? slice_of(namespace) : none, none, none, list_one, &listing);
 }
@@ -239,9 +234,9 @@ static struct run *run_new(struct executor *executor, const struct control_key *
 
 static void run_key(struct executor *executor, const struct control_key *key) {
     struct control_actions actions = {.count = 0};
-    executor->blind = false;
+    uint64_t blind = api_decode_failures(executor->api);
     int error = control_reconcile(executor->control, key, loop_wall_ns(executor->loop), &actions);
-    struct run *run = error || executor->blind ? NULL : run_new(executor, key, actions.count);
+    struct run *run = error || api_decode_failures(executor->api) != blind ? NULL : run_new(executor, key, actions.count);
     if (run) {
         submit_all(run, &actions);
         run_end(run);

@@ -1,0 +1,153 @@
+/* The API, its store and a client in one loop: wherever something fails, an answer is right or says that it failed, and what was acknowledged is
+ * there. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "sys/sys.h"
+
+#include "faults.h"
+#include "unit.h"
+
+#define MAPS "/api/v1/namespaces/default/configmaps"
+#define DEPLOYMENTS "/apis/apps/v1/namespaces/default/deployments"
+#define DEPLOYMENT                                                                                                                                   \
+    "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"web\"},\"spec\":{\"selector\":{\"matchLabels\":{\"app\":"          \
+    "\"web\"}},\"template\":{\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:1\"}]}}}}"
+#define MAP(name, value) "{\"metadata\":{\"name\":\"" name "\",\"labels\":{\"l\":\"x\"}},\"data\":{\"k\":\"" value "\"}}"
+
+struct fixture {
+    char folder[64];
+    struct loop *loop;
+    struct store *store;
+    struct api *api;
+    struct http_server *server;
+    struct http_client *client;
+    int listen_fd;
+};
+
+struct reply {
+    bool done;
+    int error, status;
+    char body[16 * KIB];
+};
+
+static void on_answer(void *userdata, const struct http_answer *answer) {
+    struct reply *reply = userdata;
+    assert_false(reply->done);
+    reply->done = true;
+    reply->error = answer->error;
+    reply->status = answer->status;
+    snprintf(reply->body, sizeof reply->body, "%.*s", SLICE_ARG(answer->body));
+}
+
+/* The status; below 0: no answer. An answer that blames the client for our lack of memory would be wrong: 413, 500, 503 and the like only. */
+static int ask(struct fixture *fixture, const char *method, const char *target, const char *type, const char *body, int wanted, struct reply *reply) {
+    static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
+    const struct http_request_options options = {.method = method, .target = target, .content_type = type, .body = slice_of(body), .fields = fields};
+    *reply = (struct reply){.status = 0};
+    int r = http_client_send(fixture->client, &options, on_answer, reply, NULL);
+    if (r < 0)
+        return r;
+    while (!reply->done)
+        (void)loop_turn(fixture->loop, 1000);
+    if (reply->error < 0)
+        return reply->error;
+    if (reply->status != wanted) {
+        if ((reply->status < 500 && reply->status != 413) || !faults_struck())
+            fail_msg("%s %s: %d: %s", method, target, reply->status, reply->body);
+        return -EIO;
+    }
+    return 0;
+}
+
+static void open_all(struct fixture *fixture) {
+    char path[128], endpoint[128];
+    struct diag diag = DIAG_INIT;
+    struct reply reply = {.status = 0};
+    *fixture = (struct fixture){.folder = "/dev/shm/tidemill-api-XXXXXX"};
+    assert_non_null(mkdtemp(fixture->folder));
+    assert_int_equal(loop_new(&fixture->loop), 0);
+    snprintf(path, sizeof path, "%s/store.db", fixture->folder);
+    assert_int_equal(store_open(fixture->loop, &(struct store_options){.path = path}, &fixture->store, &diag), 0);
+    const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
+    const struct api_options api = {.store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24"};
+    assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
+    struct sys_address address;
+    snprintf(endpoint, sizeof endpoint, "unix:%s/api.sock", fixture->folder);
+    assert_int_equal(sys_address_parse(endpoint, &address), 0);
+    fixture->listen_fd = sys_listen(&address, 16, 0600);
+    assert_true(fixture->listen_fd >= 0);
+    const struct http_server_options server = {.handler = api_handle, .userdata = fixture->api};
+    assert_int_equal(http_server_new(fixture->loop, fixture->listen_fd, &server, &fixture->server), 0);
+    assert_int_equal(http_client_new(fixture->loop, &(struct http_client_options){.endpoint = endpoint}, &fixture->client), 0);
+    const struct http_request_options ready = {.method = "GET", .target = "/readyz"};
+    while (reply.status != 200) {
+        reply.done = false;
+        assert_int_equal(http_client_send(fixture->client, &ready, on_answer, &reply, NULL), 0);
+        while (!reply.done)
+            assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    }
+}
+
+static void close_all(struct fixture *fixture) {
+    http_client_free(fixture->client);
+    http_server_free(fixture->server);
+    close(fixture->listen_fd);
+    api_free(fixture->api);
+    store_close(fixture->store);
+    loop_free(fixture->loop);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, fixture->folder), 0);
+}
+
+static int requests(__attribute__((unused)) void *context) {
+    struct fixture fixture;
+    struct reply reply;
+    faults_pause();
+    open_all(&fixture);
+    faults_resume();
+    const struct {
+        const char *method, *target, *type, *body;
+        int wanted;
+        const char *holds; /* in the answer */
+    } steps[] = {
+        {"POST", MAPS, "application/json", MAP("a", "1"), 201, "\"k\":\"1\""},
+        {"PUT", MAPS "/a", "application/json", MAP("a", "2"), 200, "\"k\":\"2\""},
+        {"PATCH", MAPS "/a", "application/merge-patch+json", "{\"data\":{\"k\":\"3\"}}", 200, "\"k\":\"3\""},
+        {"GET", MAPS "?labelSelector=l%3Dx", NULL, NULL, 200, "\"name\":\"a\""},
+        {"GET", MAPS "?fieldSelector=metadata.name%3Da&watch=true&timeoutSeconds=1&resourceVersion=0", NULL, NULL, 200, "\"name\":\"a\""},
+        {"POST", DEPLOYMENTS, "application/yaml", DEPLOYMENT, 201, "\"name\":\"web\""},
+        {"PATCH", DEPLOYMENTS "/web", "application/strategic-merge-patch+json", "{\"spec\":{\"replicas\":2}}", 200, "\"replicas\":2"},
+        {"PATCH", MAPS "/b?fieldManager=m", "application/apply-patch+yaml",
+         "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"b\"},\"data\":{\"x\":\"y\"}}", 201, "\"x\":\"y\""},
+        {"DELETE", MAPS "/a", NULL, NULL, 200, ""},
+    };
+    int r = 0;
+    size_t done = 0;
+    for (; done < ARRAY_LEN(steps) && r == 0; done++) {
+        r = ask(&fixture, steps[done].method, steps[done].target, steps[done].type, steps[done].body, steps[done].wanted, &reply);
+        if (r == 0 && !strstr(reply.body, steps[done].holds)) /* a watch that was broken off is no lie */
+            r = strstr(steps[done].target, "watch=") && faults_struck() ? -EIO : -EBADMSG;
+        assert_int_not_equal(r, -EBADMSG);
+    }
+    faults_pause();
+    if (r == 0)
+        assert_int_equal(ask(&fixture, "GET", MAPS "/a", NULL, NULL, 404, &reply), 0);
+    assert_int_equal(ask(&fixture, "POST", MAPS, "application/json", MAP("z", "1"), 201, &reply), 0); /* it goes on */
+    assert_int_equal(ask(&fixture, "GET", MAPS "?labelSelector=l%3Dx", NULL, NULL, 200, &reply), 0);
+    assert_non_null(strstr(reply.body, "\"name\":\"z\""));
+    close_all(&fixture);
+    faults_resume();
+    return r;
+}
+
+UNIT_TEST(answers_are_right_or_say_that_they_failed) {
+    TEST_FAULTS_ANY(requests, NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {UNIT(answers_are_right_or_say_that_they_failed)};
+    faults_skip_time(50);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
