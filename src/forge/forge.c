@@ -232,6 +232,14 @@ static int copy_options(struct forge *forge, const struct forge_options *options
     return forge->folder ? 0 : -ENOMEM;
 }
 
+/* Writes the helper unless it is there already: on a full disk, a start must not fail for what need not be written. */
+static int write_helper(const char *path, struct slice program) {
+    CLEANUP(buffer_deinit) struct buffer present = BUFFER_INIT(HELPER_BYTES_MAX);
+    if (sys_read_file(AT_FDCWD, path, HELPER_BYTES_MAX, &present) == 0 && slice_equal(buffer_slice(&present), program))
+        return 0;
+    return sys_write_file_fast(AT_FDCWD, path, program, 0755);
+}
+
 /* The helper is copied: job pods see one folder that holds it and nothing else, and an upgrade of the platform replaces it as a whole. */
 static int install_helper(struct forge *forge, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer program = BUFFER_INIT(HELPER_BYTES_MAX);
@@ -242,7 +250,7 @@ static int install_helper(struct forge *forge, struct diag *diag) {
     int error = sys_read_file(AT_FDCWD, forge->options.helper_path, HELPER_BYTES_MAX, &program);
     if (error)
         return diag_set(diag, error, "cannot read the job helper %s: %s", forge->options.helper_path, strerror(-error));
-    error = sys_write_file_fast(AT_FDCWD, path, buffer_slice(&program), 0755);
+    error = write_helper(path, buffer_slice(&program));
     if (!error && symlink("tidemill-job", link) < 0 && errno != EEXIST)
         error = -errno;
     static const char *const hooks[] = {"pre-receive", "post-receive"};
@@ -259,8 +267,10 @@ static int make_folders(struct forge *forge, struct diag *diag) {
     int error = 0;
     for (size_t i = 0; !error && i < ARRAY_LEN(names); i++) {
         CLEANUP(freep) char *path = forge_path_new(forge, "%s", names[i]);
-        if (path && strcmp(names[i], "builds") == 0)
-            sys_remove_tree(AT_FDCWD, path); /* no build outlives us */
+        if (path && strcmp(names[i], "builds") == 0) {
+            sys_remove_tree(AT_FDCWD, path); /* no build outlives us; each makes its folder with its parents, so a full disk is no matter here */
+            continue;
+        }
         error = path ? sys_mkdirs(path, strcmp(names[i], "helper") == 0 ? 0755 : 0750) : -ENOMEM;
         if (error)
             diag_set(diag, error, "cannot make the folder %s: %s", path ? path : names[i], strerror(-error));

@@ -8,6 +8,7 @@
 #include "forge/forge_priv.h"
 
 #include <stdio.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include "forge/program_priv.h"
@@ -16,6 +17,7 @@
 #define INPUT_PENDING_MAX (1 * MIB)
 #define OUTPUT_PENDING_MAX (1 * MIB)
 #define CGI_FIELDS_MAX 16
+#define PUSH_BYTES_FREE_MIN (16 * MIB) /* git's own words on a full disk ("unpacker error") help nobody */
 
 static void push_free(struct push *push) {
     list_remove(&push->node);
@@ -247,6 +249,12 @@ static bool is_smart(const struct http_exchange *exchange, struct slice rest) {
     return slice_is(method, "POST") && (slice_is(rest, "git-upload-pack") || slice_is(rest, "git-receive-pack"));
 }
 
+static bool lacks_room(const struct forge *forge, struct http_exchange *exchange) {
+    struct statvfs space;
+    bool is_push = slice_is(http_query_text(exchange), "service=git-receive-pack");
+    return is_push && statvfs(forge->folder, &space) == 0 && (uint64_t)space.f_bavail * space.f_frsize < PUSH_BYTES_FREE_MIN;
+}
+
 void forge_handle_git(void *userdata, struct http_exchange *exchange) {
     struct forge *forge = userdata;
     struct slice path = http_path(exchange), rest = slice_from(path, 1);
@@ -261,6 +269,8 @@ void forge_handle_git(void *userdata, struct http_exchange *exchange) {
         return;
     if (app->deleting || !is_smart(exchange, rest))
         http_respond_text(exchange, app->deleting ? 404 : 403, "git 1.6.6 or later is needed: only the smart HTTP protocol is served\n");
+    else if (lacks_room(forge, exchange))
+        http_respond_text(exchange, 507, "the platform's disk is full: nothing can be pushed until some space is freed\n");
     else {
         app->pushed = app->pushed || slice_is(rest, "git-receive-pack");
         serve(forge, exchange, app, path, user);
