@@ -4,6 +4,7 @@ to stays."""
 import hashlib
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -123,6 +124,22 @@ def test_prune_tells_what_it_freed(small):
     small.kubectl("delete", "deployment", "other")
     assert small.tidemill("image", "prune").stdout.startswith("freed ")
     assert json.loads(small.tidemill("image", "prune", "-o", "json").stdout)["imagesRemoved"] == 0
+
+
+def test_a_running_container_keeps_its_layers_when_its_tag_moves_and_the_node_starts_again(small):
+    registry = small.state / "registry/repositories/site/tags"
+    pod = small.get("pods", "-n", "site")["items"][0]
+    tag = pod["spec"]["containers"][0]["image"].split(":")[-1]
+    layers = chains(small, "site", tag)
+    (registry / tag).write_text((registry / "latest").read_text())  # as if another image had been pushed under that name
+    assert chains(small, "site", tag) != layers
+    node = small.pids()["node"]
+    os.kill(node, signal.SIGKILL)
+    wait_for(lambda: small.pids()["node"] != node, "another node")
+    wait_for(lambda: "warning" not in json.loads(small.tidemill("image", "prune", "-o", "json").stdout), "a prune that does everything")
+    assert set(layers) <= unpacked(small)
+    assert small.http("site.localhost") == (200, "version 3\n")
+    assert small.kubectl("exec", "-n", "site", pod["metadata"]["name"], "--", "cat", "/var/www/index.html").stdout == "version 3\n"
 
 
 def test_images_of_a_deleted_application_go(small):
