@@ -47,6 +47,18 @@ struct tree *tree_text(struct arena *arena, const char *value) {
     return value ? tree_string(arena, slice_of(value)) : tree_null(arena);
 }
 
+struct tree *tree_printf(struct arena *arena, const char *format, ...) {
+    struct tree *node = make(arena, TREE_STRING);
+    va_list args;
+    va_start(args, format);
+    char *text = node ? arena_vprintf(arena, format, args) : NULL;
+    va_end(args);
+    if (!text)
+        return NULL;
+    node->string = slice_of(text);
+    return node;
+}
+
 static struct tree *make_parent(struct arena *arena, enum tree_type type) {
     struct tree *node = make(arena, type);
     if (!node)

@@ -33,13 +33,15 @@ struct tree_children {
     size_t capacity;
 };
 
-/* Constructors; NULL when the arena is at its limit. Strings are copied into the arena. */
+/* Constructors; NULL when the arena is at its limit. Strings are copied into the arena. The text NULL gives
+ * TREE_NULL: what was formatted for the purpose, and may not be there for want of memory, comes from tree_printf. */
 struct tree *tree_null(struct arena *arena);
 struct tree *tree_bool(struct arena *arena, bool value);
 struct tree *tree_int(struct arena *arena, int64_t value);
 struct tree *tree_float(struct arena *arena, double value);
 struct tree *tree_string(struct arena *arena, struct slice value);
 struct tree *tree_text(struct arena *arena, const char *value);
+struct tree *tree_printf(struct arena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct tree *tree_list(struct arena *arena);
 struct tree *tree_map(struct arena *arena);
 

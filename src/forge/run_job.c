@@ -188,8 +188,8 @@ static int pod_json(struct run_job *job, const char *token, struct arena *arena,
     tree_set_text(arena, metadata, "name", job->pod_name);
     tree_set_text(arena, metadata, "namespace", FORGE_NAMESPACE);
     tree_set_text(arena, labels, "tidemill.dev/app", job->run->app);
-    tree_set(arena, labels, SLICE("tidemill.dev/pipeline"), tree_text(arena, arena_printf(arena, "%" PRIu64, job->run->id)));
-    tree_set(arena, labels, SLICE("tidemill.dev/job"), tree_text(arena, arena_printf(arena, "%zu", job->index)));
+    tree_set(arena, labels, SLICE("tidemill.dev/pipeline"), tree_printf(arena, "%" PRIu64, job->run->id));
+    tree_set(arena, labels, SLICE("tidemill.dev/job"), tree_printf(arena, "%zu", job->index));
     tree_set(arena, spec, SLICE("activeDeadlineSeconds"), tree_int(arena, declared->timeout_s + DEADLINE_EXTRA_S));
     tree_set_text(arena, container, "image", image);
     tree_set(arena, container, SLICE("env"), environment(job, arena, token, image));

@@ -125,7 +125,7 @@ static struct summary summarize(const struct kube_pod *pod) {
 
 CELL(pod_ready) {
     struct summary summary = summarize(object->pod);
-    return tree_text(arena, arena_printf(arena, "%zu/%zu", summary.ready, summary.total));
+    return tree_printf(arena, "%zu/%zu", summary.ready, summary.total);
 }
 
 CELL(pod_status) {
@@ -136,8 +136,8 @@ CELL(pod_status) {
 CELL(pod_restarts) {
     struct summary summary = summarize(object->pod);
     if (summary.restarts == 0 || !summary.last_restart.set)
-        return tree_text(arena, arena_printf(arena, "%" PRId64, summary.restarts));
-    return tree_text(arena, arena_printf(arena, "%" PRId64 " (%s ago)", summary.restarts, cell_since(arena, summary.last_restart, now_ns)));
+        return tree_printf(arena, "%" PRId64, summary.restarts);
+    return tree_printf(arena, "%" PRId64 " (%s ago)", summary.restarts, cell_since(arena, summary.last_restart, now_ns));
 }
 
 CELL(pod_ip) {
@@ -158,5 +158,5 @@ CELL(readiness_gates) {
         return tree_text(arena, "<none>");
     for (size_t i = 0; i < pod->spec.readiness_gates.count; i++)
         good += condition_is(pod, kube_text_or(pod->spec.readiness_gates.items[i].condition_type, ""));
-    return tree_text(arena, arena_printf(arena, "%zu/%zu", good, pod->spec.readiness_gates.count));
+    return tree_printf(arena, "%zu/%zu", good, pod->spec.readiness_gates.count);
 }

@@ -123,7 +123,7 @@ static void add_capabilities(struct builder *b, struct tree *process, const stru
         struct tree *list = set_list(b, capabilities, sets[s]);
         for (size_t i = 0; i < ARRAY_LEN(capability_names); i++)
             if ((from->capabilities & BIT(i)) && (s == 0 || from->uid == 0))
-                push(b, list, tree_text(b->arena, arena_printf(b->arena, "CAP_%s", capability_names[i])));
+                push(b, list, tree_printf(b->arena, "CAP_%s", capability_names[i]));
     }
 }
 
