@@ -54,7 +54,8 @@ static int ask(struct fixture *fixture, const char *method, const char *target, 
         (void)loop_turn(fixture->loop, 1000);
     if (reply->error < 0)
         return reply->error;
-    if (reply->status != wanted) {
+    bool repeated = faults_struck() && reply->status == 200 && strcmp(method, "PATCH") == 0; /* the connection broke under the answer */
+    if (reply->status != wanted && !repeated) {
         if ((reply->status < 500 && reply->status != 413) || !faults_struck())
             fail_msg("%s %s: %d: %s", method, target, reply->status, reply->body);
         return -EIO;

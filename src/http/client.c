@@ -517,7 +517,8 @@ static int request_new(struct http_client *client, const struct http_request_opt
         return -ENOMEM;
     request->client = client;
     request->was_head = strcmp(options->method, "HEAD") == 0;
-    request->repeatable = strcmp(options->method, "POST") != 0;
+    bool is_json_patch = options->content_type && strncmp(options->content_type, "application/json-patch+json", 27) == 0; /* "add" adds twice */
+    request->repeatable = strcmp(options->method, "POST") != 0 && !is_json_patch;
     request->timeout_ms = options->timeout_ms == 0 ? 60000 : options->timeout_ms;
     request->deadline_ns = request->timeout_ms < 0 ? 0 : loop_now_ns(client->loop) + request->timeout_ms * 1000000;
     request->body_max = options->body_max ? options->body_max : 64 * MIB;

@@ -40,8 +40,8 @@ struct http_answer {
 };
 typedef void http_answer_fn(void *userdata, const struct http_answer *answer);
 /* Sends and collects the answer; on_answer runs once, never before this returns. A request on a kept connection that was closed before any answer
- * byte is sent again once (not a POST: it may have been carried out; -ECONNRESET). *ret may be NULL. -EINVAL when target or fields hold bytes that
- * cannot stand in a head. */
+ * byte is sent again once (not a POST or JSON patch: it may have been carried out; -ECONNRESET). *ret may be NULL. -EINVAL when target or fields hold
+ * bytes that cannot stand in a head. */
 int http_client_send(struct http_client *client, const struct http_request_options *options, http_answer_fn *on_answer, void *userdata,
                      struct http_request **ret);
 

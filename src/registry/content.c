@@ -114,7 +114,13 @@ int content_each_name(struct content *content, const char *path, int (*each)(voi
         return -ENOMEM;
     }
     int r = 0;
-    for (struct dirent *entry; r == 0 && (entry = readdir(folder));) {
+    while (r == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (!entry) {
+            r = -errno; /* half a listing would make garbage of the rest */
+            break;
+        }
         if (entry->d_name[0] != '.')
             r = each(userdata, entry->d_name);
     }

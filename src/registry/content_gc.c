@@ -8,6 +8,7 @@
  * (content_touch_blob), and age check and removal happen under the same lock as the touch. A tag set after marking points to a manifest that is young
  * by the same rule. Runs on a worker thread. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,7 +24,7 @@ struct collector {
     size_t repositories_count;
     const char *repository; /* the one being walked */
     const atomic_bool *cancel;
-    int64_t oldest_s;       /* younger than this is kept */
+    int64_t oldest_s; /* younger than this is kept */
     bool grown;
     struct content_gc_result result;
 };
@@ -44,9 +45,9 @@ static int mark(struct collector *collector, const struct oci_digest *digest, bo
 }
 
 static bool digest_from_file(const char *file, struct oci_digest *ret) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(256);
-    buffer_printf(&text, "sha256:%s", file);
-    return !buffer_error(&text) && oci_digest_parse(buffer_slice(&text), ret) == 0;
+    char text[OCI_DIGEST_TEXT + 1]; /* a longer name is cut, and still no digest */
+    snprintf(text, sizeof text, "sha256:%s", file);
+    return oci_digest_parse(slice_of(text), ret) == 0;
 }
 
 static int64_t age_limit_of(struct collector *collector, const char *path) {
@@ -62,10 +63,12 @@ static int mark_reached(struct collector *collector, const struct oci_digest *di
     struct oci_manifest manifest;
     if (!arena || is_cancelled(collector))
         return arena ? -ECANCELED : -ENOMEM;
-    if (content_read_blob(collector->content, digest, OCI_MANIFEST_BYTES_MAX, &text) < 0 ||
-        oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL) < 0)
-        return 0;
-    int r = manifest.has_config ? mark(collector, &manifest.config.digest, false) : 0;
+    int r = content_read_blob(collector->content, digest, OCI_MANIFEST_BYTES_MAX, &text);
+    if (r == 0)
+        r = oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL);
+    if (r < 0) /* what is absent or no manifest reaches nothing; what cannot be read may reach anything */
+        return r == -ENOENT || r == -EFBIG || r == -EINVAL || r == -ENOTSUP ? 0 : r;
+    r = manifest.has_config ? mark(collector, &manifest.config.digest, false) : 0;
     for (size_t i = 0; r == 0 && i < manifest.count; i++)
         r = mark(collector, &manifest.items[i].digest, manifest.is_index);
     return r;
@@ -97,8 +100,11 @@ static int mark_repository(struct collector *collector) {
         return r == -ENOENT ? 0 : r;
     for (size_t i = 0; r == 0 && i < count; i++) {
         struct oci_digest digest;
-        if (content_get_tag(collector->content, collector->repository, tags[i], &digest) == 0)
+        r = content_get_tag(collector->content, collector->repository, tags[i], &digest);
+        if (r == 0)
             r = mark(collector, &digest, true);
+        else if (r == -ENOENT || r == -EBADMSG) /* removed meanwhile, or damaged: it keeps nothing */
+            r = 0;
     }
     if (r == 0)
         r = content_each_name(collector->content, content_path("repositories/%s/_manifests", collector->repository).text, mark_young_manifest,
@@ -217,7 +223,8 @@ int content_collect_garbage(struct content *content, const struct content_gc_opt
     CLEANUP(map_freep) struct map *marked = map_new();
     if (!arena || !marked)
         return -ENOMEM;
-    struct collector collector = {.content = content, .arena = arena, .marked = marked, .cancel = options->cancel, .oldest_s = (int64_t)time(NULL) - options->grace_s};
+    struct collector collector = {
+        .content = content, .arena = arena, .marked = marked, .cancel = options->cancel, .oldest_s = (int64_t)time(NULL) - options->grace_s};
     int r = mark_all(&collector, options);
     if (r == 0)
         r = sweep_all(&collector);

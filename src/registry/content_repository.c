@@ -55,6 +55,8 @@ int content_find_repository(struct content *content, const char *name) {
         struct content_path path = content_path("repositories/%s/%s", name, marks[i]);
         if (fstatat(content->root_fd, path.text, &status, AT_SYMLINK_NOFOLLOW) == 0)
             return 0;
+        if (errno != ENOENT && errno != ENOTDIR)
+            return -errno;
     }
     return -ENOENT;
 }
@@ -154,8 +156,10 @@ static int visit_folder(void *userdata, const char *component) {
     struct content_path name = content_path("%s%s%s", outer.text, outer.text[0] ? "/" : "", component);
     if (!oci_name_is_valid(slice_of(name.text)))
         return 0;
-    int r = content_find_repository(walk->content, name.text) == 0 ? add_name(&walk->names, name.text) : 0;
-    if (r < 0)
+    int r = content_find_repository(walk->content, name.text);
+    if (r == 0)
+        r = add_name(&walk->names, name.text);
+    if (r < 0 && r != -ENOENT)
         return r;
     walk->prefix = name;
     walk->depth++;
