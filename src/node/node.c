@@ -287,6 +287,7 @@ static void free_programs(struct node *node) {
 static void stop_node(struct node *node) {
     if (!node->loop)
         return;
+    nameserver_stop(node);
     informer_free(node->pods_informer);
     informer_free(node->services_informer);
     informer_free(node->slices_informer);
@@ -325,6 +326,7 @@ static int start_node(struct node *node, struct diag *diag) {
         r = open_socket(node, diag);
     if (r < 0)
         return r;
+    nameserver_start(node);
     register_host_address(node);
     set_own_hosts(node);
     r = rotation_start(node);

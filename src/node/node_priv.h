@@ -19,6 +19,7 @@
 
 struct events;
 struct prune;
+struct nameserver;
 struct node {
     const struct node_options *options;
     int socket_fd;
@@ -28,6 +29,7 @@ struct node {
     struct cgroups cgroups;
     struct containers *containers;
     struct podnet *podnet;
+    struct nameserver *nameserver; /* NULL: the port is taken, pods ask the host's name servers */
     struct events *events;
     char cgroup_root[32], host_address[16];
     char run_dir[PATH_MAX], state_dir[PATH_MAX], store_dir[PATH_MAX], layers_dir[PATH_MAX];
@@ -278,6 +280,11 @@ void register_host_address(struct node *node);
 /* services.c */
 void services_changed(struct node *node);
 void services_apply(struct node *node);
+
+/* nameserver.c, resolv.c */
+void nameserver_start(struct node *node); /* warns when it cannot */
+void nameserver_stop(struct node *node);
+int resolv_of_pod(const struct pod *pod, struct buffer *out); /* its /etc/resolv.conf */
 
 /* rotation.c: logs are cut at LOG_ROTATE_BYTES; a quiet log costs nothing */
 int rotation_start(struct node *node);

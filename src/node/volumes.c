@@ -13,8 +13,6 @@
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
-#define RESOLV_BYTES_MAX (64 * KIB)
-
 struct writer {
     struct pod *pod;
     const struct kube_volume *volume;
@@ -289,36 +287,10 @@ int volumes_write_hosts(const struct pod *pod) {
     return write_etc(pod, "hosts", &text);
 }
 
-/* The host's name servers, but for loopback ones, which a pod cannot reach. */
-static void add_host_resolv(const char *path, bool keep_loopback, struct buffer *out) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RESOLV_BYTES_MAX + 1);
-    if (sys_read_file(AT_FDCWD, path, RESOLV_BYTES_MAX, &text) < 0)
-        return;
-    for (struct slice rest = buffer_slice(&text); rest.data;) {
-        struct slice line = slice_trim(slice_cut(&rest, '\n')), value = line;
-        struct slice keyword = slice_cut(&value, ' ');
-        bool loopback = slice_is(keyword, "nameserver") && (slice_starts(slice_trim(value), SLICE("127.")) || slice_is(slice_trim(value), "::1"));
-        if (line.len && line.data[0] != '#' && (keep_loopback || !loopback))
-            buffer_printf(out, "%.*s\n", SLICE_ARG(line));
-    }
-}
-
 static int write_resolv(const struct pod *pod) {
-    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
-    const struct kube_pod_dns_config *config = spec->dns_config;
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
-    if (!spec->dns_policy || strcmp(spec->dns_policy, "None") != 0)
-        add_host_resolv("/etc/resolv.conf", spec->host_network, &text);
-    if (text.len && slice_find(buffer_slice(&text), SLICE("nameserver")) < 0)
-        add_host_resolv("/run/systemd/resolve/resolv.conf", false, &text);
-    for (size_t i = 0; config && i < config->nameservers.count; i++)
-        buffer_printf(&text, "nameserver %s\n", config->nameservers.items[i]);
-    for (size_t i = 0; config && i < config->searches.count; i++)
-        buffer_printf(&text, "%s%s%s", i ? " " : "search ", config->searches.items[i], i + 1 == config->searches.count ? "\n" : "");
-    for (size_t i = 0; config && i < config->options.count; i++)
-        buffer_printf(&text, "options %s%s%s\n", config->options.items[i].name, config->options.items[i].value ? ":" : "",
-                      config->options.items[i].value ? config->options.items[i].value : "");
-    return write_etc(pod, "resolv.conf", &text);
+    int r = resolv_of_pod(pod, &text);
+    return r < 0 ? r : write_etc(pod, "resolv.conf", &text);
 }
 
 static int write_hostname(const struct pod *pod) {
