@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #define SESSION_ARENA_BYTES_MAX (256 * MIB)
+#define NODE_TIMEOUT_MS 2000
 
 const struct flag session_flags[] = {
     {"run", 0, FLAG_TEXT, "DIR", "/run/tidemill", "run-time folder of the instance to talk to; also $TIDEMILL_RUN"},
@@ -140,6 +141,21 @@ int session_call(struct session *session, const char *method, const char *path, 
     if (ret)
         *ret = call.answer;
     return r;
+}
+
+bool session_node_answers(const char *run) {
+    struct session session = {.run = run, .arena = arena_new(SESSION_ARENA_BYTES_MAX), .timeout_ms = NODE_TIMEOUT_MS};
+    struct session_answer answer = {0};
+    struct diag diag = DIAG_INIT;
+    char endpoint[220];
+    snprintf(endpoint, sizeof endpoint, "unix:%s/node.sock", run);
+    int r = session.arena ? loop_new(&session.loop) : -ENOMEM;
+    if (r == 0)
+        r = client_new(session.loop, &(struct client_options){.endpoint = endpoint}, &session.client, &diag);
+    if (r == 0)
+        session_call(&session, "GET", "/healthz", NULL, (struct slice){NULL, 0}, &answer, &diag);
+    session_close(&session);
+    return answer.status > 0; /* whatever it says: it is there */
 }
 
 static void on_stream_head(void *userdata, const struct http_answer *head) {

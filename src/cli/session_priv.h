@@ -22,6 +22,8 @@ extern const struct flag session_output_flags[];
 int session_open(const struct invocation *invocation, struct session *ret, struct diag *diag);
 int session_open_run(const char *run, struct session *ret, struct diag *diag);
 void session_close(struct session *session);
+/* Does the node's process itself answer? The API's word about it may be from before a restart. As root. */
+bool session_node_answers(const char *run);
 
 struct session_answer {
     int status;

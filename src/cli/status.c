@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "sys/sys.h"
 
@@ -129,7 +130,7 @@ static int read_facts(struct session *session, struct facts *ret, struct diag *d
         r = summary_read(session, &ret->apps, diag);
     if (r < 0)
         return r;
-    ret->node_ready = has_ready_node(tree_find(nodes.tree, "items"));
+    ret->node_ready = has_ready_node(tree_find(nodes.tree, "items")) && (!ret->roles_count || geteuid() != 0 || session_node_answers(session->run));
     ret->deployments = tree_find(deployments.tree, "items");
     return 0;
 }

@@ -223,7 +223,7 @@ static enum readiness look(const struct settings *settings) {
         return found;
     session.timeout_ms = LOOK_TIMEOUT_MS;
     if (answers(&session, "/readyz", &answer))
-        found = answers(&session, path, &answer) && is_node_ready(answer.tree) ? ALL_READY : API_READY;
+        found = answers(&session, path, &answer) && is_node_ready(answer.tree) && session_node_answers(settings->run) ? ALL_READY : API_READY;
     session_close(&session);
     return found;
 }
