@@ -4,7 +4,7 @@ BUILD := build/$(PRESET)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: all help deps deps-test demo test unit e2e check bench fuzz install deb format clean
+.PHONY: all help deps deps-test demo test unit e2e check matrix bench fuzz install deb format clean
 
 all: deps
 	@test -f $(BUILD)/build.ninja || cmake --preset $(PRESET) >/dev/null
@@ -16,6 +16,7 @@ help:
 	@echo "make test     install what is needed, build and run all tests (as root)"
 	@echo "make unit     unit tests only, with address and undefined-behaviour sanitizers"
 	@echo "make e2e      end-to-end tests only"
+	@echo "make matrix   build kubectl 1.29 to 1.33 (needs Go) and test with each"
 	@echo "make bench    measure, beside a peer where there is one"
 	@echo "make check    the tree's shape: floors, sizes, forbidden functions"
 	@echo "make fuzz     run every fuzz target for FUZZ_SECONDS (default 10) each"
@@ -47,6 +48,10 @@ check: deps-test
 test: deps-test unit all check
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
 	@python3 -m pytest -q tests/e2e
+
+matrix: deps-test all
+	@scripts/fetch-kubectl-matrix
+	@python3 -m pytest -q tests/e2e/test_kubectl_matrix.py
 
 bench: all
 	@scripts/install-dependencies --bench
