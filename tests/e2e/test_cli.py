@@ -28,10 +28,25 @@ def test_help_teaches():
     (["app", "create"], "missing argument"),
     (["logs", "--tail", "x", "y"], "whole number"),
     (["status", "extra"], "unexpected argument"),
+    (["status", "-o", "yaml"], "text or json"),
+    (["-x"], "unknown flag -x"),
 ])
 def test_misuse_exits_with_2_and_explains(args, words):
     result = run(*args)
     assert result.returncode == 2 and words in result.stderr
+
+
+def test_help_before_a_command_is_its_help():
+    assert run("help", "app", "create").stdout == run("app", "create", "--help").stdout
+
+
+def test_a_closed_state_folder_is_refused_before_anything_is_made(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    result = run("up", "--state", str(closed / "state"), "--run", "/run/tmclosed")
+    assert result.returncode == 1 and "chmod o+x" in result.stderr
+    assert not list(closed.iterdir())
 
 
 def test_without_a_platform_it_says_what_to_do(tmp_path):
@@ -65,6 +80,25 @@ def test_apply_reads_everything_before_it_sends_anything(platform, tmp_path):
     assert platform.tidemill("apply", "-f", str(tmp_path)).stdout.split() == ["configmap/first", "created", "configmap/second", "created"]
     assert "configmap/second unchanged" in platform.tidemill("apply", "-f", str(tmp_path)).stdout
     platform.kubectl("delete", "configmap", "first", "second")
+
+
+def test_commands_know_the_instance_of_the_run_folder(platform):
+    assert platform.tidemill("kubeconfig").stdout == (platform.state / "kubeconfig").read_text()
+    assert f"127.0.0.1:{platform.git_port}" in platform.tidemill("status").stdout
+
+
+def test_unknown_names_come_with_a_hint(platform):
+    for args in (["app", "show", "nobody"], ["app", "delete", "nobody"], ["pipeline", "list", "nobody"], ["pipeline", "show", "999"]):
+        result = platform.tidemill(*args, check=False)
+        assert result.returncode == 1 and "there is no" in result.stderr and "hint:" in result.stderr, args
+
+
+def test_app_shows_pods_and_pipelines(platform):
+    platform.tidemill("app", "create", "shown")
+    listed = {app["name"]: app for app in json.loads(platform.tidemill("app", "list", "-o", "json").stdout)["items"]}
+    assert listed["shown"]["pods"] == 0 and "lastPipeline" not in listed["shown"]
+    assert "No pipeline yet" in platform.tidemill("app", "show", "shown").stdout
+    platform.tidemill("app", "delete", "shown")
 
 
 def test_status_as_json(platform):
