@@ -324,7 +324,7 @@ void nameserver_start(struct node *node) {
         list_init(&server->waiting);
         list_init(&server->connections);
         names_init(&server->source, node);
-        r = upstream_new(node->loop, podnet_gateway(node->podnet), &server->upstream);
+        r = upstream_new(node->loop, "/etc/resolv.conf", podnet_gateway(node->podnet), &server->upstream);
     }
     if (r == 0)
         r = listen_both(server, text);

@@ -13,8 +13,8 @@ struct upstream;
 struct upstream_request;
 /* answer: one to what was asked, with its id; empty: none came in time. Once, unless cancelled before; the request is dead then. */
 typedef void upstream_fn(void *userdata, struct slice answer);
-/* own: the bridge's address, which is never asked. */
-int upstream_new(struct loop *loop, const char *own, struct upstream **ret);
+/* resolv_path: "/etc/resolv.conf" (borrowed); own: the bridge's address, which is never asked. */
+int upstream_new(struct loop *loop, const char *resolv_path, const char *own, struct upstream **ret);
 /* Cancels what is under way. NULL is fine. */
 void upstream_free(struct upstream *upstream);
 /* -EBUSY: too many at once; -EHOSTUNREACH: no server. on_done never runs in here. */

@@ -20,6 +20,7 @@
 
 struct upstream {
     struct loop *loop;
+    const char *resolv_path;
     char own[INET_ADDRSTRLEN];
     struct sys_address servers[UPSTREAM_SERVERS_MAX];
     size_t servers_count;
@@ -61,7 +62,7 @@ static int read_servers(struct upstream *upstream) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RESOLV_BYTES_MAX + 1);
     struct resolv resolv;
-    int r = arena ? sys_read_file(AT_FDCWD, "/etc/resolv.conf", RESOLV_BYTES_MAX, &text) : -ENOMEM;
+    int r = arena ? sys_read_file(AT_FDCWD, upstream->resolv_path, RESOLV_BYTES_MAX, &text) : -ENOMEM;
     if (r == 0)
         r = resolv_parse(buffer_slice(&text), true, arena, &resolv);
     if (r < 0)
@@ -76,7 +77,7 @@ static int read_servers(struct upstream *upstream) {
 
 static void refresh_servers(struct upstream *upstream) {
     struct stat now;
-    if (stat("/etc/resolv.conf", &now) < 0)
+    if (stat(upstream->resolv_path, &now) < 0)
         return;
     const struct stat *read = &upstream->read;
     if (now.st_ino == read->st_ino && now.st_size == read->st_size && now.st_mtim.tv_sec == read->st_mtim.tv_sec &&
@@ -249,11 +250,12 @@ int upstream_ask(struct upstream *upstream, struct slice message, bool tcp, upst
     return r;
 }
 
-int upstream_new(struct loop *loop, const char *own, struct upstream **ret) {
+int upstream_new(struct loop *loop, const char *resolv_path, const char *own, struct upstream **ret) {
     struct upstream *upstream = calloc(1, sizeof *upstream);
     if (!upstream)
         return -ENOMEM;
     upstream->loop = loop;
+    upstream->resolv_path = resolv_path;
     snprintf(upstream->own, sizeof upstream->own, "%s", own);
     list_init(&upstream->requests);
     *ret = upstream;
