@@ -63,7 +63,7 @@ fuzz: deps-test
 	@scripts/fuzz $(FUZZ_SECONDS)
 
 install: all
-	@scripts/install $(BUILD) $(DESTDIR) $(PREFIX)
+	@scripts/install "$(BUILD)" "$(DESTDIR)" "$(PREFIX)"
 
 deb: all
 	@scripts/install-dependencies --deb
