@@ -1,5 +1,7 @@
 """Pods find services by name: the node's name server on the bridge's address."""
 
+import os
+import signal
 import socket
 import struct
 import time
@@ -117,8 +119,19 @@ def test_what_is_no_question(cluster):
 
 def test_names_survive_the_node(cluster):
     pid = cluster.pids()["node"]
-    import os
-    import signal
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: cluster.pids()["node"] != pid, "another node")
     wait_for(lambda: "hello from web" in run(cluster, "busybox", "wget", "-qO-", "http://web/", check=False), "names again")
+
+
+def test_a_taken_port_is_told_and_pods_get_the_hosts_servers():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_FREEBIND", 15), 1)  # before the bridge exists
+        other.bind(("10.166.0.1", 53))
+        with running("dnstaken", 166) as instance:
+            assert "cannot serve names to pods on 10.166.0.1:53" in wait_for(lambda: instance.log() if "cannot serve names" in instance.log() else "", "the warning")
+            instance.bootstrap("busybox:latest", "busybox-static")
+            instance.kubectl("apply", "-f", "-", input=yaml.safe_dump(pod("client", SLEEP)))
+            instance.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+            text = instance.kubectl("exec", "client", "--", "cat", "/etc/resolv.conf").stdout
+            assert "10.166.0.1" not in text and "cluster.local" not in text
