@@ -275,12 +275,25 @@ static int supervise(struct plan *plan) {
     return r < 0 ? terminal_error(&diag) : 0;
 }
 
+/* What this start wrote into the log, its end if that is long: why it failed. */
+static void print_log_from(const char *path, off_t start) {
+    char text[4096];
+    CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    if (start < 0 || end <= start)
+        return;
+    ssize_t count = pread(fd, text, sizeof text, MAX(start, end - (off_t)sizeof text));
+    if (count > 0)
+        fwrite(text, 1, (size_t)count, stderr);
+}
+
 /* The supervisor in the background: a session of its own, its log in the run folder. Startup errors still reach the terminal. */
 static int detach(struct plan *plan) {
     const char *log_path = settings_path(plan->settings, plan->settings->run, "tidemill.log");
     CLEANUP(fd_closep) int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (log_fd < 0)
         return terminal_error_text("cannot open %s: %s", log_path, strerror(errno));
+    off_t log_start = lseek(log_fd, 0, SEEK_END);
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0)
@@ -294,8 +307,10 @@ static int detach(struct plan *plan) {
         return supervise(plan);
     }
     int r = wait_until_ready(plan->settings, pid);
-    if (r)
+    if (r) {
+        print_log_from(log_path, log_start);
         fprintf(stderr, "  log: %s\n", log_path);
+    }
     return r;
 }
 
