@@ -83,7 +83,7 @@ def question(name, kind, number=0x4D49):
 
 def ask_udp(message):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
+        client.settimeout(20)
         client.sendto(message, ("10.165.0.1", 53))
         return client.recv(4096)
 
@@ -103,12 +103,23 @@ def test_srv_over_udp_and_tcp(cluster):
     over_udp = ask_udp(message)
     assert over_udp[:4] == b"\x4d\x49\x85\x80" and over_udp[6:8] == b"\0\1" and over_udp[10:12] == b"\0\1"
     assert over_udp.endswith(address)
-    with socket.create_connection(("10.165.0.1", 53), timeout=10) as client:
+    with socket.create_connection(("10.165.0.1", 53), timeout=20) as client:
         framed = struct.pack(">H", len(message)) + message
         client.sendall(framed[:7])
         client.sendall(framed[7:] + framed)  # cut anywhere, two at once
         for _ in range(2):
             assert read_whole(client, struct.unpack(">H", read_whole(client, 2))[0]) == over_udp
+
+
+def test_other_names_go_to_the_hosts_servers(cluster):
+    """Whatever they say, or SERVFAIL when they say nothing: the asker gets an answer to its own question."""
+    message = question("Example.com", 1)
+    answer = ask_udp(message)
+    assert answer[:2] == message[:2] and answer[12:len(message)] == message[12:] and answer[3] & 15 in (0, 2, 3, 5)
+    with socket.create_connection(("10.165.0.1", 53), timeout=20) as client:
+        client.sendall(struct.pack(">H", len(message)) + message)
+        answer = read_whole(client, struct.unpack(">H", read_whole(client, 2))[0])
+        assert answer[:2] == message[:2] and answer[12:len(message)] == message[12:]
 
 
 def test_what_is_no_question(cluster):
