@@ -2,8 +2,8 @@
  *
  * 1. A name is read with a budget of 255 bytes on the wire, and each pointer must lead before the place where the run of labels that holds it began:
  *    so reading ends, and no byte is read twice by one name.
- * 2. A query has exactly one question, nothing in the answer and authority sections, at most one OPT (in the additional section, at the root), and ends
- *    where its last record ends. Everything else is FORMERR. Other additional records (TSIG, cookies' kin) are skipped.
+ * 2. A query has exactly one question, nothing in the answer and authority sections, at most one OPT (in the additional section, at the root), and
+ * ends where its last record ends. Everything else is FORMERR. Other additional records (TSIG, cookies' kin) are skipped.
  * 3. An answer repeats the question byte for byte: resolvers that randomise the case of letters compare it.
  * 4. An answer is whole records up to the limit, and the room for OPT is set aside first.
  * Names written here are not compressed but for the question's (a pointer to offset 12): answers are short. */

@@ -3,7 +3,10 @@
 #include "unit.h"
 
 #define HEADER(flags, questions, additional) "\x12\x34" flags "\x00" questions "\x00\x00\x00\x00\x00" additional
-#define WEB "\x03Web\x07" "default\x03svc\x07" "cluster\x05local\x00\x00\x01\x00\x01"
+#define WEB                                                                                                                                          \
+    "\x03Web\x07"                                                                                                                                    \
+    "default\x03svc\x07"                                                                                                                             \
+    "cluster\x05local\x00\x00\x01\x00\x01"
 #define OPT(size, version) "\x00\x00\x29" size "\x00" version "\x00\x00\x00\x00"
 static const char plain[] = HEADER("\x01\x00", "\x01", "\x00") WEB;
 static const char edns[] = HEADER("\x01\x00", "\x01", "\x01") WEB OPT("\x10\x00", "\x00");
@@ -28,7 +31,10 @@ UNIT_TEST(reads_a_query) {
     assert_int_equal(parse(SLICE(edns), &query), 0);
     assert_true(query.has_edns);
     assert_int_equal(query.udp_bytes_max, DNS_UDP_BYTES_MAX);
-    assert_int_equal(parse(SLICE(HEADER("\x00\x00", "\x01", "\x00") "\x04" "a.\\\xff\x00\x00\x01\x00\x01"), &query), 0);
+    assert_int_equal(parse(SLICE(HEADER("\x00\x00", "\x01", "\x00") "\x04"
+                                                                    "a.\\\xff\x00\x00\x01\x00\x01"),
+                           &query),
+                     0);
     assert_string_equal(query.name, "a\\046\\092\\255");
 }
 
@@ -38,15 +44,17 @@ UNIT_TEST(refuses_what_is_no_query) {
         int result;
     } cases[] = {
         {{HEADER("\x01\x00", "\x01", "\x00"), 11}, -EBADMSG},
-        {SLICE(HEADER("\x81\x00", "\x01", "\x00") WEB), -EBADMSG},          /* an answer */
-        {SLICE(HEADER("\x10\x00", "\x01", "\x00") WEB), DNS_RCODE_NOTIMP},  /* STATUS */
-        {SLICE(HEADER("\x01\x00", "\x00", "\x00")), DNS_RCODE_FORMERR},     /* no question */
+        {SLICE(HEADER("\x81\x00", "\x01", "\x00") WEB), -EBADMSG},         /* an answer */
+        {SLICE(HEADER("\x10\x00", "\x01", "\x00") WEB), DNS_RCODE_NOTIMP}, /* STATUS */
+        {SLICE(HEADER("\x01\x00", "\x00", "\x00")), DNS_RCODE_FORMERR},    /* no question */
         {SLICE(HEADER("\x01\x00", "\x02", "\x00") WEB WEB), DNS_RCODE_FORMERR},
         {SLICE(HEADER("\x01\x00", "\x01", "\x00") WEB "x"), DNS_RCODE_FORMERR},
         {SLICE(HEADER("\x01\x00", "\x01", "\x00") "\x03we"), DNS_RCODE_FORMERR},
         {SLICE(HEADER("\x01\x00", "\x01", "\x00") "\xc0\x0c\x00\x01\x00\x01"), DNS_RCODE_FORMERR}, /* itself */
         {SLICE(HEADER("\x01\x00", "\x01", "\x00") "\xc0\x00\x00\x01\x00\x01"), DNS_RCODE_FORMERR}, /* the header */
-        {SLICE(HEADER("\x01\x00", "\x01", "\x00") "\x41" "a\x00\x00\x01\x00\x01"), DNS_RCODE_FORMERR},
+        {SLICE(HEADER("\x01\x00", "\x01", "\x00") "\x41"
+                                                  "a\x00\x00\x01\x00\x01"),
+         DNS_RCODE_FORMERR},
         {SLICE(HEADER("\x01\x00", "\x01", "\x01") WEB), DNS_RCODE_FORMERR},
         {SLICE(HEADER("\x01\x00", "\x01", "\x02") WEB OPT("\x10\x00", "\x00") OPT("\x10\x00", "\x00")), DNS_RCODE_FORMERR},
         {SLICE(HEADER("\x01\x00", "\x01", "\x01") WEB OPT("\x10\x00", "\x01")), DNS_RCODE_BADVERS},
@@ -60,7 +68,12 @@ UNIT_TEST(refuses_what_is_no_query) {
 }
 
 UNIT_TEST(follows_pointers_backwards_only) {
-    static const char message[] = HEADER("\x81\x80", "\x01", "\x00") "\x01" "a\x01" "b\x00" "\x01" "c\xc0\x0e" "\xc0\x16";
+    static const char message[] = HEADER("\x81\x80", "\x01", "\x00") "\x01"
+                                                                     "a\x01"
+                                                                     "b\x00"
+                                                                     "\x01"
+                                                                     "c\xc0\x0e"
+                                                                     "\xc0\x16";
     char name[DNS_NAME_BYTES];
     size_t at = 17;
     assert_int_equal(dns_parse_name(SLICE(message), &at, name), 0);
@@ -80,8 +93,9 @@ UNIT_TEST(writes_answers) {
     const struct dns_answer answer = {.authoritative = true, .records = records, .records_count = 2};
     assert_int_equal(dns_parse_query(SLICE(edns), &query), 0);
     assert_int_equal(dns_format_answer(SLICE(edns), &query, &answer, 512, &out), 0);
-    struct slice want = SLICE("\x12\x34\x85\x80\x00\x01\x00\x02\x00\x00\x00\x01" WEB "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x60\x00\x01"
-                              "\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x05\x00\x0b\x00\x00\x00\x64\x00\x50\x01w\x01x\x00" OPT("\x04\xd0", "\x00"));
+    struct slice want =
+        SLICE("\x12\x34\x85\x80\x00\x01\x00\x02\x00\x00\x00\x01" WEB "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x60\x00\x01"
+              "\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x05\x00\x0b\x00\x00\x00\x64\x00\x50\x01w\x01x\x00" OPT("\x04\xd0", "\x00"));
     assert_int_equal(out.len, want.len);
     assert_memory_equal(out.data, want.data, want.len);
     assert_true(dns_is_answer_to(buffer_slice(&out), SLICE(edns)));
@@ -93,11 +107,14 @@ UNIT_TEST(writes_answers) {
 UNIT_TEST(says_no) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(DNS_MESSAGE_BYTES_MAX);
     struct dns_query query;
-    struct dns_answer answer = {.rcode = DNS_RCODE_NXDOMAIN, .authoritative = true, .soa_zone = "cluster.local", .soa_serial = 1, .negative_ttl_s = 5};
+    struct dns_answer answer = {
+        .rcode = DNS_RCODE_NXDOMAIN, .authoritative = true, .soa_zone = "cluster.local", .soa_serial = 1, .negative_ttl_s = 5};
     assert_int_equal(dns_parse_query(SLICE(plain), &query), 0);
     assert_int_equal(dns_format_answer(SLICE(plain), &query, &answer, 512, &out), 0);
     assert_memory_equal(out.data, "\x12\x34\x85\x83\x00\x01\x00\x00\x00\x01\x00\x00", 12);
-    assert_true(slice_find(buffer_slice(&out), SLICE("\x02ns\x07" "cluster\x05local\x00\x0ahostmaster\x07" "cluster\x05local\x00\x00\x00\x00\x01")) > 0);
+    assert_true(slice_find(buffer_slice(&out), SLICE("\x02ns\x07"
+                                                     "cluster\x05local\x00\x0ahostmaster\x07"
+                                                     "cluster\x05local\x00\x00\x00\x00\x01")) > 0);
     buffer_reset(&out);
     answer = (struct dns_answer){.rcode = DNS_RCODE_BADVERS};
     assert_int_equal(dns_parse_query(SLICE(edns), &query), 0);

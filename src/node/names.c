@@ -27,7 +27,8 @@ static bool belongs(const struct kube_endpoint_slice *slice, const struct kube_o
 
 static bool is_usable(const struct kube_service *service, const struct kube_endpoint *endpoint, uint32_t *ret) {
     const bool *ready = endpoint->conditions.ready;
-    return (!ready || *ready || service->spec.publish_not_ready_addresses) && endpoint->addresses.count && parse_address(endpoint->addresses.items[0], ret);
+    return (!ready || *ready || service->spec.publish_not_ready_addresses) && endpoint->addresses.count &&
+           parse_address(endpoint->addresses.items[0], ret);
 }
 
 /* The number behind a name may be the pods' own. */
@@ -40,7 +41,8 @@ static uint16_t endpoint_port(const struct kube_endpoint_slice *slice, const cha
     return otherwise;
 }
 
-static void add_endpoints(struct kube_endpoint_slice *slice, const struct kube_service *service, struct podnet_dns_endpoint *endpoints, size_t *count) {
+static void add_endpoints(struct kube_endpoint_slice *slice, const struct kube_service *service, struct podnet_dns_endpoint *endpoints,
+                          size_t *count) {
     for (size_t i = 0; i < slice->endpoints.count && *count < PODNET_DNS_RECORDS_MAX; i++) {
         const struct kube_endpoint *endpoint = &slice->endpoints.items[i];
         struct podnet_dns_endpoint entry = {.hostname = endpoint->hostname && *endpoint->hostname ? endpoint->hostname : NULL};

@@ -340,9 +340,9 @@ void nameserver_stop(struct node *node) {
     if (!server)
         return;
     LIST_FOREACH(at, &server->waiting)
-        waiting_free(CONTAINER_OF(at, struct waiting, node));
+    waiting_free(CONTAINER_OF(at, struct waiting, node));
     LIST_FOREACH(at, &server->connections)
-        connection_free(CONTAINER_OF(at, struct connection, node));
+    connection_free(CONTAINER_OF(at, struct connection, node));
     upstream_free(server->upstream);
     if (server->udp_io)
         loop_io_free(server->udp_io);

@@ -1,5 +1,5 @@
-/* Names for pods: the server on the bridge's address (nameserver.c), what it asks the host's name servers (upstream.c), the cluster's names out of the
- * informers (names.c), and the pods' resolv.conf (resolv.c). */
+/* Names for pods: the server on the bridge's address (nameserver.c), what it asks the host's name servers (upstream.c), the cluster's names out of
+ * the informers (names.c), and the pods' resolv.conf (resolv.c). */
 #ifndef TIDEMILL_NODE_NAMESERVER_PRIV_H
 #define TIDEMILL_NODE_NAMESERVER_PRIV_H
 

@@ -69,8 +69,7 @@ static int read_servers(struct upstream *upstream) {
         return r;
     upstream->servers_count = 0;
     for (size_t i = 0; i < resolv.nameservers_count; i++)
-        if (strcmp(resolv.nameservers[i], upstream->own) != 0 &&
-            parse_server(resolv.nameservers[i], &upstream->servers[upstream->servers_count]))
+        if (strcmp(resolv.nameservers[i], upstream->own) != 0 && parse_server(resolv.nameservers[i], &upstream->servers[upstream->servers_count]))
             upstream->servers_count++;
     return 0;
 }
@@ -266,6 +265,6 @@ void upstream_free(struct upstream *upstream) {
     if (!upstream)
         return;
     LIST_FOREACH(at, &upstream->requests)
-        request_free(CONTAINER_OF(at, struct upstream_request, node));
+    request_free(CONTAINER_OF(at, struct upstream_request, node));
     free(upstream);
 }

@@ -7,14 +7,17 @@
 #include "node/nameserver_priv.h"
 #include "unit.h"
 
-#define QUESTION "\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07" "Example\x03org\x00\x00\x01\x00\x01"
+#define QUESTION                                                                                                                                     \
+    "\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07"                                                                                                   \
+    "Example\x03org\x00\x00\x01\x00\x01"
 static const char asked[] = "\x12\x34" QUESTION;
 
 /* --- resolv.conf --- */
 
 static void expect_plan(const struct kube_pod_spec *spec, const char *nameserver, bool keep_loopback, const char *want) {
-    static const char host_text[] = "# made by hand\nnameserver 127.0.0.53\nnameserver\t192.0.2.53 \nsearch old.example\nsearch lan.example .\noptions "
-                                    "edns0 ndots:1\nsortlist x";
+    static const char host_text[] =
+        "# made by hand\nnameserver 127.0.0.53\nnameserver\t192.0.2.53 \nsearch old.example\nsearch lan.example .\noptions "
+        "edns0 ndots:1\nsortlist x";
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     struct resolv host, resolv;

@@ -6,9 +6,9 @@
  *   <a-b-c-d>.<namespace>.pod.cluster.local                   A: the address that is written there
  *   <d.c.b.a>.in-addr.arpa                                    PTR of cluster IPs and of headless services' endpoints
  *
- * Names are walked from the right, one function per form. What exists but has no record of the type asked for (AAAA: there is no IPv6 here) is no data,
- * what does not exist is NXDOMAIN, both with an SOA: a resolver asks for both families, and NXDOMAIN for one would hide the other. All of cluster.local
- * and the reverse names of pods and services are answered here; everything else goes to the host's name servers. */
+ * Names are walked from the right, one function per form. What exists but has no record of the type asked for (AAAA: there is no IPv6 here) is no
+ * data, what does not exist is NXDOMAIN, both with an SOA: a resolver asks for both families, and NXDOMAIN for one would hide the other. All of
+ * cluster.local and the reverse names of pods and services are answered here; everything else goes to the host's name servers. */
 #include "podnet/dns.h"
 
 #include <arpa/inet.h>
@@ -211,8 +211,7 @@ static int answer_reverse(struct lookup *lookup, uint32_t address) {
         return not_found(lookup);
     if (r < 0 || !wants(lookup, DNS_TYPE_PTR))
         return r;
-    return give_target(lookup, DNS_TYPE_PTR,
-                       endpoint ? endpoint_name(lookup->arena, &service, endpoint) : service_name(lookup->arena, &service));
+    return give_target(lookup, DNS_TYPE_PTR, endpoint ? endpoint_name(lookup->arena, &service, endpoint) : service_name(lookup->arena, &service));
 }
 
 /* --- which form --- */

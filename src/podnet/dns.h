@@ -1,5 +1,5 @@
-/* What pods are told when they ask for names: the cluster's DNS records (Kubernetes' DNS specification 1.1) out of services and their endpoints. Pure:
- * the services are looked up through two functions as they are at that moment. */
+/* What pods are told when they ask for names: the cluster's DNS records (Kubernetes' DNS specification 1.1) out of services and their endpoints.
+ * Pure: the services are looked up through two functions as they are at that moment. */
 #ifndef TIDEMILL_PODNET_DNS_H
 #define TIDEMILL_PODNET_DNS_H
 

@@ -47,8 +47,7 @@ static void put(struct buffer *out, const struct dns_record *record) {
 
 /* The answer as a line: its code, "soa" and its records; "forward". */
 static void expect(const char *name, unsigned type, const char *want) {
-    static const struct podnet_dns_source source = {
-        find, find_address, has_namespace, NULL, {0x0a580000, 0x0a600000}, {0xffff0000, 0xffff0000}};
+    static const struct podnet_dns_source source = {find, find_address, has_namespace, NULL, {0x0a580000, 0x0a600000}, {0xffff0000, 0xffff0000}};
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     struct dns_query query = {.type = (uint16_t)type, .class = DNS_CLASS_IN};
