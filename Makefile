@@ -40,18 +40,18 @@ unit: deps
 	@ctest --test-dir build/debug --output-on-failure -j2
 
 e2e: deps-test all
-	@python3 -m pytest -q tests/e2e
+	@python3 -m pytest -q -rs tests/e2e
 
 check: deps-test
 	@python3 -m pytest -q tests/tree
 
 test: deps-test unit all check
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
-	@python3 -m pytest -q tests/e2e
+	@python3 -m pytest -q -rs tests/e2e
 
 matrix: deps-test all
 	@scripts/fetch-kubectl-matrix
-	@python3 -m pytest -q tests/e2e/test_kubectl_matrix.py
+	@python3 -m pytest -q -rs tests/e2e/test_kubectl_matrix.py
 
 bench: all
 	@scripts/install-dependencies --bench

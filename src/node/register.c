@@ -76,7 +76,7 @@ static void add_info(struct buffer *out) {
     read_os_name(text, sizeof text);
     add_text(out, ",\"osImage\":", text);
     buffer_append_text(out,
-                       ",\"containerRuntimeVersion\":\"crun://tidemill-" TIDEMILL_VERSION "\",\"kubeletVersion\":\"v1.33.0-tidemill." TIDEMILL_VERSION
+                       ",\"containerRuntimeVersion\":\"crun://tidemill-" TIDEMILL_VERSION "\",\"kubeletVersion\":\"v1.32.0+tidemill-" TIDEMILL_VERSION
                        "\",\"kubeProxyVersion\":\"\",\"operatingSystem\":\"linux\",\"architecture\":\"amd64\"}");
 }
 
