@@ -446,17 +446,19 @@ static void remove_pods_from_disk(const struct node *node) {
 static int purge(struct node *node, struct diag *diag) {
     struct purge purge = {.node = node};
     int r = start_containers(node, diag);
-    if (r == 0)
-        r = start_network(node, diag);
     if (r < 0)
         return r;
+    /* A network that cannot be had now (its range is somebody else's) was never made by us: the rest goes all the same. */
+    bool has_network = start_network(node, diag) == 0;
     containers_list(node->containers, on_purge_bundle, &purge);
     while (purge.pending)
         if ((r = loop_turn(node->loop, -1)) < 0)
             return r;
     cgroup_kill(&node->cgroups, node->cgroup_root);
-    podnet_list(node->podnet, on_purge_pod, node);
-    podnet_remove_all(node->podnet);
+    if (has_network) {
+        podnet_list(node->podnet, on_purge_pod, node);
+        podnet_remove_all(node->podnet);
+    }
     mounts_unshare(node->run_dir);
     sys_remove_tree(AT_FDCWD, node->run_dir);
     remove_pods_from_disk(node);

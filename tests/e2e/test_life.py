@@ -12,7 +12,7 @@ import time
 import pytest
 import yaml
 
-from conftest import TIDEMILL, running, wait_for
+from conftest import TIDEMILL, Platform, running, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +140,14 @@ def test_an_image_of_another_registry_is_fetched(instance):
     events = instance.kubectl("get", "events", "--field-selector", "involvedObject.name=foreign").stdout
     assert "Pulling image" in events and "Successfully pulled image" in events
     instance.kubectl("delete", "pod", "foreign")
+
+
+def test_a_range_that_is_taken_is_told_and_leaves_nothing_behind(instance):
+    clash = Platform("clash", instance.number)
+    try:
+        result = subprocess.run([TIDEMILL, "up", "--detach", *clash.flags], capture_output=True, text=True)
+        assert "does not run pods yet" in result.stderr and "overlaps" in clash.log(), result.stderr
+    finally:
+        clash.destroy()
+    assert str(clash.dir) not in pathlib.Path("/proc/mounts").read_text()
+    assert not clash.dir.exists()
