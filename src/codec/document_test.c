@@ -190,8 +190,8 @@ UNIT_TEST(yaml_stops_billion_laughs) {
 
 UNIT_TEST(yaml_format_reads_back) {
     static const char *const texts[] = {"{\"a\":{\"b\":[1,\"two\",null,{\"c\":true,\"d\":[[1]]}]},\"e\":\"\",\"f\":[],\"g\":{}}",
-                                        "{\"s\":\"yes\",\"n\":\"1\",\"m\":\"x: y\",\"l\":\"a\\nb\\n\",\"l2\":\"a\\n\\nb\",\"q\":\"- a\",\"t\":\"a "
-                                        "\",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}",
+                                        ("{\"s\":\"yes\",\"n\":\"1\",\"m\":\"x: y\",\"l\":\"a\\nb\\n\",\"l2\":\"a\\n\\nb\",\"q\":\"- a\",\"t\":\"a "
+                                        "\",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}"),
                                         "[{\"a\":1},{\"b\":{\"c\":\"x\\ny\"}}]"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);

@@ -335,6 +335,7 @@ UNIT_TEST(draining_finishes_what_runs_and_closes_what_idles) {
     struct site site;
     start(&fixture, &site, true);
     CLEANUP(fd_closep) int idle = raw_connect(&fixture);
+    assert_true(idle >= 0);
     CLEANUP(fd_closep) int busy = raw_connect(&fixture);
     raw_send(&fixture, busy, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"));
     WAIT_FOR(&fixture, site.held && http_server_connections(fixture.server) == 2);

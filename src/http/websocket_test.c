@@ -191,8 +191,8 @@ UNIT_TEST(what_is_no_upgrade_is_refused) {
     static const char *const handshakes[] = {
         "GET /exec HTTP/1.1\r\nHost: x\r\n\r\n",
         HANDSHAKE("Sec-WebSocket-Protocol: v9.channel\r\n"),
-        "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\nSec-WebSocket-Key: "
-        "dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        ("GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 12\r\nSec-WebSocket-Key: "
+         "dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
         "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n\r\n",
     };
     for (size_t i = 0; i < ARRAY_LEN(handshakes); i++) {

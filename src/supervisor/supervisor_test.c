@@ -165,6 +165,7 @@ UNIT_TEST(one_lock_holder) {
     char path[] = "/tmp/tidemill-lock-XXXXXX";
     struct diag diag = DIAG_INIT;
     CLEANUP(fd_closep) int made = mkstemp(path);
+    assert_true(made >= 0);
     CLEANUP(fd_closep) int lock = supervisor_lock(path, &diag);
     assert_true(lock >= 0);
     assert_int_equal(supervisor_lock(path, &diag), -EBUSY);
