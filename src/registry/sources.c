@@ -298,7 +298,7 @@ int bootstrap_collect_sources(const char *apt_folder, const char *suite, struct 
         return diag_set(diag, r, "cannot read the apt sources in %s: %s", folder, strerror(-r));
     if (collector.found == 0) {
         diag_set(diag, -ENOENT, "none of the apt sources in %s serves %s from its distribution's own archive", folder, suite);
-        return diag_hint(diag, -ENOENT, "add one, for example: deb http://deb.debian.org/debian %s main", suite);
+        return diag_hint(diag, -ENOENT, "add a line such as: deb MIRROR %s main", suite);
     }
     return buffer_error(out) ? diag_set(diag, buffer_error(out), "the list of apt sources is too long") : 0;
 }
