@@ -95,7 +95,13 @@ static int make_bridge(struct podnet *podnet, struct diag *diag) {
     const unsigned char mac[6] = {
         0x02, 0x74, (unsigned char)hash, (unsigned char)(hash >> 8), (unsigned char)(hash >> 16), (unsigned char)(hash >> 24)};
     char name[64];
-    int r = rtnetlink_add_bridge(podnet->socket, podnet->bridge, mac);
+    /* Looked for before anything is made, so that a range that is taken leaves nothing behind. An index of 0: the bridge is not there yet. */
+    if (rtnetlink_index(podnet->socket, podnet->bridge, &podnet->bridge_index) < 0)
+        podnet->bridge_index = 0;
+    int r = check_overlap(podnet, diag);
+    if (r < 0)
+        return r;
+    r = rtnetlink_add_bridge(podnet->socket, podnet->bridge, mac);
     if (r < 0 && r != -EEXIST)
         return diag_set(diag, r, "cannot create the bridge %s: %s", podnet->bridge, strerror(-r));
     r = rtnetlink_index(podnet->socket, podnet->bridge, &podnet->bridge_index);
@@ -103,9 +109,6 @@ static int make_bridge(struct podnet *podnet, struct diag *diag) {
         r = rtnetlink_up(podnet->socket, podnet->bridge_index);
     if (r < 0)
         return diag_set(diag, r, "cannot bring up the bridge %s: %s", podnet->bridge, strerror(-r));
-    r = check_overlap(podnet, diag);
-    if (r < 0)
-        return r;
     r = rtnetlink_add_address(podnet->socket, podnet->bridge_index, podnet->addresses.network + 1, podnet->prefix);
     if (r < 0 && r != -EEXIST)
         return diag_set(diag, r, "cannot give %s to the bridge: %s", podnet->gateway, strerror(-r));

@@ -150,4 +150,4 @@ def test_a_range_that_is_taken_is_told_and_leaves_nothing_behind(instance):
     finally:
         clash.destroy()
     assert str(clash.dir) not in pathlib.Path("/proc/mounts").read_text()
-    assert not clash.dir.exists()
+    assert not clash.dir.exists() and not pathlib.Path("/sys/class/net/tm-clash").exists()
