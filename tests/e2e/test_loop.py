@@ -120,10 +120,13 @@ def test_a_failing_test_stops_the_deploy_and_names_the_line(platform, hello):
     before = platform.http("hello.localhost")
     path = hello / ".gitlab-ci.yml"
     text = path.read_text()
-    path.write_text(text.replace("script:", "script:\n    - echo before\n    - ls /does-not-exist", 2) if "script:" in text else text)
+    broken = text.replace("- python3 -m unittest -v", "- echo before\n    - ls /does-not-exist")
+    assert broken != text
+    path.write_text(broken)
     platform.commit(hello, "broken")
     pushed = platform.git(hello, "push", "tidemill", "main", check=False)
-    assert "ls /does-not-exist" in pushed.stderr and "failed" in pushed.stderr
+    assert "ls /does-not-exist" in pushed.stderr and "build succeeded" in pushed.stderr and "test failed" in pushed.stderr, pushed.stderr
+    assert "deploy |" not in pushed.stderr, "the deploy ran"
     assert platform.http("hello.localhost") == before
     path.write_text(text)
     platform.commit(hello, "repaired")
