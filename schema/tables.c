@@ -146,11 +146,12 @@ static void write_kind(const struct schema_kind *kind, struct buffer *out) {
 }
 
 static void write_lists(const struct schema *schema, struct buffer *out) {
-    buffer_append_text(out, "const struct kube_kind *const kube_kinds[] = {");
+    buffer_append_text(out, "const struct kube_kind *const kube_builtin_kinds[] = {");
     for (size_t i = 0; i < schema->kinds.count; i++)
         if (schema->kinds.items[i]->served)
             buffer_printf(out, "&kube_kind_%s, ", schema->kinds.items[i]->c_name);
-    buffer_append_text(out, "NULL};\n\nconst struct kube_message kube_messages[] = {\n");
+    buffer_append_text(
+        out, "};\nconst size_t kube_builtin_kinds_count = ARRAY_LEN(kube_builtin_kinds);\n\nconst struct kube_message kube_messages[] = {\n");
     for (size_t i = 0; i < schema->kinds.count; i++)
         buffer_printf(out, "    {\"%s\", \"%s\", \"%s\", &kube_%s_type},\n", schema->kinds.items[i]->group, schema->kinds.items[i]->version,
                       schema->kinds.items[i]->name, schema->kinds.items[i]->type->c_name);

@@ -167,6 +167,9 @@ void api_addresses_note(struct api *api, const struct kube_object *service, bool
 
 /* --- write.c: the one way into the store --- */
 struct write_options {
+    const struct api_user *user; /* who writes; NULL: the platform itself */
+    const char *manager;         /* the field manager; NULL: the platform's */
+    const char *subresource;     /* "", "status", "scale", …; NULL: "" */
     bool dry_run;
     bool status;      /* update: only status changes; otherwise all but status */
     bool whole;       /* update: everything may change */
@@ -176,6 +179,8 @@ struct write_options {
 /* `json` is the new version as stored; `object` its decoded form. */
 typedef void write_done_fn(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
 /* Take over `object`. 0: `done` will be called, never before they return; otherwise the code, with failure filled. */
+/* Of a request: who, as which field manager, on which subresource, dry run or not. */
+struct write_options api_write_options_of(const struct request *request);
 int api_write_create(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure);
 int api_write_update(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata,

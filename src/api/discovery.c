@@ -40,11 +40,9 @@ static const struct kube_kind reviews[] = {
 
 /* All kinds, then the reviews; NULL at the end. */
 static const struct kube_kind *kind_at(size_t index) {
-    size_t count = 0;
-    while (kube_kinds[count])
-        count++;
+    size_t count = kube_kinds_count();
     if (index < count)
-        return kube_kinds[index];
+        return kube_kind_at(index);
     return index - count < ARRAY_LEN(reviews) ? &reviews[index - count] : NULL;
 }
 

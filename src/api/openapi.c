@@ -4,7 +4,7 @@
 
 static bool is_first(size_t index) {
     for (size_t i = 0; i < index; i++)
-        if (!strcmp(kube_kinds[i]->group, kube_kinds[index]->group) && !strcmp(kube_kinds[i]->version, kube_kinds[index]->version))
+        if (!strcmp(kube_kind_at(i)->group, kube_kind_at(index)->group) && !strcmp(kube_kind_at(i)->version, kube_kind_at(index)->version))
             return false;
     return true;
 }
@@ -26,10 +26,10 @@ static int make_index(struct api *api) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     buffer_append_text(&out, "{\"paths\":{");
     bool first = true;
-    for (size_t i = 0; kube_kinds[i]; i++) {
+    for (size_t i = 0; i < kube_kinds_count(); i++) {
         if (!is_first(i))
             continue;
-        int error = put_entry(&out, kube_kinds[i], first);
+        int error = put_entry(&out, kube_kind_at(i), first);
         if (error)
             return error;
         first = false;

@@ -35,7 +35,7 @@ static int create_applied(struct request *request, struct tree *applied, const c
         code = api_decode_body(request, tree, &object, failure);
     if (code)
         return code;
-    const struct write_options options = {.dry_run = api_request_dry_run(request)};
+    struct write_options options = api_write_options_of(request);
     request->success_code = 201;
     return api_write_create(request->api, object, &options, api_answer_written, request, failure);
 }
@@ -50,7 +50,8 @@ static int update_patched(struct request *request, enum body_form form, const st
         code = api_decode_body(request, tree, &object, failure);
     if (code)
         return code;
-    const struct write_options options = {.dry_run = api_request_dry_run(request), .status = !strcmp(request->route.subresource, "status")};
+    struct write_options options = api_write_options_of(request);
+    options.status = !strcmp(request->route.subresource, "status");
     return api_write_update(request->api, object, &options, api_answer_written, request, failure);
 }
 

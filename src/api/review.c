@@ -34,10 +34,10 @@ static int answer_rules(struct request *request, const struct tree *asked, struc
              "\"status\":{\"incomplete\":false,\"nonResourceRules\":[{\"verbs\":[\"get\"],\"nonResourceURLs\":[\"/version\",\"/"
              "healthz\"]}],\"resourceRules\":[");
     size_t rules = 0;
-    for (size_t i = 0; kube_kinds[i]; i++) {
+    for (size_t i = 0; i < kube_kinds_count(); i++) {
         size_t allowed = 0;
         for (size_t j = 0; j < ARRAY_LEN(verbs); j++) {
-            const struct api_access access = {.verb = verbs[j], .group = kube_kinds[i]->group, .resource = kube_kinds[i]->plural};
+            const struct api_access access = {.verb = verbs[j], .group = kube_kind_at(i)->group, .resource = kube_kind_at(i)->plural};
             if (!api_authorize(&request->user, &access))
                 continue;
             buffer_printf(out, "%s\"%s\"", allowed ? "," : rules ? ",{\"verbs\":[" : "{\"verbs\":[", verbs[j]);
@@ -45,7 +45,7 @@ static int answer_rules(struct request *request, const struct tree *asked, struc
         }
         if (!allowed)
             continue;
-        buffer_printf(out, "],\"apiGroups\":[\"%s\"],\"resources\":[\"%s\"]}", kube_kinds[i]->group, kube_kinds[i]->plural);
+        buffer_printf(out, "],\"apiGroups\":[\"%s\"],\"resources\":[\"%s\"]}", kube_kind_at(i)->group, kube_kind_at(i)->plural);
         rules++;
     }
     return buffer_append_text(out, "]}}\n");

@@ -131,7 +131,7 @@ static int write_scale(struct request *request, struct kube_object *old, const s
     struct diag diag = DIAG_INIT;
     if (error || kube_decode_tree(old->kind, tree, KUBE_LENIENT, &object, &diag))
         return api_fail_no_memory(failure);
-    const struct write_options options = {.dry_run = api_request_dry_run(request)};
+    struct write_options options = api_write_options_of(request);
     return api_write_update(request->api, object, &options, answer_scale, request, failure);
 }
 
@@ -202,7 +202,9 @@ static int bind_pod(struct request *request, const struct kube_object *old, cons
         kube_object_unref(object);
         return api_fail_no_memory(failure);
     }
-    const struct write_options options = {.dry_run = api_request_dry_run(request), .whole = true, .bind = true};
+    struct write_options options = api_write_options_of(request);
+    options.whole = true;
+    options.bind = true;
     return api_write_update(request->api, object, &options, answer_status, request, failure);
 }
 
@@ -241,7 +243,8 @@ static int set_finalizers(struct request *request, const struct kube_object *old
         return api_fail_no_memory(failure);
     }
     object->namespace_->spec.finalizers = (struct kube_string_list){items, count};
-    const struct write_options options = {.dry_run = api_request_dry_run(request), .whole = true};
+    struct write_options options = api_write_options_of(request);
+    options.whole = true;
     return api_write_update(request->api, object, &options, api_answer_written, request, failure);
 }
 

@@ -10,6 +10,24 @@ bool api_request_dry_run(const struct request *request) {
     return value && !strcmp(value, "All");
 }
 
+/* Who does not name a manager is known by the first part of the User-Agent, as upstream has it. */
+static const char *manager_of(const struct request *request) {
+    const char *given = api_request_query(request, "fieldManager");
+    if ((given && *given) || !request->exchange)
+        return given;
+    struct slice agent = http_header(request->exchange, "User-Agent");
+    return arena_dup(request->arena, slice_head(slice_cut(&agent, '/'), 128));
+}
+
+struct write_options api_write_options_of(const struct request *request) {
+    return (struct write_options){
+        .user = &request->user,
+        .manager = manager_of(request),
+        .subresource = request->route.subresource,
+        .dry_run = api_request_dry_run(request),
+    };
+}
+
 void api_answer_written(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     struct request *request = userdata;
     if (failure)
@@ -115,7 +133,7 @@ static void on_create_body(void *userdata, struct http_exchange *exchange, struc
     struct kube_object *object = read_object(request, body);
     if (!object)
         return;
-    const struct write_options options = {.dry_run = api_request_dry_run(request)};
+    struct write_options options = api_write_options_of(request);
     request->success_code = 201;
     api_request_hold(request);
     finish(request, api_write_create(request->api, object, &options, api_answer_written, request, &failure), &failure);
@@ -132,7 +150,8 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
     struct kube_object *object = read_object(request, body);
     if (!object)
         return;
-    const struct write_options options = {.dry_run = api_request_dry_run(request), .status = !strcmp(request->route.subresource, "status")};
+    struct write_options options = api_write_options_of(request);
+    options.status = !strcmp(request->route.subresource, "status");
     api_request_hold(request);
     finish(request, api_write_update(request->api, object, &options, api_answer_written, request, &failure), &failure);
 }

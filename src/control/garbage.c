@@ -17,9 +17,9 @@ static const struct kube_kind *owner_kind(const struct kube_owner_reference *ref
     struct slice version = slice_of(reference->api_version), group = SLICE("");
     if (slice_index(version, '/') >= 0)
         group = slice_cut(&version, '/');
-    for (size_t i = 0; kube_kinds[i]; i++)
-        if (text_is(reference->kind, kube_kinds[i]->kind) && slice_is(group, kube_kinds[i]->group))
-            return kube_kinds[i];
+    for (size_t i = 0; i < kube_kinds_count(); i++)
+        if (text_is(reference->kind, kube_kind_at(i)->kind) && slice_is(group, kube_kind_at(i)->group))
+            return kube_kind_at(i);
     return NULL;
 }
 

@@ -54,9 +54,9 @@ void namespace_reconcile(struct context *context) {
         return;
     }
     bool left = false;
-    for (size_t i = 0; kube_kinds[i]; i++)
-        if (kube_kinds[i]->namespaced)
-            left |= empty(context, namespace, kube_kinds[i]);
+    for (size_t i = 0; i < kube_kinds_count(); i++)
+        if (kube_kind_at(i)->namespaced)
+            left |= empty(context, namespace, kube_kind_at(i));
     if (left)
         return;
     struct kube_object *copy = context_copy(context, namespace);

@@ -139,8 +139,8 @@ static void start_over(struct executor *executor) {
 static int follow(struct executor *executor) {
     static const struct store_watch_callbacks callbacks = {.on_change = on_change, .on_lost = on_lost};
     struct slice none = {NULL, 0};
-    for (size_t i = 0; kube_kinds[i]; i++)
-        store_list(executor->store, key_of(kube_kinds[i]), none, none, none, tell_present, executor);
+    for (size_t i = 0; i < kube_kinds_count(); i++)
+        store_list(executor->store, key_of(kube_kind_at(i)), none, none, none, tell_present, executor);
     return store_watch_new(executor->store, none, none, store_revision(executor->store), &callbacks, executor, &executor->watch);
 }
 

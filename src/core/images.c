@@ -90,8 +90,8 @@ static bool scan_one(void *userdata, struct store_object *object) {
 
 int images_used_collect(struct images_used *used, struct store *store) {
     const struct slice none = {NULL, 0};
-    for (size_t i = 0; kube_kinds[i]; i++) {
-        const struct kube_kind *kind = kube_kinds[i];
+    for (size_t i = 0; i < kube_kinds_count(); i++) {
+        const struct kube_kind *kind = kube_kind_at(i);
         if (kind == &kube_kind_event || kind == &kube_kind_config_map || kind == &kube_kind_secret || kind == &kube_kind_node)
             continue;
         struct collection collection = {.used = used, .kind = kind};

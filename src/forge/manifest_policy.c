@@ -9,14 +9,14 @@
 #include "forge/manifest_priv.h"
 
 static int refuse(struct diag *diag, const char *what, const char *name) {
-    return diag_set(diag, -EPERM, "%s%s%s%s is not allowed in a pipeline's manifests: it reaches beyond the application; an administrator can apply it",
-                    what, name ? " \"" : "", name ? name : "", name ? "\"" : "");
+    return diag_set(diag, -EPERM,
+                    "%s%s%s%s is not allowed in a pipeline's manifests: it reaches beyond the application; an administrator can apply it", what,
+                    name ? " \"" : "", name ? name : "", name ? "\"" : "");
 }
 
 static bool is_usual_capability(const char *name) {
-    static const char *const usual[] = {"AUDIT_WRITE", "CHOWN",            "DAC_OVERRIDE", "FOWNER", "FSETID",     "KILL",
-                                        "MKNOD",       "NET_BIND_SERVICE", "SETFCAP",      "SETGID", "SETPCAP",    "SETUID",
-                                        "SYS_CHROOT",  "NET_RAW"};
+    static const char *const usual[] = {"AUDIT_WRITE",      "CHOWN",   "DAC_OVERRIDE", "FOWNER",  "FSETID", "KILL",       "MKNOD",
+                                        "NET_BIND_SERVICE", "SETFCAP", "SETGID",       "SETPCAP", "SETUID", "SYS_CHROOT", "NET_RAW"};
     for (size_t i = 0; i < ARRAY_LEN(usual); i++)
         if (slice_equal_nocase(slice_of(name), slice_of(usual[i])))
             return true;
@@ -73,22 +73,8 @@ static int check_pod_spec(const struct kube_pod_spec *spec, struct diag *diag) {
     return error ? error : check_containers(&spec->containers, diag);
 }
 
-/* The pod's specification within an object; NULL: it makes no pods. A new kind belongs here, or into the test's list of those without pods. */
-static const struct kube_pod_spec *pod_spec_of(const struct kube_object *object) {
-    const struct kube_kind *kind = object->kind;
-    if (kind == &kube_kind_pod)
-        return &object->pod->spec;
-    if (kind == &kube_kind_deployment)
-        return &object->deployment->spec.template.spec;
-    if (kind == &kube_kind_replica_set)
-        return &object->replica_set->spec.template.spec;
-    if (kind == &kube_kind_job)
-        return &object->job->spec.template.spec;
-    return NULL;
-}
-
 int manifest_check_policy(const struct kube_object *object, struct diag *diag) {
-    const struct kube_pod_spec *spec = pod_spec_of(object);
+    const struct kube_pod_spec *spec = kube_pod_spec_of(object);
     if (object->kind == &kube_kind_service && object->service->spec.external_ips.count)
         return refuse(diag, "externalIPs", NULL);
     if (object->kind == &kube_kind_endpoints || object->kind == &kube_kind_endpoint_slice)

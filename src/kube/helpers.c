@@ -132,3 +132,26 @@ void kube_template_hash(const struct kube_pod_template_spec *template_, int coll
         ret[i] = alphabet[(unsigned char)decimal[i] % (sizeof alphabet - 1)];
     ret[len] = 0;
 }
+
+const struct kube_pod_spec *kube_pod_spec_of(const struct kube_object *object) {
+    const struct kube_kind *kind = object->kind;
+    if (kind == &kube_kind_pod)
+        return &object->pod->spec;
+    if (kind == &kube_kind_pod_template)
+        return &object->pod_template->template.spec;
+    if (kind == &kube_kind_replication_controller)
+        return object->replication_controller->spec.template ? &object->replication_controller->spec.template->spec : NULL;
+    if (kind == &kube_kind_deployment)
+        return &object->deployment->spec.template.spec;
+    if (kind == &kube_kind_replica_set)
+        return &object->replica_set->spec.template.spec;
+    if (kind == &kube_kind_stateful_set)
+        return &object->stateful_set->spec.template.spec;
+    if (kind == &kube_kind_daemon_set)
+        return &object->daemon_set->spec.template.spec;
+    if (kind == &kube_kind_job)
+        return &object->job->spec.template.spec;
+    if (kind == &kube_kind_cron_job)
+        return &object->cron_job->spec.job_template.spec.template.spec;
+    return NULL;
+}

@@ -118,8 +118,9 @@ struct kube_kind {
     size_t columns_count;
     const char *key, *api_version; /* see kube_kind_key, kube_kind_api_version */
 };
-/* All kinds, in discovery order; ends with NULL. */
-extern const struct kube_kind *const kube_kinds[];
+/* All kinds, in discovery order: the built-in ones, then those that custom resource definitions add. Calls while `index` < kube_kinds_count(). */
+size_t kube_kinds_count(void);
+const struct kube_kind *kube_kind_at(size_t index);
 /* NULL when unknown. */
 const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind);
 const struct kube_kind *kube_kind_by_plural(struct slice group, struct slice version, struct slice plural);
@@ -151,6 +152,34 @@ struct kube_object {
         struct kube_event *event;
         struct kube_ingress *ingress;
         struct kube_lease *lease;
+        struct kube_stateful_set *stateful_set;
+        struct kube_daemon_set *daemon_set;
+        struct kube_controller_revision *controller_revision;
+        struct kube_cron_job *cron_job;
+        struct kube_pod_template *pod_template;
+        struct kube_replication_controller *replication_controller;
+        struct kube_limit_range *limit_range;
+        struct kube_resource_quota *resource_quota;
+        struct kube_persistent_volume *persistent_volume;
+        struct kube_persistent_volume_claim *persistent_volume_claim;
+        struct kube_certificate_signing_request *certificate_signing_request;
+        struct kube_network_policy *network_policy;
+        struct kube_ingress_class *ingress_class;
+        struct kube_ip_address *ip_address;
+        struct kube_service_cidr *service_cidr;
+        struct kube_runtime_class *runtime_class;
+        struct kube_pod_disruption_budget *pod_disruption_budget;
+        struct kube_role *role;
+        struct kube_role_binding *role_binding;
+        struct kube_cluster_role *cluster_role;
+        struct kube_cluster_role_binding *cluster_role_binding;
+        struct kube_priority_class *priority_class;
+        struct kube_storage_class *storage_class;
+        struct kube_volume_attachment *volume_attachment;
+        struct kube_csi_driver *csi_driver;
+        struct kube_csi_node *csi_node;
+        struct kube_csi_storage_capacity *csi_storage_capacity;
+        struct kube_v2_horizontal_pod_autoscaler *horizontal_pod_autoscaler;
     };
 };
 /* An empty object of the kind, one reference; NULL without memory. */
@@ -232,6 +261,8 @@ const struct kube_owner_reference *kube_controller_of(const struct kube_object_m
 bool kube_is_controlled_by(const struct kube_object_meta *metadata, const char *uid);
 /* A pod's condition "Ready" is "True". */
 bool kube_pod_is_ready(const struct kube_pod *pod);
+/* The specification of the pods that an object is or makes; NULL: it makes none. */
+const struct kube_pod_spec *kube_pod_spec_of(const struct kube_object *object);
 /* Scaled value of maxSurge/maxUnavailable: a number, or a percentage of total rounded up or down; -EINVAL. */
 int kube_int_or_percent(const struct kube_int_or_string *value, int total, bool round_up, int *ret);
 /* "safe encoded" 32-bit FNV hash of a pod template as upstream names it (pod-template-hash): any stable hash will do. */

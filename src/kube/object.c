@@ -2,17 +2,26 @@
  * objects are never changed; who wants a changed one copies it. */
 #include "kube/schema_priv.h"
 
+size_t kube_kinds_count(void) {
+    return kube_builtin_kinds_count;
+}
+
+const struct kube_kind *kube_kind_at(size_t index) {
+    ASSERT(index < kube_kinds_count());
+    return kube_builtin_kinds[index];
+}
+
 const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind) {
-    for (size_t i = 0; kube_kinds[i]; i++)
-        if (slice_is(kind, kube_kinds[i]->kind) && slice_is(group, kube_kinds[i]->group) && slice_is(version, kube_kinds[i]->version))
-            return kube_kinds[i];
+    for (size_t i = 0; i < kube_kinds_count(); i++)
+        if (slice_is(kind, kube_kind_at(i)->kind) && slice_is(group, kube_kind_at(i)->group) && slice_is(version, kube_kind_at(i)->version))
+            return kube_kind_at(i);
     return NULL;
 }
 
 const struct kube_kind *kube_kind_by_plural(struct slice group, struct slice version, struct slice plural) {
-    for (size_t i = 0; kube_kinds[i]; i++)
-        if (slice_is(plural, kube_kinds[i]->plural) && slice_is(group, kube_kinds[i]->group) && slice_is(version, kube_kinds[i]->version))
-            return kube_kinds[i];
+    for (size_t i = 0; i < kube_kinds_count(); i++)
+        if (slice_is(plural, kube_kind_at(i)->plural) && slice_is(group, kube_kind_at(i)->group) && slice_is(version, kube_kind_at(i)->version))
+            return kube_kind_at(i);
     return NULL;
 }
 

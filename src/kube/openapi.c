@@ -23,13 +23,13 @@ static void write_kind(const struct kube_kind *kind, struct buffer *out) {
 int kube_openapi_v3(struct slice group, struct slice version, struct buffer *out) {
     bool first = true;
     buffer_append_text(out, "{\"openapi\":\"3.0.0\",\"info\":{\"title\":\"Kubernetes\",\"version\":\"v1.32.0\"},\"paths\":{");
-    for (size_t i = 0; kube_kinds[i]; i++) {
-        if (!slice_is(group, kube_kinds[i]->group) || !slice_is(version, kube_kinds[i]->version))
+    for (size_t i = 0; i < kube_kinds_count(); i++) {
+        if (!slice_is(group, kube_kind_at(i)->group) || !slice_is(version, kube_kind_at(i)->version))
             continue;
         if (!first)
             buffer_append_byte(out, ',');
         first = false;
-        write_kind(kube_kinds[i], out);
+        write_kind(kube_kind_at(i), out);
     }
     buffer_append_text(out, "},\"components\":{\"schemas\":{}}}");
     return buffer_error(out);

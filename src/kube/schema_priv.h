@@ -67,6 +67,9 @@ struct kube_type {
     size_t size;
 };
 
+extern const struct kube_kind *const kube_builtin_kinds[];
+extern const size_t kube_builtin_kinds_count;
+
 /* Everything that has apiVersion and kind on the wire, served or not. */
 struct kube_message {
     const char *group, *version, *kind;

@@ -1,5 +1,7 @@
 """End-to-end tests run a real platform: `tidemill up` in folders, ports, bridges and control groups of its own, driven by kubectl, git and curl.
 
+Two runs at a time on one machine need TIDEMILL_TEST_SUFFIX (of instances' names) and TIDEMILL_TEST_OFFSET (of their address ranges, -140 to 30).
+
 They need root. A missing tool is a failure, not a skip."""
 
 import contextlib
@@ -46,6 +48,7 @@ class Platform:
     """One running instance."""
 
     def __init__(self, name="e2e", number=147):
+        name, number = name + os.environ.get("TIDEMILL_TEST_SUFFIX", ""), number + int(os.environ.get("TIDEMILL_TEST_OFFSET", "0"))
         self.name = name
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"tidemill-{name}-"))
         self.dir.chmod(0o755)
