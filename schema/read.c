@@ -2,7 +2,7 @@
  *
  *   group NAME VERSION                    what follows belongs to it
  *   enum NAME VALUE…                      a closed set of strings;  names NAME VALUE…  an open one
- *   type NAME { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }
+ *   type NAME [atomic] { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }
  *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; served; type T;
  *               column NAME TYPE SOURCE PRIORITY "DESCRIPTION" }
  *
@@ -83,7 +83,11 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"always", &field->always}, {"required", &field->required}, {"immutable", &field->immutable}, {"atomic", &field->atomic}};
+    } flags[] = {{"always", &field->always},
+                 {"required", &field->required},
+                 {"immutable", &field->immutable},
+                 {"atomic", &field->atomic},
+                 {"granular", &field->granular}};
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (strcmp(rule, flags[i].name) == 0) {
             *flags[i].flag = true;
@@ -91,7 +95,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
         }
     char *value = strchr(rule, '=');
     if (!value)
-        return reader_error(reader, "unknown rule \"%s\"; known: always required immutable atomic list= patch= default= format= min= max=", rule);
+        return reader_error(reader,
+                            "unknown rule \"%s\"; known: always required immutable atomic granular list= patch= default= format= min= max=", rule);
     *value++ = 0;
     if (strcmp(rule, "list") == 0)
         split_argument(value, &field->list, &field->keys);
@@ -108,7 +113,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
         field->has_max = true;
         return read_number(reader, value, &field->max);
     } else
-        return reader_error(reader, "unknown rule \"%s\"; known: always required immutable atomic list= patch= default= format= min= max=", rule);
+        return reader_error(reader,
+                            "unknown rule \"%s\"; known: always required immutable atomic granular list= patch= default= format= min= max=", rule);
     return 0;
 }
 
@@ -187,7 +193,7 @@ static int open_type(struct reader *reader) {
     struct schema_type *type = ARENA_NEW(schema->arena, struct schema_type);
     if (!type || VECTOR_PUSH(&schema->types, type) != 0)
         return -ENOMEM;
-    *type = (struct schema_type){.file = reader->file, .line = reader->line, .name = reader->words[1]};
+    *type = (struct schema_type){.file = reader->file, .line = reader->line, .name = reader->words[1], .atomic = reader->count == 4};
     void *old = NULL;
     int error = map_put(schema->types_by_name, slice_of(type->name), type, &old);
     if (old)
@@ -233,6 +239,7 @@ static int read_values(struct reader *reader, bool closed) {
 static int read_statement(struct reader *reader) {
     const char *word = reader->words[0];
     bool block = reader->count == 3 && strcmp(reader->words[2], "{") == 0;
+    bool atomic = reader->count == 4 && strcmp(reader->words[2], "atomic") == 0 && strcmp(reader->words[3], "{") == 0;
     if (strcmp(word, "}") == 0 && (reader->type || reader->kind)) {
         reader->type = NULL;
         reader->kind = NULL;
@@ -251,7 +258,7 @@ static int read_statement(struct reader *reader) {
         return read_values(reader, true);
     if (strcmp(word, "names") == 0 && reader->count > 2)
         return read_values(reader, false);
-    if (strcmp(word, "type") == 0 && block)
+    if (strcmp(word, "type") == 0 && (block || atomic))
         return open_type(reader);
     if (strcmp(word, "kind") == 0 && block)
         return open_kind(reader);

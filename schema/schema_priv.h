@@ -36,7 +36,7 @@ struct schema_field {
     const char *c_name;
     const char *text; /* the type as written */
     int number, inline_number;
-    bool always, required, immutable, atomic;
+    bool always, required, immutable, atomic, granular;
     const char *list, *keys, *patch, *merge_key, *default_, *format;
     bool has_min, has_max;
     int64_t min, max;
@@ -52,7 +52,7 @@ struct schema_type {
     int line;
     const char *name, *c_name;
     VECTOR(struct schema_field *) fields;
-    bool flat, written, listed;
+    bool flat, written, listed, atomic;
 };
 
 struct schema_column {

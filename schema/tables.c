@@ -50,6 +50,7 @@ static void write_flags(const struct schema_field *field, struct buffer *out) {
         {field->patch && strstr(field->patch, "retainKeys"), "KUBE_PATCH_RETAIN_KEYS"},
         {field->patch && strstr(field->patch, "replace"), "KUBE_PATCH_REPLACE"},
         {field->atomic, "KUBE_ATOMIC"},
+        {field->granular, "KUBE_GRANULAR"},
     };
     buffer_append_text(out, "0");
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
@@ -87,9 +88,9 @@ static void write_type(const struct schema_type *type, struct buffer *out) {
     buffer_printf(out, "const struct kube_type kube_%s_type = {", type->c_name);
     write_string(out, type->name);
     if (type->fields.count > 0)
-        buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s)};\n\n", type->c_name, type->fields.count, type->c_name);
+        buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s), %d};\n\n", type->c_name, type->fields.count, type->c_name, type->atomic);
     else
-        buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s)};\n\n", type->c_name);
+        buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s), %d};\n\n", type->c_name, type->atomic);
 }
 
 static void write_columns(const struct schema_kind *kind, struct buffer *out) {

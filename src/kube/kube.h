@@ -31,6 +31,7 @@
 
 #include "base/base.h"
 #include "codec/codec.h"
+#include "kube/shape.h"
 
 struct kube_string_list {
     const char **items;

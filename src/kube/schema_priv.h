@@ -34,6 +34,7 @@ enum kube_flags {
     KUBE_PATCH_MERGE = 64, /* strategic merge by rules->merge_key; without a key: a set of scalars */
     KUBE_PATCH_RETAIN_KEYS = 128,
     KUBE_PATCH_REPLACE = 256,
+    KUBE_GRANULAR = 512, /* member by member, though its type is atomic */
 };
 
 struct kube_values {
@@ -65,6 +66,7 @@ struct kube_type {
     const struct kube_field *fields;
     size_t fields_count;
     size_t size;
+    bool atomic; /* managers own it as a whole */
 };
 
 extern const struct kube_kind *const kube_builtin_kinds[];
