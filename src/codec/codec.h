@@ -2,6 +2,7 @@
 #ifndef TIDEMILL_CODEC_H
 #define TIDEMILL_CODEC_H
 
+#include "codec/cron.h"
 #include "codec/dns.h"
 #include "codec/http1.h"
 #include "codec/json.h"
@@ -13,5 +14,6 @@
 #include "codec/tree.h"
 #include "codec/websocket.h"
 #include "codec/yaml.h"
+#include "codec/zone.h"
 
 #endif
