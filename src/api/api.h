@@ -96,6 +96,9 @@ struct kube_object *api_get(struct api *api, const struct kube_kind *kind, const
 /* The decoded form of a stored object, kept in its cache; borrowed until the next turn of the loop (ref to keep). NULL without memory or when the
  * stored bytes are broken. */
 struct kube_object *api_decode(struct api *api, struct store_object *stored);
+/* Drops the decoded forms that nobody will look at soon now instead of in a later turn: for who walks many objects and has let go of what it
+ * borrowed. */
+void api_decode_trim(struct api *api);
 /* How often api_decode has found no memory: who walks many objects compares it, so as not to take for absent what was only not seen. */
 uint64_t api_decode_failures(const struct api *api);
 

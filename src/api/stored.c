@@ -150,6 +150,11 @@ struct kube_object *api_decode(struct api *api, struct store_object *stored) {
     return object;
 }
 
+void api_decode_trim(struct api *api) {
+    if (api->cold.count >= COLD_MAX)
+        drop_all(api);
+}
+
 uint64_t api_decode_failures(const struct api *api) {
     return api->decode_failures;
 }

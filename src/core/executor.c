@@ -112,6 +112,7 @@ static bool on_change(void *userdata, enum store_change change, struct store_obj
 static bool tell_present(void *userdata, struct store_object *stored) {
     struct executor *executor = userdata;
     tell(executor, api_decode(executor->api, stored), NULL);
+    api_decode_trim(executor->api); /* the controllers keep nothing of it; a store's worth of decoded objects would be several times its size */
     return true;
 }
 
