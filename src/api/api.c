@@ -54,8 +54,7 @@ const char *api_request_query(const struct request *request, const char *key) {
 }
 
 bool api_request_flag(const struct request *request, const char *key) {
-    const char *value = query_find(&request->query, key);
-    return value && (!strcmp(value, "true") || !strcmp(value, "1"));
+    return query_flag(&request->query, key);
 }
 
 /* --- what is no resource --- */

@@ -66,7 +66,7 @@ void api_request_hold(struct request *request);
 /* May free the request. */
 void api_request_release(struct request *request);
 const char *api_request_query(const struct request *request, const char *key); /* NULL when absent */
-bool api_request_flag(const struct request *request, const char *key);         /* "true" or "1" */
+bool api_request_flag(const struct request *request, const char *key);         /* given, and neither "false" nor "0", as upstream reads it */
 
 /* --- failure.c: Status answers --- */
 /* All return the code. failure may be NULL. */

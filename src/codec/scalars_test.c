@@ -80,8 +80,7 @@ UNIT_TEST(durations) {
 UNIT_TEST(base64_both_ways) {
     for (size_t len = 0; len < 40; len++) {
         CLEANUP(buffer_deinit)
-        struct buffer text = BUFFER_INIT(1024),
-                      back = BUFFER_INIT(1024), url = BUFFER_INIT(1024), url_back = BUFFER_INIT(1024);
+        struct buffer text = BUFFER_INIT(1024), back = BUFFER_INIT(1024), url = BUFFER_INIT(1024), url_back = BUFFER_INIT(1024);
         unsigned char bytes[40];
         for (size_t i = 0; i < len; i++)
             bytes[i] = (unsigned char)(i * 41 + 250);
@@ -107,6 +106,15 @@ UNIT_TEST(queries) {
     assert_string_equal(query_find(&query, "b"), "x/y z");
     assert_string_equal(query_find(&query, "c"), "");
     assert_null(query_find(&query, "d"));
+    static const struct {
+        const char *text;
+        bool on;
+    } flags[] = {{"f", true},        {"f=", true},       {"f=true", true}, {"f=True", true}, {"f=1", true},
+                 {"f=false", false}, {"f=False", false}, {"f=0", false},   {"g=1", false}};
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        assert_int_equal(query_parse(arena, slice_of(flags[i].text), &query), 0);
+        assert_int_equal(query_flag(&query, "f"), flags[i].on);
+    }
     assert_int_equal(query_parse(arena, SLICE("a=%"), &query), -EINVAL);
     assert_int_equal(query_parse(arena, SLICE("a=%0"), &query), -EINVAL);
     assert_int_equal(query_parse(arena, SLICE("a=%00"), &query), -EINVAL);

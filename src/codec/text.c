@@ -151,6 +151,11 @@ const char *query_find(const struct query *query, const char *key) {
     return NULL;
 }
 
+bool query_flag(const struct query *query, const char *key) {
+    const char *value = query_find(query, key);
+    return value && !slice_equal_nocase(slice_of(value), SLICE("false")) && strcmp(value, "0") != 0;
+}
+
 static bool is_lower_alnum(char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
 }

@@ -27,6 +27,8 @@ struct query {
 int query_parse(struct arena *arena, struct slice text, struct query *ret);
 /* The first value of the key, or NULL when absent. */
 const char *query_find(const struct query *query, const char *key);
+/* A switch as Kubernetes reads it: given, and neither "false" (in any case) nor "0". Python's clients say "True". */
+bool query_flag(const struct query *query, const char *key);
 
 /* RFC 1123 names as upstream checks them. Label: ≤ 63 of [a-z0-9-], starts and ends alphanumeric. Subdomain: ≤ 253, labels joined by dots. */
 bool name_is_dns_label(struct slice name);

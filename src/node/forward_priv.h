@@ -12,9 +12,10 @@ struct forward_target {
     const char *name;      /* for messages; copied */
 };
 bool forward_is_upgrade(const struct http_exchange *exchange);
-/* 0, or negative errno when it answered the request itself. on_close runs once, last: free it later from the loop. */
-int forward_accept(struct http_exchange *exchange, const struct forward_target *target, void (*on_close)(void *userdata), void *userdata,
-                   struct forward **ret);
+/* The query names the ports when the client speaks channels. 0, or negative errno when it answered the request itself. on_close runs once, last: free
+ * it later from the loop. */
+int forward_accept(struct http_exchange *exchange, const struct query *query, const struct forward_target *target, void (*on_close)(void *userdata),
+                   void *userdata, struct forward **ret);
 /* At once; no callback. NULL is fine. */
 void forward_free(struct forward *forward);
 

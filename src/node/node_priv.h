@@ -301,7 +301,7 @@ int server_start(struct node *node, struct diag *diag);
 void server_stop(struct node *node);
 void session_serve_log(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query);
 void session_serve_exec(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query, bool attach);
-void session_serve_forward(struct node *node, struct http_exchange *exchange, struct pod *pod);
+void session_serve_forward(struct node *node, struct http_exchange *exchange, struct pod *pod, const struct query *query);
 /* The unit's container ended: attached logs end. */
 void session_unit_ended(struct node *node, const struct unit *unit);
 void sessions_free(struct node *node);

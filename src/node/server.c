@@ -1,5 +1,5 @@
-/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /metrics and /healthz for who measures. Only core and root
- * can open the socket; who may see which log was decided there. */
+/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /metrics and /healthz for who measures. Only core and
+ * root can open the socket; who may see which log was decided there. */
 #include "http/http.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
@@ -60,9 +60,12 @@ static void serve_container(struct node *node, struct http_exchange *exchange, s
 static void serve_forward(struct node *node, struct http_exchange *exchange, struct slice rest) {
     const char *namespace = segment(exchange, &rest), *name = segment(exchange, &rest);
     struct pod *pod = namespace && name ? pod_find(node, namespace, name) : NULL;
+    struct query query;
     if (!pod)
         return respond_status(exchange, 404, "NotFound", "pod \"%s\" does not exist on node \"%s\"", name ? name : "", node->options->node_name);
-    session_serve_forward(node, exchange, pod);
+    if (query_parse(http_exchange_arena(exchange), http_query_text(exchange), &query) < 0)
+        return respond_status(exchange, 400, "BadRequest", "the query cannot be read");
+    session_serve_forward(node, exchange, pod, &query);
 }
 
 static void on_metrics_request(void *userdata, struct http_exchange *exchange) {

@@ -79,11 +79,6 @@ static void respond_error(struct http_exchange *exchange, int code, const char *
     http_respond(exchange, code, "application/json", buffer_slice(&out), NULL);
 }
 
-static bool is_true(const struct query *query, const char *key) {
-    const char *value = query_find(query, key);
-    return value && (strcmp(value, "true") == 0 || strcmp(value, "1") == 0);
-}
-
 /* --- logs --- */
 
 static void on_log_closed(void *userdata, __attribute__((unused)) struct http_exchange *exchange, __attribute__((unused)) bool complete) {
@@ -132,7 +127,7 @@ static int query_number(const struct query *query, const char *key, int64_t *ret
 static int log_options(struct node *node, const struct query *query, struct logread_options *ret) {
     int64_t since_s;
     const char *since = query_find(query, "sinceTime"), *stream = query_find(query, "stream");
-    *ret = (struct logread_options){.follow = is_true(query, "follow"), .timestamps = is_true(query, "timestamps")};
+    *ret = (struct logread_options){.follow = query_flag(query, "follow"), .timestamps = query_flag(query, "timestamps")};
     int r = query_number(query, "tailLines", &ret->tail_lines);
     if (r == 0)
         r = query_number(query, "limitBytes", &ret->limit_bytes);
@@ -149,7 +144,7 @@ static int log_options(struct node *node, const struct query *query, struct logr
 void session_serve_log(struct node *node, struct http_exchange *exchange, struct unit *unit, const struct query *query) {
     struct logread_options options;
     char path[PATH_MAX], message[400];
-    bool previous = is_true(query, "previous");
+    bool previous = query_flag(query, "previous");
     int attempt = unit->restart_count - (previous && (unit->stage != UNIT_WAITING || !unit->last.set));
     if (log_options(node, query, &options) < 0)
         return respond_error(exchange, 400, "BadRequest", "tailLines, sinceSeconds, limitBytes must be numbers, sinceTime an RFC 3339 time");
@@ -310,11 +305,11 @@ void session_serve_exec(struct node *node, struct http_exchange *exchange, struc
     if (!session)
         return respond_error(exchange, 500, "InternalError", "out of memory");
     session->is_attach = attach;
-    session->input = is_true(query, "stdin") || is_true(query, "input");
-    session->terminal = is_true(query, "tty");
+    session->input = query_flag(query, "stdin") || query_flag(query, "input");
+    session->terminal = query_flag(query, "tty");
     struct remote_options options = {.wants = {[REMOTE_STDIN] = session->input, [REMOTE_RESIZE] = session->terminal}};
-    options.wants[REMOTE_STDOUT] = is_true(query, "stdout") || is_true(query, "output");
-    options.wants[REMOTE_STDERR] = !session->terminal && (is_true(query, "stderr") || is_true(query, "error"));
+    options.wants[REMOTE_STDOUT] = query_flag(query, "stdout") || query_flag(query, "output");
+    options.wants[REMOTE_STDERR] = !session->terminal && (query_flag(query, "stderr") || query_flag(query, "error"));
     int r = copy_arguments(session, query);
     if (r < 0) {
         session_free(session);
@@ -332,7 +327,7 @@ static void on_forward_closed(void *userdata) {
     loop_defer_schedule(&session->end);
 }
 
-void session_serve_forward(struct node *node, struct http_exchange *exchange, struct pod *pod) {
+void session_serve_forward(struct node *node, struct http_exchange *exchange, struct pod *pod, const struct query *query) {
     if (!forward_is_upgrade(exchange))
         return respond_error(exchange, 400, "BadRequest", "Upgrade request required: a WebSocket or SPDY/3.1 connection");
     if (!pod->network_ready || pod->stage != POD_ACTIVE)
@@ -341,6 +336,6 @@ void session_serve_forward(struct node *node, struct http_exchange *exchange, st
     if (!session)
         return respond_error(exchange, 500, "InternalError", "out of memory");
     const struct forward_target target = {.podnet = node->podnet, .net = pod->net, .name = pod->name};
-    if (forward_accept(exchange, &target, on_forward_closed, session, &session->forward) < 0)
+    if (forward_accept(exchange, query, &target, on_forward_closed, session, &session->forward) < 0)
         session_free(session);
 }
