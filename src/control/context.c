@@ -10,6 +10,13 @@ const struct kube_object *context_get(struct context *context, const struct kube
     return name ? context->view->get(context->view->userdata, kind, namespace, name) : NULL;
 }
 
+const char *context_failure(const struct context *context) {
+    if (!context->failure || strncmp(context->failure, "Conflict", 8) == 0)
+        return NULL;
+    const char *colon = strstr(context->failure, ": ");
+    return colon ? colon + 2 : context->failure;
+}
+
 struct collector {
     struct context *context;
     struct objects *objects;
@@ -255,17 +262,22 @@ static bool claim_one(struct context *context, struct managed *managed, const st
 }
 
 void context_claim(struct context *context, const struct kube_kind *kind, const struct kube_object *owner, const struct kube_label_selector *selector,
-                   bool (*wanted)(const struct kube_object *object), struct managed_list *ret) {
+                   bool (*wanted)(const struct kube_object *owner, const struct kube_object *object), struct managed_list *ret) {
     struct objects objects = {.list = {.items = NULL}};
     context_list(context, kind, owner->metadata->namespace, &objects);
     for (size_t i = 0; i < objects.list.count; i++) {
         struct managed managed = {.object = objects.list.items[i]};
-        if (wanted && !wanted(managed.object))
+        if (wanted && !wanted(owner, managed.object))
             continue;
         if (claim_one(context, &managed, owner, selector) && VECTOR_PUSH(&ret->list, managed) < 0)
             context_fail(context);
     }
     objects_deinit(&objects);
+}
+
+bool claim_active(const struct kube_object *owner, const struct kube_object *pod) {
+    (void)owner;
+    return pod_is_active(pod);
 }
 
 void managed_flush(struct context *context, struct managed_list *managed) {

@@ -10,6 +10,8 @@
 const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_DEPLOYMENT] = {"deployment", "deployment-controller", deployment_on_change, deployment_reconcile},
     [CONTROLLER_REPLICA_SET] = {"replicaset", "replicaset-controller", replica_set_on_change, replica_set_reconcile},
+    [CONTROLLER_STATEFUL_SET] = {"statefulset", "statefulset-controller", stateful_set_on_change, stateful_set_reconcile},
+    [CONTROLLER_DAEMON_SET] = {"daemonset", "daemonset-controller", daemon_set_on_change, daemon_set_reconcile},
     [CONTROLLER_JOB] = {"job", "job-controller", job_on_change, job_reconcile},
     [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},
     [CONTROLLER_ENDPOINTS] = {"endpoints", "endpoint-controller", endpoints_on_change, endpoints_reconcile},
@@ -35,7 +37,7 @@ struct control *control_new(const struct control_options *options) {
     control->finished_pods_max = options->finished_pods_max ? options->finished_pods_max : 100;
     control->owners = map_new();
     control->arena = arena_new(RECONCILE_ARENA_BYTES_MAX);
-    if (queue_init(&control->queue) < 0 || !control->owners || !control->arena) {
+    if (queue_init(&control->queue) < 0 || backoffs_init(&control->failed_daemons) < 0 || !control->owners || !control->arena) {
         control_free(control);
         return NULL;
     }
@@ -47,6 +49,7 @@ void control_free(struct control *control) {
         return;
     queue_deinit(&control->queue);
     owners_free(control->owners);
+    backoffs_deinit(&control->failed_daemons);
     arena_free(control->arena);
     free(control);
 }
@@ -66,6 +69,29 @@ int control_enqueue_controller_of(struct control *control, enum controller_id co
     if (!owner || !text_is(owner->kind, kind->kind) || !text_is(owner->api_version, kube_kind_api_version(kind)))
         return 0;
     return control_enqueue(control, controller, kind, kind->namespaced ? object->metadata->namespace : NULL, owner->name);
+}
+
+int control_enqueue_adopters(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *orphan,
+                             bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels)) {
+    struct context context = {.view = &control->view};
+    struct objects owners = {.list = {.items = NULL}};
+    context_list(&context, kind, orphan->metadata->namespace, &owners);
+    int r = context.error;
+    for (size_t i = 0; i < owners.list.count && r == 0; i++)
+        if (selects(owners.list.items[i], &orphan->metadata->labels))
+            r = control_enqueue_object(control, controller, owners.list.items[i]);
+    objects_deinit(&owners);
+    return r;
+}
+
+int control_enqueue_for_pod(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *object,
+                            const struct kube_object *old, bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels)) {
+    int r = control_enqueue_controller_of(control, controller, kind, object);
+    if (r == 0 && (!object || !kube_controller_of(object->metadata)))
+        r = control_enqueue_controller_of(control, controller, kind, old);
+    if (r < 0 || !object || kube_controller_of(object->metadata) || is_deleting(object))
+        return r;
+    return control_enqueue_adopters(control, controller, kind, object, selects);
 }
 
 int control_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old, int64_t now_ns) {

@@ -35,6 +35,19 @@ int64_t queue_deadline(const struct queue *queue);
 /* May free the item. */
 void queue_done(struct queue *queue, struct queue_item *item, const char *failure, int64_t now_ns);
 
+/* ---- patience with what fails again and again (backoff.c) ---- */
+
+/* Per key (a text): 1 s after the first failure, doubling up to 15 min; forgotten after 30 min without one. In memory only. */
+struct backoffs {
+    struct map *entries;
+};
+int backoffs_init(struct backoffs *backoffs);
+void backoffs_deinit(struct backoffs *backoffs);
+/* How long the key is to be left alone; 0: not at all. */
+int64_t backoffs_left_ns(const struct backoffs *backoffs, const char *key, int64_t wall_ns);
+/* Another failure. -ENOMEM. */
+int backoffs_add(struct backoffs *backoffs, const char *key, int64_t wall_ns);
+
 /* ---- who depends on whom (owners.c) ---- */
 
 struct dependent {
@@ -77,6 +90,8 @@ struct controller {
 enum controller_id {
     CONTROLLER_DEPLOYMENT,
     CONTROLLER_REPLICA_SET,
+    CONTROLLER_STATEFUL_SET,
+    CONTROLLER_DAEMON_SET,
     CONTROLLER_JOB,
     CONTROLLER_ENDPOINT_SLICE,
     CONTROLLER_ENDPOINTS,
@@ -93,6 +108,7 @@ struct control {
     struct control_view view;
     struct queue queue;
     struct map *owners;
+    struct backoffs failed_daemons; /* by set's uid and node */
     struct arena *arena;
     uint64_t random;
     const char *component;
@@ -113,6 +129,10 @@ int deployment_on_change(struct control *control, const struct kube_object *obje
 void deployment_reconcile(struct context *context);
 int replica_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void replica_set_reconcile(struct context *context);
+int stateful_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void stateful_set_reconcile(struct context *context);
+int daemon_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void daemon_set_reconcile(struct context *context);
 int job_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void job_reconcile(struct context *context);
 int endpoint_slice_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
@@ -160,6 +180,8 @@ const char *context_random_name(struct context *context, const char *prefix);
 /* Now, in whole seconds, as metav1.Time keeps it. */
 struct kube_time context_now(const struct context *context);
 void context_fail(struct context *context);
+/* Why the last run's actions failed, without the reason in front; NULL: they did not, or a race was lost, which is no failure. */
+const char *context_failure(const struct context *context);
 
 /* An object that a controller manages, and the changed copy when there is one. */
 struct managed {
@@ -173,7 +195,15 @@ struct managed_list {
  * update is made when the list is flushed; released ones are not returned). A selector NULL: those owned, no more. A deleting owner adopts nothing.
  */
 void context_claim(struct context *context, const struct kube_kind *kind, const struct kube_object *owner, const struct kube_label_selector *selector,
-                   bool (*wanted)(const struct kube_object *object), struct managed_list *ret);
+                   bool (*wanted)(const struct kube_object *owner, const struct kube_object *object), struct managed_list *ret);
+/* For `wanted`: pods that are active. */
+bool claim_active(const struct kube_object *owner, const struct kube_object *pod);
+/* For on_change: the controller's keys of `kind` whose selector (found by selector_of) matches the orphan. Rare, so all of the namespace's look. */
+int control_enqueue_adopters(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *orphan,
+                             bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels));
+/* For on_change: a pod came, went or changed; its owner looks, or all who may adopt it. */
+int control_enqueue_for_pod(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *object,
+                            const struct kube_object *old, bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels));
 /* The copy to change. */
 struct kube_object *managed_change(struct context *context, struct managed *managed);
 /* Writes what was changed, and frees the list. */
@@ -212,6 +242,10 @@ bool pod_is_active(const struct kube_object *object);
 const struct kube_pod_condition *pod_condition(const struct kube_pod *pod, const char *type);
 /* Ready for at least min_ready_seconds. *ret_wait_ms (may be NULL): when a ready pod is not yet available, how long it takes. */
 bool pod_is_available(const struct kube_pod *pod, int32_t min_ready_seconds, int64_t wall_ns, int64_t *ret_wait_ms);
+/* A toleration of the taint (node_fit.c). */
+bool pod_tolerates(const struct kube_pod_spec *pod, const struct kube_taint *taint);
+/* nodeSelector and required node affinity. */
+bool pod_selects_node(const struct kube_pod_spec *pod, const struct kube_object *node);
 /* A pod of the template, named, owned by `owner`; NULL with context->error. */
 struct kube_object *pod_from_template(struct context *context, const struct kube_pod_template_spec *template, const struct kube_object *owner);
 

@@ -181,7 +181,7 @@ void replica_set_reconcile(struct context *context) {
     if (!set)
         return;
     struct managed_list pods = {.list = {.items = NULL}};
-    context_claim(context, &kube_kind_pod, set, set->replica_set->spec.selector, pod_is_active, &pods);
+    context_claim(context, &kube_kind_pod, set, set->replica_set->spec.selector, claim_active, &pods);
     size_t victims = choose_victims(set, &pods);
     write_status(context, set, &pods, victims); /* first: when it is refused, nothing else happens */
     if (victims)

@@ -109,29 +109,15 @@ static void refuse(struct verdict *verdict, const char *format, const char *argu
         snprintf(verdict->reasons[verdict->count++], REASON_BYTES, format, argument);
 }
 
-static bool tolerates(const struct kube_pod *pod, const struct kube_taint *taint) {
-    for (size_t i = 0; i < pod->spec.tolerations.count; i++) {
-        const struct kube_toleration *toleration = &pod->spec.tolerations.items[i];
-        if (toleration->effect && !same_text(toleration->effect, taint->effect))
-            continue;
-        if (toleration->key && !same_text(toleration->key, taint->key))
-            continue;
-        if (text_is(toleration->operator, "Exists") ||
-            (toleration->key && same_text(toleration->value ? toleration->value : "", taint->value ? taint->value : "")))
-            return true;
-    }
-    return false;
-}
-
 static bool is_tainted(const struct kube_pod *pod, const struct kube_node *node, struct verdict *verdict) {
     static const struct kube_taint unschedulable = {.key = "node.kubernetes.io/unschedulable", .effect = "NoSchedule"};
-    if (node->spec.unschedulable && !tolerates(pod, &unschedulable)) {
+    if (node->spec.unschedulable && !pod_tolerates(&pod->spec, &unschedulable)) {
         refuse(verdict, "node(s) were unschedulable%s", "");
         return true;
     }
     for (size_t i = 0; i < node->spec.taints.count; i++) {
         const struct kube_taint *taint = &node->spec.taints.items[i];
-        if ((!text_is(taint->effect, "NoSchedule") && !text_is(taint->effect, "NoExecute")) || tolerates(pod, taint))
+        if ((!text_is(taint->effect, "NoSchedule") && !text_is(taint->effect, "NoExecute")) || pod_tolerates(&pod->spec, taint))
             continue;
         char text[112];
         snprintf(text, sizeof text, "%.63s: %.40s", taint->key ? taint->key : "", taint->value ? taint->value : "");
@@ -139,47 +125,6 @@ static bool is_tainted(const struct kube_pod *pod, const struct kube_node *node,
         return true;
     }
     return false;
-}
-
-static bool meets(const struct kube_node_selector_requirement *requirement, const char *value) {
-    bool listed = false;
-    for (size_t i = 0; i < requirement->values.count; i++)
-        listed |= same_text(value, requirement->values.items[i]);
-    if (text_is(requirement->operator, "In"))
-        return value && listed;
-    if (text_is(requirement->operator, "NotIn"))
-        return !value || !listed;
-    if (text_is(requirement->operator, "Exists"))
-        return value != NULL;
-    if (text_is(requirement->operator, "DoesNotExist"))
-        return value == NULL;
-    int64_t have, bound;
-    if (!value || requirement->values.count != 1 || slice_parse_i64(slice_of(value), &have) < 0 ||
-        slice_parse_i64(slice_of(requirement->values.items[0]), &bound) < 0)
-        return false;
-    return text_is(requirement->operator, "Gt") ? have > bound : have < bound;
-}
-
-static bool meets_term(const struct kube_node_selector_term *term, const struct kube_object *node) {
-    for (size_t i = 0; i < term->match_expressions.count; i++)
-        if (!meets(&term->match_expressions.items[i], kube_map_find(&node->metadata->labels, term->match_expressions.items[i].key)))
-            return false;
-    for (size_t i = 0; i < term->match_fields.count; i++)
-        if (!meets(&term->match_fields.items[i], node->metadata->name))
-            return false;
-    return term->match_expressions.count + term->match_fields.count > 0;
-}
-
-static bool is_wanted(const struct kube_pod *pod, const struct kube_object *node) {
-    for (size_t i = 0; i < pod->spec.node_selector.count; i++)
-        if (!same_text(kube_map_find(&node->metadata->labels, pod->spec.node_selector.items[i].key), pod->spec.node_selector.items[i].value))
-            return false;
-    const struct kube_node_affinity *affinity = pod->spec.affinity ? pod->spec.affinity->node_affinity : NULL;
-    const struct kube_node_selector *required = affinity ? affinity->required_during_scheduling_ignored_during_execution : NULL;
-    for (size_t i = 0; required && i < required->node_selector_terms.count; i++)
-        if (meets_term(&required->node_selector_terms.items[i], node))
-            return true;
-    return !required;
 }
 
 static bool uses_port(const struct kube_pod *pod, const struct kube_container_port *wanted) {
@@ -209,7 +154,7 @@ static bool fits(const struct kube_object *object, const struct host *host, stru
     size_t before = verdict->count;
     if (is_tainted(pod, host->object->node, verdict))
         return false;
-    if (!is_wanted(pod, host->object)) {
+    if (!pod_selects_node(&pod->spec, host->object)) {
         refuse(verdict, "node(s) didn't match Pod's node affinity/selector%s", "");
         return false;
     }

@@ -202,6 +202,26 @@ static int default_daemon_set_strategy(struct arena *arena, void *data) {
     return error ? error : set_int_or_string(arena, &strategy->rolling_update->max_surge, (struct kube_int_or_string){.number = 0});
 }
 
+static int default_stateful_set_strategy(struct arena *arena, void *data) {
+    struct kube_stateful_set_update_strategy *strategy = data;
+    if (!kube_text_is(strategy->type, "RollingUpdate"))
+        return 0;
+    if (!strategy->rolling_update)
+        strategy->rolling_update = ARENA_NEW(arena, struct kube_rolling_update_stateful_set_strategy);
+    return strategy->rolling_update ? set_int32(arena, &strategy->rolling_update->partition, 0) : -ENOMEM;
+}
+
+static int default_stateful_set_spec(struct arena *arena, void *data) {
+    struct kube_stateful_set_spec *spec = data;
+    if (!spec->persistent_volume_claim_retention_policy)
+        spec->persistent_volume_claim_retention_policy = ARENA_NEW(arena, struct kube_stateful_set_persistent_volume_claim_retention_policy);
+    if (!spec->persistent_volume_claim_retention_policy)
+        return -ENOMEM;
+    set_text(&spec->persistent_volume_claim_retention_policy->when_deleted, "Retain");
+    set_text(&spec->persistent_volume_claim_retention_policy->when_scaled, "Retain");
+    return 0;
+}
+
 static int default_job(struct arena *arena, void *data) {
     struct kube_job *job = data;
     struct kube_job_spec *spec = &job->spec;
@@ -235,6 +255,8 @@ static const struct {
     {&kube_secret_type, default_secret},
     {&kube_deployment_strategy_type, default_deployment_strategy},
     {&kube_daemon_set_update_strategy_type, default_daemon_set_strategy},
+    {&kube_stateful_set_update_strategy_type, default_stateful_set_strategy},
+    {&kube_stateful_set_spec_type, default_stateful_set_spec},
     {&kube_job_type, default_job},
 };
 
