@@ -13,6 +13,7 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_STATEFUL_SET] = {"statefulset", "statefulset-controller", stateful_set_on_change, stateful_set_reconcile},
     [CONTROLLER_DAEMON_SET] = {"daemonset", "daemonset-controller", daemon_set_on_change, daemon_set_reconcile},
     [CONTROLLER_JOB] = {"job", "job-controller", job_on_change, job_reconcile},
+    [CONTROLLER_CRON_JOB] = {"cronjob", "cronjob-controller", cron_job_on_change, cron_job_reconcile},
     [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},
     [CONTROLLER_ENDPOINTS] = {"endpoints", "endpoint-controller", endpoints_on_change, endpoints_reconcile},
     [CONTROLLER_NAMESPACE] = {"namespace", "namespace-controller", namespace_on_change, namespace_reconcile},

@@ -20,6 +20,8 @@ struct control_view {
     /* Objects of a kind (namespace NULL: everywhere) in a stable order; each returns false to stop. */
     void (*list)(void *userdata, const struct kube_kind *kind, const char *namespace,
                  bool (*each)(void *each_userdata, const struct kube_object *object), void *each_userdata);
+    /* A time zone by its name, borrowed likewise; *ret NULL is UTC. -ENOENT when there is no such zone. */
+    int (*zone)(void *userdata, const char *name, const struct zone **ret);
 };
 
 enum control_verb {

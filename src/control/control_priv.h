@@ -93,6 +93,7 @@ enum controller_id {
     CONTROLLER_STATEFUL_SET,
     CONTROLLER_DAEMON_SET,
     CONTROLLER_JOB,
+    CONTROLLER_CRON_JOB,
     CONTROLLER_ENDPOINT_SLICE,
     CONTROLLER_ENDPOINTS,
     CONTROLLER_NAMESPACE,
@@ -135,6 +136,8 @@ int daemon_set_on_change(struct control *control, const struct kube_object *obje
 void daemon_set_reconcile(struct context *context);
 int job_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void job_reconcile(struct context *context);
+int cron_job_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void cron_job_reconcile(struct context *context);
 int endpoint_slice_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void endpoint_slice_reconcile(struct context *context);
 int endpoints_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);

@@ -37,6 +37,13 @@ void executor_stop(struct executor *executor);
 void executor_free(struct executor *executor);
 void executor_metrics(const struct executor *executor, struct buffer *out);
 
+/* --- zones.c: the machine's time zones --- */
+struct zones;
+struct zones *zones_new(void); /* NULL without memory */
+void zones_free(struct zones *zones);
+/* Borrowed for as long as `zones` lives; *ret NULL is UTC. -ENOENT, and others when its file cannot be read: it is then tried again next time. */
+int zones_find(struct zones *zones, const char *name, const struct zone **ret);
+
 /* --- metrics.c --- */
 void metrics_append(struct store *store, struct buffer *out);
 

@@ -26,6 +26,7 @@ struct executor {
     struct store *store;
     struct api *api;
     struct control *control;
+    struct zones *zones;
     struct store_watch *watch;
     struct list runs; /* struct run by its node */
     bool stopped;
@@ -84,6 +85,11 @@ static void view_list(void *userdata, const struct kube_kind *kind, const char *
     struct listing listing = {executor->api, each, each_userdata};
     struct slice none = {NULL, 0};
     store_list(executor->store, key_of(kind), namespace ? slice_of(namespace) : none, none, none, list_one, &listing);
+}
+
+static int view_zone(void *userdata, const char *name, const struct zone **ret) {
+    struct executor *executor = userdata;
+    return zones_find(executor->zones, name, ret);
 }
 
 /* --- changes --- */
@@ -279,9 +285,10 @@ int executor_new(struct loop *loop, struct store *store, struct api *api, struct
     list_init(&executor->runs);
     loop_defer_init(&executor->step, loop, on_step, executor);
     loop_timer_init(&executor->deadline, loop, on_step, executor);
-    struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list}};
+    struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list, .zone = view_zone}};
     sys_random(&options.seed, sizeof options.seed);
-    executor->control = control_new(&options);
+    executor->zones = zones_new();
+    executor->control = executor->zones ? control_new(&options) : NULL;
     int error = executor->control ? follow(executor) : -ENOMEM;
     if (error) {
         executor_free(executor);
@@ -307,6 +314,7 @@ void executor_free(struct executor *executor) {
     LIST_FOREACH(node, &executor->runs)
     run_free(CONTAINER_OF(node, struct run, node));
     control_free(executor->control);
+    zones_free(executor->zones);
     free(executor);
 }
 
