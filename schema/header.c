@@ -12,8 +12,8 @@ static void write_field(const struct schema_field *field, struct buffer *out) {
     if (!field->type) {
         const char *type = value_type(field);
         buffer_printf(out, "    %s%s%s;", type, type[strlen(type) - 1] == '*' ? "" : " ", field->c_name);
-    } else if (field->shape == SHAPE_LIST)
-        buffer_printf(out, "    struct kube_%s_array %s;", field->type->c_name, field->c_name);
+    } else if (field->shape == SHAPE_LIST || field->shape == SHAPE_MAP)
+        buffer_printf(out, "    struct kube_%s_%s %s;", field->type->c_name, field->shape == SHAPE_MAP ? "map" : "array", field->c_name);
     else
         buffer_printf(out, "    struct kube_%s %s%s;", field->type->c_name, field->shape == SHAPE_POINTER ? "*" : "", field->c_name);
     if (field->values)
@@ -36,6 +36,8 @@ static void write_struct(struct schema_type *type, struct buffer *out) {
     if (type->fields.count == 0)
         buffer_append_text(out, "    char empty;\n");
     buffer_append_text(out, "};\n\n");
+    if (type->mapped)
+        buffer_printf(out, "struct kube_%s_pair {\n    const char *key;\n    struct kube_%s value;\n};\n\n", type->c_name, type->c_name);
 }
 
 static void write_values(const struct schema_values *values, struct buffer *out) {
@@ -57,6 +59,10 @@ int schema_write_header(struct schema *schema, struct buffer *out) {
     for (size_t i = 0; i < schema->types.count; i++)
         if (schema->types.items[i]->listed)
             buffer_printf(out, "struct kube_%s_array {\n    struct kube_%s *items;\n    size_t count;\n};\n", schema->types.items[i]->c_name,
+                          schema->types.items[i]->c_name);
+    for (size_t i = 0; i < schema->types.count; i++)
+        if (schema->types.items[i]->mapped)
+            buffer_printf(out, "struct kube_%s_map {\n    struct kube_%s_pair *items;\n    size_t count;\n};\n", schema->types.items[i]->c_name,
                           schema->types.items[i]->c_name);
     buffer_append_text(out, "\n");
     for (size_t i = 0; i < schema->types.count; i++)

@@ -2,9 +2,9 @@
  *
  *   group NAME VERSION                    what follows belongs to it
  *   enum NAME VALUE…                      a closed set of strings;  names NAME VALUE…  an open one
- *   type NAME [atomic] { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }
- *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; served; type T;
- *               column NAME TYPE SOURCE PRIORITY "DESCRIPTION" }
+ *   type NAME [atomic] { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }      union NAME { … } : in JSON one of the fields, bare
+ *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; served; virtual; type T;
+ *               stored-as TYPE CONVERSION; column NAME TYPE SOURCE PRIORITY "DESCRIPTION" }
  *
  * The words of each statement and their rules are tables below; an unknown word is an error at its line. */
 #include "schema_priv.h"
@@ -163,12 +163,19 @@ static int read_kind_line(struct reader *reader) {
     const char *word = reader->words[0], *value = reader->count == 2 ? reader->words[1] : NULL;
     if (strcmp(word, "column") == 0)
         return read_column(reader);
+    if (strcmp(word, "stored-as") == 0 && reader->count == 3) {
+        kind->stored_type = reader->words[1];
+        kind->conversion = reader->words[2];
+        return 0;
+    }
     if (strcmp(word, "status") == 0)
         kind->status = true;
     else if (strcmp(word, "scale") == 0)
         kind->scale = true;
     else if (strcmp(word, "served") == 0)
         kind->served = true;
+    else if (strcmp(word, "virtual") == 0)
+        kind->virtual = true;
     else if (!value)
         return reader_error(reader, "\"%s\" needs one value", word);
     else if (strcmp(word, "short") == 0)
@@ -188,12 +195,13 @@ static int read_kind_line(struct reader *reader) {
     return 0;
 }
 
-static int open_type(struct reader *reader) {
+static int open_type(struct reader *reader, bool either) {
     struct schema *schema = reader->schema;
     struct schema_type *type = ARENA_NEW(schema->arena, struct schema_type);
     if (!type || VECTOR_PUSH(&schema->types, type) != 0)
         return -ENOMEM;
-    *type = (struct schema_type){.file = reader->file, .line = reader->line, .name = reader->words[1], .atomic = reader->count == 4};
+    *type =
+        (struct schema_type){.file = reader->file, .line = reader->line, .name = reader->words[1], .either = either, .atomic = reader->count == 4};
     void *old = NULL;
     int error = map_put(schema->types_by_name, slice_of(type->name), type, &old);
     if (old)
@@ -258,11 +266,12 @@ static int read_statement(struct reader *reader) {
         return read_values(reader, true);
     if (strcmp(word, "names") == 0 && reader->count > 2)
         return read_values(reader, false);
-    if (strcmp(word, "type") == 0 && (block || atomic))
-        return open_type(reader);
+    bool either = strcmp(word, "union") == 0;
+    if ((either || strcmp(word, "type") == 0) && (block || atomic))
+        return open_type(reader, either);
     if (strcmp(word, "kind") == 0 && block)
         return open_kind(reader);
-    return reader_error(reader, "expected a group, enum, names, type or kind, found \"%s\"", word);
+    return reader_error(reader, "expected a group, enum, names, type, union or kind, found \"%s\"", word);
 }
 
 int schema_read(struct schema *schema, const char *file, struct slice text, struct diag *diag) {

@@ -9,6 +9,7 @@ static const struct schema_form forms[] = {
     {"int64", "KUBE_FORM_INT64", "int64_t", "int64_t *", "struct kube_int64_list", NULL},
     {"float64", "KUBE_FORM_DOUBLE", "double", "double *", NULL, NULL},
     {"time", "KUBE_FORM_TIME", "struct kube_time", "struct kube_time", NULL, "struct kube_time_map"},
+    {"duration", "KUBE_FORM_DURATION", "int64_t", NULL, NULL, NULL},
     {"microtime", "KUBE_FORM_MICROTIME", "struct kube_time", "struct kube_time", NULL, NULL},
     {"quantity", "KUBE_FORM_QUANTITY", "struct kube_quantity", "struct kube_quantity *", NULL, "struct kube_quantity_map"},
     {"intorstring", "KUBE_FORM_INT_OR_STRING", "struct kube_int_or_string", "struct kube_int_or_string *", NULL, NULL},
@@ -55,9 +56,11 @@ const char *schema_c_name(struct arena *arena, const char *name) {
     if (!out)
         return NULL;
     for (size_t i = 0; i < len; i++) {
+        if (name[i] == '$') /* "$ref" */
+            continue;
         if (word_starts(name, i))
             out[at++] = '_';
-        out[at++] = is_upper(name[i]) ? (char)(name[i] - 'A' + 'a') : name[i];
+        out[at++] = is_upper(name[i]) ? (char)(name[i] - 'A' + 'a') : name[i] == '-' ? '_' : name[i];
     }
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++)
         if (strcmp(out, keywords[i]) == 0)
@@ -95,10 +98,10 @@ static int resolve_field(struct schema *schema, struct schema_field *field, stru
         return field_error(field, diag, "unknown type \"%s\"", base);
     if (field->form && !field_c_type(field))
         return field_error(field, diag, "no field can have the type \"%s\"", field->text);
-    if (field->type && field->shape == SHAPE_MAP)
-        return field_error(field, diag, "maps of structs are not supported: \"%s\"", field->text);
     if (field->type && field->shape == SHAPE_LIST)
         field->type->listed = true;
+    if (field->type && field->shape == SHAPE_MAP)
+        field->type->mapped = true;
     if (field->values)
         field->values->used = true;
     return 0;
@@ -129,9 +132,9 @@ static int flatten(struct schema *schema, struct schema_type *type, struct diag 
                 break;
             }
             *copy = *inner->fields.items[j];
-            if (copy->inline_number)
-                error = field_error(field, diag, "\"%s\" inlines twice: not supported", field->text);
-            copy->inline_number = field->number;
+            if (field->number > UINT8_MAX || copy->inline_number > UINT8_MAX)
+                error = field_error(field, diag, "\"%s\" inlines more than twice or by a large number: not supported", field->text);
+            copy->inline_number = copy->inline_number << 8 | field->number;
             if (error == 0)
                 error = VECTOR_PUSH(&flat, copy);
         }
@@ -171,11 +174,16 @@ static int resolve_kind(struct schema *schema, struct schema_kind *kind, struct 
     if (!kind->type)
         return diag_set(diag, -EINVAL, "kind \"%s\" has no type \"%s\"", kind->name, kind->type_name);
     if (!kind->served)
-        return 0;
+        return kind->virtual || kind->stored_type ? diag_set(diag, -EINVAL, "kind \"%s\" is not served", kind->name) : 0;
     if (!kind->plural || !kind->singular)
         return diag_set(diag, -EINVAL, "served kind \"%s\" needs plural and singular", kind->name);
     if (kind->type->fields.count == 0 || strcmp(kind->type->fields.items[0]->text, "ObjectMeta") != 0)
         return diag_set(diag, -EINVAL, "served kind \"%s\" must start with its metadata", kind->name);
+    for (size_t i = 0; kind->stored_type && i < schema->kinds.count && !kind->stored; i++)
+        if (schema->kinds.items[i]->served && strcmp(schema->kinds.items[i]->type_name, kind->stored_type) == 0)
+            kind->stored = schema->kinds.items[i];
+    if (kind->stored_type && !kind->stored)
+        return diag_set(diag, -EINVAL, "kind \"%s\" is stored as no served kind", kind->name);
     return 0;
 }
 

@@ -35,7 +35,8 @@ struct schema_field {
     const char *name; /* NULL: inline */
     const char *c_name;
     const char *text; /* the type as written */
-    int number, inline_number;
+    int number;
+    int inline_number; /* wire numbers of the inlined messages around it, a byte each, the outermost lowest; 0: none */
     bool always, required, immutable, atomic, granular;
     const char *list, *keys, *patch, *merge_key, *default_, *format;
     bool has_min, has_max;
@@ -52,7 +53,8 @@ struct schema_type {
     int line;
     const char *name, *c_name;
     VECTOR(struct schema_field *) fields;
-    bool flat, written, listed, atomic;
+    bool flat, written, listed, mapped, atomic;
+    bool either; /* a union: in JSON the value of whichever field is set stands alone */
 };
 
 struct schema_column {
@@ -66,10 +68,12 @@ struct schema_kind {
     const char *group, *version, *name, *c_name, *type_name;
     struct schema_type *type;
     const char *plural, *singular;
+    const char *stored_type, *conversion; /* the kind (by its type) that the store holds, and the pair of functions between them; NULL: itself */
     VECTOR(const char *) short_names;
     VECTOR(const char *) categories;
     VECTOR(struct schema_column *) columns;
-    bool namespaced, status, scale, served;
+    bool namespaced, status, scale, served, virtual;
+    struct schema_kind *stored; /* resolved; NULL: itself */
 };
 
 struct schema {

@@ -40,10 +40,11 @@ UNIT_TEST(errors_name_the_line) {
         {"type X {\n    a string 1\n    a bool 2\n}\n", "x.idl:3: field \"a\" is described twice"},
         {"type X {\n}\n\ntype X {\n}\n", "x.idl:4: type \"X\" is described twice"},
         {"type X {\n    a string 1\n", "x.idl:2: a block is not closed"},
-        {"typo X {\n", "x.idl:1: expected a group, enum, names, type or kind, found \"typo\""},
+        {"typo X {\n", "x.idl:1: expected a group, enum, names, type, union or kind, found \"typo\""},
         {"group a v1\nkind X {\n    plural xs\n    singular x\n    served\n}\n", "x.idl:2: kind \"X\" has no type \"X\""},
         {"group a v1\nkind X {\n    scope galaxy\n}\n", "x.idl:3: unknown statement \"scope\" in a kind"},
         {"type X {\n    inline Y 1\n}\n", "x.idl:2: unknown type \"Y\""},
+        {"group a v1\ntype X {\n    a string 1\n}\nkind X {\n    stored-as X y\n}\n", "x.idl:5: kind \"X\" is not served"},
         {"# \"fine\ntype X { # \"too\n}\nnames A \"b c\n", "x.idl:4: a quote is not closed"},
     };
     char got[1024];
@@ -64,7 +65,9 @@ UNIT_TEST(names) {
                                            {"V2MetricSpec", "v2_metric_spec"},
                                            {"setHostnameAsFQDN", "set_hostname_as_fqdn"},
                                            {"ttlSecondsAfterFinished", "ttl_seconds_after_finished"},
-                                           {"IPBlock", "ip_block"}};
+                                           {"IPBlock", "ip_block"},
+                                           {"$ref", "ref"},
+                                           {"x-kubernetes-list-type", "x_kubernetes_list_type"}};
     struct arena *arena = arena_new(MIB);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         assert_string_equal(schema_c_name(arena, cases[i][0]), cases[i][1]);

@@ -88,9 +88,10 @@ static void write_type(const struct schema_type *type, struct buffer *out) {
     buffer_printf(out, "const struct kube_type kube_%s_type = {", type->c_name);
     write_string(out, type->name);
     if (type->fields.count > 0)
-        buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s), %d};\n\n", type->c_name, type->fields.count, type->c_name, type->atomic);
+        buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s), %d, %d};\n\n", type->c_name, type->fields.count, type->c_name,
+                      type->atomic, type->either);
     else
-        buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s), %d};\n\n", type->c_name, type->atomic);
+        buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s), %d, %d};\n\n", type->c_name, type->atomic, type->either);
 }
 
 static void write_columns(const struct schema_kind *kind, struct buffer *out) {
@@ -129,7 +130,10 @@ static void write_strings(const char *const *items, size_t count, struct buffer 
 }
 
 static void write_kind(const struct schema_kind *kind, struct buffer *out) {
+    const struct schema_kind *stored = kind->stored ? kind->stored : kind;
     write_columns(kind, out);
+    if (kind->stored)
+        buffer_printf(out, "extern const struct kube_conversion kube_conversion_%s;\n", kind->conversion);
     buffer_printf(
         out,
         "const struct kube_kind kube_kind_%s = {\n    .group = \"%s\", .version = \"%s\", .kind = \"%s\", .plural = \"%s\", .singular = \"%s\",\n",
@@ -142,8 +146,12 @@ static void write_kind(const struct schema_kind *kind, struct buffer *out) {
                   kind->scale, kind->type->c_name);
     if (kind->columns.count > 0)
         buffer_printf(out, "    .columns = kube_%s_columns, .columns_count = %zu,\n", kind->c_name, kind->columns.count);
-    buffer_printf(out, "    .key = \"%s%s%s\", .api_version = \"%s%s%s\",\n};\n\n", kind->plural, kind->group[0] ? "." : "", kind->group, kind->group,
-                  kind->group[0] ? "/" : "", kind->version);
+    if (kind->virtual)
+        buffer_append_text(out, "    .is_virtual = true,\n");
+    if (kind->stored)
+        buffer_printf(out, "    .stored_as = &kube_kind_%s, .conversion = &kube_conversion_%s,\n", stored->c_name, kind->conversion);
+    buffer_printf(out, "    .key = \"%s%s%s\", .api_version = \"%s%s%s\",\n};\n\n", stored->plural, stored->group[0] ? "." : "", stored->group,
+                  kind->group, kind->group[0] ? "/" : "", kind->version);
 }
 
 static void write_lists(const struct schema *schema, struct buffer *out) {

@@ -153,7 +153,9 @@ static void serve_resource(struct request *request) {
         api_respond_unknown_path(request);
         return;
     }
-    if (*route->subresource)
+    if (request->kind->is_virtual)
+        api_serve_virtual(request);
+    else if (*route->subresource)
         api_serve_subresource(request);
     else if (*route->name)
         serve_object(request);

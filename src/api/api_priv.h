@@ -155,6 +155,17 @@ void api_table_end(struct buffer *out);
 /* One object as a Table or as itself, appended. */
 int api_object_answer(const struct request *request, struct store_object *stored, struct buffer *out);
 
+/* --- view.c: objects in the form that the request's kind has --- */
+/* Appends the stored object as JSON of the request's kind. -ENOMEM, or the buffer's error. */
+int api_view_put(const struct request *request, struct store_object *stored, struct buffer *out);
+/* Replaces the reference by one of the kind, converted where needed. -ENOMEM: it stays. */
+int api_view_of(const struct kube_kind *kind, struct kube_object **object);
+/* Answers with a written object, whose stored bytes are `json`. */
+void api_view_respond(struct request *request, int code, struct kube_object *object, struct slice json);
+
+/* --- virtual.c --- */
+void api_serve_virtual(struct request *request);
+
 /* --- admission.c: what a kind's create and update must fulfil beyond its fields --- */
 int api_admit_create(struct api *api, struct kube_object *object, struct api_failure *failure);
 int api_admit_update(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure);

@@ -134,6 +134,62 @@ UNIT_TEST(bootstraps_namespaces) {
     assert_string_equal(text(&reply, "spec.clusterIP"), "10.96.0.1");
 }
 
+#define HPA "\"metadata\":{\"name\":\"h\"},\"spec\":{\"scaleTargetRef\":{\"kind\":\"Deployment\",\"name\":\"web\"},\"maxReplicas\":3"
+
+UNIT_TEST(kinds_are_views_of_one_object) {
+    struct fixture *fixture = *state;
+    const char *v1 = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers",
+               *v2 = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    struct reply reply = ask(fixture, "POST", v1, "{" HPA ",\"targetCPUUtilizationPercentage\":50}}");
+    assert_int_equal(reply.status, 201);
+    assert_string_equal(text(&reply, "apiVersion"), "autoscaling/v1");
+    reply = ask(fixture, "GET", v2, NULL);
+    const struct tree *item = tree_at(tree_find(reply.tree, "items"), 0);
+    assert_string_equal(tree_text_or(tree_find(item, "apiVersion"), ""), "autoscaling/v2");
+    const struct tree *metric = tree_at(tree_path(item, "spec.metrics"), 0);
+    assert_int_equal(tree_int_or(tree_path(metric, "resource.target.averageUtilization"), 0), 50);
+    char path[200];
+    snprintf(path, sizeof path, "%s/h", v1);
+    reply = ask_as(fixture, "PATCH", path, "application/merge-patch+json", "{\"spec\":{\"targetCPUUtilizationPercentage\":70}}", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "spec.targetCPUUtilizationPercentage"), 0), 70);
+    snprintf(path, sizeof path, "%s?watch=true&timeoutSeconds=1", v1);
+    reply = ask(fixture, "GET", path, NULL);
+    assert_string_equal(text(&reply, "object.apiVersion"), "autoscaling/v1");
+    snprintf(path, sizeof path, "%s/h", v2);
+    reply = ask(fixture, "DELETE", path, NULL);
+    assert_int_equal(reply.status, 200);
+    reply = ask(fixture, "GET", v1, NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 0);
+}
+
+UNIT_TEST(events_of_both_groups_are_one_store) {
+    struct fixture *fixture = *state;
+    struct reply reply =
+        ask(fixture, "POST", "/apis/events.k8s.io/v1/namespaces/default/events",
+            "{\"metadata\":{\"name\":\"e\"},\"reason\":\"R\",\"note\":\"n\",\"regarding\":{\"namespace\":\"default\",\"name\":\"p\"},"
+            "\"type\":\"Normal\",\"action\":\"A\",\"reportingController\":\"a.b/c\",\"reportingInstance\":\"i\",\"eventTime\":"
+            "\"2024-01-01T00:00:00.000000Z\"}");
+    assert_int_equal(reply.status, 201);
+    reply = ask(fixture, "GET", "/api/v1/namespaces/default/events/e", NULL);
+    assert_string_equal(text(&reply, "message"), "n");
+    reply = ask(fixture, "GET", "/apis/events.k8s.io/v1/events?fieldSelector=regarding.name=p", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
+}
+
+UNIT_TEST(component_statuses_are_made_up) {
+    struct fixture *fixture = *state;
+    struct reply reply = ask(fixture, "GET", "/api/v1/componentstatuses", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 3);
+    reply = ask(fixture, "GET", "/api/v1/componentstatuses/scheduler", NULL);
+    assert_string_equal(text(&reply, "kind"), "ComponentStatus");
+    reply = ask(fixture, "GET", "/api/v1/componentstatuses/x", NULL);
+    assert_int_equal(reply.status, 404);
+    reply = ask(fixture, "POST", "/api/v1/componentstatuses", "{}");
+    assert_int_equal(reply.status, 405);
+}
+
 UNIT_TEST(creates_reads_updates_deletes) {
     struct fixture *fixture = *state;
     struct reply reply = ask(fixture, "POST", MAPS, MAP("a", ""));
@@ -626,6 +682,9 @@ UNIT_TEST(knows_tokens) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_API(bootstraps_namespaces),
+        WITH_API(kinds_are_views_of_one_object),
+        WITH_API(events_of_both_groups_are_one_store),
+        WITH_API(component_statuses_are_made_up),
         WITH_API(creates_reads_updates_deletes),
         WITH_API(refuses_missing_namespace),
         WITH_API(terminates_namespaces),

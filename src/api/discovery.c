@@ -50,6 +50,10 @@ static bool is_review_kind(const struct kube_kind *kind) {
     return kind >= reviews && kind < reviews + ARRAY_LEN(reviews);
 }
 
+static const char *verbs_of(const struct kube_kind *kind) {
+    return is_review_kind(kind) ? "\"create\"" : kind->is_virtual ? "\"get\",\"list\"" : OBJECT_VERBS;
+}
+
 /* The first kind of its group (or group version): lists name each once. */
 static bool is_first_of(size_t index, bool with_version) {
     const struct kube_kind *kind = kind_at(index);
@@ -109,8 +113,7 @@ static void put_aggregated_kind(struct buffer *out, const struct kube_kind *kind
     buffer_printf(out,
                   "{\"resource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"scope\":\"%s\",\"singularResource\":"
                   "\"%s\",\"verbs\":[%s]",
-                  kind->plural, kind->group, kind->version, kind->kind, kind->namespaced ? "Namespaced" : "Cluster", kind->singular,
-                  is_review_kind(kind) ? "\"create\"" : OBJECT_VERBS);
+                  kind->plural, kind->group, kind->version, kind->kind, kind->namespaced ? "Namespaced" : "Cluster", kind->singular, verbs_of(kind));
     put_list(out, "shortNames", kind->short_names);
     put_list(out, "categories", kind->categories);
     size_t mark = out->len;
@@ -198,7 +201,7 @@ static void put_plain_subresource(struct buffer *out, const struct kube_kind *ki
 
 static void put_plain_kind(struct buffer *out, const struct kube_kind *kind) {
     buffer_printf(out, "{\"name\":\"%s\",\"singularName\":\"%s\",\"namespaced\":%s,\"kind\":\"%s\",\"verbs\":[%s]", kind->plural, kind->singular,
-                  kind->namespaced ? "true" : "false", kind->kind, is_review_kind(kind) ? "\"create\"" : OBJECT_VERBS);
+                  kind->namespaced ? "true" : "false", kind->kind, verbs_of(kind));
     put_list(out, "shortNames", kind->short_names);
     put_list(out, "categories", kind->categories);
     buffer_append_text(out, "}");

@@ -61,6 +61,8 @@ static int patch(struct request *request, enum body_form form, struct tree *tree
         return api_fail_bad_request(failure, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
     CLEANUP(kube_object_unrefp) struct kube_object *old = NULL;
     int code = api_stored_find(request->api, request->kind, request->route.namespace, request->route.name, &old, failure);
+    if (old && api_view_of(request->kind, &old))
+        return api_fail_no_memory(failure);
     if (old)
         return update_patched(request, form, old, tree, manager, failure);
     if (code == 404 && form == BODY_APPLY && !*request->route.subresource)

@@ -28,20 +28,27 @@ int api_selection_of_request(struct request *request, struct selection *ret, str
 bool api_selection_matches(const struct selection *selection, struct store_object *stored) {
     if (!selection->labels && !selection->fields)
         return true;
-    const struct kube_object *object = api_decode(selection->api, stored);
+    struct kube_object *object = api_decode(selection->api, stored);
     if (!object)
         return false;
     if (selection->labels && !kube_selector_match(selection->labels, &object->metadata->labels))
         return false;
-    return !selection->fields || kube_field_selector_match(selection->fields, object);
+    if (!selection->fields)
+        return true;
+    CLEANUP(kube_object_unrefp) struct kube_object *view = NULL; /* fields are named as the request's kind names them */
+    if (kube_convert(object, selection->kind, &view)) {
+        selection->api->decode_failures++;
+        return false;
+    }
+    return kube_field_selector_match(selection->fields, view);
 }
 
 /* --- get --- */
 
 int api_object_answer(const struct request *request, struct store_object *stored, struct buffer *out) {
     if (request->table == TABLE_NONE) {
-        buffer_append_slice(out, stored->value);
-        return buffer_append_text(out, "\n");
+        int error = api_view_put(request, stored, out);
+        return error ? error : buffer_append_text(out, "\n");
     }
     api_table_begin(request, request->kind, stored->revision, NULL, out);
     api_table_row(request, stored, true, out);
@@ -92,7 +99,8 @@ static bool put_item(void *userdata, struct store_object *stored) {
         api_table_row(list->request, stored, list->count == 0, list->out);
     } else {
         buffer_append_text(list->out, list->count ? "," : "");
-        buffer_append_slice(list->out, stored->value);
+        if (api_view_put(list->request, stored, list->out) == -ENOMEM)
+            list->request->api->decode_failures++;
     }
     list->count++;
     store_object_unref(list->last);

@@ -30,6 +30,7 @@ void api_table_begin(const struct request *request, const struct kube_kind *kind
     if (continue_token)
         buffer_printf(out, ",\"continue\":\"%s\"", continue_token);
     buffer_append_text(out, "},\"columnDefinitions\":[");
+    kind = kube_kind_stored(kind); /* cells are made of stored objects */
     for (size_t i = 0; i < kind->columns_count; i++) {
         buffer_append_text(out, i ? "," : "");
         put_column(out, &kind->columns[i]);
@@ -54,7 +55,7 @@ void api_table_row(const struct request *request, struct store_object *stored, b
     enum table_include include = api_table_include_of(request);
     if (include == INCLUDE_OBJECT) {
         buffer_append_text(out, ",\"object\":");
-        buffer_append_slice(out, stored->value);
+        api_view_put(request, stored, out);
     } else if (include == INCLUDE_METADATA) {
         buffer_printf(out, ",\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"%s\",\"metadata\":", table_version(request));
         buffer_append_slice(out, api_stored_metadata(stored->value));

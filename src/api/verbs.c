@@ -35,7 +35,7 @@ void api_answer_written(void *userdata, const struct api_failure *failure, struc
     else if (!json.data)
         api_respond_deleted(request, object);
     else
-        api_respond_json(request, request->success_code, json);
+        api_view_respond(request, request->success_code, object, json);
     api_request_release(request);
 }
 

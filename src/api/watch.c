@@ -83,10 +83,11 @@ static void send_object(struct watch *watch, const char *type, struct store_obje
     CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(16 * MIB);
     const struct request *request = watch->request;
     buffer_printf(&line, "{\"type\":\"%s\",\"object\":", type);
-    if (request->table == TABLE_NONE)
-        buffer_append_slice(&line, stored->value);
-    else
-        api_object_answer(request, stored, &line);
+    int error = request->table == TABLE_NONE ? api_view_put(request, stored, &line) : api_object_answer(request, stored, &line);
+    if (error) {
+        give_up(watch);
+        return;
+    }
     if (line.len && line.data[line.len - 1] == '\n')
         buffer_truncate(&line, line.len - 1);
     buffer_append_text(&line, "}\n");

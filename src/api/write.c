@@ -266,6 +266,8 @@ static int prepare_create(struct api *api, struct kube_object **object, const st
 int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
+    if (api_view_of(kube_kind_stored(given->kind), &object))
+        return api_fail_no_memory(failure);
     int code = prepare_create(api, &object, options, failure);
     if (code)
         return code;
@@ -439,6 +441,8 @@ static int commit_update(struct api *api, struct kube_object *object, struct sto
 int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
+    if (api_view_of(kube_kind_stored(given->kind), &object))
+        return api_fail_no_memory(failure);
     const struct kube_object_meta *metadata = object->metadata;
     const char *name = metadata->name ? metadata->name : "";
     CLEANUP(store_object_unrefp)

@@ -153,6 +153,41 @@ int duration_parse(struct slice text, int64_t *ret_ns) {
     return 0;
 }
 
+/* `value` of a unit of `scale` ns with as many decimals as it needs. */
+static int format_unit(char *ret, size_t size, uint64_t ns, uint64_t scale, const char *unit) {
+    int len = snprintf(ret, size, "%" PRIu64, ns / scale);
+    uint64_t rest = ns % scale;
+    if (rest && (size_t)len + 1 < size)
+        ret[len++] = '.';
+    for (uint64_t digit = scale / 10; rest && digit && (size_t)len + 1 < size; rest %= digit, digit /= 10)
+        ret[len++] = (char)('0' + rest / digit);
+    return len + snprintf(ret + len, size - (size_t)len, "%s", unit);
+}
+
+void duration_format(int64_t ns, char ret[TIMESTAMP_BYTES]) {
+    uint64_t rest = ns < 0 ? -(uint64_t)ns : (uint64_t)ns, hour = 3600 * (uint64_t)SECOND_NS, minute = 60 * (uint64_t)SECOND_NS;
+    char *at = ret, *end = ret + TIMESTAMP_BYTES;
+    if (ns == 0) {
+        snprintf(ret, TIMESTAMP_BYTES, "0s");
+        return;
+    }
+    if (ns < 0)
+        *at++ = '-';
+    if (rest < 1000)
+        format_unit(at, (size_t)(end - at), rest, 1, "ns");
+    else if (rest < 1000000)
+        format_unit(at, (size_t)(end - at), rest, 1000, "\xc2\xb5s");
+    else if (rest < (uint64_t)SECOND_NS)
+        format_unit(at, (size_t)(end - at), rest, 1000000, "ms");
+    if (rest < (uint64_t)SECOND_NS)
+        return;
+    if (rest >= hour)
+        at += snprintf(at, (size_t)(end - at), "%" PRIu64 "h", rest / hour);
+    if (rest >= minute)
+        at += snprintf(at, (size_t)(end - at), "%" PRIu64 "m", rest % hour / minute);
+    format_unit(at, (size_t)(end - at), rest % minute, (uint64_t)SECOND_NS, "s");
+}
+
 void duration_format_age(int64_t ns, char ret[TIMESTAMP_BYTES]) {
     int64_t s = ns / SECOND_NS;
     int64_t m = s / 60, h = s / 3600, d = h / 24;

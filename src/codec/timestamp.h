@@ -16,6 +16,8 @@ void timestamp_format_micro(int64_t ns, char ret[TIMESTAMP_BYTES]);
 void timestamp_format_nano(int64_t ns, char ret[TIMESTAMP_BYTES]);
 /* "1h2m3.5s", "300ms" in nanoseconds; -EINVAL. */
 int duration_parse(struct slice text, int64_t *ret_ns);
+/* Go's Duration.String: "1m30s", "0s", "1.5s", "300ms". */
+void duration_format(int64_t ns, char ret[TIMESTAMP_BYTES]);
 /* kubectl's age: "5s", "3m12s", "4h", "2d3h", "400d" (k8s.io/apimachinery duration.HumanDuration). */
 void duration_format_age(int64_t ns, char ret[TIMESTAMP_BYTES]);
 

@@ -19,7 +19,7 @@ static const struct kube_kind *owner_kind(const struct kube_owner_reference *ref
         group = slice_cut(&version, '/');
     for (size_t i = 0; i < kube_kinds_count(); i++)
         if (text_is(reference->kind, kube_kind_at(i)->kind) && slice_is(group, kube_kind_at(i)->group))
-            return kube_kind_at(i);
+            return kube_kind_stored(kube_kind_at(i));
     return NULL;
 }
 

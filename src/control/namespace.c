@@ -55,7 +55,7 @@ void namespace_reconcile(struct context *context) {
     }
     bool left = false;
     for (size_t i = 0; i < kube_kinds_count(); i++)
-        if (kube_kind_at(i)->namespaced)
+        if (kube_kind_at(i)->namespaced && kube_kind_is_stored(kube_kind_at(i)))
             left |= empty(context, namespace, kube_kind_at(i));
     if (left)
         return;

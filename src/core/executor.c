@@ -147,7 +147,8 @@ static int follow(struct executor *executor) {
     static const struct store_watch_callbacks callbacks = {.on_change = on_change, .on_lost = on_lost};
     struct slice none = {NULL, 0};
     for (size_t i = 0; i < kube_kinds_count(); i++)
-        store_list(executor->store, key_of(kube_kind_at(i)), none, none, none, tell_present, executor);
+        if (kube_kind_is_stored(kube_kind_at(i)))
+            store_list(executor->store, key_of(kube_kind_at(i)), none, none, none, tell_present, executor);
     return store_watch_new(executor->store, none, none, store_revision(executor->store), &callbacks, executor, &executor->watch);
 }
 

@@ -92,7 +92,8 @@ int images_used_collect(struct images_used *used, struct store *store) {
     const struct slice none = {NULL, 0};
     for (size_t i = 0; i < kube_kinds_count(); i++) {
         const struct kube_kind *kind = kube_kind_at(i);
-        if (kind == &kube_kind_event || kind == &kube_kind_config_map || kind == &kube_kind_secret || kind == &kube_kind_node)
+        if (!kube_kind_is_stored(kind) || kind == &kube_kind_event || kind == &kube_kind_config_map || kind == &kube_kind_secret ||
+            kind == &kube_kind_node)
             continue;
         struct collection collection = {.used = used, .kind = kind};
         store_list(store, slice_of(kube_kind_key(kind)), none, none, none, scan_one, &collection);

@@ -120,7 +120,8 @@ UNIT_TEST(served_kinds_round_trip) {
     if (!available())
         skip();
     for (size_t i = 0; i < kube_kinds_count(); i++)
-        round_trip(kube_kind_at(i));
+        if (kube_kind_at(i) != &kube_kind_custom_resource_definition) /* there are no files of that group */
+            round_trip(kube_kind_at(i));
 }
 
 UNIT_TEST(other_messages_decode_from_protobuf) {

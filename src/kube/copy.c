@@ -24,6 +24,7 @@ static bool equal_value(const struct kube_field *field, const void *a, const voi
         const struct kube_time *x = a, *y = b;
         return x->set == y->set && (!x->set || x->ns == y->ns);
     }
+    case KUBE_FORM_DURATION: return *(const int64_t *)a == *(const int64_t *)b;
     case KUBE_FORM_QUANTITY: return same_text(((const struct kube_quantity *)a)->text, ((const struct kube_quantity *)b)->text);
     case KUBE_FORM_INT_OR_STRING: {
         const struct kube_int_or_string *x = a, *y = b;

@@ -105,6 +105,16 @@ static int decode_time(struct decoder *decoder, const struct tree *tree, int64_t
     return 0;
 }
 
+static int decode_duration(struct decoder *decoder, const struct tree *tree, int64_t *ret) {
+    if (tree->type != TREE_STRING)
+        return type_error(decoder, tree, "string");
+    if (duration_parse(tree->string, ret) == 0)
+        return 0;
+    char message[DIAG_TEXT_MAX];
+    snprintf(message, sizeof message, "time: invalid duration \"%.*s\"", (int)MIN(tree->string.len, 100), tree->string.data);
+    return value_error(decoder, tree, message);
+}
+
 int kube_quantity_set(struct kube_quantity *quantity, struct arena *arena, struct slice text) {
     char canonical[64];
     if (quantity_parse_milli(text, &quantity->milli) != 0 || quantity_canonical(text, canonical) != 0)
@@ -186,6 +196,7 @@ static int decode_value(struct decoder *decoder, const struct kube_field *field,
         return 0;
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: return decode_time(decoder, tree, field->form == KUBE_FORM_TIME ? 1000000000 : 1000, at);
+    case KUBE_FORM_DURATION: return decode_duration(decoder, tree, at);
     case KUBE_FORM_QUANTITY: return decode_quantity(decoder, tree, at);
     case KUBE_FORM_INT_OR_STRING: return decode_int_or_string(decoder, tree, at);
     case KUBE_FORM_BYTES: return decode_bytes(decoder, tree, at);
@@ -316,7 +327,20 @@ static const struct kube_field *next_field(const struct kube_type *type, struct 
     return NULL;
 }
 
+/* A union: the node's type tells which of its fields it is. A boolean beside a struct means that there is one. */
+static int decode_either(struct decoder *decoder, const struct kube_type *type, const struct tree *tree, void *data) {
+    const struct kube_field *field = kube_either_for(type, tree);
+    if (!field)
+        return value_error(decoder, tree, "boolean, array or JSON schema expected");
+    for (size_t i = 0; i < type->fields_count; i++)
+        if (type->fields[i].form == KUBE_FORM_BOOL && &type->fields[i] != field)
+            *(bool *)kube_at(&type->fields[i], data) = true;
+    return decode_field(decoder, field, tree, kube_at(field, data));
+}
+
 static int decode_struct(struct decoder *decoder, const struct kube_type *type, const struct tree *tree, void *data) {
+    if (type->either)
+        return decode_either(decoder, type, tree, data);
     if (tree->type != TREE_MAP) {
         char go_type[120];
         snprintf(go_type, sizeof go_type, "v1.%s", type->name);

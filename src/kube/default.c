@@ -297,8 +297,10 @@ static int default_children(const struct kube_field *field, struct arena *arena,
         return default_struct(field->type, arena, at);
     if (field->shape == KUBE_SHAPE_POINTER)
         return *(void **)at ? default_struct(field->type, arena, *(void **)at) : 0;
+    bool pairs = field->shape == KUBE_SHAPE_MAP;
+    size_t size = pairs ? kube_pair_size(field) : field->type->size, skip = pairs ? sizeof(char *) : 0;
     for (size_t i = 0; i < items->count && error == 0; i++)
-        error = default_struct(field->type, arena, (char *)items->items + i * field->type->size);
+        error = default_struct(field->type, arena, (char *)items->items + i * size + skip);
     return error;
 }
 

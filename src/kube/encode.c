@@ -23,6 +23,12 @@ static void encode_time(const struct kube_time *time, bool micro, struct buffer 
     buffer_printf(out, "\"%s\"", text);
 }
 
+static void encode_duration(int64_t ns, struct buffer *out) {
+    char text[TIMESTAMP_BYTES];
+    duration_format(ns, text);
+    buffer_printf(out, "\"%s\"", text);
+}
+
 static void encode_text(const char *text, struct buffer *out) {
     json_format_string(out, slice_of(text ? text : ""));
 }
@@ -37,6 +43,16 @@ static void encode_strings(const struct kube_string_list *list, struct buffer *o
     buffer_append_byte(out, ']');
 }
 
+static void encode_field(const struct kube_field *field, const void *at, struct buffer *out);
+
+static void encode_either(const struct kube_type *type, const void *data, struct buffer *out) {
+    const struct kube_field *field = kube_either_of(type, data);
+    if (field)
+        encode_field(field, kube_at(field, data), out);
+    else
+        buffer_append_text(out, "null");
+}
+
 static void encode_value(const struct kube_field *field, const void *at, struct buffer *out) {
     const struct kube_int_or_string *either = at;
     const struct tree *tree;
@@ -48,6 +64,7 @@ static void encode_value(const struct kube_field *field, const void *at, struct 
     case KUBE_FORM_DOUBLE: json_format_double(out, *(const double *)at); return;
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: encode_time(at, field->form == KUBE_FORM_MICROTIME, out); return;
+    case KUBE_FORM_DURATION: encode_duration(*(const int64_t *)at, out); return;
     case KUBE_FORM_QUANTITY:
         buffer_printf(out, "\"%s\"", ((const struct kube_quantity *)at)->text ? ((const struct kube_quantity *)at)->text : "0");
         return;
@@ -69,6 +86,10 @@ static void encode_value(const struct kube_field *field, const void *at, struct 
         return;
     case KUBE_FORM_STRINGS: encode_strings(at, out); return;
     case KUBE_FORM_STRUCT:
+        if (field->type->either) {
+            encode_either(field->type, at, out);
+            return;
+        }
         buffer_append_byte(out, '{');
         encode_struct(field->type, at, false, out);
         buffer_append_byte(out, '}');

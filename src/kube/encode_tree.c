@@ -27,6 +27,17 @@ static struct tree *tree_of_strings(const struct kube_string_list *list, struct 
     return out;
 }
 
+static struct tree *tree_of_duration(int64_t ns, struct arena *arena) {
+    char text[TIMESTAMP_BYTES];
+    duration_format(ns, text);
+    return tree_text(arena, text);
+}
+
+static struct tree *tree_of_either(const struct kube_type *type, const void *data, struct arena *arena) {
+    const struct kube_field *field = kube_either_of(type, data);
+    return field ? kube_field_tree(field, kube_at(field, data), arena) : tree_null(arena);
+}
+
 static struct tree *tree_of_value(const struct kube_field *field, const void *at, struct arena *arena) {
     const struct kube_int_or_string *either = at;
     const struct tree *tree;
@@ -39,6 +50,7 @@ static struct tree *tree_of_value(const struct kube_field *field, const void *at
     case KUBE_FORM_DOUBLE: return tree_float(arena, *(const double *)at);
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: return tree_of_time(at, field->form == KUBE_FORM_MICROTIME, arena);
+    case KUBE_FORM_DURATION: return tree_of_duration(*(const int64_t *)at, arena);
     case KUBE_FORM_QUANTITY: text = ((const struct kube_quantity *)at)->text; return tree_text(arena, text ? text : "0");
     case KUBE_FORM_INT_OR_STRING: return either->is_string ? tree_text(arena, either->text ? either->text : "") : tree_int(arena, either->number);
     case KUBE_FORM_BYTES: return tree_of_bytes(*(const struct slice *)at, arena);
@@ -46,7 +58,10 @@ static struct tree *tree_of_value(const struct kube_field *field, const void *at
     case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: tree = *(struct tree *const *)at; return tree ? tree_copy(arena, tree) : tree_null(arena);
     case KUBE_FORM_STRINGS: return tree_of_strings(at, arena);
-    case KUBE_FORM_STRUCT: return tree_of_struct(field->type, at, arena, tree_map(arena));
+    case KUBE_FORM_STRUCT:
+        if (field->type->either)
+            return tree_of_either(field->type, at, arena);
+        return tree_of_struct(field->type, at, arena, tree_map(arena));
     }
     UNREACHABLE();
 }

@@ -13,6 +13,7 @@ size_t kube_value_size(const struct kube_field *field) {
         [KUBE_FORM_DOUBLE] = sizeof(double),
         [KUBE_FORM_TIME] = sizeof(struct kube_time),
         [KUBE_FORM_MICROTIME] = sizeof(struct kube_time),
+        [KUBE_FORM_DURATION] = sizeof(int64_t),
         [KUBE_FORM_QUANTITY] = sizeof(struct kube_quantity),
         [KUBE_FORM_INT_OR_STRING] = sizeof(struct kube_int_or_string),
         [KUBE_FORM_BYTES] = sizeof(struct slice),
@@ -47,6 +48,28 @@ const struct kube_field *kube_field_find(const struct kube_type *type, struct sl
     for (size_t i = 0; i < type->fields_count; i++)
         if (slice_is(name, type->fields[i].name))
             return &type->fields[i];
+    return NULL;
+}
+
+const struct kube_field *kube_either_of(const struct kube_type *type, const void *data) {
+    const struct kube_field *scalar = NULL;
+    for (size_t i = 0; i < type->fields_count; i++) {
+        const struct kube_field *field = &type->fields[i];
+        if (field->shape == KUBE_SHAPE_VALUE)
+            scalar = field;
+        else if (!kube_field_is_empty(field, kube_at(field, data)))
+            return field;
+    }
+    return scalar;
+}
+
+const struct kube_field *kube_either_for(const struct kube_type *type, const struct tree *tree) {
+    for (size_t i = 0; i < type->fields_count; i++) {
+        const struct kube_field *field = &type->fields[i];
+        enum tree_type fits = field->shape == KUBE_SHAPE_LIST ? TREE_LIST : field->form == KUBE_FORM_STRUCT ? TREE_MAP : TREE_BOOL;
+        if (tree->type == fits)
+            return field;
+    }
     return NULL;
 }
 

@@ -16,6 +16,8 @@
  *   []string, []int32                    struct kube_string_list, struct kube_int32_list
  *   map[string]string                    struct kube_string_map (sorted by key)
  *   map[string]Quantity (ResourceList)   struct kube_quantity_map
+ *   map[string]T                         struct kube_t_map, its items {const char *key; struct kube_t value;}
+ *   Duration                             int64_t, nanoseconds
  *   Quantity, *Quantity                  struct kube_quantity {const char *text; int64_t milli;}, pointer to it
  *   map[string][]byte                    struct kube_bytes_map (decoded from base64);  []byte: struct slice
  *   IntOrString                          struct kube_int_or_string {bool is_string; int32_t number; const char *text;}; pointer when optional
@@ -103,6 +105,7 @@ struct kube_time_map {
 /* A kind that the API serves. */
 struct kube_type;
 struct kube_column;
+struct kube_conversion;
 struct kube_kind {
     const char *group; /* "" for core */
     const char *version;
@@ -118,6 +121,11 @@ struct kube_kind {
     const struct kube_column *columns; /* what a Table shows, see kube_table_row */
     size_t columns_count;
     const char *key, *api_version; /* see kube_kind_key, kube_kind_api_version */
+    /* A view of objects that the store holds as another kind (the same resource in another version or group); NULL: stored as it is. `conversion`
+     * NULL: the two have the same fields. */
+    const struct kube_kind *stored_as;
+    const struct kube_conversion *conversion;
+    bool is_virtual; /* nothing is stored: the server makes its objects up when they are asked for */
 };
 /* All kinds, in discovery order: the built-in ones, then those that custom resource definitions add. Calls while `index` < kube_kinds_count(). */
 size_t kube_kinds_count(void);
@@ -125,7 +133,15 @@ const struct kube_kind *kube_kind_at(size_t index);
 /* NULL when unknown. */
 const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind);
 const struct kube_kind *kube_kind_by_plural(struct slice group, struct slice version, struct slice plural);
-/* "deployments.apps", "pods": the kind's name in the store and in messages. */
+/* The kind whose objects the store holds for it: itself mostly. */
+static inline const struct kube_kind *kube_kind_stored(const struct kube_kind *kind) {
+    return kind->stored_as ? kind->stored_as : kind;
+}
+/* The store has objects of its own for it: who walks over all that is stored walks over these. */
+static inline bool kube_kind_is_stored(const struct kube_kind *kind) {
+    return !kind->stored_as && !kind->is_virtual;
+}
+/* "deployments.apps", "pods": the (stored) kind's name in the store and in messages. */
 const char *kube_kind_key(const struct kube_kind *kind);
 /* "apps/v1", "v1". */
 const char *kube_kind_api_version(const struct kube_kind *kind);
@@ -181,6 +197,15 @@ struct kube_object {
         struct kube_csi_node *csi_node;
         struct kube_csi_storage_capacity *csi_storage_capacity;
         struct kube_v2_horizontal_pod_autoscaler *horizontal_pod_autoscaler;
+        struct kube_horizontal_pod_autoscaler *v1_horizontal_pod_autoscaler;
+        struct kube_events_event *events_event;
+        struct kube_component_status *component_status;
+        struct kube_volume_attributes_class *volume_attributes_class;
+        struct kube_validating_webhook_configuration *validating_webhook_configuration;
+        struct kube_mutating_webhook_configuration *mutating_webhook_configuration;
+        struct kube_validating_admission_policy *validating_admission_policy;
+        struct kube_validating_admission_policy_binding *validating_admission_policy_binding;
+        struct kube_custom_resource_definition *custom_resource_definition;
     };
 };
 /* An empty object of the kind, one reference; NULL without memory. */
@@ -190,6 +215,9 @@ void kube_object_unref(struct kube_object *object); /* NULL is fine */
 DEFINE_CLEANUP(struct kube_object, kube_object_unref)
 /* A deep, changeable copy. */
 struct kube_object *kube_object_copy(const struct kube_object *object);
+
+/* The object as another kind that is stored as the same one; the object itself (a new reference) when it is of that kind already. -ENOMEM. */
+int kube_convert(struct kube_object *object, const struct kube_kind *to, struct kube_object **ret);
 
 enum kube_strictness {
     KUBE_LENIENT, /* unknown fields are dropped, as upstream's "Ignore" */

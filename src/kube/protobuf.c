@@ -10,7 +10,7 @@
  * error; strings are UTF-8 without NUL; every byte comes through the cursor, which checks bounds. */
 #include "kube/decode_priv.h"
 
-#define DEPTH_MAX 64
+#define DEPTH_MAX 100
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
@@ -122,6 +122,13 @@ static int read_time(struct reader *reader, struct slice message, bool micro, st
     return 0;
 }
 
+static int read_duration(struct reader *reader, struct slice message, int64_t *ret) {
+    struct wire ns;
+    int error = find_wire(reader, message, 1, &ns);
+    *ret = (int64_t)ns.varint;
+    return error;
+}
+
 static int read_quantity(struct reader *reader, struct slice message, struct kube_quantity *ret) {
     struct wire text;
     int error = find_wire(reader, message, 1, &text);
@@ -218,6 +225,7 @@ static int read_value(struct reader *reader, const struct kube_field *field, con
     case KUBE_FORM_DOUBLE: memcpy(at, wire->bytes.data, sizeof(double)); return 0;
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: return read_time(reader, wire->bytes, field->form == KUBE_FORM_MICROTIME, at);
+    case KUBE_FORM_DURATION: return read_duration(reader, wire->bytes, at);
     case KUBE_FORM_QUANTITY: return read_quantity(reader, wire->bytes, at);
     case KUBE_FORM_INT_OR_STRING: return read_int_or_string(reader, wire->bytes, at);
     case KUBE_FORM_BYTES: {
@@ -288,6 +296,14 @@ static int read_field(struct reader *reader, const struct kube_field *field, con
     UNREACHABLE();
 }
 
+/* The message of inlined fields that the wire number opens within `inlined`; 0: none. */
+static uint16_t inlined_by(const struct kube_field *field, uint16_t inlined, uint32_t number) {
+    unsigned shift = inlined == 0 ? 0 : 8;
+    uint32_t outer = number << shift | inlined;
+    bool inside = inlined > UINT8_MAX || number > UINT8_MAX ? false : (field->inline_number & (shift ? 0xffff : 0xff)) == outer;
+    return inside ? (uint16_t)outer : 0;
+}
+
 static int read_message(struct reader *reader, const struct kube_type *type, uint16_t inlined, struct slice message, void *data) {
     int error = 0;
     while (message.len > 0 && error == 0) {
@@ -299,9 +315,9 @@ static int read_message(struct reader *reader, const struct kube_type *type, uin
                 error = read_field(reader, field, &wire, kube_at(field, data));
                 break;
             }
-            if (inlined == 0 && field->inline_number != 0 && field->inline_number == wire.number) {
-                error = wire.type == WIRE_BYTES ? read_struct(reader, type, field->inline_number, wire.bytes, data)
-                                                : malformed(reader, "wrong wire type");
+            uint16_t opened = inlined_by(field, inlined, wire.number);
+            if (opened) {
+                error = wire.type == WIRE_BYTES ? read_struct(reader, type, opened, wire.bytes, data) : malformed(reader, "wrong wire type");
                 break;
             }
         }
@@ -315,9 +331,11 @@ static void sort_maps(const struct kube_type *type, void *data) {
         const struct kube_field *field = &type->fields[i];
         void *at = kube_at(field, data);
         struct kube_array *items = at;
-        if (field->shape == KUBE_SHAPE_MAP)
+        if (field->shape == KUBE_SHAPE_MAP) {
             kube_map_sort(field, at);
-        else if (field->form != KUBE_FORM_STRUCT)
+            for (size_t j = 0; field->form == KUBE_FORM_STRUCT && j < items->count; j++)
+                sort_maps(field->type, (char *)items->items + j * kube_pair_size(field) + sizeof(char *));
+        } else if (field->form != KUBE_FORM_STRUCT)
             continue;
         else if (field->shape == KUBE_SHAPE_VALUE)
             sort_maps(field->type, at);

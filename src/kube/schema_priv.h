@@ -13,10 +13,11 @@ enum kube_form {
     KUBE_FORM_DOUBLE,
     KUBE_FORM_TIME,
     KUBE_FORM_MICROTIME,
+    KUBE_FORM_DURATION, /* Duration: nanoseconds; "30s" in JSON, {duration = 1} on the wire */
     KUBE_FORM_QUANTITY,
     KUBE_FORM_INT_OR_STRING,
     KUBE_FORM_BYTES,
-    KUBE_FORM_RAW,     /* RawExtension: a message {raw = 1} on the wire */
+    KUBE_FORM_RAW,     /* RawExtension, and JSON of apiextensions: a message {raw = 1} on the wire */
     KUBE_FORM_FIELDS,  /* FieldsV1: {Raw = 1} */
     KUBE_FORM_JSON,    /* any value; has no wire form */
     KUBE_FORM_STRINGS, /* only in maps: lists of strings, {items = 1} */
@@ -56,7 +57,7 @@ struct kube_field {
     const struct kube_values *values; /* of named strings; or NULL */
     const struct kube_rules *rules;   /* or NULL */
     uint16_t offset, number;
-    uint16_t inline_number; /* the wire number of the inlined message it belongs to; 0: of the type itself */
+    uint16_t inline_number; /* wire numbers of the inlined messages it belongs to, a byte each, the outermost lowest; 0: of the type itself */
     uint16_t flags;
     uint8_t form, shape;
 };
@@ -67,6 +68,14 @@ struct kube_type {
     size_t fields_count;
     size_t size;
     bool atomic; /* managers own it as a whole */
+    bool either; /* a union: in JSON the value of the field that is set stands alone, and its type tells which field it is */
+};
+
+/* Between a kind and the one it is stored as: fills `to`, whose metadata is that of `from`; what it hangs there may belong to either object's arena.
+ * 0 or -ENOMEM. */
+struct kube_conversion {
+    int (*from_stored)(const struct kube_object *from, struct kube_object *to);
+    int (*to_stored)(const struct kube_object *from, struct kube_object *to);
 };
 
 extern const struct kube_kind *const kube_builtin_kinds[];
@@ -102,6 +111,9 @@ static inline const struct kube_rules *kube_rules_of(const struct kube_field *fi
 /* Bytes of one value of the field: of an item of a list, of what a pointer points to; of a key-value pair of a map. */
 size_t kube_value_size(const struct kube_field *field);
 size_t kube_pair_size(const struct kube_field *field);
+/* Of a union: the field that is set, or the one that the JSON node is meant for; NULL: none fits. */
+const struct kube_field *kube_either_of(const struct kube_type *type, const void *data);
+const struct kube_field *kube_either_for(const struct kube_type *type, const struct tree *tree);
 /* A form whose optional version is stored like the plain one: absence is NULL, or a time that is not set. */
 bool kube_form_is_own_pointer(const struct kube_field *field);
 /* NULL when the type has no such field. */

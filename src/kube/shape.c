@@ -4,7 +4,7 @@
  *   struct                  member by member, unless its type or the field is atomic
  *   map                     member by member, unless the field is atomic
  *   list                    as a whole, unless list=map or list=set; one that says nothing but patch=merge counts as keyed by its merge key
- *   raw, json               free-form
+ *   raw, json, union        free-form
  *
  * A node is a type (of a struct) or a field (of a list or map). */
 #include "kube/shape.h"
@@ -20,7 +20,9 @@ static void shape_of_value(const struct kube_field *field, struct kube_shape_nod
     *ret = (struct kube_shape_node){.merge = KUBE_MERGE_ATOMIC};
     if (field->form == KUBE_FORM_RAW || field->form == KUBE_FORM_JSON || field->form == KUBE_FORM_FIELDS)
         ret->merge = KUBE_MERGE_FREE;
-    if (field->form == KUBE_FORM_STRUCT && (!field->type->atomic || field->flags & KUBE_GRANULAR))
+    else if (field->form == KUBE_FORM_STRUCT && field->type->either)
+        ret->merge = KUBE_MERGE_FREE; /* its schema does not say what it is */
+    else if (field->form == KUBE_FORM_STRUCT && (!field->type->atomic || field->flags & KUBE_GRANULAR))
         *ret = (struct kube_shape_node){.merge = KUBE_MERGE_STRUCT, .source = &builtin, .node = field->type};
 }
 
