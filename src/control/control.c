@@ -10,8 +10,10 @@
 const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_DEPLOYMENT] = {"deployment", "deployment-controller", deployment_on_change, deployment_reconcile},
     [CONTROLLER_REPLICA_SET] = {"replicaset", "replicaset-controller", replica_set_on_change, replica_set_reconcile},
+    [CONTROLLER_REPLICATION] = {"replication", "replication-controller", replication_on_change, replica_set_reconcile},
     [CONTROLLER_STATEFUL_SET] = {"statefulset", "statefulset-controller", stateful_set_on_change, stateful_set_reconcile},
     [CONTROLLER_DAEMON_SET] = {"daemonset", "daemonset-controller", daemon_set_on_change, daemon_set_reconcile},
+    [CONTROLLER_DISRUPTION] = {"disruption", "controllermanager", disruption_on_change, disruption_reconcile},
     [CONTROLLER_JOB] = {"job", "job-controller", job_on_change, job_reconcile},
     [CONTROLLER_CRON_JOB] = {"cronjob", "cronjob-controller", cron_job_on_change, cron_job_reconcile},
     [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},

@@ -90,8 +90,10 @@ struct controller {
 enum controller_id {
     CONTROLLER_DEPLOYMENT,
     CONTROLLER_REPLICA_SET,
+    CONTROLLER_REPLICATION,
     CONTROLLER_STATEFUL_SET,
     CONTROLLER_DAEMON_SET,
+    CONTROLLER_DISRUPTION,
     CONTROLLER_JOB,
     CONTROLLER_CRON_JOB,
     CONTROLLER_ENDPOINT_SLICE,
@@ -130,6 +132,9 @@ int deployment_on_change(struct control *control, const struct kube_object *obje
 void deployment_reconcile(struct context *context);
 int replica_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void replica_set_reconcile(struct context *context);
+int replication_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+int disruption_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void disruption_reconcile(struct context *context);
 int stateful_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void stateful_set_reconcile(struct context *context);
 int daemon_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);

@@ -456,10 +456,185 @@ UNIT_TEST(failed_daemons_come_back_ever_more_slowly) {
     cluster_deinit(&cluster);
 }
 
-UNIT_MAIN(UNIT(pods_of_a_set_come_one_after_the_other_with_an_identity), UNIT(claims_stay_and_a_replaced_pod_finds_its_own),
-          UNIT(claims_go_when_the_policy_says_so), UNIT(a_claim_that_goes_with_its_old_pod_is_not_given_to_the_new_one),
-          UNIT(sets_start_at_an_ordinal_and_in_parallel), UNIT(sets_roll_from_the_top_down_to_the_partition_and_undo),
-          UNIT(a_broken_rollout_waits_for_somebody_to_delete_the_pod), UNIT(on_delete_waits_and_max_unavailable_takes_several),
-          UNIT(failed_pods_of_a_set_are_made_again_and_strangers_left_alone), UNIT(history_of_a_set_is_limited_and_names_do_not_collide),
-          UNIT(every_node_gets_a_daemon), UNIT(daemons_follow_taints_labels_and_nodes), UNIT(daemons_roll_within_their_bounds),
-          UNIT(failed_daemons_come_back_ever_more_slowly))
+/* ---- replication controllers and what replica sets have in common with them ---- */
+
+static const char old[] = "{'metadata':{'name':'old','namespace':'d'},'spec':{'replicas':3,'selector':{'app':'old'},"
+                          "'template':{'metadata':{'labels':{'app':'old'}},'spec':{'containers':[{'name':'c','image':'i'}]}}}}";
+
+static struct kube_replication_controller *edit_old(struct cluster *cluster, struct kube_object **ret) {
+    *ret = cluster_edit(cluster, &kube_kind_replication_controller, "d", "old");
+    return (*ret)->replication_controller;
+}
+
+UNIT_TEST(replication_controllers_keep_their_number) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster_add_node(&cluster, "8", "110");
+    cluster_add(&cluster, &kube_kind_replication_controller, old);
+    cluster_run_pods(&cluster);
+    const struct kube_object *object = cluster_get(&cluster, &kube_kind_replication_controller, "d", "old");
+    assert_int_equal(object->replication_controller->status.replicas, 3);
+    assert_int_equal(object->replication_controller->status.available_replicas, 3);
+    assert_int_equal(object->replication_controller->status.fully_labeled_replicas, 3);
+    struct kube_object *copy;
+    *edit_old(&cluster, &copy)->spec.replicas = 1;
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 1);
+    assert_null(cluster_delete(&cluster, &kube_kind_replication_controller, "d", "old", NULL, "Orphan", -1));
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 1);
+    cluster_add(&cluster, &kube_kind_replication_controller, old); /* adopts the one that is there */
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 3);
+    cluster_deinit(&cluster);
+}
+
+/* Two pods are all there may be. */
+static const char *quota(struct cluster *cluster, const struct control_action *action) {
+    bool creates = action->verb == CONTROL_CREATE && action->kind == &kube_kind_pod;
+    return creates && cluster_count(cluster, &kube_kind_pod) >= 2 ? "Forbidden: pods \"old-x\" is forbidden: exceeded quota" : NULL;
+}
+
+UNIT_TEST(a_refused_pod_shows_in_the_status_and_is_tried_ever_more_rarely) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster.keep_events = true;
+    cluster.refuse = quota;
+    cluster_add_node(&cluster, "8", "110");
+    cluster_add(&cluster, &kube_kind_replication_controller, old);
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 2);
+    const struct kube_replication_controller_condition *condition =
+        cluster_get(&cluster, &kube_kind_replication_controller, "d", "old")->replication_controller->status.conditions.items;
+    assert_string_equal(condition->type, "ReplicaFailure");
+    assert_string_equal(condition->reason, "FailedCreate");
+    assert_string_equal(condition->message, "pods \"old-x\" is forbidden: exceeded quota");
+    bool told = false;
+    for (size_t i = 0; i < cluster.objects.count; i++)
+        told |= cluster.objects.items[i]->kind == &kube_kind_event &&
+                text_is(cluster.objects.items[i]->event->message, "Error creating: pods \"old-x\" is forbidden: exceeded quota");
+    assert_true(told);
+    cluster_wait(&cluster, 3000);
+    size_t reconciles = cluster.reconciles;
+    cluster_wait(&cluster, 86400);
+    assert_true(cluster.reconciles - reconciles < 200); /* every 1000 s */
+    cluster.refuse = NULL;
+    cluster_wait(&cluster, 1001);
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 3);
+    assert_int_equal(cluster_get(&cluster, &kube_kind_replication_controller, "d", "old")->replication_controller->status.conditions.count, 0);
+    cluster_deinit(&cluster);
+}
+
+UNIT_TEST(where_there_are_more_pods_one_goes_first) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster_add_named_node(&cluster, "n1", "8", "2");
+    cluster_add_named_node(&cluster, "n2", "7", "110");
+    cluster_add(&cluster, &kube_kind_replication_controller, old);
+    cluster_run_pods(&cluster);
+    assert_int_equal(pods_on(&cluster, "n1", NULL) + pods_on(&cluster, "n2", NULL), 3);
+    struct kube_object *copy;
+    *edit_old(&cluster, &copy)->spec.replicas = 2;
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_run_pods(&cluster);
+    assert_int_equal(pods_on(&cluster, "n1", NULL), 1);
+    assert_int_equal(pods_on(&cluster, "n2", NULL), 1);
+    cluster_deinit(&cluster);
+}
+
+/* ---- disruption budgets ---- */
+
+static const struct kube_pod_disruption_budget_status *budget(struct cluster *cluster, const char *spec) {
+    if (spec) {
+        char text[256];
+        snprintf(text, sizeof text, "{'metadata':{'name':'b','namespace':'d'},'spec':{'selector':{'matchLabels':{'app':'old'}},%s}}", spec);
+        cluster_delete(cluster, &kube_kind_pod_disruption_budget, "d", "b", NULL, NULL, -1);
+        cluster_add(cluster, &kube_kind_pod_disruption_budget, text);
+    }
+    cluster_settle(cluster);
+    return &cluster_get(cluster, &kube_kind_pod_disruption_budget, "d", "b")->pod_disruption_budget->status;
+}
+
+static void start_budget(struct cluster *cluster) {
+    cluster_init(cluster, 1);
+    cluster_add_node(cluster, "8", "110");
+    cluster_add(cluster, &kube_kind_replication_controller, old);
+    cluster_run_pods(cluster);
+}
+
+UNIT_TEST(budgets_count_what_may_go) {
+    struct cluster cluster;
+    start_budget(&cluster);
+    const struct kube_pod_disruption_budget_status *status = budget(&cluster, "'minAvailable':2");
+    assert_int_equal(status->expected_pods, 3);
+    assert_int_equal(status->desired_healthy, 2);
+    assert_int_equal(status->current_healthy, 3);
+    assert_int_equal(status->disruptions_allowed, 1);
+    assert_string_equal(status->conditions.items[0].type, "DisruptionAllowed");
+    assert_string_equal(status->conditions.items[0].reason, "SufficientPods");
+    status = budget(&cluster, "'minAvailable':'70%'");
+    assert_int_equal(status->desired_healthy, 3); /* rounded up */
+    assert_int_equal(status->disruptions_allowed, 0);
+    assert_string_equal(status->conditions.items[0].reason, "InsufficientPods");
+    status = budget(&cluster, "'maxUnavailable':1");
+    assert_int_equal(status->disruptions_allowed, 1);
+    struct kube_object *copy;
+    *edit_old(&cluster, &copy)->spec.replicas = 4; /* more are wanted than are there: nothing is to spare */
+    assert_null(cluster_update(&cluster, copy, false));
+    status = budget(&cluster, NULL);
+    assert_int_equal(status->expected_pods, 4);
+    assert_int_equal(status->current_healthy, 3);
+    assert_int_equal(status->disruptions_allowed, 0);
+    cluster_deinit(&cluster);
+}
+
+UNIT_TEST(budgets_remember_what_was_evicted) {
+    struct cluster cluster;
+    start_budget(&cluster);
+    budget(&cluster, "'maxUnavailable':2");
+    const struct kube_object *pod = NULL;
+    for (size_t i = 0; i < cluster.objects.count; i++)
+        if (cluster.objects.items[i]->kind == &kube_kind_pod)
+            pod = cluster.objects.items[i];
+    struct kube_object *copy = cluster_edit(&cluster, &kube_kind_pod_disruption_budget, "d", "b");
+    struct kube_time_pair pair = {.key = pod->metadata->name, .value = {.ns = cluster.now_ns, .set = true}};
+    copy->pod_disruption_budget->status.disrupted_pods = (struct kube_time_map){.items = &pair, .count = 1};
+    copy->pod_disruption_budget->status.disruptions_allowed = 1;
+    assert_null(cluster_update(&cluster, copy, true));
+    const struct kube_pod_disruption_budget_status *status = budget(&cluster, NULL);
+    assert_int_equal(status->disrupted_pods.count, 1);
+    assert_int_equal(status->current_healthy, 2);
+    assert_int_equal(status->disruptions_allowed, 1);
+    cluster_wait(&cluster, 121);
+    status = budget(&cluster, NULL);
+    assert_int_equal(status->disrupted_pods.count, 0); /* it never went */
+    assert_int_equal(status->disruptions_allowed, 2);
+    cluster_deinit(&cluster);
+}
+
+UNIT_TEST(budgets_allow_nothing_when_in_doubt) {
+    struct cluster cluster;
+    start_budget(&cluster);
+    struct kube_object *pod =
+        object_from(&kube_kind_pod, "{'metadata':{'name':'lost','namespace':'d','labels':{'app':'old'},'ownerReferences':[{'apiVersion':"
+                                    "'example.com/v1','kind':'Thing','name':'x','uid':'x','controller':true}]},'spec':{"
+                                    "'containers':[{'name':'c','image':'i'}]}}");
+    assert_null(cluster_create(&cluster, pod));
+    const struct kube_pod_disruption_budget_status *status = budget(&cluster, "'maxUnavailable':1");
+    assert_int_equal(status->disruptions_allowed, 0);
+    assert_string_equal(status->conditions.items[0].reason, "SyncFailed");
+    assert_string_equal(status->conditions.items[0].message, "found no controllers for pod \"lost\"");
+    cluster_deinit(&cluster);
+}
+
+UNIT_MAIN(UNIT(budgets_count_what_may_go), UNIT(budgets_remember_what_was_evicted), UNIT(budgets_allow_nothing_when_in_doubt),
+          UNIT(replication_controllers_keep_their_number), UNIT(a_refused_pod_shows_in_the_status_and_is_tried_ever_more_rarely),
+          UNIT(where_there_are_more_pods_one_goes_first), UNIT(pods_of_a_set_come_one_after_the_other_with_an_identity),
+          UNIT(claims_stay_and_a_replaced_pod_finds_its_own), UNIT(claims_go_when_the_policy_says_so),
+          UNIT(a_claim_that_goes_with_its_old_pod_is_not_given_to_the_new_one), UNIT(sets_start_at_an_ordinal_and_in_parallel),
+          UNIT(sets_roll_from_the_top_down_to_the_partition_and_undo), UNIT(a_broken_rollout_waits_for_somebody_to_delete_the_pod),
+          UNIT(on_delete_waits_and_max_unavailable_takes_several), UNIT(failed_pods_of_a_set_are_made_again_and_strangers_left_alone),
+          UNIT(history_of_a_set_is_limited_and_names_do_not_collide), UNIT(every_node_gets_a_daemon), UNIT(daemons_follow_taints_labels_and_nodes),
+          UNIT(daemons_roll_within_their_bounds), UNIT(failed_daemons_come_back_ever_more_slowly))

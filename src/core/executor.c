@@ -42,7 +42,7 @@ struct run {
     struct control_key key;
     size_t waiting;
     bool failed;
-    char failure[256];
+    char failure[1024];
     struct result {
         struct run *run;
         bool optional, is_delete;
@@ -178,7 +178,7 @@ static void note_failure(struct run *run, bool optional, bool is_delete, const s
     if (optional || run->failed || is_moot(is_delete, failure))
         return;
     run->failed = true;
-    snprintf(run->failure, sizeof run->failure, "%s: %.200s", failure->reason, failure->message);
+    snprintf(run->failure, sizeof run->failure, "%s: %.900s", failure->reason, failure->message);
     if (failure->code != 409)
         log_debug("a controller's write was refused controller=%s name=%s/%s: %s", control_controller_name(run->key.controller),
                   run->key.namespace ? run->key.namespace : "", run->key.name ? run->key.name : "", run->failure);
