@@ -335,7 +335,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     loop_timer_init(&api->bookmark_timer, loop, NULL, api);
     loop_timer_init(&api->event_timer, loop, NULL, api);
     api_cache_start(api);
-    api_addresses_load(api);
+    api_numbers_load(api);
     api_events_start(api);
     api_tokens_purge(api);
     api_bootstrap(api);

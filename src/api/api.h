@@ -81,7 +81,7 @@ int api_token_new(struct api *api, const char *user, const char *const *groups, 
 struct api_failure {
     int code;           /* HTTP status: 404, 409, 422, … */
     const char *reason; /* "NotFound", "AlreadyExists", "Conflict", "Invalid", …; static */
-    char message[1024];
+    char message[4096];
     char resource[128]; /* details.kind: plural, or the kind's name for Invalid; empty: none */
     char group[128];    /* details.group */
     char name[254];     /* details.name */

@@ -17,6 +17,9 @@ struct addresses {
     uint64_t *taken;
 };
 
+#define NODE_PORT_MIN 30000
+#define NODE_PORT_MAX 32767
+
 struct api {
     unsigned references; /* the owner's, and one of each write under way: the store may call back after api_free */
     bool closed;         /* after api_free */
@@ -25,10 +28,11 @@ struct api {
     struct arena *arena; /* copies of the options' strings */
     struct api_options options;
     struct addresses addresses;
-    struct http_client *node; /* made on first use */
-    struct list watches;      /* struct watch by its node */
-    struct list tunnels;      /* log streams and tunnels, by their node */
-    struct list deferred;     /* struct pending: answers without a write */
+    uint64_t node_ports[(NODE_PORT_MAX - NODE_PORT_MIN) / 64 + 1]; /* bit i is port NODE_PORT_MIN + i: taken */
+    struct http_client *node;                                      /* made on first use */
+    struct list watches;                                           /* struct watch by its node */
+    struct list tunnels;                                           /* log streams and tunnels, by their node */
+    struct list deferred;                                          /* struct pending: answers without a write */
     struct loop_timer bookmark_timer, event_timer;
     struct store_watch *history;        /* sees versions being replaced, see stored.c */
     VECTOR(struct store_object *) cold; /* whose decoded form is to be dropped */
@@ -166,21 +170,22 @@ void api_view_respond(struct request *request, int code, struct kube_object *obj
 /* --- virtual.c --- */
 void api_serve_virtual(struct request *request);
 
-/* --- admission.c: what a kind's create and update must fulfil beyond its fields --- */
-int api_admit_create(struct api *api, struct kube_object *object, struct api_failure *failure);
-int api_admit_update(struct api *api, struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
+/* --- admission_service.c: addresses and node ports of services (the rest of admission: admission_priv.h) --- */
 int api_addresses_init(struct addresses *addresses, const char *range, struct diag *diag);
 void api_addresses_deinit(struct addresses *addresses);
-/* Marks the addresses of all stored services, at start. */
-void api_addresses_load(struct api *api);
-/* Takes or gives back the address of a service; one that has none of the range is ignored. */
-void api_addresses_note(struct api *api, const struct kube_object *service, bool taken);
+/* Marks the numbers of all stored services, at start. */
+void api_numbers_load(struct api *api);
+/* Takes or gives back the address and node ports of a service; numbers outside the ranges are ignored. */
+void api_numbers_note(struct api *api, const struct kube_object *service, bool taken);
+/* After a write of an object of any kind: gives back what it bore when it was not written, else what the version before bore (NULL: none). */
+void api_numbers_settle(struct api *api, const struct kube_object *object, const struct kube_object *old, bool written);
 
 /* --- write.c: the one way into the store --- */
 struct write_options {
     const struct api_user *user; /* who writes; NULL: the platform itself */
     const char *manager;         /* the field manager; NULL: the platform's */
     const char *subresource;     /* "", "status", "scale", …; NULL: "" */
+    struct request *reader;      /* gets the warnings; NULL: nobody reads them */
     bool dry_run;
     bool status;      /* update: only status changes; otherwise all but status */
     bool whole;       /* update: everything may change */
@@ -191,7 +196,7 @@ struct write_options {
 typedef void write_done_fn(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
 /* Take over `object`. 0: `done` will be called, never before they return; otherwise the code, with failure filled. */
 /* Of a request: who, as which field manager, on which subresource, dry run or not. */
-struct write_options api_write_options_of(const struct request *request);
+struct write_options api_write_options_of(struct request *request);
 int api_write_create(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure);
 int api_write_update(struct api *api, struct kube_object *object, const struct write_options *options, write_done_fn *done, void *userdata,

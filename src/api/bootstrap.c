@@ -1,5 +1,6 @@
-/* What a new platform has from its first moment: the four namespaces, a service account "default" in each namespace, and the service
- * default/kubernetes with its endpoints, by which pods find this API. Everything is created only when missing, so a restart writes nothing. */
+/* What a new platform has from its first moment: the four namespaces, a service account "default" in each namespace, the two priority classes of the
+ * system, and the service default/kubernetes with its endpoints, by which pods find this API. Everything is created only when missing, so a restart
+ * writes nothing. */
 #include "api/api_priv.h"
 
 #include <arpa/inet.h>
@@ -58,6 +59,22 @@ static void create_json(struct api *api, const struct kube_kind *kind, const cha
         create(api, object);
 }
 
+static void create_priorities(struct api *api) {
+    static const struct {
+        const char *name, *json;
+    } classes[] = {
+        {"system-cluster-critical",
+         "{\"metadata\":{\"name\":\"system-cluster-critical\"},\"value\":2000000000,\"description\":\"For pods of the system that "
+         "the cluster needs, and that may move to another node.\"}"},
+        {"system-node-critical",
+         "{\"metadata\":{\"name\":\"system-node-critical\"},\"value\":2000001000,\"description\":\"For pods of the system that their "
+         "node needs, and that stay where they are.\"}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        if (!exists(api, &kube_kind_priority_class, "", classes[i].name))
+            create_json(api, &kube_kind_priority_class, classes[i].json);
+}
+
 static void create_service(struct api *api) {
     struct in_addr address = {.s_addr = htonl(api->addresses.base + 1)};
     char ip[INET_ADDRSTRLEN], text[1024];
@@ -109,6 +126,7 @@ static void create_endpoints(struct api *api) {
 
 void api_bootstrap(struct api *api) {
     create_namespaces(api);
+    create_priorities(api);
     create_service(api);
     create_endpoints(api);
 }

@@ -59,7 +59,7 @@ int api_fail_conflict(struct api_failure *failure, const struct kube_kind *kind,
 }
 
 int api_fail_forbidden(struct api_failure *failure, const struct kube_kind *kind, const char *name, const char *format, ...) {
-    char why[700];
+    char why[3800];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);

@@ -19,11 +19,12 @@ static const char *manager_of(const struct request *request) {
     return arena_dup(request->arena, slice_head(slice_cut(&agent, '/'), 128));
 }
 
-struct write_options api_write_options_of(const struct request *request) {
+struct write_options api_write_options_of(struct request *request) {
     return (struct write_options){
         .user = &request->user,
         .manager = manager_of(request),
         .subresource = request->route.subresource,
+        .reader = request,
         .dry_run = api_request_dry_run(request),
     };
 }

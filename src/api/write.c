@@ -1,6 +1,6 @@
 /* The one way into the store, for HTTP and for controllers alike.
  *
- *   create:  name → metadata → namespace → defaults → admission → validation → store
+ *   create:  name → metadata → defaults → admission and validation → store
  *   update:  newest version → versions agree? → carry over what the writer may not change → defaults → admission → validation → changed at all? →
  * store delete:  preconditions → marked only (grace period, finalizers, propagation) or removed → store
  *
@@ -10,7 +10,7 @@
  * 3. An update that changes nothing writes nothing and answers with the version there is; unless that one is not yet durable, then it is written
  * again.
  * 4. An object that is being deleted disappears with the update that takes its last finalizer. */
-#include "api/api_priv.h"
+#include "api/admission_priv.h"
 
 #include "sys/sys.h"
 
@@ -24,7 +24,8 @@ struct pending {
     struct list node;           /* among api->deferred; otherwise alone */
     struct api *api;            /* a reference */
     struct kube_object *object; /* the new version; of a delete the last one */
-    bool removed, created;
+    struct kube_object *old;    /* of an update that is written: the version before */
+    bool removed;
     write_done_fn *done;
     void *userdata;
     struct loop_defer defer; /* for answers without a write */
@@ -35,20 +36,16 @@ static void pending_free(struct pending *pending) {
     list_remove(&pending->node);
     api_unref(pending->api);
     kube_object_unref(pending->object);
+    kube_object_unref(pending->old);
     buffer_deinit(&pending->json);
     free(pending);
-}
-
-/* Gives back what admission took for an object that does not exist (any more). */
-static void release(struct api *api, const struct kube_object *object) {
-    if (object->kind == &kube_kind_service)
-        api_addresses_note(api, object, false);
 }
 
 /* The service by which pods find the API comes back. */
 static void note_removed(struct api *api, const struct kube_object *object) {
     const struct kube_object_meta *metadata = object->metadata;
-    release(api, object);
+    if (object->kind == &kube_kind_service)
+        api_numbers_note(api, object, false);
     if (metadata->namespace && !strcmp(metadata->namespace, "default") && !strcmp(metadata->name, "kubernetes"))
         api_bootstrap(api);
 }
@@ -60,10 +57,10 @@ static void note_written(const struct pending *pending) {
     api_watch_note_write(api);
     if (pending->removed)
         note_removed(api, pending->object);
-    else
+    else if (pending->old)
+        api_numbers_settle(api, pending->object, pending->old, true);
+    if (!pending->removed)
         api_events_note_write(api, pending->object->kind);
-    if (pending->created && pending->object->kind == &kube_kind_namespace)
-        api_bootstrap_namespace(api, pending->object->metadata->name);
 }
 
 static void on_written(void *userdata, int error, struct store_object *stored) {
@@ -72,8 +69,8 @@ static void on_written(void *userdata, int error, struct store_object *stored) {
     struct api_failure failure;
     if (error) {
         api_fail_store(&failure, error, object->kind, object->metadata->name);
-        if (pending->created)
-            release(pending->api, object);
+        if (!pending->removed)
+            api_numbers_settle(pending->api, object, pending->old, false);
         if (pending->done)
             pending->done(pending->userdata, &failure, NULL, (struct slice){NULL, 0});
     } else {
@@ -138,14 +135,14 @@ void api_writes_end(struct api *api) {
 }
 
 /* Hands a version to the store. The object's resource_version must be unset; it is set when accepted. */
-static int commit(struct api *api, enum store_verb verb, struct kube_object *object, struct slice json, uint64_t expected, write_done_fn *done,
-                  void *userdata, struct api_failure *failure) {
+static int commit(struct api *api, enum store_verb verb, struct kube_object *object, struct kube_object *old, struct slice json, uint64_t expected,
+                  write_done_fn *done, void *userdata, struct api_failure *failure) {
     const struct kube_object_meta *metadata = object->metadata;
     struct pending *pending = pending_new(api, object, done, userdata);
     if (!pending)
         return api_fail_no_memory(failure);
     pending->removed = verb == STORE_DELETE;
-    pending->created = verb == STORE_CREATE;
+    pending->old = old ? kube_object_ref(old) : NULL;
     const struct store_write write = {
         .verb = verb,
         .kind = api_kind_slice(object->kind),
@@ -171,25 +168,6 @@ static int encode(const struct kube_object *object, struct buffer *out, struct a
 }
 
 /* --- create --- */
-
-static int check_namespace(struct api *api, const struct kube_object *object, struct api_failure *failure) {
-    const struct kube_object_meta *metadata = object->metadata;
-    if (!object->kind->namespaced)
-        return 0;
-    const char *name = metadata->namespace ? metadata->namespace : "";
-    if (!*name)
-        return api_fail_bad_request(failure, "an empty namespace may not be set during creation");
-    CLEANUP(kube_object_unrefp) struct kube_object *namespace = NULL;
-    int code = api_stored_find(api, &kube_kind_namespace, "", name, &namespace, failure);
-    if (code)
-        return code;
-    if (!namespace->metadata->deletion_timestamp.set)
-        return 0;
-    api_fail_forbidden(failure, object->kind, metadata->name, "unable to create new content in namespace %s because it is being terminated", name);
-    if (failure)
-        diag_cause(&failure->diag, "NamespaceTerminating", "metadata.namespace", "namespace %s is being terminated", name);
-    return 403;
-}
 
 static int set_name(struct api *api, struct kube_object *object) {
     struct kube_object_meta *metadata = object->metadata;
@@ -245,22 +223,48 @@ static int without_status(struct kube_object **object, struct api_failure *failu
     return 0;
 }
 
-static int prepare_create(struct api *api, struct kube_object **object, const struct write_options *options, struct api_failure *failure) {
+static struct admission admission_of(struct api *api, enum admission_operation operation, const struct write_options *options,
+                                     struct api_failure *failure) {
+    return (struct admission){
+        .api = api,
+        .operation = operation,
+        .user = options->user,
+        .subresource = options->subresource ? options->subresource : "",
+        .dry_run = options->dry_run,
+        .reader = options->reader,
+        .failure = failure,
+    };
+}
+
+static int prepare_create(struct admission *admission, struct kube_object **object, const struct write_options *options) {
+    struct api_failure *failure = admission->failure;
     int code = options->keep_status ? 0 : without_status(object, failure);
     if (code)
         return code;
-    if (set_identity(api, *object) || kube_default(*object))
+    if (set_identity(admission->api, *object) || kube_default(*object))
         return api_fail_no_memory(failure);
-    code = check_namespace(api, *object, failure);
-    if (!code)
-        code = api_admit_create(api, *object, failure);
-    if (code)
-        return code;
+    admission->object = *object;
+    code = api_admit(admission, ADMIT_MUTATE);
     struct diag diag = DIAG_INIT;
-    if (!kube_validate(*object, NULL, &diag))
-        return 0;
-    release(api, *object);
-    return api_fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
+    if (!code && kube_validate(*object, NULL, &diag))
+        code = api_fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
+    if (!code)
+        code = api_admit(admission, ADMIT_VALIDATE);
+    return code ? code : api_admit(admission, ADMIT_TAKE);
+}
+
+/* A dry run ends as if it had been written, and takes nothing. */
+static int finish_create(struct admission *admission, write_done_fn *done, void *userdata) {
+    struct api *api = admission->api;
+    struct kube_object *object = admission->object;
+    const struct kube_object_meta *metadata = object->metadata;
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
+    int code = encode(object, &json, admission->failure);
+    if (code || !admission->dry_run)
+        return code ? code : commit(api, STORE_CREATE, object, NULL, buffer_slice(&json), STORE_ANY_REVISION, done, userdata, admission->failure);
+    CLEANUP(kube_object_unrefp) struct kube_object *there = api_stored_get(api, object->kind, metadata->namespace, metadata->name);
+    return there ? api_fail_exists(admission->failure, object->kind, metadata->name)
+                 : answer_later(api, object, 0, false, done, userdata, admission->failure);
 }
 
 int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
@@ -268,22 +272,19 @@ int api_write_create(struct api *api, struct kube_object *given, const struct wr
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
     if (api_view_of(kube_kind_stored(given->kind), &object))
         return api_fail_no_memory(failure);
-    int code = prepare_create(api, &object, options, failure);
+    struct admission admission = admission_of(api, ADMIT_CREATE, options, failure);
+    int code = prepare_create(&admission, &object, options);
     if (code)
         return code;
-    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
-    code = encode(object, &json, failure);
-    if (!code && options->dry_run) {
-        CLEANUP(kube_object_unrefp)
-        struct kube_object *there = api_stored_get(api, object->kind, object->metadata->namespace, object->metadata->name);
-        code = there ? api_fail_exists(failure, object->kind, object->metadata->name) : answer_later(api, object, 0, false, done, userdata, failure);
-    } else if (!code) {
-        code = commit(api, STORE_CREATE, object, buffer_slice(&json), STORE_ANY_REVISION, done, userdata, failure);
-        if (!code)
-            return 0;
+    code = finish_create(&admission, done, userdata);
+    if (code || options->dry_run) {
+        api_numbers_settle(api, object, NULL, false);
+        return code;
     }
-    release(api, object);
-    return code;
+    api_admitted(&admission);
+    if (object->kind == &kube_kind_namespace) /* in the same turn, so that a pod never finds a namespace without its account */
+        api_bootstrap_namespace(api, object->metadata->name);
+    return 0;
 }
 
 /* --- update --- */
@@ -406,8 +407,9 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     return 0;
 }
 
-static int prepare_update(struct api *api, struct kube_object **object, const struct kube_object *old, uint64_t revision,
-                          const struct write_options *options, struct api_failure *failure) {
+static int prepare_update(struct admission *admission, struct kube_object **object, uint64_t revision, const struct write_options *options) {
+    struct api_failure *failure = admission->failure;
+    const struct kube_object *old = admission->old;
     int code = check_version(*object, old, revision, failure);
     if (!code && old->kind->has_status && !options->whole)
         code = merge_parts(object, old, options->status, failure);
@@ -415,9 +417,13 @@ static int prepare_update(struct api *api, struct kube_object **object, const st
         return code;
     if (carry_metadata(*object, old, options->whole) || kube_default(*object))
         return api_fail_no_memory(failure);
-    if (!options->status)
-        code = api_admit_update(api, *object, old, failure);
-    return code ? code : check_update(*object, old, options, failure);
+    admission->object = *object;
+    code = api_admit(admission, ADMIT_MUTATE);
+    if (!code)
+        code = check_update(*object, old, options, failure);
+    if (!code)
+        code = api_admit(admission, ADMIT_VALIDATE);
+    return code ? code : api_admit(admission, ADMIT_TAKE);
 }
 
 /* Writes the prepared version, or finds that there is nothing to write. */
@@ -431,11 +437,11 @@ static int commit_update(struct api *api, struct kube_object *object, struct sto
     if (dry_run)
         return answer_later(api, object, stored->revision, removed, done, userdata, failure);
     if (removed)
-        return commit(api, STORE_DELETE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
+        return commit(api, STORE_DELETE, object, NULL, buffer_slice(&json), stored->revision, done, userdata, failure);
     bool unchanged = !api_stored_stamp_value(buffer_slice(&json), stored->revision, &same) && slice_equal(buffer_slice(&same), stored->value);
     if (unchanged && stored->revision <= store_revision(api->store))
         return answer_later(api, old, stored->revision, false, done, userdata, failure);
-    return commit(api, STORE_UPDATE, object, buffer_slice(&json), stored->revision, done, userdata, failure);
+    return commit(api, STORE_UPDATE, object, old, buffer_slice(&json), stored->revision, done, userdata, failure);
 }
 
 int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
@@ -454,8 +460,17 @@ int api_write_update(struct api *api, struct kube_object *given, const struct wr
     if (!old)
         return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
     kube_object_ref(old);
-    int code = prepare_update(api, &object, old, stored->revision, options, failure);
-    return code ? code : commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
+    struct admission admission = admission_of(api, ADMIT_UPDATE, options, failure);
+    admission.old = old;
+    int code = prepare_update(&admission, &object, stored->revision, options);
+    if (code)
+        return code;
+    code = commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
+    if (code || options->dry_run)
+        api_numbers_settle(api, object, old, false);
+    else
+        api_admitted(&admission);
+    return code;
 }
 
 /* --- delete --- */
@@ -622,13 +637,13 @@ int api_update(struct api *api, struct kube_object *object, api_done_fn *on_done
 }
 
 int api_update_status(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
-    static const struct write_options options = {.status = true};
+    static const struct write_options options = {.status = true, .subresource = "status"};
     struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }
 
 int api_bind(struct api *api, struct kube_object *object, api_done_fn *on_done, void *userdata, struct api_failure *failure) {
-    static const struct write_options options = {.whole = true, .bind = true};
+    static const struct write_options options = {.whole = true, .bind = true, .subresource = "binding"};
     struct inside *inside = inside_new(api, on_done, userdata);
     return checked(api_write_update(api, object, &options, inside_done, inside, failure), inside);
 }

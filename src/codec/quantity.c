@@ -167,3 +167,17 @@ int quantity_canonical(struct slice text, char ret[64]) {
     format_128(bytes, parsed.negative, names[power], ret);
     return 0;
 }
+
+void quantity_format(int64_t milli, bool binary, char ret[64]) {
+    char text[40];
+    if (binary && milli % 1000 == 0 && milli / 1000 % 1024 != 0) {
+        snprintf(ret, 64, "%" PRId64, milli / 1000);
+        return;
+    }
+    if (binary && milli % 1000 == 0)
+        snprintf(text, sizeof text, "%" PRId64 "Ki", milli / 1000 / 1024);
+    else
+        snprintf(text, sizeof text, "%" PRId64 "m", milli);
+    int r = quantity_canonical(slice_of(text), ret);
+    ASSERT(r == 0);
+}

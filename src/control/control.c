@@ -23,6 +23,10 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_POD_GARBAGE] = {"pod-garbage", "pod-garbage-collector", pod_garbage_on_change, pod_garbage_reconcile},
     [CONTROLLER_EVENT] = {"event", "event-controller", event_on_change, event_reconcile},
     [CONTROLLER_SCHEDULER] = {"scheduler", "default-scheduler", scheduler_on_change, scheduler_reconcile},
+    [CONTROLLER_RESOURCE_QUOTA] = {"resourcequota", "resourcequota-controller", resource_quota_on_change, resource_quota_reconcile},
+    [CONTROLLER_CLAIM_PROTECTION] = {"claim-protection", "pvc-protection-controller", claim_protection_on_change, claim_protection_reconcile},
+    [CONTROLLER_VOLUME_PROTECTION] = {"volume-protection", "pv-protection-controller", volume_protection_on_change, volume_protection_reconcile},
+    [CONTROLLER_SERVICE_LOAD_BALANCER] = {"load-balancer", "service-controller", service_load_balancer_on_change, service_load_balancer_reconcile},
 };
 
 const char *control_controller_name(unsigned controller) {

@@ -103,6 +103,10 @@ enum controller_id {
     CONTROLLER_POD_GARBAGE,
     CONTROLLER_EVENT,
     CONTROLLER_SCHEDULER,
+    CONTROLLER_RESOURCE_QUOTA,
+    CONTROLLER_CLAIM_PROTECTION,
+    CONTROLLER_VOLUME_PROTECTION,
+    CONTROLLER_SERVICE_LOAD_BALANCER,
     CONTROLLERS,
 };
 extern const struct controller controllers[CONTROLLERS];
@@ -157,6 +161,14 @@ int event_on_change(struct control *control, const struct kube_object *object, c
 void event_reconcile(struct context *context);
 int scheduler_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void scheduler_reconcile(struct context *context);
+int resource_quota_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void resource_quota_reconcile(struct context *context);
+int claim_protection_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void claim_protection_reconcile(struct context *context);
+int volume_protection_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void volume_protection_reconcile(struct context *context);
+int service_load_balancer_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void service_load_balancer_reconcile(struct context *context);
 
 /* ---- what controllers share (context.c) ---- */
 

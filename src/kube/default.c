@@ -177,6 +177,24 @@ static int default_secret(struct arena *arena, void *data) {
     return 0;
 }
 
+static int add_missing(struct arena *arena, struct kube_quantity_map *to, const struct kube_quantity_map *from) {
+    int error = 0;
+    for (size_t i = 0; i < from->count && error == 0; i++)
+        if (!kube_pair_find(to, sizeof *to->items, from->items[i].key))
+            error = kube_quantities_set(to, arena, from->items[i].key, from->items[i].value);
+    return error;
+}
+
+/* A container's limit is by default the most there may be, its request the limit, or else the least. */
+static int default_limit_range_item(struct arena *arena, void *data) {
+    struct kube_limit_range_item *item = data;
+    if (!kube_text_is(item->type, "Container"))
+        return 0;
+    int error = add_missing(arena, &item->default_, &item->max);
+    error = error ? error : add_missing(arena, &item->default_request, &item->default_);
+    return error ? error : add_missing(arena, &item->default_request, &item->min);
+}
+
 static int default_deployment_strategy(struct arena *arena, void *data) {
     struct kube_deployment_strategy *strategy = data;
     const struct kube_int_or_string quarter = {.is_string = true, .text = "25%"};
@@ -253,6 +271,7 @@ static const struct {
     {&kube_service_port_type, default_service_port},
     {&kube_namespace_type, default_namespace},
     {&kube_secret_type, default_secret},
+    {&kube_limit_range_item_type, default_limit_range_item},
     {&kube_deployment_strategy_type, default_deployment_strategy},
     {&kube_daemon_set_update_strategy_type, default_daemon_set_strategy},
     {&kube_stateful_set_update_strategy_type, default_stateful_set_strategy},

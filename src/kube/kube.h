@@ -285,6 +285,26 @@ const char *kube_map_find(const struct kube_string_map *map, const char *key); /
 int kube_map_set(struct kube_string_map *map, struct arena *arena, const char *key, const char *value);
 void kube_map_unset(struct kube_string_map *map, const char *key);
 int64_t kube_quantity_milli(const struct kube_quantity_map *map, const char *key, int64_t fallback);
+/* Sets or replaces, keeping the order by key; the key is copied, the value's text is not. */
+int kube_quantities_set(struct kube_quantity_map *map, struct arena *arena, const char *key, struct kube_quantity value);
+/* Adds (sign 1) or subtracts (-1); the sum is written as the first summand was (binary or decimal). */
+int kube_quantities_add(struct kube_quantity_map *map, struct arena *arena, const char *key, struct kube_quantity value, int sign);
+/* A whole number. */
+struct kube_quantity kube_quantity_of(struct arena *arena, int64_t value);
+
+/* --- what quotas count (quota.c) --- */
+/* What a pod asks for: its containers together, or an init container that asks for more; with its overhead. -ENOMEM. */
+int kube_pod_resources(const struct kube_pod_spec *spec, struct arena *arena, struct kube_quantity_map *ret_requests,
+                       struct kube_quantity_map *ret_limits);
+/* What the object adds to the quotas of its namespace, by the names that quotas use ("pods", "requests.cpu", "count/deployments.apps"). */
+int kube_quota_usage(const struct kube_object *object, struct arena *arena, struct kube_quantity_map *ret);
+/* What a container adds to a quota's compute resources: for what a quota demands of each container. */
+int kube_quota_container_usage(const struct kube_resource_requirements *resources, struct arena *arena, struct kube_quantity_map *ret);
+/* Whether objects of the kind can add to this resource. */
+bool kube_quota_concerns(const struct kube_kind *kind, const char *resource);
+/* The quota's scopes include the object. */
+bool kube_quota_covers(const struct kube_resource_quota *quota, const struct kube_object *object);
+
 /* The owner reference with controller=true, or NULL. */
 const struct kube_owner_reference *kube_controller_of(const struct kube_object_meta *metadata);
 bool kube_is_controlled_by(const struct kube_object_meta *metadata, const char *uid);
