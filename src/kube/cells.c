@@ -202,25 +202,17 @@ CELL(event_message) {
 
 /* ---- workloads ---- */
 
-static const struct kube_pod_spec *template_spec(const struct kube_object *object) {
-    if (object->kind == &kube_kind_deployment)
-        return &object->deployment->spec.template.spec;
-    if (object->kind == &kube_kind_replica_set)
-        return &object->replica_set->spec.template.spec;
-    return &object->job->spec.template.spec;
-}
-
 CELL(container_names) {
-    const struct kube_pod_spec *spec = template_spec(object);
+    const struct kube_pod_spec *spec = kube_pod_spec_of(object);
     struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
-    for (size_t i = 0; i < spec->containers.count; i++)
+    for (size_t i = 0; spec && i < spec->containers.count; i++)
         cell_join(&text, spec->containers.items[i].name);
     return cell_take(arena, &text, "");
 }
 CELL(container_images) {
-    const struct kube_pod_spec *spec = template_spec(object);
+    const struct kube_pod_spec *spec = kube_pod_spec_of(object);
     struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
-    for (size_t i = 0; i < spec->containers.count; i++)
+    for (size_t i = 0; spec && i < spec->containers.count; i++)
         cell_join(&text, spec->containers.items[i].image);
     return cell_take(arena, &text, "");
 }
@@ -241,16 +233,82 @@ static void join_requirement(struct buffer *text, const struct kube_label_select
     buffer_append_text(text, ")");
 }
 
-CELL(label_selector) {
-    const struct kube_label_selector *selector = object->kind == &kube_kind_deployment    ? object->deployment->spec.selector
-                                                 : object->kind == &kube_kind_replica_set ? object->replica_set->spec.selector
-                                                                                          : object->job->spec.selector;
+static struct tree *selector_cell(struct arena *arena, const struct kube_label_selector *selector) {
     struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
     if (selector)
         cell_labels(&text, &selector->match_labels);
     for (size_t i = 0; selector && i < selector->match_expressions.count; i++)
         join_requirement(&text, &selector->match_expressions.items[i]);
     return cell_take(arena, &text, "<none>");
+}
+
+static const struct kube_label_selector *selector_of(const struct kube_object *object) {
+    if (object->kind == &kube_kind_deployment)
+        return object->deployment->spec.selector;
+    if (object->kind == &kube_kind_replica_set)
+        return object->replica_set->spec.selector;
+    if (object->kind == &kube_kind_daemon_set)
+        return object->daemon_set->spec.selector;
+    if (object->kind == &kube_kind_job)
+        return object->job->spec.selector;
+    return object->cron_job->spec.job_template.spec.selector;
+}
+
+CELL(label_selector) {
+    struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
+    if (object->kind != &kube_kind_replication_controller)
+        return selector_cell(arena, selector_of(object));
+    cell_labels(&text, &object->replication_controller->spec.selector);
+    return cell_take(arena, &text, "<none>");
+}
+CELL(pod_selector) {
+    return selector_cell(arena, &object->network_policy->spec.pod_selector);
+}
+CELL(template_labels) {
+    struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
+    cell_labels(&text, &object->pod_template->template.metadata.labels);
+    return cell_take(arena, &text, "<none>");
+}
+
+CELL(stateful_set_ready) {
+    const struct kube_stateful_set *set = object->stateful_set;
+    return tree_printf(arena, "%" PRId32 "/%" PRId32, set->status.ready_replicas, set->spec.replicas ? *set->spec.replicas : 0);
+}
+
+CELL(daemon_node_selector) {
+    struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
+    cell_labels(&text, &object->daemon_set->spec.template.spec.node_selector);
+    return cell_take(arena, &text, "<none>");
+}
+
+CELL(revision_controller) {
+    const struct kube_owner_reference *owner = kube_controller_of(object->metadata);
+    struct buffer text = BUFFER_INIT(CELL_BYTES_MAX);
+    if (!owner)
+        return tree_text(arena, "<none>");
+    struct slice version = slice_of(owner->api_version), group = slice_cut(&version, '/');
+    buffer_append_text(&text, kube_text_or(owner->kind, ""));
+    if (version.data)
+        buffer_printf(&text, ".%.*s", SLICE_ARG(group));
+    for (size_t i = 0; i < text.len; i++)
+        text.data[i] = (char)tolower((unsigned char)text.data[i]);
+    buffer_printf(&text, "/%s", kube_text_or(owner->name, ""));
+    return cell_take(arena, &text, "");
+}
+
+CELL(cron_zone) {
+    return cell_text(arena, object->cron_job->spec.time_zone, "<none>");
+}
+CELL(cron_suspend) {
+    const bool *suspend = object->cron_job->spec.suspend;
+    return tree_text(arena, !suspend ? "<unset>" : *suspend ? "True" : "False");
+}
+CELL(cron_active) {
+    return tree_int(arena, (int64_t)object->cron_job->status.active.count);
+}
+CELL(cron_last) {
+    struct kube_time last = object->cron_job->status.last_schedule_time;
+    return tree_text(arena, last.set ? cell_since(arena, last, now_ns) : "<none>");
 }
 
 CELL(deployment_ready) {

@@ -2,8 +2,18 @@
  * cells_*.c. */
 #include "kube/cell_priv.h"
 
-/* The value at "status.phase" of a struct: of the field's own form; "" or 0 when something on the way is absent. */
-static struct tree *cell_at_path(const struct kube_object *object, struct slice path, bool number, struct arena *arena) {
+/* What an empty field shows. */
+static struct tree *cell_of_nothing(const struct kube_field *field, struct arena *arena) {
+    switch (field->form) {
+    case KUBE_FORM_INT32:
+    case KUBE_FORM_INT64: return tree_int(arena, 0);
+    case KUBE_FORM_BOOL: return tree_bool(arena, false);
+    default: return tree_text(arena, "");
+    }
+}
+
+/* The value at "status.phase" of a struct: of the field's own form; "", 0 or false when it is empty or something on the way is absent. */
+static struct tree *cell_at_path(const struct kube_object *object, struct slice path, struct arena *arena) {
     const struct kube_type *type = object->kind->type;
     const void *data = object->data;
     while (type && data) {
@@ -12,13 +22,12 @@ static struct tree *cell_at_path(const struct kube_object *object, struct slice 
         ASSERT(field); /* the schema names an unknown field */
         const void *at = kube_at(field, data);
         if (path.len == 0) {
-            struct tree *value = kube_field_is_empty(field, at) ? NULL : kube_field_tree(field, at, arena);
-            return value ? value : number ? tree_int(arena, 0) : tree_text(arena, "");
+            return kube_field_is_empty(field, at) ? cell_of_nothing(field, arena) : kube_field_tree(field, at, arena);
         }
         type = field->type;
         data = field->shape == KUBE_SHAPE_POINTER ? *(void *const *)at : at;
     }
-    return number ? tree_int(arena, 0) : tree_text(arena, "");
+    return tree_text(arena, "");
 }
 
 struct tree *kube_table_row(const struct kube_object *object, struct arena *arena, int64_t now_ns) {
@@ -26,8 +35,7 @@ struct tree *kube_table_row(const struct kube_object *object, struct arena *aren
     for (size_t i = 0; i < object->kind->columns_count && row; i++) {
         const struct kube_column *column = &object->kind->columns[i];
         const struct kube_cell *cell = column->source;
-        struct tree *value =
-            cell->make ? cell->make(object, arena, now_ns) : cell_at_path(object, slice_of(cell->path), strcmp(column->type, "integer") == 0, arena);
+        struct tree *value = cell->make ? cell->make(object, arena, now_ns) : cell_at_path(object, slice_of(cell->path), arena);
         if (tree_push(arena, row, value) != 0)
             return NULL;
     }

@@ -88,6 +88,96 @@ UNIT_TEST(networks_and_data) {
         "['5s','Normal','Started','pod/p','','node','up','10m',4,'e']");
 }
 
+UNIT_TEST(controllers) {
+    row(&kube_kind_stateful_set,
+        "{'metadata':{'name':'s'," BORN "},'spec':{'replicas':3,'template':{'spec':{'containers':[{'name':'c','image':'i'}]}}},"
+        "'status':{'replicas':3,'readyReplicas':2,'availableReplicas':2}}",
+        "['s','2/3','10m','c','i']");
+    row(&kube_kind_daemon_set,
+        "{'metadata':{'name':'d'," BORN "},'spec':{'selector':{'matchLabels':{'a':'b'}},'template':{'spec':{'nodeSelector':{'x':'y'},"
+        "'containers':[]}}},'status':{'currentNumberScheduled':1,'numberMisscheduled':0,'desiredNumberScheduled':2,'numberReady':1}}",
+        "['d',2,1,1,0,0,'x=y','10m','','','a=b']");
+    row(&kube_kind_replication_controller, "{'metadata':{'name':'r'," BORN "},'spec':{'replicas':0,'selector':{'a':'b'}}}",
+        "['r',0,0,0,'10m','','','a=b']");
+    row(&kube_kind_cron_job,
+        "{'metadata':{'name':'c'," BORN "},'spec':{'schedule':'* * * * *','suspend':false,'jobTemplate':{'spec':{'template':{'spec':"
+        "{'containers':[]}}}}},'status':{'active':[{}],'lastScheduleTime':'2023-11-14T22:23:15Z'}}",
+        "['c','* * * * *','<none>','False',1,'5s','10m','','','<none>']");
+    row(&kube_kind_controller_revision,
+        "{'metadata':{'name':'r'," BORN ",'ownerReferences':[{'apiVersion':'apps/v1','kind':'DaemonSet','name':'d','uid':'u',"
+        "'controller':true}]},'revision':3,'data':null}",
+        "['r','daemonset.apps/d',3,'10m']");
+    row(&kube_kind_pod_template,
+        "{'metadata':{'name':'t'},'template':{'metadata':{'labels':{'a':'b'}},'spec':{'containers':[{'name':'c','image':'i'}]}}}",
+        "['t','c','i','a=b']");
+}
+
+UNIT_TEST(storage) {
+    row(&kube_kind_persistent_volume,
+        "{'metadata':{'name':'v'," BORN "},'spec':{'capacity':{'storage':'1Gi'},'accessModes':['ReadWriteMany','ReadWriteOnce'],"
+        "'persistentVolumeReclaimPolicy':'Retain','claimRef':{'namespace':'n','name':'c'},'storageClassName':'s','volumeMode':'Filesystem'},"
+        "'status':{'phase':'Bound'}}",
+        "['v','1Gi','RWO,RWX','Retain','Bound','n/c','s','<unset>','','10m','Filesystem']");
+    row(&kube_kind_persistent_volume_claim,
+        "{'metadata':{'name':'c'," BORN "},'spec':{'volumeName':'v','resources':{}},'status':{'phase':'Bound','accessModes':"
+        "['ReadWriteOnce'],'capacity':{'storage':'2Gi'}}}",
+        "['c','Bound','v','2Gi','RWO','','<unset>','10m','<unset>']");
+    row(&kube_kind_persistent_volume_claim, "{'metadata':{'name':'c'," BORN "},'spec':{'resources':{}},'status':{'phase':'Pending'}}",
+        "['c','Pending','','','','','<unset>','10m','<unset>']");
+    row(&kube_kind_storage_class,
+        "{'metadata':{'name':'s','annotations':{'storageclass.kubernetes.io/is-default-class':'true'}," BORN "},'provisioner':'p',"
+        "'allowVolumeExpansion':true,'volumeBindingMode':'WaitForFirstConsumer'}",
+        "['s (default)','p','Delete','WaitForFirstConsumer',true,'10m']");
+    row(&kube_kind_volume_attachment,
+        "{'metadata':{'name':'a'," BORN "},'spec':{'attacher':'x','source':{'persistentVolumeName':'v'},'nodeName':'n'},"
+        "'status':{'attached':false}}",
+        "['a','x','v','n',false,'10m']");
+    row(&kube_kind_csi_driver, "{'metadata':{'name':'d'," BORN "},'spec':{'attachRequired':true,'volumeLifecycleModes':['Persistent','Ephemeral']}}",
+        "['d',true,false,false,'<unset>',false,'Persistent,Ephemeral','10m']");
+}
+
+UNIT_TEST(policies_and_rights) {
+    row(&kube_kind_pod_disruption_budget,
+        "{'metadata':{'name':'b'," BORN "},'spec':{'minAvailable':'50%'},'status':{'disruptionsAllowed':1,'currentHealthy':0,"
+        "'desiredHealthy':0,'expectedPods':0}}",
+        "['b','50%','N/A',1,'10m']");
+    row(&kube_kind_resource_quota,
+        "{'metadata':{'name':'q'," BORN "},'status':{'hard':{'pods':'4','limits.cpu':'2','requests.cpu':'1'},'used':{'pods':'1'}}}",
+        "['q','pods: 1/4, requests.cpu: 0/1','limits.cpu: 0/2','10m']");
+    row(&kube_kind_role_binding,
+        "{'metadata':{'name':'r'," BORN "},'roleRef':{'kind':'Role','name':'x'},'subjects':[{'kind':'User','name':'u'},{'kind':'Group',"
+        "'name':'g'},{'kind':'ServiceAccount','namespace':'n','name':'s'},{'kind':'User','name':'v'}]}",
+        "['r','Role/x','10m','u, v','g','n/s']");
+    row(&kube_kind_role, "{'metadata':{'name':'r'," BORN "}}", "['r','2023-11-14T22:13:20Z']");
+    row(&kube_kind_certificate_signing_request,
+        "{'metadata':{'name':'c'," BORN "},'spec':{'request':'','signerName':'s','username':'u','expirationSeconds':3600},"
+        "'status':{'conditions':[{'type':'Approved','status':'True'}],'certificate':'eA=='}}",
+        "['c','10m','s','u','60m','Approved,Issued']");
+    row(&kube_kind_priority_class, "{'metadata':{'name':'p'," BORN "},'value':5,'preemptionPolicy':'Never'}", "['p',5,false,'10m','Never']");
+    row(&kube_kind_network_policy,
+        "{'metadata':{'name':'n'," BORN "},'spec':{'podSelector':{'matchLabels':{'a':'b'},'matchExpressions':[{'key':'k','operator':"
+        "'In','values':['x','y']}]}}}",
+        "['n','a=b,k in (x,y)','10m']");
+    row(&kube_kind_ingress_class, "{'metadata':{'name':'i'," BORN "},'spec':{'controller':'c','parameters':{'apiGroup':'g','kind':'K','name':'n'}}}",
+        "['i','c','K.g/n','10m']");
+}
+
+#define AUTOSCALER(metrics, current)                                                                                                                 \
+    "{'metadata':{'name':'h'," BORN                                                                                                                  \
+    "},'spec':{'scaleTargetRef':{'kind':'Deployment','name':'d'},'maxReplicas':3,'minReplicas':1,'metrics':[" metrics "]},"                          \
+    "'status':{'desiredReplicas':0,'currentMetrics':[" current "]}}"
+#define PERCENT "{'type':'Resource','resource':{'name':'cpu','target':{'type':'Utilization','averageUtilization':50}}}"
+#define HITS "{'type':'Pods','pods':{'metric':{'name':'m'},'target':{'type':'AverageValue','averageValue':'10'}}}"
+#define QUEUE "{'type':'External','external':{'metric':{'name':'q'},'target':{'type':'AverageValue','averageValue':'30'}}}"
+
+UNIT_TEST(autoscalers) {
+    const struct kube_kind *kind = &kube_kind_v2_horizontal_pod_autoscaler;
+    row(kind, AUTOSCALER(PERCENT, ""), "['h','Deployment/d','cpu: <unknown>/50%','1',3,0,'10m']");
+    row(kind, AUTOSCALER(PERCENT "," HITS "," QUEUE, "{'type':'Resource','resource':{'name':'cpu','current':{'averageUtilization':7}}}"),
+        "['h','Deployment/d','cpu: 7%/50%, <unknown>/10 + 1 more...','1',3,0,'10m']");
+    row(kind, AUTOSCALER(QUEUE, ""), "['h','Deployment/d','<unknown>/30 (avg)','1',3,0,'10m']");
+}
+
 UNIT_TEST(openapi_lists_kinds) {
     struct arena *arena = arena_new(MIB);
     struct buffer out = BUFFER_INIT(MIB);
@@ -101,4 +191,5 @@ UNIT_TEST(openapi_lists_kinds) {
     arena_free(arena);
 }
 
-UNIT_MAIN(UNIT(pods), UNIT(workloads), UNIT(networks_and_data), UNIT(openapi_lists_kinds))
+UNIT_MAIN(UNIT(pods), UNIT(workloads), UNIT(networks_and_data), UNIT(controllers), UNIT(storage), UNIT(policies_and_rights), UNIT(autoscalers),
+          UNIT(openapi_lists_kinds))
