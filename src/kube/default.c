@@ -5,44 +5,7 @@
  *
  * Not here: what upstream's admission plugins and strategies add when an object is created (service account, cluster address, uid, status of new
  * pods). */
-#include "kube/helpers_priv.h"
-
-typedef int default_function(struct arena *arena, void *data);
-
-static int set_int32(struct arena *arena, int32_t **field, int32_t value) {
-    if (*field)
-        return 0;
-    *field = ARENA_NEW(arena, int32_t);
-    if (!*field)
-        return -ENOMEM;
-    **field = value;
-    return 0;
-}
-
-static int set_bool(struct arena *arena, bool **field, bool value) {
-    if (*field)
-        return 0;
-    *field = ARENA_NEW(arena, bool);
-    if (!*field)
-        return -ENOMEM;
-    **field = value;
-    return 0;
-}
-
-static int set_int_or_string(struct arena *arena, struct kube_int_or_string **field, struct kube_int_or_string value) {
-    if (*field)
-        return 0;
-    *field = ARENA_NEW(arena, struct kube_int_or_string);
-    if (!*field)
-        return -ENOMEM;
-    **field = value;
-    return 0;
-}
-
-static void set_text(const char **field, const char *value) {
-    if (!*field || !**field)
-        *field = value;
-}
+#include "kube/default_priv.h"
 
 /* ":latest" or no tag: pull always; a digest or another tag: only when absent. */
 static const char *pull_policy(const char *image) {
@@ -83,16 +46,6 @@ static int default_requests(struct arena *arena, struct kube_resource_requiremen
     return 0;
 }
 
-static int default_pod(struct arena *arena, void *data) {
-    struct kube_pod *pod = data;
-    int error = set_bool(arena, &pod->spec.enable_service_links, true);
-    for (size_t i = 0; i < pod->spec.containers.count && error == 0; i++)
-        error = default_requests(arena, &pod->spec.containers.items[i].resources);
-    for (size_t i = 0; i < pod->spec.init_containers.count && error == 0; i++)
-        error = default_requests(arena, &pod->spec.init_containers.items[i].resources);
-    return error;
-}
-
 static void host_ports(struct kube_container_array *containers) {
     for (size_t i = 0; i < containers->count; i++)
         for (size_t j = 0; j < containers->items[i].ports.count; j++) {
@@ -102,13 +55,23 @@ static void host_ports(struct kube_container_array *containers) {
         }
 }
 
+static int default_pod(struct arena *arena, void *data) {
+    struct kube_pod *pod = data;
+    int error = set_bool(arena, &pod->spec.enable_service_links, true);
+    for (size_t i = 0; i < pod->spec.containers.count && error == 0; i++)
+        error = default_requests(arena, &pod->spec.containers.items[i].resources);
+    for (size_t i = 0; i < pod->spec.init_containers.count && error == 0; i++)
+        error = default_requests(arena, &pod->spec.init_containers.items[i].resources);
+    if (pod->spec.host_network) {
+        host_ports(&pod->spec.containers);
+        host_ports(&pod->spec.init_containers);
+    }
+    return error;
+}
+
 static int default_pod_spec(struct arena *arena, void *data) {
     (void)arena;
     struct kube_pod_spec *spec = data;
-    if (spec->host_network) {
-        host_ports(&spec->containers);
-        host_ports(&spec->init_containers);
-    }
     /* The old name of the same field. */
     set_text(&spec->service_account_name, spec->service_account);
     set_text(&spec->service_account, spec->service_account_name);
@@ -147,6 +110,17 @@ static int default_service_spec(struct arena *arena, void *data) {
             return -ENOMEM;
     }
     return balanced ? set_bool(arena, &spec->allocate_load_balancer_node_ports, true) : 0;
+}
+
+/* Addresses of balancers are virtual unless they say otherwise. */
+static int default_service(struct arena *arena, void *data) {
+    (void)arena;
+    struct kube_service *service = data;
+    struct kube_load_balancer_ingress_array *ingress = &service->status.load_balancer.ingress;
+    for (size_t i = 0; i < ingress->count && kube_text_is(service->spec.type, "LoadBalancer"); i++)
+        if (ingress->items[i].ip && !ingress->items[i].ip_mode)
+            ingress->items[i].ip_mode = "VIP";
+    return 0;
 }
 
 static int default_service_port(struct arena *arena, void *data) {
@@ -195,69 +169,6 @@ static int default_limit_range_item(struct arena *arena, void *data) {
     return error ? error : add_missing(arena, &item->default_request, &item->min);
 }
 
-static int default_deployment_strategy(struct arena *arena, void *data) {
-    struct kube_deployment_strategy *strategy = data;
-    const struct kube_int_or_string quarter = {.is_string = true, .text = "25%"};
-    if (!kube_text_is(strategy->type, "RollingUpdate"))
-        return 0;
-    if (!strategy->rolling_update)
-        strategy->rolling_update = ARENA_NEW(arena, struct kube_rolling_update_deployment);
-    if (!strategy->rolling_update)
-        return -ENOMEM;
-    int error = set_int_or_string(arena, &strategy->rolling_update->max_unavailable, quarter);
-    return error ? error : set_int_or_string(arena, &strategy->rolling_update->max_surge, quarter);
-}
-
-static int default_daemon_set_strategy(struct arena *arena, void *data) {
-    struct kube_daemon_set_update_strategy *strategy = data;
-    if (!kube_text_is(strategy->type, "RollingUpdate"))
-        return 0;
-    if (!strategy->rolling_update)
-        strategy->rolling_update = ARENA_NEW(arena, struct kube_rolling_update_daemon_set);
-    if (!strategy->rolling_update)
-        return -ENOMEM;
-    int error = set_int_or_string(arena, &strategy->rolling_update->max_unavailable, (struct kube_int_or_string){.number = 1});
-    return error ? error : set_int_or_string(arena, &strategy->rolling_update->max_surge, (struct kube_int_or_string){.number = 0});
-}
-
-static int default_stateful_set_strategy(struct arena *arena, void *data) {
-    struct kube_stateful_set_update_strategy *strategy = data;
-    if (!kube_text_is(strategy->type, "RollingUpdate"))
-        return 0;
-    if (!strategy->rolling_update)
-        strategy->rolling_update = ARENA_NEW(arena, struct kube_rolling_update_stateful_set_strategy);
-    return strategy->rolling_update ? set_int32(arena, &strategy->rolling_update->partition, 0) : -ENOMEM;
-}
-
-static int default_stateful_set_spec(struct arena *arena, void *data) {
-    struct kube_stateful_set_spec *spec = data;
-    if (!spec->persistent_volume_claim_retention_policy)
-        spec->persistent_volume_claim_retention_policy = ARENA_NEW(arena, struct kube_stateful_set_persistent_volume_claim_retention_policy);
-    if (!spec->persistent_volume_claim_retention_policy)
-        return -ENOMEM;
-    set_text(&spec->persistent_volume_claim_retention_policy->when_deleted, "Retain");
-    set_text(&spec->persistent_volume_claim_retention_policy->when_scaled, "Retain");
-    return 0;
-}
-
-static int default_job(struct arena *arena, void *data) {
-    struct kube_job *job = data;
-    struct kube_job_spec *spec = &job->spec;
-    int error = 0;
-    if (!spec->completions && !spec->parallelism)
-        error = set_int32(arena, &spec->completions, 1);
-    if (error == 0)
-        error = set_int32(arena, &spec->parallelism, 1);
-    set_text(&spec->pod_replacement_policy, spec->pod_failure_policy ? "Failed" : "TerminatingOrFailed");
-    if (spec->backoff_limit_per_index && error == 0)
-        error = set_int32(arena, &spec->backoff_limit, INT32_MAX);
-    const struct kube_string_map *labels = &spec->template.metadata.labels;
-    bool bare = job->metadata.labels.count == 0;
-    for (size_t i = 0; bare && i < labels->count && error == 0; i++)
-        error = kube_map_set(&job->metadata.labels, arena, labels->items[i].key, labels->items[i].value);
-    return error;
-}
-
 static const struct {
     const struct kube_type *type;
     default_function *function;
@@ -274,9 +185,16 @@ static const struct {
     {&kube_limit_range_item_type, default_limit_range_item},
     {&kube_deployment_strategy_type, default_deployment_strategy},
     {&kube_daemon_set_update_strategy_type, default_daemon_set_strategy},
-    {&kube_stateful_set_update_strategy_type, default_stateful_set_strategy},
     {&kube_stateful_set_spec_type, default_stateful_set_spec},
     {&kube_job_type, default_job},
+    {&kube_replication_controller_type, default_replication_controller},
+    {&kube_v2_horizontal_pod_autoscaler_spec_type, default_autoscaler_spec},
+    {&kube_v2_horizontal_pod_autoscaler_behavior_type, default_autoscaler_behavior},
+    {&kube_subject_type, default_subject},
+    {&kube_network_policy_spec_type, default_network_policy_spec},
+    {&kube_csi_driver_spec_type, default_csi_driver_spec},
+    {&kube_node_status_type, default_node_status},
+    {&kube_service_type, default_service},
 };
 
 /* Writes a constant of the IDL; the schema's author is trusted to have written a good one. */

@@ -24,7 +24,7 @@ UNIT_TEST(deployment) {
     assert_string_equal(pod->containers.items[0].image_pull_policy, "Always");
     assert_string_equal(pod->containers.items[1].image_pull_policy, "IfNotPresent");
     assert_string_equal(pod->containers.items[0].ports.items[0].protocol, "TCP");
-    assert_int_equal(pod->containers.items[0].ports.items[0].host_port, 80);
+    assert_int_equal(pod->containers.items[0].ports.items[0].host_port, 0); /* as the host's ports */
     const struct kube_probe *probe = pod->containers.items[0].readiness_probe;
     assert_int_equal(probe->period_seconds, 10);
     assert_int_equal(probe->failure_threshold, 3);
@@ -82,4 +82,78 @@ UNIT_TEST(secrets_namespaces_pods) {
     kube_object_unref(object);
 }
 
-UNIT_MAIN(UNIT(deployment), UNIT(services), UNIT(jobs), UNIT(secrets_namespaces_pods))
+static void defaults(const struct kube_kind *kind, const char *given, const char *expected) {
+    struct kube_object *object = object_from(kind, given);
+    assert_int_equal(kube_default(object), 0);
+    assert_json(object, expected);
+    struct kube_object *copy = kube_object_copy(object);
+    assert_int_equal(kube_default(copy), 0);
+    assert_true(kube_equal(kind->type, object->data, copy->data));
+    kube_object_unref(copy);
+    kube_object_unref(object);
+}
+
+#define META(kind, version) "'kind':'" kind "','apiVersion':'" version "','metadata':{'name':'a'}"
+
+UNIT_TEST(other_kinds) {
+    defaults(&kube_kind_stateful_set, "{'metadata':{'name':'a'},'spec':{'updateStrategy':{'type':'RollingUpdate'}}}",
+             "{" META("StatefulSet",
+                      "apps/v1") ",'spec':{'replicas':1,'selector':null,'template':{'metadata':{},'spec':{'containers':null,'restartPolicy':"
+                                 "'Always','terminationGracePeriodSeconds':30,'dnsPolicy':'ClusterFirst','securityContext':{},'schedulerName':'"
+                                 "default-scheduler'}},"
+                                 "'podManagementPolicy':'OrderedReady','updateStrategy':{'type':'RollingUpdate'},'revisionHistoryLimit':10,"
+                                 "'persistentVolumeClaimRetentionPolicy':{'whenDeleted':'Retain','whenScaled':'Retain'}},'status':{'replicas':0}}");
+    struct kube_object *object = object_from(&kube_kind_stateful_set, "{'metadata':{'name':'a'}}");
+    assert_int_equal(kube_default(object), 0);
+    assert_int_equal(*object->stateful_set->spec.update_strategy.rolling_update->partition, 0);
+    kube_object_unref(object);
+    defaults(
+        &kube_kind_cron_job, "{'metadata':{'name':'a'},'spec':{'schedule':'x'}}",
+        "{" META("CronJob",
+                 "batch/v1") ",'spec':{'schedule':'x','concurrencyPolicy':'Allow','suspend':false,'jobTemplate':{'metadata':{},'spec':{'template':"
+                             "{'metadata':{},'spec':{'containers':null,'restartPolicy':'Always','terminationGracePeriodSeconds':30,'dnsPolicy':'"
+                             "ClusterFirst',"
+                             "'securityContext':{},'schedulerName':'default-scheduler'}}}},'successfulJobsHistoryLimit':3,'failedJobsHistoryLimit':1}"
+                             ",'status':{}}");
+    defaults(
+        &kube_kind_v2_horizontal_pod_autoscaler,
+        "{'metadata':{'name':'a'},'spec':{'scaleTargetRef':{'kind':'D','name':'d'},'maxReplicas':2,'behavior':{'scaleDown':{'policies':[{'type':'"
+        "Pods',"
+        "'value':1,'periodSeconds':60}]}}}}",
+        "{" META(
+            "HorizontalPodAutoscaler",
+            "autoscaling/v2") ",'spec':{'scaleTargetRef':{'kind':'D','name':'d'},'minReplicas':1,'maxReplicas':2,'metrics':"
+                              "[{'type':'Resource','resource':{'name':'cpu','target':{'type':'Utilization','averageUtilization':80}}}],'behavior':{'"
+                              "scaleUp':"
+                              "{'stabilizationWindowSeconds':0,'selectPolicy':'Max','policies':[{'type':'Pods','value':4,'periodSeconds':15},{'type':"
+                              "'Percent','value':100,"
+                              "'periodSeconds':15}]},'scaleDown':{'selectPolicy':'Max','policies':[{'type':'Pods','value':1,'periodSeconds':60}]}}},"
+                              "'status':{'desiredReplicas':0}}");
+    defaults(&kube_kind_role_binding,
+             "{'metadata':{'name':'a'},'roleRef':{'kind':'Role','name':'r'},'subjects':[{'kind':'User','name':'u'},{'kind':"
+             "'ServiceAccount','name':'s'}]}",
+             "{" META("RoleBinding", "rbac.authorization.k8s.io/v1") ",'subjects':[{'kind':'User','apiGroup':"
+                                                                     "'rbac.authorization.k8s.io','name':'u'},{'kind':'ServiceAccount','name':'s'}],'"
+                                                                     "roleRef':{'apiGroup':'rbac.authorization.k8s.io','kind':'Role',"
+                                                                     "'name':'r'}}");
+    defaults(&kube_kind_network_policy, "{'metadata':{'name':'a'},'spec':{'egress':[{'ports':[{'port':53}]}]}}",
+             "{" META("NetworkPolicy", "networking.k8s.io/v1") ",'spec':{'podSelector':{},'egress':[{'ports':[{'protocol':'TCP','port':53}]}],'"
+                                                               "policyTypes':['Ingress','Egress']}}");
+    defaults(&kube_kind_storage_class, "{'metadata':{'name':'a'},'provisioner':'p'}",
+             "{" META("StorageClass", "storage.k8s.io/v1") ",'provisioner':'p',"
+                                                           "'reclaimPolicy':'Delete','volumeBindingMode':'Immediate'}");
+    defaults(&kube_kind_priority_class, "{'metadata':{'name':'a'},'value':1}",
+             "{" META("PriorityClass", "scheduling.k8s.io/v1") ",'value':1,"
+                                                               "'preemptionPolicy':'PreemptLowerPriority'}");
+    defaults(&kube_kind_validating_webhook_configuration,
+             "{'metadata':{'name':'a'},'webhooks':[{'name':'w','clientConfig':{'service':{'namespace':'n','name':"
+             "'s'}},'rules':[{'operations':['*']}],'sideEffects':'None','admissionReviewVersions':['v1']}]}",
+             "{" META("ValidatingWebhookConfiguration",
+                      "admissionregistration.k8s.io/v1") ",'webhooks':[{'name':'w','clientConfig':{'service':{'namespace':'n','name':'s','port':443}}"
+                                                         ",'rules':[{"
+                                                         "'operations':['*'],'scope':'*'}],'failurePolicy':'Fail','matchPolicy':'Equivalent','"
+                                                         "namespaceSelector':{},'objectSelector':{},'sideEffects':"
+                                                         "'None','timeoutSeconds':10,'admissionReviewVersions':['v1']}]}");
+}
+
+UNIT_MAIN(UNIT(deployment), UNIT(services), UNIT(jobs), UNIT(secrets_namespaces_pods), UNIT(other_kinds))
