@@ -3,7 +3,7 @@
  *   group NAME VERSION                    what follows belongs to it
  *   enum NAME VALUE…                      a closed set of strings;  names NAME VALUE…  an open one
  *   type NAME [atomic] { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }      union NAME { … } : in JSON one of the fields, bare
- *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; served; virtual; type T;
+ *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; generation; served; virtual; type T;
  *               stored-as TYPE CONVERSION; column NAME TYPE SOURCE PRIORITY "DESCRIPTION" }
  *
  * The words of each statement and their rules are tables below; an unknown word is an error at its line. */
@@ -172,6 +172,8 @@ static int read_kind_line(struct reader *reader) {
         kind->status = true;
     else if (strcmp(word, "scale") == 0)
         kind->scale = true;
+    else if (strcmp(word, "generation") == 0)
+        kind->generation = true;
     else if (strcmp(word, "served") == 0)
         kind->served = true;
     else if (strcmp(word, "virtual") == 0)

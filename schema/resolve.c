@@ -15,7 +15,7 @@ static const struct schema_form forms[] = {
     {"intorstring", "KUBE_FORM_INT_OR_STRING", "struct kube_int_or_string", "struct kube_int_or_string *", NULL, NULL},
     {"bytes", "KUBE_FORM_BYTES", "struct slice", NULL, NULL, "struct kube_bytes_map"},
     {"raw", "KUBE_FORM_RAW", "struct tree *", "struct tree *", "struct kube_tree_list", NULL},
-    {"fields", "KUBE_FORM_FIELDS", "struct tree *", "struct tree *", NULL, NULL},
+    {"fields", "KUBE_FORM_FIELDS", "const char *", "const char *", NULL, NULL},
     {"json", "KUBE_FORM_JSON", "struct tree *", "struct tree *", "struct kube_tree_list", NULL},
     {"strings", "KUBE_FORM_STRINGS", NULL, NULL, NULL, "struct kube_strings_map"},
 };

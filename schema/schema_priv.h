@@ -72,7 +72,7 @@ struct schema_kind {
     VECTOR(const char *) short_names;
     VECTOR(const char *) categories;
     VECTOR(struct schema_column *) columns;
-    bool namespaced, status, scale, served, virtual;
+    bool namespaced, status, scale, served, virtual, generation;
     struct schema_kind *stored; /* resolved; NULL: itself */
 };
 

@@ -142,8 +142,8 @@ static void write_kind(const struct schema_kind *kind, struct buffer *out) {
     write_strings(kind->short_names.items, kind->short_names.count, out);
     buffer_append_text(out, ", .categories = ");
     write_strings(kind->categories.items, kind->categories.count, out);
-    buffer_printf(out, ",\n    .namespaced = %d, .has_status = %d, .has_scale = %d, .type = &kube_%s_type,\n", kind->namespaced, kind->status,
-                  kind->scale, kind->type->c_name);
+    buffer_printf(out, ",\n    .namespaced = %d, .has_status = %d, .has_scale = %d, .has_generation = %d, .type = &kube_%s_type,\n", kind->namespaced,
+                  kind->status, kind->scale, kind->generation, kind->type->c_name);
     if (kind->columns.count > 0)
         buffer_printf(out, "    .columns = kube_%s_columns, .columns_count = %zu,\n", kind->c_name, kind->columns.count);
     if (kind->virtual)

@@ -186,6 +186,7 @@ struct write_options {
     const char *manager;         /* the field manager; NULL: the platform's */
     const char *subresource;     /* "", "status", "scale", …; NULL: "" */
     struct request *reader;      /* gets the warnings; NULL: nobody reads them */
+    struct managed *managed;     /* of an apply: the entries that the new version gets; NULL: the write is tracked as an update */
     bool dry_run;
     bool status;      /* update: only status changes; otherwise all but status */
     bool whole;       /* update: everything may change */
@@ -204,6 +205,12 @@ int api_write_update(struct api *api, struct kube_object *object, const struct w
 int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
                      write_done_fn *done, void *userdata, struct api_failure *failure);
 
+/* --- options.c --- */
+/* The query's options for a write; kind: "CreateOptions", "UpdateOptions", "PatchOptions". 0 or 422. */
+int api_check_options(const struct request *request, const char *kind, bool apply, struct api_failure *failure);
+/* Texts NULL: not given. */
+int api_check_delete_options(const char *propagation, bool orphan_dependents, const char *dry_run, struct api_failure *failure);
+
 /* --- verbs.c: writes over HTTP --- */
 void api_serve_create(struct request *request);
 void api_serve_update(struct request *request);
@@ -217,8 +224,10 @@ int api_decode_body(struct request *request, struct tree *tree, struct kube_obje
 
 /* --- patch.c, apply.c --- */
 void api_serve_patch(struct request *request);
-int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
-                    struct api_failure *failure);
+/* The configuration put upon the newest version (NULL: there is none): the new object, and its entries for write_options. */
+struct managed;
+int api_apply_patch(struct request *request, const struct kube_object *old, const struct tree *config, const char *manager, bool force,
+                    struct managed *managed, struct tree **ret, struct api_failure *failure);
 
 /* --- subresource.c, review.c, tunnel.c --- */
 void api_serve_subresource(struct request *request);

@@ -1,368 +1,319 @@
-/* Server-side apply, a simple form of it.
+/* Server-side apply: a manager states what it wants, and the server keeps what is nobody's and what others own. An apply
  *
- * What a manager applies is remembered as a set of fields (fieldsV1) in metadata.managedFields, one entry per manager with operation "Apply". An
- * apply
- *   1. looks for conflicts: a leaf that another manager applied and whose value would change, unless force=true (then the other loses it);
- *   2. merges the applied configuration into the newest version by the kind's merge keys (strategic merge without directives);
- *   3. removes what this manager applied before, applies no more, and nobody else applies: map keys, and items of keyed lists;
- *   4. records the new set.
+ *   1. checks the configuration against the kind (unknown fields, lists whose items cannot be told apart);
+ *   2. puts it upon the live object (kube_owned_merge);
+ *   3. takes out what this manager applied before, applies no more, and nobody else owns (kube_owned_prune);
+ *   4. compares the result with the live object: what changed and another manager owns is a conflict, unless force, which takes it from them;
+ *   5. records what it names as this manager's Apply entry.
  *
- * Not yet: ownership of fields written by other operations than apply (they are recorded by nobody, so they conflict with nobody), set lists, and
- * keyed lists other than those in `list_keys`, which count as one atomic leaf. */
+ * The result then goes the way of every update (defaults, admission, validation). What was never tracked (an object of before there were entries)
+ * counts as written by "before-first-apply". kubectl's own migration: what an object's last-applied annotation says, and still is so, kubectl may
+ * take over without force; and it keeps the annotation up to date while it is there. */
 #include "api/api_priv.h"
+#include "api/managed.h"
 
 #include <stdio.h>
 
-#define KEYS_MAX 2
-#define CONFLICTS_MAX DIAG_CAUSES_MAX
+#define BEFORE_FIRST_APPLY "before-first-apply"
+#define KUBECTL "kubectl"
+#define LAST_APPLIED "kubectl.kubernetes.io/last-applied-configuration"
+#define LAST_APPLIED_BYTES_MAX (256 * KIB)
+#define CONFLICT_TEXT_BYTES_MAX (64 * KIB)
 
-/* Lists whose items are known by one or two of their fields, by the list's field name. */
-static const struct list_key {
-    const char *list;
-    const char *keys[KEYS_MAX + 1];
-} list_keys[] = {
-    {"containers", {"name"}},
-    {"initContainers", {"name"}},
-    {"ephemeralContainers", {"name"}},
-    {"volumes", {"name"}},
-    {"env", {"name"}},
-    {"ports", {"containerPort", "protocol"}},
-    {"ports", {"port", "protocol"}},
-    {"volumeMounts", {"mountPath"}},
-    {"conditions", {"type"}},
-    {"imagePullSecrets", {"name"}},
-    {"ownerReferences", {"uid"}},
-    {"hostAliases", {"ip"}},
+/* What nobody owns: who names it says which object is meant. */
+#define IDENTITY                                                                                                                                     \
+    "{\"f:apiVersion\":{},\"f:kind\":{},\"f:metadata\":{\".\":{},\"f:name\":{},\"f:namespace\":{},\"f:creationTimestamp\":{},\"f:selfLink\":{},"     \
+    "\"f:uid\":{},\"f:generation\":{},\"f:managedFields\":{},\"f:resourceVersion\":{}}}"
+
+struct apply {
+    struct request *request;
+    struct arena *arena;
+    const struct kube_kind *kind;
+    const char *manager, *subresource;
+    bool force;
+    struct kube_shape_node shape;
+    struct tree *live; /* without managedFields */
+    struct managed *managed;
+    struct managed_entry like; /* what this manager's entry is called */
+    struct api_failure *failure;
 };
 
-static bool is_identity(const char *field) {
-    static const char *const fields[] = {"apiVersion", "kind"};
-    static const char *const metadata[] = {"name",          "namespace",    "creationTimestamp", "uid", "resourceVersion",
-                                           "managedFields", "generateName", "generation"};
-    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
-        if (!strcmp(field, fields[i]))
-            return true;
-    for (size_t i = 0; i < ARRAY_LEN(metadata); i++)
-        if (!strcmp(field, metadata[i]))
-            return true;
-    return false;
-}
-
-/* Every item has the first key; the others may default. */
-static const struct list_key *find_list_key(const char *field, const struct tree *list) {
-    for (size_t i = 0; i < ARRAY_LEN(list_keys); i++) {
-        if (strcmp(list_keys[i].list, field))
-            continue;
-        bool all = tree_count(list) > 0;
-        for (size_t j = 0; j < tree_count(list); j++)
-            all = all && tree_find(tree_at(list, j), list_keys[i].keys[0]);
-        if (all)
-            return &list_keys[i];
-    }
-    return NULL;
-}
-
-/* k:{"name":"c"} */
-static char *item_key(struct arena *arena, const struct list_key *key, const struct tree *item) {
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * KIB);
-    buffer_append_text(&out, "k:{");
-    for (size_t i = 0; key->keys[i]; i++) {
-        const struct tree *value = tree_find(item, key->keys[i]);
-        buffer_printf(&out, "%s\"%s\":", i ? "," : "", key->keys[i]);
-        if (value)
-            json_format(&out, value);
-        else
-            buffer_append_text(&out, "\"TCP\""); /* the only key that defaults: protocol */
-    }
-    buffer_append_text(&out, "}");
-    return buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
-}
-
-/* --- sets of fields --- */
-
-static struct tree *fields_of(struct arena *arena, const struct tree *value, const char *field, int depth);
-
-static int add_map_fields(struct arena *arena, struct tree *set, const struct tree *map, int depth) {
-    for (size_t i = 0; i < tree_count(map); i++) {
-        const struct tree_entry *entry = &map->children->items[i];
-        bool skip =
-            depth == 0 ? !strcmp(entry->key.data, "apiVersion") || !strcmp(entry->key.data, "kind") : depth == -1 && is_identity(entry->key.data);
-        if (skip)
-            continue;
-        char *name = arena_printf(arena, "f:%s", entry->key.data);
-        bool metadata = depth == 0 && !strcmp(entry->key.data, "metadata");
-        struct tree *inner = fields_of(arena, entry->value, entry->key.data, metadata ? -1 : 1);
-        if (metadata && inner && !tree_count(inner))
-            continue; /* only a name: nothing that one could own */
-        if (!name || tree_set(arena, set, slice_of(name), inner))
-            return -ENOMEM;
-    }
-    return 0;
-}
-
-static int add_item_fields(struct arena *arena, struct tree *set, const struct tree *list, const struct list_key *key) {
-    for (size_t i = 0; i < tree_count(list); i++) {
-        char *name = item_key(arena, key, tree_at(list, i));
-        struct tree *inner = fields_of(arena, tree_at(list, i), "", 1);
-        if (!name || !inner || tree_set(arena, inner, SLICE("."), tree_map(arena)) || tree_set(arena, set, slice_of(name), inner))
-            return -ENOMEM;
-    }
-    return 0;
-}
-
-/* depth 0: the object; -1: its metadata; 1: below. */
-static struct tree *fields_of(struct arena *arena, const struct tree *value, const char *field, int depth) {
-    struct tree *set = tree_map(arena);
-    if (!set)
-        return NULL;
-    const struct list_key *key = value->type == TREE_LIST ? find_list_key(field, value) : NULL;
-    int error = 0;
-    if (value->type == TREE_MAP)
-        error = add_map_fields(arena, set, value, depth);
-    else if (key)
-        error = add_item_fields(arena, set, value, key);
-    return error ? NULL : set;
-}
-
-/* The child of a live value that a set's element names; NULL when absent. *ret_index is its place in a list. */
-static struct tree *child_of(struct arena *arena, const struct tree *value, const char *element, const char *field, size_t *ret_index) {
-    if (!strncmp(element, "f:", 2))
-        return tree_find(value, element + 2);
-    const struct list_key *key = !strncmp(element, "k:", 2) && value && value->type == TREE_LIST ? find_list_key(field, value) : NULL;
-    for (size_t i = 0; key && i < tree_count(value); i++) {
-        const char *name = item_key(arena, key, tree_at(value, i));
-        if (name && !strcmp(name, element)) {
-            *ret_index = i;
-            return tree_at(value, i);
-        }
-    }
-    return NULL;
-}
-
-static const char *field_name(const char *element) {
-    return !strncmp(element, "f:", 2) ? element + 2 : "";
-}
-
-/* --- removing what is applied no more --- */
-
-static bool in_others(const struct tree *others, const char *element) {
-    for (size_t i = 0; i < tree_count(others); i++)
-        if (tree_find(tree_at(others, i), element))
-            return true;
-    return false;
-}
-
-/* The same element of each of the others' sets. */
-static struct tree *others_below(struct arena *arena, const struct tree *others, const char *element) {
-    struct tree *below = tree_list(arena);
-    for (size_t i = 0; below && i < tree_count(others); i++) {
-        struct tree *set = tree_find(tree_at(others, i), element);
-        if (set && tree_push(arena, below, set))
-            return NULL;
-    }
-    return below;
-}
-
-static int remove_dropped(struct arena *arena, struct tree *live, const struct tree *before, const struct tree *now, const struct tree *others,
-                          const char *field) {
-    for (size_t i = 0; i < tree_count(before); i++) {
-        const struct tree_entry *entry = &before->children->items[i];
-        const char *element = entry->key.data;
-        size_t index = 0;
-        struct tree *child = child_of(arena, live, element, field, &index), *still = tree_find(now, element);
-        if (!child)
-            continue;
-        bool kept_by_other = in_others(others, element);
-        if (!still && !kept_by_other && !strncmp(element, "f:", 2)) {
-            tree_unset(live, slice_of(element + 2));
-        } else if (!still && !kept_by_other) {
-            tree_list_remove(live, index);
-        } else {
-            struct tree *below = others_below(arena, others, element);
-            int error = below ? remove_dropped(arena, child, entry->value, still, below, field_name(element)) : -ENOMEM;
-            if (error)
-                return error;
-        }
-    }
-    return 0;
+static int no_memory(const struct apply *apply) {
+    return api_fail_no_memory(apply->failure);
 }
 
 /* --- conflicts --- */
 
-struct conflict_walk {
-    struct arena *arena;
-    const char *manager;
-    struct api_failure *failure;
-    bool steal; /* take the leaf from the other's set instead of reporting it */
+struct conflicts {
+    struct apply *apply;
+    const struct managed_entry *entry; /* whose are being told */
+    const char *whose;                 /* "kubectl-create" using apps/v1 */
+    struct buffer text;
     size_t count;
+    char first[DIAG_TEXT_MAX];
+    struct diag diag;
 };
 
-static void note_conflict(struct conflict_walk *walk, const char *path) {
-    if (walk->failure)
-        diag_cause(&walk->failure->diag, "FieldManagerConflict", path, "conflict with \"%s\"", walk->manager);
-    walk->count++;
-}
-
-/* ".spec.containers[name=\"c\"].image" */
-static const char *path_below(struct arena *arena, const char *path, const char *element) {
+static const char *quoted(struct arena *arena, const char *text) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * KIB);
-    if (!strncmp(element, "f:", 2)) {
-        const char *below = arena_printf(arena, "%s.%s", path, element + 2);
-        return below ? below : path;
-    }
-    buffer_printf(&out, "%s[", path);
-    struct slice keys = slice_of(element + sizeof "k:{" - 1);
-    keys.len -= keys.len > 0;
-    while (keys.len) {
-        struct slice pair = slice_cut(&keys, ','), key = slice_cut(&pair, ':');
-        buffer_printf(&out, "%.*s=%.*s%s", (int)(key.len > 2 ? key.len - 2 : 0), key.data + 1, SLICE_ARG(pair), keys.len ? "," : "");
-    }
-    buffer_append_text(&out, "]");
-    const char *below = buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
-    return below ? below : path;
+    return json_format_string(&out, slice_of(text)) ? NULL : arena_dup(arena, buffer_slice(&out));
 }
 
-/* Leaves that are in both sets and whose applied value differs from the live one. */
-static void find_conflicts(struct conflict_walk *walk, const struct tree *mine, struct tree *theirs, const struct tree *applied,
-                           const struct tree *live, const char *field, const char *path) {
-    for (size_t i = 0; i < tree_count(mine); i++) {
-        const struct tree_entry *entry = &mine->children->items[i];
-        const char *element = entry->key.data;
-        struct tree *other = tree_find(theirs, element);
-        size_t index = 0;
-        const struct tree *wanted = other ? child_of(walk->arena, applied, element, field, &index) : NULL;
-        const struct tree *there = wanted ? child_of(walk->arena, live, element, field, &index) : NULL;
-        if (!there)
-            continue;
-        const char *below = path_below(walk->arena, path, element);
-        if (tree_count(entry->value) && tree_count(other))
-            find_conflicts(walk, entry->value, other, wanted, there, field_name(element), below);
-        else if (!(wanted->type == TREE_MAP && there->type == TREE_MAP) && !tree_equal(wanted, there) && walk->steal)
-            tree_unset(theirs, entry->key);
-        else if (!(wanted->type == TREE_MAP && there->type == TREE_MAP) && !tree_equal(wanted, there))
-            note_conflict(walk, below);
-    }
+static const char *describe(struct arena *arena, const struct managed_entry *entry) {
+    const char *manager = quoted(arena, entry->manager), *subresource = quoted(arena, entry->subresource);
+    if (!manager || !subresource)
+        return NULL;
+    if (*entry->subresource)
+        manager = arena_printf(arena, "%s with subresource %s", manager, subresource);
+    return manager && !strcmp(entry->operation, "Update") ? arena_printf(arena, "%s using %s", manager, entry->api_version) : manager;
 }
 
-static int check_conflicts(struct request *request, const struct tree *live, const struct tree *applied, const struct tree *mine, const char *manager,
-                           struct api_failure *failure) {
-    const struct tree *entries = tree_path(live, "metadata.managedFields");
-    struct api_failure found = {.code = 0};
-    struct conflict_walk walk = {.arena = request->arena, .failure = &found};
-    for (size_t i = 0; i < tree_count(entries); i++) {
-        const struct tree *entry = tree_at(entries, i);
-        walk.manager = tree_text_or(tree_find(entry, "manager"), "");
-        if (strcmp(walk.manager, manager))
-            find_conflicts(&walk, mine, tree_find(entry, "fieldsV1"), applied, live, "", "");
-    }
-    if (!walk.count)
-        return 0;
-    const struct diag_cause *first = &found.diag.causes[0];
-    struct diag causes = found.diag;
-    api_fail(failure, 409, "Conflict", "Apply failed with %zu conflict%s: %s: %s", walk.count, walk.count > 1 ? "s" : "", first->message,
-             first->field);
-    if (failure)
-        failure->diag = causes;
-    return 409;
-}
-
-/* --- managedFields --- */
-
-static struct tree *entry_of(struct request *request, const char *manager, struct tree *set) {
-    struct arena *arena = request->arena;
-    struct tree *entry = tree_map(arena);
-    char time[TIMESTAMP_BYTES];
-    timestamp_format(loop_wall_ns(request->api->loop), time);
-    int error = entry ? tree_set_text(arena, entry, "manager", manager) : -ENOMEM;
-    error = error ? error : tree_set_text(arena, entry, "operation", "Apply");
-    error = error ? error : tree_set_text(arena, entry, "apiVersion", kube_kind_api_version(request->kind));
-    error = error ? error : tree_set_text(arena, entry, "time", time);
-    error = error ? error : tree_set_text(arena, entry, "fieldsType", "FieldsV1");
-    error = error ? error : tree_set(arena, entry, SLICE("fieldsV1"), set);
-    return error ? NULL : entry;
-}
-
-/* Splits the live entries: the sets of others into *others, ours into *mine; the list without ours is returned. */
-static struct tree *split_entries(struct arena *arena, const struct tree *live, const char *manager, struct tree *others, struct tree **mine) {
-    const struct tree *entries = tree_path(live, "metadata.managedFields");
-    struct tree *kept = tree_list(arena);
-    for (size_t i = 0; kept && i < tree_count(entries); i++) {
-        struct tree *entry = tree_at(entries, i), *set = tree_find(entry, "fieldsV1");
-        if (!strcmp(tree_text_or(tree_find(entry, "manager"), ""), manager)) {
-            *mine = set;
-            continue;
-        }
-        if (tree_push(arena, kept, entry) || (set && tree_push(arena, others, set)))
-            return NULL;
-    }
-    return kept;
-}
-
-static int merge(struct request *request, const struct kube_object *old, struct tree *applied, struct tree *set, const char *manager,
-                 struct tree **ret, struct api_failure *failure) {
-    struct arena *arena = request->arena;
-    struct tree *live = kube_encode_tree(old, arena), *others = tree_list(arena), *before = NULL, *merged = NULL;
-    if (live && !(live = tree_copy(arena, live))) /* the sets below are changed, and the object may share them */
-        return api_fail_no_memory(failure);
-    struct tree *kept = live && others ? split_entries(arena, live, manager, others, &before) : NULL;
-    struct diag diag = DIAG_INIT;
-    if (!kept)
-        return api_fail_no_memory(failure);
-    struct conflict_walk walk = {.arena = arena, .steal = true}; /* without force there are no conflicts left to steal */
-    for (size_t i = 0; i < tree_count(others); i++)
-        find_conflicts(&walk, set, tree_at(others, i), applied, live, "", "");
-    int error = kube_strategic_merge(request->kind, arena, live, applied, &merged, &diag);
-    if (error == -EINVAL)
-        return api_fail_bad_request(failure, "%s", diag.message);
-    if (!error && !(merged = tree_copy(arena, merged))) /* parts may be shared with the patch, and are changed next */
-        error = -ENOMEM;
-    if (!error)
-        error = remove_dropped(arena, merged, before, set, others, "");
-    if (!error)
-        error = tree_push(arena, kept, entry_of(request, manager, set));
-    if (!error)
-        error = tree_set(arena, tree_find(merged, "metadata"), SLICE("managedFields"), kept);
-    *ret = merged;
-    return error ? api_fail_no_memory(failure) : 0;
-}
-
-/* A null in an applied configuration says nothing. */
-static void strip_nulls(struct tree *node) {
-    bool is_map = node->type == TREE_MAP;
-    if (!is_map && node->type != TREE_LIST)
-        return;
-    for (size_t i = node->children->count; i-- > 0;) {
-        struct tree_entry *entry = &node->children->items[i];
-        if (is_map && entry->value->type == TREE_NULL)
-            tree_unset(node, entry->key);
-        else
-            strip_nulls(entry->value);
-    }
-}
-
-int api_apply_patch(struct request *request, const struct kube_object *old, struct tree *applied, const char *manager, bool force, struct tree **ret,
-                    struct api_failure *failure) {
-    struct arena *arena = request->arena;
-    strip_nulls(applied);
-    const struct tree *given = tree_find(applied, "metadata");
-    if (given && given->type != TREE_MAP)
-        return api_fail_bad_request(failure, "metadata must be an object, not a JSON %s", tree_type_name(given));
-    if (tree_count(tree_path(applied, "metadata.managedFields")))
-        return api_fail_bad_request(failure, "metadata.managedFields must be nil");
-    struct tree *set = fields_of(arena, applied, "", 0);
-    if (!set)
-        return api_fail_no_memory(failure);
-    if (old) {
-        struct tree *live = force ? NULL : kube_encode_tree(old, arena);
-        int code = live ? check_conflicts(request, live, applied, set, manager, failure) : 0;
-        return code ? code : merge(request, old, applied, set, manager, ret, failure);
-    }
-    struct tree *tree = tree_copy(arena, applied), *metadata = tree ? tree_find(tree, "metadata") : NULL, *entries = tree_list(arena);
-    if (tree && !metadata && (metadata = tree_map(arena)) && tree_set(arena, tree, SLICE("metadata"), metadata))
-        metadata = NULL;
-    if (!metadata || !entries || tree_push(arena, entries, entry_of(request, manager, set)) ||
-        tree_set(arena, metadata, SLICE("managedFields"), entries))
-        return api_fail_no_memory(failure);
-    *ret = tree;
+static int note_conflict(void *userdata, const char *path) {
+    struct conflicts *conflicts = userdata;
+    if (!conflicts->count++)
+        snprintf(conflicts->first, sizeof conflicts->first, "conflict with %s: %s", conflicts->whose, path);
+    diag_cause(&conflicts->diag, "FieldManagerConflict", path, "conflict with %s", conflicts->whose);
+    buffer_printf(&conflicts->text, "\n- %s", path);
     return 0;
+}
+
+/* Of one entry. What kubectl may take over without force is no conflict. */
+static int conflicts_with(struct conflicts *conflicts, struct managed_entry *entry, const struct kube_fieldset *changed,
+                          const struct kube_fieldset *allowed) {
+    struct apply *apply = conflicts->apply;
+    struct kube_fieldset common = {.count = 0};
+    int error = managed_parse(apply->managed, entry);
+    if (!error)
+        error = kube_fieldset_intersect(apply->arena, &entry->set, changed, &common);
+    if (error)
+        return error;
+    kube_fieldset_subtract(&common, allowed);
+    if (kube_fieldset_is_empty(&common))
+        return 0;
+    conflicts->whose = describe(apply->arena, entry);
+    if (!conflicts->whose)
+        return -ENOMEM;
+    buffer_printf(&conflicts->text, "%sconflicts with %s:", conflicts->text.len ? "\n" : "", conflicts->whose);
+    return kube_fieldset_each(&common, note_conflict, conflicts);
+}
+
+static int by_manager(const void *a, const void *b) {
+    const struct managed_entry *const *x = a, *const *y = b;
+    return strcmp((*x)->manager, (*y)->manager);
+}
+
+static int find_conflicts(struct apply *apply, const struct managed_entry *own, const struct kube_fieldset *changed,
+                          const struct kube_fieldset *allowed) {
+    struct managed *managed = apply->managed;
+    struct conflicts conflicts = {.apply = apply, .text = BUFFER_INIT(CONFLICT_TEXT_BYTES_MAX)};
+    struct managed_entry **others = ARENA_ARRAY(apply->arena, struct managed_entry *, managed->count + 1);
+    size_t count = 0;
+    for (size_t i = 0; others && i < managed->count; i++)
+        if (&managed->items[i] != own)
+            others[count++] = &managed->items[i];
+    if (count)
+        qsort(others, count, sizeof *others, by_manager);
+    int error = others ? 0 : -ENOMEM;
+    for (size_t i = 0; i < count && !error; i++)
+        error = conflicts_with(&conflicts, others[i], changed, allowed);
+    int code = error ? no_memory(apply) : 0;
+    if (!error && conflicts.count == 1)
+        code = api_fail(apply->failure, 409, "Conflict", "Apply failed with 1 conflict: %s", conflicts.first);
+    else if (!error && conflicts.count)
+        code = api_fail(apply->failure, 409, "Conflict", "Apply failed with %zu conflicts: %s", conflicts.count, conflicts.text.data);
+    if (code == 409 && apply->failure)
+        apply->failure->diag = conflicts.diag;
+    buffer_deinit(&conflicts.text);
+    return code;
+}
+
+/* --- kubectl's annotation --- */
+
+static struct tree *annotations_of(const struct tree *object) {
+    return tree_find(tree_find(object, "metadata"), "annotations");
+}
+
+/* What the annotation names and the live object still has. */
+static int allowed_by_annotation(struct apply *apply, struct kube_fieldset *allowed) {
+    const char *text = tree_text_or(tree_find(annotations_of(apply->live), LAST_APPLIED), "");
+    struct tree *last = NULL;
+    struct kube_fieldset differs = {.count = 0};
+    if (strcmp(apply->manager, KUBECTL) || !*text)
+        return 0;
+    int error = json_parse(apply->arena, slice_of(text), NULL, &last, NULL);
+    if (error || last->type != TREE_MAP || strcmp(tree_text_or(tree_find(last, "apiVersion"), ""), kube_kind_api_version(apply->kind)))
+        return error == -ENOMEM ? error : 0;
+    error = kube_owned_paths(apply->arena, &apply->shape, last, allowed);
+    if (!error)
+        error = kube_owned_changes(apply->arena, &apply->shape, last, apply->live, &differs, &differs);
+    kube_fieldset_subtract(allowed, &differs);
+    return error;
+}
+
+static int keep_annotation(struct apply *apply, const struct tree *config, struct tree *merged) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(LAST_APPLIED_BYTES_MAX);
+    struct arena *arena = apply->arena;
+    struct tree *metadata = tree_find(merged, "metadata"), *annotations = annotations_of(merged);
+    if (strcmp(apply->manager, KUBECTL) || !annotations || !tree_find(annotations, LAST_APPLIED))
+        return 0;
+    struct tree *copy = tree_copy(arena, config), *own = copy ? annotations_of(copy) : NULL;
+    if (own)
+        tree_unset(own, SLICE(LAST_APPLIED));
+    if (!copy || json_format(&text, copy) == -ENOMEM)
+        return -ENOMEM;
+    if (buffer_error(&text) || buffer_append_byte(&text, '\n'))
+        return 0;                                /* too large to be kept */
+    annotations = tree_copy(arena, annotations); /* shared with the live object */
+    metadata = annotations ? tree_copy(arena, metadata) : NULL;
+    if (!metadata || tree_set(arena, annotations, SLICE(LAST_APPLIED), tree_string(arena, buffer_slice(&text))) ||
+        tree_set(arena, metadata, SLICE("annotations"), annotations))
+        return -ENOMEM;
+    return tree_set(arena, merged, SLICE("metadata"), metadata);
+}
+
+/* --- the apply --- */
+
+/* All that others own, and what this manager names now. */
+static int owned_by_anyone(struct apply *apply, const struct managed_entry *own, const struct kube_fieldset *now, struct kube_fieldset *all) {
+    int error = kube_fieldset_add(apply->arena, all, now);
+    for (size_t i = 0; i < apply->managed->count && !error; i++) {
+        struct managed_entry *entry = &apply->managed->items[i];
+        error = entry == own ? 0 : managed_parse(apply->managed, entry);
+        if (!error && entry != own)
+            error = kube_fieldset_add(apply->arena, all, &entry->set);
+    }
+    return error;
+}
+
+static struct tree *merge_and_prune(struct apply *apply, const struct tree *config, const struct managed_entry *own,
+                                    const struct kube_fieldset *now) {
+    struct kube_fieldset all = {.count = 0};
+    struct tree *merged = kube_owned_merge(apply->arena, &apply->shape, apply->live, config);
+    if (!merged || kube_fieldset_is_empty(&own->set))
+        return merged;
+    if (owned_by_anyone(apply, own, now, &all))
+        return NULL;
+    return kube_owned_prune(apply->arena, &apply->shape, merged, &own->set, &all);
+}
+
+static int take_over(struct apply *apply, struct managed_entry *own, const struct kube_fieldset *now, const struct kube_fieldset *changed,
+                     const struct kube_fieldset *removed) {
+    int error = managed_take(apply->managed, own, changed);
+    if (!error)
+        error = managed_take(apply->managed, own, removed);
+    if (error)
+        return no_memory(apply);
+    if (!kube_fieldset_equal(&own->set, now) || !own->text)
+        own->text = NULL;
+    own->set = *now;
+    own->api_version = apply->like.api_version;
+    if (!kube_fieldset_is_empty(changed) || !kube_fieldset_is_empty(removed))
+        own->time = (struct kube_time){.ns = loop_wall_ns(apply->request->api->loop) / 1000000000 * 1000000000, .set = true};
+    return 0;
+}
+
+static int names_of(struct apply *apply, const struct tree *config, struct kube_fieldset *ret) {
+    struct kube_fieldset identity;
+    int error = kube_owned_paths(apply->arena, &apply->shape, config, ret);
+    if (!error)
+        error = kube_fieldset_parse(apply->arena, SLICE(IDENTITY), &identity);
+    if (error)
+        return error;
+    kube_fieldset_subtract(ret, &identity);
+    return managed_filter(apply->arena, apply->kind, apply->subresource, ret);
+}
+
+static int run(struct apply *apply, const struct tree *config, struct tree **ret) {
+    struct arena *arena = apply->arena;
+    struct kube_fieldset now = {.count = 0}, changed = {.count = 0}, removed = {.count = 0}, allowed = {.count = 0};
+    struct managed_entry *own = managed_make(apply->managed, &apply->like);
+    int error = own ? managed_parse(apply->managed, own) : -ENOMEM;
+    if (!error)
+        error = names_of(apply, config, &now);
+    struct tree *merged = error ? NULL : merge_and_prune(apply, config, own, &now);
+    if (!merged)
+        return no_memory(apply);
+    error = kube_owned_changes(arena, &apply->shape, apply->live, merged, &changed, &removed);
+    if (!error)
+        error = managed_filter(arena, apply->kind, apply->subresource, &changed);
+    if (!error)
+        error = managed_filter(arena, apply->kind, apply->subresource, &removed);
+    if (!error && !apply->force)
+        error = allowed_by_annotation(apply, &allowed);
+    if (error)
+        return no_memory(apply);
+    int code = apply->force ? 0 : find_conflicts(apply, own, &changed, &allowed);
+    if (!code)
+        code = take_over(apply, own, &now, &changed, &removed);
+    if (!code && keep_annotation(apply, config, merged))
+        code = no_memory(apply);
+    *ret = merged;
+    return code;
+}
+
+static int check(struct apply *apply, const struct tree *config) {
+    struct diag diag = DIAG_INIT;
+    const struct kube_kind *kind = apply->kind;
+    const struct tree *metadata = tree_find(config, "metadata");
+    const char *version = tree_text_or(tree_find(config, "apiVersion"), "");
+    if (strcmp(version, kube_kind_api_version(kind)))
+        return api_fail_bad_request(apply->failure, "Incorrect version specified in apply patch. Specified patch version: %.100s, expected: %s",
+                                    version, kube_kind_api_version(kind));
+    if (tree_find(metadata, "managedFields") && tree_find(metadata, "managedFields")->type != TREE_NULL)
+        return api_fail_bad_request(apply->failure, "metadata.managedFields must be nil");
+    int error = kube_owned_check(apply->arena, &apply->shape, config, &diag);
+    if (error == -ENOMEM)
+        return no_memory(apply);
+    if (error)
+        return api_fail(apply->failure, 500, "", "failed to create typed patch object (%.63s/%.253s; %s, Kind=%s): %s",
+                        tree_text_or(tree_find(metadata, "namespace"), ""), tree_text_or(tree_find(metadata, "name"), ""),
+                        kube_kind_api_version(kind), kind->kind, diag.message);
+    return 0;
+}
+
+/* The live object's tree without what is no field, and its entries. */
+static int open_live(struct apply *apply, const struct kube_object *old) {
+    CLEANUP(kube_object_unrefp) struct kube_object *nothing = old ? NULL : kube_object_new(apply->kind);
+    const struct kube_object *live = old ? old : nothing;
+    apply->live = live ? kube_encode_tree(live, apply->arena) : NULL;
+    if (!apply->live)
+        return no_memory(apply);
+    tree_unset(tree_find(apply->live, "metadata"), SLICE("managedFields"));
+    int error = old ? managed_read(old->metadata, apply->managed) : 0;
+    if (error == -EINVAL)
+        return api_fail(apply->failure, 500, "", "failed to decode managed fields");
+    if (!error && old && !apply->managed->count) {
+        const struct managed_entry like = {
+            .manager = BEFORE_FIRST_APPLY, .operation = "Update", .api_version = kube_kind_api_version(apply->kind), .subresource = ""};
+        struct kube_fieldset removed = {.count = 0};
+        struct managed_entry *before = managed_make(apply->managed, &like);
+        error = before ? managed_changes(apply->arena, NULL, old, &before->set, &removed) : -ENOMEM;
+        if (before)
+            before->time = (struct kube_time){.ns = loop_wall_ns(apply->request->api->loop) / 1000000000 * 1000000000, .set = true};
+    }
+    return error ? no_memory(apply) : 0;
+}
+
+int api_apply_patch(struct request *request, const struct kube_object *old, const struct tree *config, const char *manager, bool force,
+                    struct managed *managed, struct tree **ret, struct api_failure *failure) {
+    struct apply apply = {
+        .request = request,
+        .arena = request->arena,
+        .kind = request->kind,
+        .manager = manager,
+        .subresource = request->route.subresource,
+        .force = force,
+        .managed = managed,
+        .like = {.manager = manager,
+                 .operation = "Apply",
+                 .api_version = kube_kind_api_version(request->kind),
+                 .subresource = request->route.subresource},
+        .failure = failure,
+    };
+    *managed = (struct managed){.arena = request->arena};
+    kube_shape_of(request->kind, &apply.shape);
+    int code = check(&apply, config);
+    if (!code)
+        code = open_live(&apply, old);
+    return code ? code : run(&apply, config, ret);
 }

@@ -2,6 +2,9 @@
  * set another to ask for a conflict. All in one turn of the loop, so a patch without a version never conflicts. An apply patch creates the object
  * when there is none. */
 #include "api/api_priv.h"
+#include "api/managed.h"
+
+#include <stdio.h>
 
 static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
     if (error == -ENOMEM)
@@ -30,12 +33,20 @@ static int apply_to_tree(struct request *request, enum body_form form, const str
 static int create_applied(struct request *request, struct tree *applied, const char *manager, struct api_failure *failure) {
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
-    int code = api_apply_patch(request, NULL, applied, manager, true, &tree, failure);
+    struct managed managed;
+    const char *uid = tree_text_or(tree_path(applied, "metadata.uid"), "");
+    if (*uid) {
+        char why[300];
+        snprintf(why, sizeof why, "uid mismatch: the provided object specified uid %.100s, and no existing object was found", uid);
+        return api_fail_conflict(failure, request->kind, request->route.name, why);
+    }
+    int code = api_apply_patch(request, NULL, applied, manager, true, &managed, &tree, failure);
     if (!code)
         code = api_decode_body(request, tree, &object, failure);
     if (code)
         return code;
     struct write_options options = api_write_options_of(request);
+    options.managed = &managed;
     request->success_code = 201;
     return api_write_create(request->api, object, &options, api_answer_written, request, failure);
 }
@@ -44,7 +55,8 @@ static int update_patched(struct request *request, enum body_form form, const st
                           struct api_failure *failure) {
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
-    int code = form == BODY_APPLY ? api_apply_patch(request, old, patch, manager, api_request_flag(request, "force"), &tree, failure)
+    struct managed managed;
+    int code = form == BODY_APPLY ? api_apply_patch(request, old, patch, manager, api_request_flag(request, "force"), &managed, &tree, failure)
                                   : apply_to_tree(request, form, old, patch, &tree, failure);
     if (!code)
         code = api_decode_body(request, tree, &object, failure);
@@ -52,13 +64,12 @@ static int update_patched(struct request *request, enum body_form form, const st
         return code;
     struct write_options options = api_write_options_of(request);
     options.status = !strcmp(request->route.subresource, "status");
+    options.managed = form == BODY_APPLY ? &managed : NULL;
     return api_write_update(request->api, object, &options, api_answer_written, request, failure);
 }
 
 static int patch(struct request *request, enum body_form form, struct tree *tree, struct api_failure *failure) {
     const char *manager = api_request_query(request, "fieldManager");
-    if (form == BODY_APPLY && (!manager || !*manager))
-        return api_fail_bad_request(failure, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch");
     CLEANUP(kube_object_unrefp) struct kube_object *old = NULL;
     int code = api_stored_find(request->api, request->kind, request->route.namespace, request->route.name, &old, failure);
     if (old && api_view_of(request->kind, &old))
@@ -83,6 +94,8 @@ static void on_patch_body(void *userdata, struct http_exchange *exchange, struct
                   &failure, 415, "UnsupportedMediaType",
                   "the body of the request was in an unknown format - accepted media types include: "
                   "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml");
+    if (!code)
+        code = api_check_options(request, "PatchOptions", form == BODY_APPLY, &failure);
     if (!code && form != BODY_JSON_PATCH && tree->type != TREE_MAP)
         code = api_fail_bad_request(&failure, "error decoding patch: an object is expected, not a JSON %s", tree_type_name(tree));
     if (!code && api_is_scale(request)) {

@@ -113,11 +113,13 @@ int api_decode_body(struct request *request, struct tree *tree, struct kube_obje
 }
 
 /* Body → object in one step; answers itself when that fails. */
-static struct kube_object *read_object(struct request *request, struct slice body) {
+static struct kube_object *read_object(struct request *request, struct slice body, const char *options) {
     struct api_failure failure;
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
-    int code = api_body_parse(request, body, &tree, &failure);
+    int code = api_check_options(request, options, false, &failure);
+    if (!code)
+        code = api_body_parse(request, body, &tree, &failure);
     if (!code)
         code = api_decode_body(request, tree, &object, &failure);
     if (code)
@@ -131,7 +133,7 @@ static void on_create_body(void *userdata, struct http_exchange *exchange, struc
     (void)exchange;
     struct request *request = userdata;
     struct api_failure failure;
-    struct kube_object *object = read_object(request, body);
+    struct kube_object *object = read_object(request, body, "CreateOptions");
     if (!object)
         return;
     struct write_options options = api_write_options_of(request);
@@ -148,7 +150,7 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
     (void)exchange;
     struct request *request = userdata;
     struct api_failure failure;
-    struct kube_object *object = read_object(request, body);
+    struct kube_object *object = read_object(request, body, "UpdateOptions");
     if (!object)
         return;
     struct write_options options = api_write_options_of(request);
@@ -171,29 +173,35 @@ static int read_grace(const char *text, int64_t *ret) {
     return 0;
 }
 
-/* From the body (DeleteOptions), which may be empty, and the query, which loses against it. */
+/* From the body (DeleteOptions) when there is one, otherwise from the query. */
 static int read_delete_options(struct request *request, struct slice body, struct api_delete_options *ret, struct api_failure *failure) {
     struct tree *tree = NULL;
-    const char *grace = api_request_query(request, "gracePeriodSeconds");
-    *ret = (struct api_delete_options){
-        .grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy"), .dry_run = api_request_dry_run(request)};
+    const char *grace = api_request_query(request, "gracePeriodSeconds"), *dry_run = api_request_query(request, "dryRun");
+    const char *orphan = api_request_query(request, "orphanDependents");
+    *ret = (struct api_delete_options){.grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy")};
     if (grace && read_grace(grace, &ret->grace_seconds))
         return api_fail_bad_request(failure, "invalid gracePeriodSeconds: \"%.40s\" is not a number of seconds", grace);
-    if (!slice_trim(body).len)
-        return 0;
-    int code = api_body_parse(request, body, &tree, failure);
-    if (code)
-        return code;
-    ret->grace_seconds = tree_int_or(tree_find(tree, "gracePeriodSeconds"), ret->grace_seconds);
-    ret->propagation = tree_text_or(tree_find(tree, "propagationPolicy"), ret->propagation);
-    if (tree_find(tree, "orphanDependents"))
-        ret->propagation = tree_bool_or(tree_find(tree, "orphanDependents"), false) ? "Orphan" : "Background";
-    ret->uid = tree_text_or(tree_path(tree, "preconditions.uid"), NULL);
-    ret->resource_version = tree_text_or(tree_path(tree, "preconditions.resourceVersion"), NULL);
-    ret->dry_run = ret->dry_run || tree_count(tree_find(tree, "dryRun"));
+    bool given = orphan != NULL, orphans = api_request_flag(request, "orphanDependents");
+    if (slice_trim(body).len) {
+        int code = api_body_parse(request, body, &tree, failure);
+        if (code)
+            return code;
+        const struct tree *dependents = tree_find(tree, "orphanDependents");
+        ret->grace_seconds = tree_int_or(tree_find(tree, "gracePeriodSeconds"), ret->grace_seconds);
+        ret->propagation = tree_text_or(tree_find(tree, "propagationPolicy"), ret->propagation);
+        given = given || (dependents && dependents->type == TREE_BOOL);
+        orphans = tree_bool_or(dependents, orphans);
+        ret->uid = tree_text_or(tree_path(tree, "preconditions.uid"), NULL);
+        ret->resource_version = tree_text_or(tree_path(tree, "preconditions.resourceVersion"), NULL);
+        dry_run = tree_text_or(tree_at(tree_find(tree, "dryRun"), 0), dry_run);
+    }
+    int code = api_check_delete_options(ret->propagation, given, dry_run, failure);
+    ret->dry_run = dry_run && *dry_run;
+    if (given)
+        ret->propagation = orphans ? "Orphan" : "Background";
     if (ret->grace_seconds < -1)
         ret->grace_seconds = 1; /* as upstream: "at once, but let it know" */
-    return 0;
+    return code;
 }
 
 static void on_delete_body(void *userdata, struct http_exchange *exchange, struct slice body) {

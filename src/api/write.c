@@ -11,11 +11,13 @@
  * again.
  * 4. An object that is being deleted disappears with the update that takes its last finalizer. */
 #include "api/admission_priv.h"
+#include "api/managed.h"
 
 #include "sys/sys.h"
 
 #include <stdio.h>
 
+#define PLATFORM_MANAGER "kube-controller-manager" /* what the controllers of this process are called as field managers, as upstream */
 #define NAME_SUFFIX_LEN 5
 #define NAME_STEM_MAX 58 /* generateName is cut so that a label's 63 characters are kept */
 #define NAME_TRIES 8
@@ -197,30 +199,32 @@ static int set_identity(struct api *api, struct kube_object *object) {
     metadata->deletion_timestamp.set = false;
     metadata->deletion_grace_period_seconds = NULL;
     metadata->creation_timestamp = (struct kube_time){.ns = loop_wall_ns(api->loop) / 1000000000 * 1000000000, .set = true};
-    metadata->generation = object->kind->has_status ? 1 : 0;
+    metadata->generation = object->kind->has_generation ? 1 : 0;
     if (!object->kind->namespaced)
         metadata->namespace = NULL;
     return metadata->uid ? set_name(api, object) : -ENOMEM;
 }
 
 /* A status is nothing that a creator may set: it begins empty. But for nodes, which register with it. */
-static int without_status(struct kube_object **object, struct api_failure *failure) {
-    if (!(*object)->kind->has_status || (*object)->kind == &kube_kind_node)
+static int without_status(struct kube_object *object) {
+    if (!object->kind->has_status || object->kind == &kube_kind_node)
         return 0;
-    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
-    struct tree *tree = arena ? kube_encode_tree(*object, arena) : NULL;
-    if (!tree)
-        return api_fail_no_memory(failure);
-    if (!tree_unset(tree, SLICE("status")))
-        return 0;
-    struct kube_object *clean = NULL;
-    struct diag diag = DIAG_INIT;
-    int error = kube_decode_tree((*object)->kind, tree, KUBE_LENIENT, &clean, &diag);
-    if (error)
-        return error == -ENOMEM ? api_fail_no_memory(failure) : api_fail_bad_request(failure, "%s", diag.message);
-    kube_object_unref(*object);
-    *object = clean;
-    return 0;
+    CLEANUP(kube_object_unrefp) struct kube_object *nothing = kube_object_new(object->kind);
+    return nothing ? kube_copy_member(object, nothing, "status") : -ENOMEM;
+}
+
+/* Who owns what from now on. */
+static int track(struct api *api, struct kube_object *object, const struct kube_object *old, const struct write_options *options) {
+    if (options->managed)
+        return managed_write(options->managed, object);
+    const struct managed_writer writer = {
+        .manager = options->manager ? options->manager : PLATFORM_MANAGER,
+        .subresource = options->subresource ? options->subresource
+                       : options->status    ? "status"
+                                            : "",
+        .trusted = options->user != NULL,
+    };
+    return managed_track(object, old, &writer, loop_wall_ns(api->loop));
 }
 
 static struct admission admission_of(struct api *api, enum admission_operation operation, const struct write_options *options,
@@ -236,18 +240,16 @@ static struct admission admission_of(struct api *api, enum admission_operation o
     };
 }
 
-static int prepare_create(struct admission *admission, struct kube_object **object, const struct write_options *options) {
+static int prepare_create(struct admission *admission, struct kube_object *object, const struct write_options *options) {
     struct api_failure *failure = admission->failure;
-    int code = options->keep_status ? 0 : without_status(object, failure);
-    if (code)
-        return code;
-    if (set_identity(admission->api, *object) || kube_default(*object))
+    if ((!options->keep_status && without_status(object)) || set_identity(admission->api, object) || kube_default(object) ||
+        track(admission->api, object, NULL, options))
         return api_fail_no_memory(failure);
-    admission->object = *object;
-    code = api_admit(admission, ADMIT_MUTATE);
+    admission->object = object;
+    int code = api_admit(admission, ADMIT_MUTATE);
     struct diag diag = DIAG_INIT;
-    if (!code && kube_validate(*object, NULL, &diag))
-        code = api_fail_invalid(failure, (*object)->kind, (*object)->metadata->name, &diag);
+    if (!code && kube_validate(object, NULL, &diag))
+        code = api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
     if (!code)
         code = api_admit(admission, ADMIT_VALIDATE);
     return code ? code : api_admit(admission, ADMIT_TAKE);
@@ -273,7 +275,7 @@ int api_write_create(struct api *api, struct kube_object *given, const struct wr
     if (api_view_of(kube_kind_stored(given->kind), &object))
         return api_fail_no_memory(failure);
     struct admission admission = admission_of(api, ADMIT_CREATE, options, failure);
-    int code = prepare_create(&admission, &object, options);
+    int code = prepare_create(&admission, object, options);
     if (code)
         return code;
     code = finish_create(&admission, done, userdata);
@@ -303,25 +305,19 @@ static int check_version(const struct kube_object *object, const struct kube_obj
     return 0;
 }
 
-/* The part that may change, put upon the old version: of a status update the status, else all but the status. */
-static int merge_parts(struct kube_object **object, const struct kube_object *old, bool status, struct api_failure *failure) {
-    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
-    struct tree *new_tree = arena ? kube_encode_tree(*object, arena) : NULL, *old_tree = new_tree ? kube_encode_tree(old, arena) : NULL;
-    if (!old_tree)
-        return api_fail_no_memory(failure);
-    struct tree *base = status ? old_tree : new_tree, *from = status ? new_tree : old_tree;
-    struct tree *part = tree_find(from, "status");
-    tree_unset(base, SLICE("status"));
-    if (part && tree_set(arena, base, SLICE("status"), part))
-        return api_fail_no_memory(failure);
-    struct kube_object *merged = NULL;
-    struct diag diag = DIAG_INIT;
-    int error = kube_decode_tree(old->kind, base, KUBE_LENIENT, &merged, &diag);
-    if (error)
-        return error == -ENOMEM ? api_fail_no_memory(failure) : api_fail_bad_request(failure, "%s", diag.message);
-    kube_object_unref(*object);
-    *object = merged;
-    return 0;
+/* What this door does not open keeps its old state. A status comes with metadata, but not from the controllers of this process, whose copy may be
+ * an older one; labels of a deployment are its template's business. */
+static int keep_parts(struct kube_object *object, const struct kube_object *old, const struct write_options *options) {
+    if (options->whole || !object->kind->has_status)
+        return 0;
+    if (!options->status)
+        return kube_copy_member(object, old, "status");
+    int error = kube_copy_spec(object, old);
+    if (!error && !options->user)
+        error = kube_copy_member(object, old, "metadata");
+    else if (!error && object->kind == &kube_kind_deployment)
+        error = kube_copy_metadata_member(object, old, "labels");
+    return error;
 }
 
 static int copy_text_field(struct arena *arena, const char **to, const char *from) {
@@ -329,23 +325,11 @@ static int copy_text_field(struct arena *arena, const char **to, const char *fro
     return from && !*to ? -ENOMEM : 0;
 }
 
-/* A writer that leaves managedFields out does not mean to drop them. */
+/* A binding is tracked by nobody. */
 static int carry_managed_fields(struct kube_object *object, const struct kube_object *old) {
-    struct kube_object_meta *metadata = object->metadata;
-    size_t count = old->metadata->managed_fields.count;
-    if (metadata->managed_fields.count || !count)
-        return 0;
-    metadata->managed_fields.items = arena_array(object->arena, count, sizeof *metadata->managed_fields.items);
-    if (!metadata->managed_fields.items)
-        return -ENOMEM;
-    metadata->managed_fields.count = count;
-    for (size_t i = 0; i < count; i++) {
-        int error =
-            kube_copy(&kube_managed_fields_entry_type, object->arena, &old->metadata->managed_fields.items[i], &metadata->managed_fields.items[i]);
-        if (error)
-            return error;
-    }
-    return 0;
+    struct managed managed = {.arena = object->arena};
+    int error = managed_read(old->metadata, &managed);
+    return error == -ENOMEM ? error : managed_write(&managed, object);
 }
 
 /* What the server owns in metadata. */
@@ -359,8 +343,6 @@ static int carry_metadata(struct kube_object *object, const struct kube_object *
     metadata->generation = before->generation;
     metadata->self_link = NULL;
     metadata->resource_version = NULL;
-    if (!error)
-        error = carry_managed_fields(object, old);
     if (error || whole)
         return error;
     metadata->deletion_timestamp = before->deletion_timestamp;
@@ -372,19 +354,6 @@ static int carry_metadata(struct kube_object *object, const struct kube_object *
         *metadata->deletion_grace_period_seconds = *before->deletion_grace_period_seconds;
     }
     return error;
-}
-
-/* True when anything but metadata and status differs. */
-static bool spec_differs(const struct kube_object *object, const struct kube_object *old) {
-    CLEANUP(arena_freep) struct arena *arena = arena_new(OBJECT_ARENA_BYTES_MAX);
-    struct tree *trees[2] = {arena ? kube_encode_tree(object, arena) : NULL, arena ? kube_encode_tree(old, arena) : NULL};
-    if (!trees[0] || !trees[1])
-        return true;
-    for (size_t i = 0; i < 2; i++) {
-        tree_unset(trees[i], SLICE("metadata"));
-        tree_unset(trees[i], SLICE("status"));
-    }
-    return !tree_equal(trees[0], trees[1]);
 }
 
 /* Nothing keeps the object any more. */
@@ -400,27 +369,32 @@ static bool is_released(const struct kube_object *object) {
 static int check_update(struct kube_object *object, const struct kube_object *old, const struct write_options *options, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     bool marked_now = object->metadata->deletion_timestamp.set && !old->metadata->deletion_timestamp.set;
-    if (object->kind->has_status && !options->status && (marked_now || spec_differs(object, old)))
+    if (object->kind->has_generation && !options->status && (marked_now || !kube_spec_equal(object, old)))
         object->metadata->generation++;
     if (kube_validate(object, options->bind ? NULL : old, &diag))
         return api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
     return 0;
 }
 
-static int prepare_update(struct admission *admission, struct kube_object **object, uint64_t revision, const struct write_options *options) {
+static int prepare_update(struct admission *admission, struct kube_object *object, uint64_t revision, const struct write_options *options) {
     struct api_failure *failure = admission->failure;
     const struct kube_object *old = admission->old;
-    int code = check_version(*object, old, revision, failure);
-    if (!code && old->kind->has_status && !options->whole)
-        code = merge_parts(object, old, options->status, failure);
+    int code = check_version(object, old, revision, failure);
     if (code)
         return code;
-    if (carry_metadata(*object, old, options->whole) || kube_default(*object))
+    int error = keep_parts(object, old, options);
+    if (!error)
+        error = carry_metadata(object, old, options->whole);
+    if (!error)
+        error = kube_default(object);
+    if (!error)
+        error = options->bind ? carry_managed_fields(object, old) : track(admission->api, object, old, options);
+    if (error)
         return api_fail_no_memory(failure);
-    admission->object = *object;
+    admission->object = object;
     code = api_admit(admission, ADMIT_MUTATE);
     if (!code)
-        code = check_update(*object, old, options, failure);
+        code = check_update(object, old, options, failure);
     if (!code)
         code = api_admit(admission, ADMIT_VALIDATE);
     return code ? code : api_admit(admission, ADMIT_TAKE);
@@ -462,7 +436,7 @@ int api_write_update(struct api *api, struct kube_object *given, const struct wr
     kube_object_ref(old);
     struct admission admission = admission_of(api, ADMIT_UPDATE, options, failure);
     admission.old = old;
-    int code = prepare_update(&admission, &object, stored->revision, options);
+    int code = prepare_update(&admission, object, stored->revision, options);
     if (code)
         return code;
     code = commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
@@ -575,7 +549,7 @@ static int delete_found(struct api *api, struct store_object *stored, struct kub
     if (!object || mark(api, object, old, options))
         return api_fail_no_memory(failure);
     object->metadata->resource_version = NULL;
-    if (object->kind->has_status && !old->metadata->deletion_timestamp.set)
+    if (object->metadata->generation && !old->metadata->deletion_timestamp.set)
         object->metadata->generation++;
     return commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
 }

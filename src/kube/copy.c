@@ -31,8 +31,8 @@ static bool equal_value(const struct kube_field *field, const void *a, const voi
         return x->is_string == y->is_string && (x->is_string ? same_text(x->text, y->text) : x->number == y->number);
     }
     case KUBE_FORM_BYTES: return slice_equal(*(const struct slice *)a, *(const struct slice *)b);
+    case KUBE_FORM_FIELDS: return same_text(*(const char *const *)a, *(const char *const *)b);
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: {
         const struct tree *x = *(struct tree *const *)a, *y = *(struct tree *const *)b;
         return x == y || (x && y && tree_equal(x, y));
@@ -104,8 +104,8 @@ static int copy_value(const struct kube_field *field, struct arena *arena, const
         *(struct slice *)to = slice_make(copy, bytes->len);
         return bytes->data && !copy ? -ENOMEM : 0;
     }
+    case KUBE_FORM_FIELDS: return copy_text(arena, *(const char *const *)from, to);
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: {
         const struct tree *tree = *(struct tree *const *)from;
         *(struct tree **)to = tree ? tree_copy(arena, tree) : NULL;
@@ -136,7 +136,7 @@ static int copy_items(const struct kube_field *field, struct arena *arena, const
     return error;
 }
 
-static int copy_field(const struct kube_field *field, struct arena *arena, const void *from, void *to) {
+int kube_field_copy(const struct kube_field *field, struct arena *arena, const void *from, void *to) {
     if (field->shape == KUBE_SHAPE_LIST || field->shape == KUBE_SHAPE_MAP)
         return copy_items(field, arena, from, to, field->shape == KUBE_SHAPE_MAP);
     if (field->shape == KUBE_SHAPE_VALUE || kube_form_is_own_pointer(field))
@@ -151,6 +151,6 @@ static int copy_field(const struct kube_field *field, struct arena *arena, const
 int kube_copy(const struct kube_type *type, struct arena *arena, const void *from, void *to) {
     int error = 0;
     for (size_t i = 0; i < type->fields_count && error == 0; i++)
-        error = copy_field(&type->fields[i], arena, kube_at(&type->fields[i], from), kube_at(&type->fields[i], to));
+        error = kube_field_copy(&type->fields[i], arena, kube_at(&type->fields[i], from), kube_at(&type->fields[i], to));
     return error;
 }

@@ -173,6 +173,14 @@ static int decode_strings(struct decoder *decoder, const struct tree *tree, stru
     return error;
 }
 
+static int decode_fields(struct decoder *decoder, const struct tree *tree, const char **ret) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(OBJECT_ARENA_BYTES_MAX);
+    if (tree->type != TREE_MAP)
+        return type_error(decoder, tree, "v1.FieldsV1");
+    *ret = json_format(&json, tree) == 0 ? arena_dup(decoder->arena, buffer_slice(&json)) : NULL;
+    return *ret ? 0 : -ENOMEM;
+}
+
 /* One value of the field's form, wherever it stands. */
 static int decode_value(struct decoder *decoder, const struct kube_field *field, const struct tree *tree, void *at) {
     int64_t number = 0;
@@ -200,8 +208,8 @@ static int decode_value(struct decoder *decoder, const struct kube_field *field,
     case KUBE_FORM_QUANTITY: return decode_quantity(decoder, tree, at);
     case KUBE_FORM_INT_OR_STRING: return decode_int_or_string(decoder, tree, at);
     case KUBE_FORM_BYTES: return decode_bytes(decoder, tree, at);
+    case KUBE_FORM_FIELDS: return decode_fields(decoder, tree, at);
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: *(struct tree **)at = tree_copy(decoder->arena, tree); return *(struct tree **)at ? 0 : -ENOMEM;
     case KUBE_FORM_STRINGS: return decode_strings(decoder, tree, at);
     case KUBE_FORM_STRUCT: return decode_struct(decoder, field->type, tree, at);

@@ -75,8 +75,8 @@ static void encode_value(const struct kube_field *field, const void *at, struct 
             buffer_printf(out, "%" PRId32, either->number);
         return;
     case KUBE_FORM_BYTES: encode_bytes(*(const struct slice *)at, out); return;
+    case KUBE_FORM_FIELDS: buffer_append_text(out, *(const char *const *)at); return;
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON:
         tree = *(struct tree *const *)at;
         if (tree)

@@ -38,6 +38,11 @@ static struct tree *tree_of_either(const struct kube_type *type, const void *dat
     return field ? kube_field_tree(field, kube_at(field, data), arena) : tree_null(arena);
 }
 
+static struct tree *tree_of_json(const char *json, struct arena *arena) {
+    struct tree *tree = NULL;
+    return json_parse(arena, slice_of(json), NULL, &tree, NULL) == 0 ? tree : NULL;
+}
+
 static struct tree *tree_of_value(const struct kube_field *field, const void *at, struct arena *arena) {
     const struct kube_int_or_string *either = at;
     const struct tree *tree;
@@ -54,8 +59,8 @@ static struct tree *tree_of_value(const struct kube_field *field, const void *at
     case KUBE_FORM_QUANTITY: text = ((const struct kube_quantity *)at)->text; return tree_text(arena, text ? text : "0");
     case KUBE_FORM_INT_OR_STRING: return either->is_string ? tree_text(arena, either->text ? either->text : "") : tree_int(arena, either->number);
     case KUBE_FORM_BYTES: return tree_of_bytes(*(const struct slice *)at, arena);
+    case KUBE_FORM_FIELDS: return tree_of_json(*(const char *const *)at, arena);
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: tree = *(struct tree *const *)at; return tree ? tree_copy(arena, tree) : tree_null(arena);
     case KUBE_FORM_STRINGS: return tree_of_strings(at, arena);
     case KUBE_FORM_STRUCT:

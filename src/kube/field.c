@@ -18,7 +18,7 @@ size_t kube_value_size(const struct kube_field *field) {
         [KUBE_FORM_INT_OR_STRING] = sizeof(struct kube_int_or_string),
         [KUBE_FORM_BYTES] = sizeof(struct slice),
         [KUBE_FORM_RAW] = sizeof(struct tree *),
-        [KUBE_FORM_FIELDS] = sizeof(struct tree *),
+        [KUBE_FORM_FIELDS] = sizeof(char *),
         [KUBE_FORM_JSON] = sizeof(struct tree *),
         [KUBE_FORM_STRINGS] = sizeof(struct kube_string_list),
         [KUBE_FORM_STRUCT] = 0,
@@ -83,8 +83,8 @@ static bool value_is_empty(const struct kube_field *field, const void *at) {
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: return !((const struct kube_time *)at)->set;
     case KUBE_FORM_BYTES: return ((const struct slice *)at)->len == 0;
+    case KUBE_FORM_FIELDS: return !*(const char *const *)at;
     case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS:
     case KUBE_FORM_JSON: return !*(struct tree *const *)at;
     default: return false; /* structs, quantities and IntOrStrings are Go structs: omitempty keeps them */
     }

@@ -22,7 +22,8 @@
  *   map[string][]byte                    struct kube_bytes_map (decoded from base64);  []byte: struct slice
  *   IntOrString                          struct kube_int_or_string {bool is_string; int32_t number; const char *text;}; pointer when optional
  *   Time, MicroTime                      struct kube_time {int64_t ns; bool set;} (UTC); *Time: the same, set tells
- *   RawExtension, FieldsV1, JSON         struct tree * (generic), NULL when absent
+ *   RawExtension, JSON                   struct tree * (generic), NULL when absent
+ *   FieldsV1                             const char * (compact JSON: a tree would cost ten times as much in every object), NULL when absent
  *   named twice in upstream's groups     discovery's EndpointPort is kube_discovery_endpoint_port, core's Preconditions kube_core_preconditions
  *   inlined types (json:",inline")       their fields stand in the outer struct (struct kube_volume has name, host_path, empty_dir, … side by side)
  *
@@ -33,6 +34,8 @@
 
 #include "base/base.h"
 #include "codec/codec.h"
+#include "kube/fieldset.h"
+#include "kube/ownership.h"
 #include "kube/shape.h"
 
 struct kube_string_list {
@@ -115,8 +118,9 @@ struct kube_kind {
     const char *const *short_names; /* ends with NULL */
     const char *const *categories;  /* "all"; ends with NULL */
     bool namespaced;
-    bool has_status; /* a /status subresource; spec changes bump metadata.generation */
+    bool has_status; /* a /status subresource */
     bool has_scale;
+    bool has_generation; /* metadata.generation counts changes of all but metadata and status */
     const struct kube_type *type;
     const struct kube_column *columns; /* what a Table shows, see kube_table_row */
     size_t columns_count;
@@ -245,6 +249,15 @@ int kube_decode_part(const struct kube_type *type, const struct tree *tree, stru
 /* Deep equality and copy of any described struct (both in place; the copy's memory comes from the arena). */
 bool kube_equal(const struct kube_type *type, const void *a, const void *b);
 int kube_copy(const struct kube_type *type, struct arena *arena, const void *from, void *to);
+
+/* Parts of objects of one kind: a top-level member ("status"), or all but metadata and status, copied over what stands there; -ENOMEM. */
+int kube_copy_member(struct kube_object *to, const struct kube_object *from, const char *member);
+int kube_copy_metadata_member(struct kube_object *to, const struct kube_object *from, const char *member);
+int kube_copy_spec(struct kube_object *to, const struct kube_object *from);
+bool kube_spec_equal(const struct kube_object *a, const struct kube_object *b);
+/* Trees of the top-level members, and of the members of metadata, in which the two differ; without managedFields and what the server sets. */
+int kube_encode_differences(const struct kube_object *old, const struct kube_object *new, struct arena *arena, struct tree **ret_old,
+                            struct tree **ret_new);
 
 /* Fills upstream's defaults in place. -ENOMEM. */
 int kube_default(struct kube_object *object);

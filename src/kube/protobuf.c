@@ -160,6 +160,16 @@ static int read_json(struct reader *reader, struct slice message, struct tree **
     return json_parse(reader->arena, raw.bytes, &options, ret, reader->diag);
 }
 
+static int read_fields(struct reader *reader, struct slice message, const char **ret) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(OBJECT_ARENA_BYTES_MAX);
+    struct tree *tree = NULL;
+    int error = read_json(reader, message, &tree);
+    if (error || !tree)
+        return error;
+    *ret = json_format(&json, tree) == 0 ? arena_dup(reader->arena, buffer_slice(&json)) : NULL;
+    return *ret ? 0 : -ENOMEM;
+}
+
 /* Makes room for one more: lists grow by doubling, their capacity being the next power of two of their count. */
 static void *grow(struct reader *reader, struct kube_array *array, size_t size) {
     if ((array->count & (array->count - 1)) == 0) {
@@ -233,8 +243,8 @@ static int read_value(struct reader *reader, const struct kube_field *field, con
         *(struct slice *)at = slice_make(copy, wire->bytes.len);
         return copy ? 0 : -ENOMEM;
     }
-    case KUBE_FORM_RAW:
-    case KUBE_FORM_FIELDS: return read_json(reader, wire->bytes, at);
+    case KUBE_FORM_FIELDS: return read_fields(reader, wire->bytes, at);
+    case KUBE_FORM_RAW: return read_json(reader, wire->bytes, at);
     case KUBE_FORM_JSON: return 0;
     case KUBE_FORM_STRINGS: return read_strings(reader, wire->bytes, at);
     case KUBE_FORM_STRUCT: return read_struct(reader, field->type, 0, wire->bytes, at);

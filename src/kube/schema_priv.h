@@ -18,7 +18,7 @@ enum kube_form {
     KUBE_FORM_INT_OR_STRING,
     KUBE_FORM_BYTES,
     KUBE_FORM_RAW,     /* RawExtension, and JSON of apiextensions: a message {raw = 1} on the wire */
-    KUBE_FORM_FIELDS,  /* FieldsV1: {Raw = 1} */
+    KUBE_FORM_FIELDS,  /* FieldsV1: {Raw = 1}; kept as JSON text */
     KUBE_FORM_JSON,    /* any value; has no wire form */
     KUBE_FORM_STRINGS, /* only in maps: lists of strings, {items = 1} */
     KUBE_FORM_STRUCT,
@@ -120,6 +120,7 @@ bool kube_form_is_own_pointer(const struct kube_field *field);
 const struct kube_field *kube_field_find(const struct kube_type *type, struct slice name);
 /* Absent or zero, as Go's omitempty sees it; inline structs never are. */
 bool kube_field_is_empty(const struct kube_field *field, const void *at);
+int kube_field_copy(const struct kube_field *field, struct arena *arena, const void *from, void *to);
 bool kube_field_equal(const struct kube_field *field, const void *a, const void *b);
 /* The field's value; NULL at the arena's limit. */
 struct tree *kube_field_tree(const struct kube_field *field, const void *at, struct arena *arena);
