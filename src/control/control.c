@@ -137,6 +137,7 @@ int control_reconcile(struct control *control, const struct control_key *key, in
         .actions = ret,
         .controller = control->component ? control->component : controller->component,
         .failure = item ? item->failure : NULL,
+        .after_wait = item && item->waited,
         .requeue_after_ms = -1,
     };
     assert_doing(controller->name);

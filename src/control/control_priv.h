@@ -15,6 +15,7 @@ struct queue_item {
     struct heap_node node; /* by due time; in the heap unless running */
     struct control_key key;
     bool running, dirty;
+    bool waited; /* due because it asked to be run again, not because something changed */
     unsigned failures;
     int64_t requeue_after_ms; /* -1: not */
     char *failure;            /* why the last run failed; NULL: it did not */
@@ -76,8 +77,9 @@ struct context {
     const char *controller; /* its name: source of events */
     const char *failure;    /* why the last run's actions failed; NULL: they did not */
     int64_t requeue_after_ms;
-    unsigned group; /* of the actions that are added next */
-    int error;      /* sticky: -ENOMEM */
+    bool after_wait; /* this run was asked for by context_requeue, and nothing has changed since */
+    unsigned group;  /* of the actions that are added next */
+    int error;       /* sticky: -ENOMEM */
 };
 
 struct controller {

@@ -3,11 +3,12 @@
  * A key is one object in both its parts. As a dependent: when none of its owners is left it is deleted; when some are left, the references to the
  * others go. As an owner that is being deleted: with the finalizer "orphan" its dependents lose their reference to it first; with
  * "foregroundDeletion" those that block go first. The view is the committed truth, so an owner that is not there is gone: upstream's doubts about a
- * stale cache do not arise. An owner of a kind unknown here is taken to be there. */
+ * stale cache do not arise. An owner of a kind unknown here is taken to be there: it may be a custom resource whose definition is yet to come. */
 #include "control/control_priv.h"
 
 #define FINALIZER_ORPHAN "orphan"
 #define FINALIZER_FOREGROUND "foregroundDeletion"
+#define YOUNG_NS (60 * NS_PER_S) /* only a reference that is new is searched for in other namespaces: it takes a look at all objects of the kind */
 
 static bool has_collector_finalizer(const struct kube_object *object) {
     return list_has(&object->metadata->finalizers, FINALIZER_ORPHAN) || list_has(&object->metadata->finalizers, FINALIZER_FOREGROUND);
@@ -26,9 +27,9 @@ static const struct kube_kind *owner_kind(const struct kube_owner_reference *ref
 static const struct kube_object *find_owner(struct context *context, const struct kube_object *object, const struct kube_owner_reference *reference,
                                             bool *ret_known) {
     const struct kube_kind *kind = owner_kind(reference);
-    *ret_known = kind != NULL;
+    *ret_known = kind && !(kind->namespaced && !object->kind->namespaced); /* an owner in no namespace that could be said */
     const struct kube_object *owner =
-        kind ? context_get(context, kind, kind->namespaced ? object->metadata->namespace : NULL, reference->name) : NULL;
+        *ret_known ? context_get(context, kind, kind->namespaced ? object->metadata->namespace : NULL, reference->name) : NULL;
     return owner && same_text(owner->metadata->uid, reference->uid) ? owner : NULL;
 }
 
@@ -125,6 +126,45 @@ static enum standing judge_reference(struct context *context, const struct kube_
     return waits ? OWNER_WAITING : OWNER_THERE;
 }
 
+/* ---- owners that cannot be: in another namespace, or in one for an object that is in none ---- */
+
+struct search {
+    const char *uid;
+    bool found;
+};
+
+static bool find_uid(void *userdata, const struct kube_object *object) {
+    struct search *search = userdata;
+    search->found |= same_text(object->metadata->uid, search->uid);
+    return !search->found;
+}
+
+static bool is_elsewhere(struct context *context, const struct kube_object *object, const struct kube_owner_reference *reference) {
+    const struct kube_kind *kind = owner_kind(reference);
+    if (!kind || !kind->namespaced)
+        return false;
+    if (!object->kind->namespaced)
+        return true;
+    if (context->wall_ns - object->metadata->creation_timestamp.ns > YOUNG_NS)
+        return false;
+    struct search search = {.uid = reference->uid};
+    context->view->list(context->view->userdata, kind, NULL, find_uid, &search);
+    return search.found;
+}
+
+/* Who made such a reference is told, since the object goes, or, of no namespace itself, never goes. */
+static void warn(struct context *context, const struct kube_object *object) {
+    const char *namespace = object->metadata->namespace ? object->metadata->namespace : "";
+    for (size_t i = 0; i < object->metadata->owner_references.count; i++) {
+        const struct kube_owner_reference *reference = &object->metadata->owner_references.items[i];
+        bool known;
+        if (!find_owner(context, object, reference, &known) && is_elsewhere(context, object, reference))
+            context_event(context, object, "Warning", "OwnerRefInvalidNamespace",
+                          "ownerRef [%s/%s, namespace: %s, name: %s, uid: %s] does not exist in namespace \"%s\"", reference->api_version,
+                          reference->kind, namespace, reference->name, reference->uid, namespace);
+    }
+}
+
 struct judgement {
     struct context *context;
     const struct kube_object *object;
@@ -140,6 +180,7 @@ static void judge(struct context *context, const struct kube_object *object) {
     struct judgement judgement = {context, object};
     for (size_t i = 0; i < total; i++)
         counts[judge_reference(context, object, &object->metadata->owner_references.items[i])]++;
+    warn(context, object);
     if (counts[OWNER_THERE] == total)
         return;
     if (counts[OWNER_THERE])

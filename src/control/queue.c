@@ -79,6 +79,7 @@ int queue_add(struct queue *queue, const struct control_key *key, int64_t now_ns
         item->dirty = true;
         return 0;
     }
+    item->waited = false;
     if (heap_contains(&item->node)) {
         if (item->node.key <= (uint64_t)now_ns)
             return 0;
@@ -118,6 +119,7 @@ void queue_done(struct queue *queue, struct queue_item *item, const char *failur
     item->failure = failure ? slice_dup(slice_of(failure)) : NULL;
     item->failures = failure ? item->failures + 1 : 0;
     int64_t wait_ns = -1;
+    item->waited = !failure && !item->dirty && item->requeue_after_ms >= 0;
     if (failure)
         wait_ns = backoff_ns(item->failures);
     else if (item->dirty)
