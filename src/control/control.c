@@ -18,6 +18,7 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_CRON_JOB] = {"cronjob", "cronjob-controller", cron_job_on_change, cron_job_reconcile},
     [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},
     [CONTROLLER_ENDPOINTS] = {"endpoints", "endpoint-controller", endpoints_on_change, endpoints_reconcile},
+    [CONTROLLER_ENDPOINT_MIRROR] = {"endpointmirror", "endpoint-slice-mirroring-controller", endpoint_mirror_on_change, endpoint_mirror_reconcile},
     [CONTROLLER_NAMESPACE] = {"namespace", "namespace-controller", namespace_on_change, namespace_reconcile},
     [CONTROLLER_GARBAGE] = {"garbage", "garbage-collector", garbage_on_change, garbage_reconcile},
     [CONTROLLER_POD_GARBAGE] = {"pod-garbage", "pod-garbage-collector", pod_garbage_on_change, pod_garbage_reconcile},

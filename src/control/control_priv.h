@@ -100,6 +100,7 @@ enum controller_id {
     CONTROLLER_CRON_JOB,
     CONTROLLER_ENDPOINT_SLICE,
     CONTROLLER_ENDPOINTS,
+    CONTROLLER_ENDPOINT_MIRROR,
     CONTROLLER_NAMESPACE,
     CONTROLLER_GARBAGE,
     CONTROLLER_POD_GARBAGE,
@@ -153,6 +154,8 @@ int endpoint_slice_on_change(struct control *control, const struct kube_object *
 void endpoint_slice_reconcile(struct context *context);
 int endpoints_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void endpoints_reconcile(struct context *context);
+int endpoint_mirror_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void endpoint_mirror_reconcile(struct context *context);
 int namespace_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void namespace_reconcile(struct context *context);
 int garbage_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);

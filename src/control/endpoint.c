@@ -38,6 +38,22 @@ static int enqueue_for_pod(struct control *control, enum controller_id controlle
     return r;
 }
 
+static bool moved(const struct kube_object *node, const struct kube_object *old) {
+    static const char zone[] = "topology.kubernetes.io/zone";
+    return node && old && !same_text(kube_map_find(&node->metadata->labels, zone), kube_map_find(&old->metadata->labels, zone));
+}
+
+static int enqueue_all(struct control *control, enum controller_id controller) {
+    struct context context = {.view = &control->view};
+    struct objects services = {.list = {.items = NULL}};
+    context_list(&context, &kube_kind_service, NULL, &services);
+    int r = context.error;
+    for (size_t i = 0; i < services.list.count && r == 0; i++)
+        r = control_enqueue_object(control, controller, services.list.items[i]);
+    objects_deinit(&services);
+    return r;
+}
+
 int endpoint_enqueue(struct control *control, enum controller_id controller, const struct kube_kind *made, const struct kube_object *object,
                      const struct kube_object *old) {
     const struct kube_object *some = object ? object : old;
@@ -45,6 +61,8 @@ int endpoint_enqueue(struct control *control, enum controller_id controller, con
         return control_enqueue_object(control, controller, some);
     if (some->kind == &kube_kind_pod)
         return enqueue_for_pod(control, controller, object, old);
+    if (some->kind == &kube_kind_node)
+        return moved(object, old) ? enqueue_all(control, controller) : 0;
     if (some->kind != made)
         return 0;
     /* Somebody changed what we made. */
@@ -68,7 +86,7 @@ static int32_t resolve_port(const struct kube_pod *pod, const struct kube_servic
     return 0;
 }
 
-static void add(const struct kube_service *service, const struct kube_object *object, struct backends *ret) {
+static void add(struct context *context, const struct kube_service *service, const struct kube_object *object, struct backends *ret) {
     const struct kube_pod *pod = object->pod;
     struct backend *backend = &ret->items[ret->count];
     *backend = (struct backend){.object = object, .pod = pod, .terminating = is_deleting(object)};
@@ -76,6 +94,8 @@ static void add(const struct kube_service *service, const struct kube_object *ob
     if (!backend->ip || pod_is_finished(pod))
         return;
     backend->ready = kube_pod_is_ready(pod);
+    const struct kube_object *node = context_get(context, &kube_kind_node, NULL, pod->spec.node_name);
+    backend->zone = node ? kube_map_find(&node->metadata->labels, "topology.kubernetes.io/zone") : NULL;
     for (size_t i = 0; i < MIN(service->spec.ports.count, SERVICE_PORTS_MAX); i++)
         backend->ports[i] = resolve_port(pod, &service->spec.ports.items[i]);
     backend->group = ret->groups;
@@ -94,7 +114,7 @@ void endpoint_collect(struct context *context, const struct kube_object *service
         context_fail(context);
     for (size_t i = 0; ret->items && i < pods.list.count; i++)
         if (selects(service, pods.list.items[i]))
-            add(service->service, pods.list.items[i], ret);
+            add(context, service->service, pods.list.items[i], ret);
     objects_deinit(&pods);
 }
 

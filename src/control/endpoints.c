@@ -1,5 +1,5 @@
 /* Endpoints, the older form of EndpointSlices, for those who still read it (upstream: pkg/controller/endpoint). Ready pods are addresses, others
- * notReadyAddresses; pods that are going are left out. One subset per set of ports. */
+ * notReadyAddresses; pods that are going are left out, unless the service publishes what is not ready. One subset per set of ports. */
 #include "control/endpoint_priv.h"
 
 #define LABEL_MANAGER "endpoints.kubernetes.io/managed-by"
@@ -49,7 +49,7 @@ static int fill_subset(struct arena *arena, const struct kube_service *service, 
         return -ENOMEM;
     for (size_t i = 0; i < backends->count; i++) {
         const struct backend *backend = &backends->items[i];
-        if (backend->group != group || backend->terminating)
+        if (backend->group != group || (backend->terminating && !service->spec.publish_not_ready_addresses))
             continue;
         first = first ? first : backend;
         int r = add_address(arena, service, backend, subset);
