@@ -61,6 +61,10 @@ int admit_job(struct admission *admission);
 int admit_secret(struct admission *admission);
 int admit_service(struct admission *admission);
 int admit_service_numbers(struct admission *admission);
+int admit_certificate(struct admission *admission);
+int admit_certificate_rights(struct admission *admission);
+/* In authorize.c: nobody gives away what he has not. */
+int admit_roles(struct admission *admission);
 int admit_quota(struct admission *admission);
 void charge_quota(struct admission *admission);
 

@@ -197,6 +197,8 @@ static void dispatch(struct request *request) {
         [ROUTE_OPENAPI_V2] = api_respond_unknown_path,
         [ROUTE_OPENAPI_INDEX] = api_serve_openapi_index,
         [ROUTE_OPENAPI_V3] = api_serve_openapi_v3,
+        [ROUTE_TOKEN_KEYS] = api_serve_token_keys,
+        [ROUTE_TOKEN_ISSUER] = api_serve_token_issuer,
     };
     enum api_route_type type = request->route.type;
     if (type != ROUTE_RESOURCE && strcmp(request->verb, "get")) {
@@ -237,15 +239,12 @@ static bool identify(struct request *request, bool mounted) {
         return false;
     }
     error = api_authenticate(request->api, exchange, request->arena, &request->user);
-    if (error) {
-        if (error == -ENOMEM)
-            api_fail_no_memory(&failure);
-        else
-            api_fail(&failure, 401, "Unauthorized", "Unauthorized");
+    int code = error == -ENOMEM ? api_fail_no_memory(&failure) : error ? api_fail(&failure, 401, "Unauthorized", "Unauthorized") : 0;
+    if (!code)
+        code = api_impersonate(request, &failure);
+    if (code)
         api_respond_failure(request, &failure);
-        return false;
-    }
-    return true;
+    return !code;
 }
 
 void api_handle(void *userdata, struct http_exchange *exchange) {
@@ -262,8 +261,15 @@ void api_handle(void *userdata, struct http_exchange *exchange) {
     request->verb = mount ? "use" : verb_of(request);
     request->table = api_accept_table(http_header(exchange, "Accept"));
     struct api_access access;
-    if (!api_access_of_request(request, &access) || !api_authorize(&request->user, &access))
-        api_respond_forbidden(request, &access);
+    struct api_failure failure;
+    char reason[API_REASON_BYTES];
+    int code = 0;
+    if (!api_access_of_request(request, &access))
+        code = api_fail_no_memory(&failure);
+    else if (!api_authorize(api, &request->user, &access, reason))
+        code = api_fail_access(&failure, &request->user, &access, reason);
+    if (code)
+        api_respond_failure(request, &failure);
     else if (mount)
         hand_over(request, mount);
     else
@@ -339,6 +345,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     api_events_start(api);
     api_tokens_purge(api);
     api_bootstrap(api);
+    api_rbac_start(api);
     *ret = api;
     return 0;
 }
@@ -365,6 +372,8 @@ void api_free(struct api *api) {
     api->closed = true;
     api_writes_end(api);
     api_cache_end(api);
+    api_rbac_end(api);
+    api_token_cache_free(api);
     loop_timer_cancel(&api->bookmark_timer);
     loop_timer_cancel(&api->event_timer);
     http_client_free(api->node);

@@ -21,8 +21,8 @@ struct api_unix_user {
     const char *group; /* NULL: none */
 };
 
-/* Paths that others serve on our listeners ("/tidemill/", "/v2/"), for members of system:masters and system:tidemill only. They own the exchange,
- * on_close included. */
+/* Paths that others serve on our listeners ("/tidemill/", "/v2/"), for who may by its role (non-resource URLs). They own the exchange, on_close
+ * included. */
 struct api_mount {
     const char *prefix; /* static */
     http_handler_fn *handler;
@@ -38,6 +38,8 @@ struct api_options {
     const char *advertise_address;          /* where pods reach this API; becomes the endpoint of the service default/kubernetes; NULL: none */
     int advertise_port;
     const struct api_mount *mounts; /* ends with prefix NULL; NULL: none */
+    /* What service account tokens are signed (the first) and checked with, ends with NULL; they outlive the API. NULL: there are no such tokens. */
+    const struct jwt_key *const *token_keys;
     /* Appends further lines to /metrics; may be NULL. */
     void (*metrics)(void *userdata, struct buffer *out);
     void *metrics_userdata;
@@ -57,24 +59,31 @@ void api_end_watches(struct api *api);
 /* --- identities --- */
 struct api_user {
     const char *name;          /* "system:anonymous" when not authenticated */
+    const char *uid;           /* NULL: none */
     const char *const *groups; /* ends with NULL */
+    struct kube_strings_map extra;
 };
 /* Who the exchange's peer is: bearer token, client certificate, unix uid, else anonymous; -EACCES when a bearer token is wrong (answer 401). In the
  * arena. */
 int api_authenticate(struct api *api, struct http_exchange *exchange, struct arena *arena, struct api_user *ret);
 struct api_access {
     const char *verb; /* get list watch create update patch delete deletecollection; of a path: the method in lower case */
-    const char *group, *resource, *subresource, *namespace, *name; /* NULL: none */
-    const char *path;                                              /* of what is no resource; otherwise NULL */
+    const char *group, *version, *resource, *subresource, *namespace, *name; /* NULL: none */
+    const char *path;                                                        /* of what is no resource; otherwise NULL */
 };
-/* The one authorisation function: may the user do this? */
-bool api_authorize(const struct api_user *user, const struct api_access *access);
+#define API_REASON_BYTES 1024
+/* The one authorisation function: may the user do this? The reason, in upstream's words, may be NULL. Microseconds. */
+bool api_authorize(struct api *api, const struct api_user *user, const struct api_access *access, char ret_reason[API_REASON_BYTES]);
 
 #define API_TOKEN_BYTES 48
 /* Makes a bearer token for a user; only its SHA-256 is stored. expires_s: seconds since 1970, 0: never. on_done runs when it is durable (may be
  * NULL). */
 int api_token_new(struct api *api, const char *user, const char *const *groups, int64_t expires_s, char ret[API_TOKEN_BYTES],
                   void (*on_done)(void *userdata, int error), void *userdata);
+
+/* Appends the token of a secret of type kubernetes.io/service-account-token, which does not expire: it ends with the secret. -ENOTSUP without keys.
+ */
+int api_account_token(struct api *api, const struct kube_object *account, const struct kube_object *secret, struct buffer *out);
 
 /* --- writing and reading from inside --- */
 /* Why a request was refused, in Kubernetes' terms. */

@@ -10,6 +10,7 @@
 #define API_LIST_ITEMS_MAX 5000                    /* of one page when the client sets a limit */
 #define API_EVENTS_MAX 2000                        /* event objects kept; the oldest go first */
 #define API_EVENT_LIFETIME_S 3600
+#define API_GROUPS_MAX 250 /* of one user; further ones are not its */
 
 /* Service addresses of the range; bit i is address base + i. */
 struct addresses {
@@ -29,6 +30,9 @@ struct api {
     struct api_options options;
     struct addresses addresses;
     uint64_t node_ports[(NODE_PORT_MAX - NODE_PORT_MIN) / 64 + 1]; /* bit i is port NODE_PORT_MIN + i: taken */
+    struct rbac *rbac;                                             /* who may what, see authorize.c */
+    bool rbac_stale;                                               /* memory was missing while it followed a change */
+    struct token_cache *token_cache;                               /* made on first use, see account_token.c */
     struct http_client *node;                                      /* made on first use */
     struct list watches;                                           /* struct watch by its node */
     struct list tunnels;                                           /* log streams and tunnels, by their node */
@@ -52,7 +56,9 @@ struct request {
     struct arena *arena;
     struct api_route route;
     struct query query;
-    struct api_user user;
+    struct api_user user;         /* who the request is treated as */
+    struct api_user impersonator; /* who it came from, when impersonated */
+    bool impersonated;
     const struct kube_kind *kind; /* of resource routes */
     const char *verb;
     enum table_form table;
@@ -98,11 +104,38 @@ void api_respond_unknown_path(struct request *request);
 /* A Status "Success" with details about a deleted object. */
 void api_respond_deleted(struct request *request, const struct kube_object *object);
 
-/* --- auth.c --- */
-bool api_access_of_request(const struct request *request, struct api_access *ret);
-void api_respond_forbidden(struct request *request, const struct api_access *access);
-
+/* --- auth.c, bearer.c, account_token.c: who is asking --- */
+int api_user_set(struct arena *arena, const char *name, const char *const *groups, const char *last, struct api_user *ret);
+bool api_user_in_group(const struct api_user *user, const char *group);
+/* Who is meant by Impersonate-… headers becomes the request's user, when its user may. */
+int api_impersonate(struct request *request, struct api_failure *failure);
+/* -EACCES: no such token. */
+int api_bearer_user(struct api *api, struct slice token, struct arena *arena, struct api_user *ret);
+/* Of a service account's token: -EACCES with a message when it is not valid (any more) or for none of the audiences (NULL: this API's; otherwise a
+ * list that ends with NULL, and those that fit are in *ret_audiences). */
+struct account_answer {
+    char message[300];
+    const char **audiences; /* ends with NULL */
+};
+int api_account_user(struct api *api, struct slice token, const char *const *audiences, struct arena *arena, struct api_user *ret,
+                     struct account_answer *ret_answer);
+void api_serve_token(struct request *request);
+/* JWKS and the OpenID document by which others check our tokens. */
+void api_serve_token_keys(struct request *request);
+void api_serve_token_issuer(struct request *request);
+void api_token_cache_free(struct api *api);
 void api_tokens_purge(struct api *api);
+
+/* --- authorize.c, rbac_bootstrap.c: may they --- */
+bool api_access_of_request(const struct request *request, struct api_access *ret);
+int api_fail_access(struct api_failure *failure, const struct api_user *user, const struct api_access *access, const char *reason);
+void api_rbac_start(struct api *api);
+void api_rbac_end(struct api *api);
+void api_rbac_bootstrap(struct api *api);
+/* The index takes in a role or binding; other kinds are ignored. */
+void api_rbac_note(struct api *api, struct kube_object *object, bool removed);
+/* NULL without memory. */
+const struct rbac *api_rbac_get(struct api *api);
 
 /* --- negotiate.c --- */
 enum discovery_form { DISCOVERY_PLAIN, DISCOVERY_V2, DISCOVERY_V2BETA1 };
@@ -239,6 +272,8 @@ void api_tunnels_end(struct api *api);
 /* The virtual kinds that are only created: SelfSubjectAccessReview and its like. */
 bool api_is_review(const struct request *request);
 void api_serve_review(struct request *request);
+/* A user as UserInfo in JSON. */
+int api_put_user(struct buffer *out, const struct api_user *user);
 
 /* --- events.c --- */
 void api_events_start(struct api *api);
@@ -246,7 +281,9 @@ void api_events_note_write(struct api *api, const struct kube_kind *kind);
 
 /* --- bootstrap.c --- */
 void api_bootstrap(struct api *api);
-/* What every new namespace gets: the service account "default". */
+/* Creates one of the first objects: not ready before it is durable. */
+void api_bootstrap_create(struct api *api, struct kube_object *object);
+/* What every new namespace gets before its creator hears of it, so that pods can follow at once: the service account "default". */
 void api_bootstrap_namespace(struct api *api, const char *name);
 
 #endif

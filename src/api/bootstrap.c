@@ -22,7 +22,7 @@ static void on_written(void *userdata, const struct api_failure *failure, struct
     api->bootstrapping--;
 }
 
-static void create(struct api *api, struct kube_object *object) {
+void api_bootstrap_create(struct api *api, struct kube_object *object) {
     api->bootstrapping++;
     if (api_create(api, object, on_written, api, NULL))
         api->bootstrapping--;
@@ -37,7 +37,7 @@ void api_bootstrap_namespace(struct api *api, const char *name) {
     struct kube_object *account =
         exists(api, &kube_kind_service_account, name, "default") ? NULL : named(&kube_kind_service_account, name, "default");
     if (account)
-        create(api, account);
+        api_bootstrap_create(api, account);
 }
 
 static void create_namespaces(struct api *api) {
@@ -45,7 +45,7 @@ static void create_namespaces(struct api *api) {
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         struct kube_object *namespace = exists(api, &kube_kind_namespace, "", names[i]) ? NULL : named(&kube_kind_namespace, NULL, names[i]);
         if (namespace)
-            create(api, namespace);
+            api_bootstrap_create(api, namespace);
     }
 }
 
@@ -56,7 +56,7 @@ static void create_json(struct api *api, const struct kube_kind *kind, const cha
     int error = kube_decode_json(kind, slice_of(text), KUBE_LENIENT, &object, &diag);
     ASSERT(error == 0 || error == -ENOMEM);
     if (!error)
-        create(api, object);
+        api_bootstrap_create(api, object);
 }
 
 static void create_priorities(struct api *api) {

@@ -17,6 +17,8 @@ static const struct subresource subresources[] = {
     {"", "pods", "log", "", "v1", "Pod", "\"get\""},
     {"", "pods", "portforward", "", "v1", "PodPortForwardOptions", "\"create\",\"get\""},
     {"", "namespaces", "finalize", "", "v1", "Namespace", "\"update\""},
+    {"certificates.k8s.io", "certificatesigningrequests", "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest",
+     "\"get\",\"patch\",\"update\""},
     {"", "serviceaccounts", "token", "authentication.k8s.io", "v1", "TokenRequest", "\"create\""},
 };
 
@@ -24,18 +26,15 @@ static const struct subresource subresources[] = {
 #define OBJECT_VERBS "\"create\",\"delete\",\"deletecollection\",\"get\",\"list\",\"patch\",\"update\",\"watch\""
 
 /* Kinds that are questions: they are created, answered and forgotten. */
+#define REVIEW(in_group, name, plural_name, singular_name, in_namespace)                                                                             \
+    { .group = in_group, .version = "v1", .kind = name, .plural = plural_name, .singular = singular_name, .namespaced = in_namespace }
 static const struct kube_kind reviews[] = {
-    {.group = "authentication.k8s.io", .version = "v1", .kind = "SelfSubjectReview", .plural = "selfsubjectreviews", .singular = "selfsubjectreview"},
-    {.group = "authorization.k8s.io",
-     .version = "v1",
-     .kind = "SelfSubjectAccessReview",
-     .plural = "selfsubjectaccessreviews",
-     .singular = "selfsubjectaccessreview"},
-    {.group = "authorization.k8s.io",
-     .version = "v1",
-     .kind = "SelfSubjectRulesReview",
-     .plural = "selfsubjectrulesreviews",
-     .singular = "selfsubjectrulesreview"},
+    REVIEW("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview", false),
+    REVIEW("authentication.k8s.io", "TokenReview", "tokenreviews", "tokenreview", false),
+    REVIEW("authorization.k8s.io", "LocalSubjectAccessReview", "localsubjectaccessreviews", "localsubjectaccessreview", true),
+    REVIEW("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", "selfsubjectaccessreview", false),
+    REVIEW("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview", false),
+    REVIEW("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", false),
 };
 
 /* All kinds, then the reviews; NULL at the end. */

@@ -63,7 +63,6 @@ static int update_patched(struct request *request, enum body_form form, const st
     if (code)
         return code;
     struct write_options options = api_write_options_of(request);
-    options.status = !strcmp(request->route.subresource, "status");
     options.managed = form == BODY_APPLY ? &managed : NULL;
     return api_write_update(request->api, object, &options, api_answer_written, request, failure);
 }

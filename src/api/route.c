@@ -128,7 +128,11 @@ int api_route_parse(struct arena *arena, struct slice path, struct api_route *re
         return 0;
     }
     const char *first = segments.items[0];
-    if (!strcmp(first, "api"))
+    if (slice_is(path, "/openid/v1/jwks"))
+        ret->type = ROUTE_TOKEN_KEYS;
+    else if (slice_is(path, "/.well-known/openid-configuration"))
+        ret->type = ROUTE_TOKEN_ISSUER;
+    else if (!strcmp(first, "api"))
         read_core(&segments, ret);
     else if (!strcmp(first, "apis"))
         read_groups(&segments, ret);

@@ -18,6 +18,8 @@ enum api_route_type {
     ROUTE_OPENAPI_V2,    /* /openapi/v2 */
     ROUTE_OPENAPI_INDEX, /* /openapi/v3 */
     ROUTE_OPENAPI_V3,    /* /openapi/v3/api/v1, /openapi/v3/apis/{group}/{version} */
+    ROUTE_TOKEN_KEYS,    /* /openid/v1/jwks */
+    ROUTE_TOKEN_ISSUER,  /* /.well-known/openid-configuration */
 };
 
 /* Decoded and NUL-terminated, in the arena; "" when absent. */

@@ -93,42 +93,6 @@ UNIT_TEST(stamps_versions) {
     assert_int_equal(api_stored_stamp_value(SLICE("{}"), 1, &empty), -EINVAL);
 }
 
-static bool may(const char *group, const char *verb, const char *api_group, const char *resource, const char *subresource) {
-    const char *groups[] = {group, "system:authenticated", NULL};
-    const struct api_user user = {.name = "x", .groups = groups};
-    const struct api_access access = {
-        .verb = verb, .group = api_group, .resource = resource, .subresource = subresource, .namespace = "", .name = ""};
-    return api_authorize(&user, &access);
-}
-
-UNIT_TEST(authorizes) {
-    assert_true(may("system:masters", "delete", "apps", "deployments", ""));
-    assert_true(may("system:masters", "create", "", "pods", "exec"));
-    assert_true(may("system:gateway", "watch", "", "services", ""));
-    assert_true(may("system:gateway", "list", "networking.k8s.io", "ingresses", ""));
-    assert_false(may("system:gateway", "list", "", "secrets", ""));
-    assert_false(may("system:gateway", "update", "", "services", ""));
-    assert_false(may("system:gateway", "get", "", "pods", "exec"));
-    assert_false(may("system:gateway", "get", "", "pods", "log"));
-    assert_true(may("system:tidemill", "create", "batch", "jobs", ""));
-    assert_false(may("system:tidemill", "create", "rbac.authorization.k8s.io", "roles", ""));
-    assert_false(may("system:serviceaccounts", "get", "", "pods", ""));
-    assert_true(may("system:serviceaccounts", "create", "authorization.k8s.io", "selfsubjectaccessreviews", ""));
-}
-
-UNIT_TEST(authorizes_paths) {
-    const char *nobody[] = {"system:unauthenticated", NULL}, *somebody[] = {"system:authenticated", NULL};
-    const struct api_user anonymous = {.name = "system:anonymous", .groups = nobody}, known = {.name = "x", .groups = somebody};
-    const struct api_access version = {.verb = "get", .path = "/version"}, health = {.verb = "get", .path = "/readyz"},
-                            apis = {.verb = "get", .path = "/apis/apps"};
-    const struct api_access metrics = {.verb = "get", .path = "/metrics"};
-    assert_true(api_authorize(&anonymous, &version));
-    assert_true(api_authorize(&anonymous, &health));
-    assert_false(api_authorize(&anonymous, &apis));
-    assert_true(api_authorize(&known, &apis));
-    assert_false(api_authorize(&known, &metrics));
-}
-
 UNIT_TEST(hands_out_addresses) {
     struct addresses addresses;
     struct diag diag = DIAG_INIT;
@@ -140,5 +104,4 @@ UNIT_TEST(hands_out_addresses) {
         assert_int_equal(api_addresses_init(&addresses, bad[i], &diag), -EINVAL);
 }
 
-UNIT_MAIN(UNIT(reads_resource_paths), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions), UNIT(authorizes), UNIT(authorizes_paths),
-          UNIT(hands_out_addresses))
+UNIT_MAIN(UNIT(reads_resource_paths), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions), UNIT(hands_out_addresses))

@@ -290,69 +290,6 @@ static void on_eviction_body(void *userdata, struct http_exchange *exchange, str
     finish(request, code, &failure);
 }
 
-/* --- service account tokens --- */
-
-struct token_answer {
-    struct request *request;
-    int64_t expires_s;
-    char token[API_TOKEN_BYTES];
-};
-
-static void on_token_stored(void *userdata, int error) {
-    struct token_answer *answer = userdata;
-    struct request *request = answer->request;
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
-    struct api_failure failure;
-    char expires[TIMESTAMP_BYTES];
-    timestamp_format(answer->expires_s * 1000000000, expires);
-    buffer_printf(&out,
-                  "{\"kind\":\"TokenRequest\",\"apiVersion\":\"authentication.k8s.io/"
-                  "v1\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\"},\"spec\":{\"audiences\":[],"
-                  "\"expirationSeconds\":%" PRId64 "},\"status\":{\"token\":\"%s\",\"expirationTimestamp\":\"%s\"}}\n",
-                  request->route.name, request->route.namespace, answer->expires_s - loop_wall_ns(request->api->loop) / 1000000000, answer->token,
-                  expires);
-    if (error) {
-        api_fail_store(&failure, error, request->kind, request->route.name);
-        api_respond_failure(request, &failure);
-    } else {
-        api_respond_json(request, 201, buffer_slice(&out));
-    }
-    free(answer);
-    api_request_release(request);
-}
-
-static int make_token(struct request *request, int64_t seconds, struct api_failure *failure) {
-    const struct api_route *route = &request->route;
-    char *user = arena_printf(request->arena, "system:serviceaccount:%s:%s", route->namespace, route->name);
-    char *group = arena_printf(request->arena, "system:serviceaccounts:%s", route->namespace);
-    struct token_answer *answer = calloc(1, sizeof *answer);
-    if (!user || !group || !answer) {
-        free(answer);
-        return api_fail_no_memory(failure);
-    }
-    answer->request = request;
-    answer->expires_s = loop_wall_ns(request->api->loop) / 1000000000 + MIN(MAX(seconds, 600), 86400 * 365);
-    const char *groups[] = {"system:serviceaccounts", group, NULL};
-    int error = api_token_new(request->api, user, groups, answer->expires_s, answer->token, on_token_stored, answer);
-    if (!error)
-        return 0;
-    free(answer);
-    return api_fail_store(failure, error, request->kind, route->name);
-}
-
-static void on_token_body(void *userdata, struct http_exchange *exchange, struct slice body) {
-    (void)exchange;
-    struct request *request = userdata;
-    struct api_failure failure;
-    struct tree *tree = NULL;
-    CLEANUP(kube_object_unrefp) struct kube_object *account = find_object(request);
-    if (!account)
-        return;
-    api_request_hold(request);
-    int code = api_body_parse(request, body, &tree, &failure);
-    finish(request, code ? code : make_token(request, tree_int_or(tree_path(tree, "spec.expirationSeconds"), 3600), &failure), &failure);
-}
-
 /* --- the node's --- */
 
 static void serve_node(struct request *request) {
@@ -376,6 +313,7 @@ static const struct {
     on_body_fn *on_create;
 } subresources[] = {
     {"status", NULL, serve_status, NULL},
+    {"approval", &kube_kind_certificate_signing_request, serve_status, NULL},
     {"scale", NULL, serve_scale, NULL},
     {"finalize", &kube_kind_namespace, serve_finalize, NULL},
     {"log", &kube_kind_pod, serve_node, NULL},
@@ -384,7 +322,7 @@ static const struct {
     {"portforward", &kube_kind_pod, serve_node, NULL},
     {"binding", &kube_kind_pod, NULL, on_binding_body},
     {"eviction", &kube_kind_pod, NULL, on_eviction_body},
-    {"token", &kube_kind_service_account, NULL, on_token_body},
+    {"token", &kube_kind_service_account, api_serve_token, NULL},
 };
 
 static bool has_subresource(const struct kube_kind *kind, const char *name, const struct kube_kind *only) {

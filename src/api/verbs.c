@@ -20,10 +20,12 @@ static const char *manager_of(const struct request *request) {
 }
 
 struct write_options api_write_options_of(struct request *request) {
+    const char *subresource = request->route.subresource;
     return (struct write_options){
         .user = &request->user,
         .manager = manager_of(request),
-        .subresource = request->route.subresource,
+        .subresource = subresource,
+        .status = !strcmp(subresource, "status") || !strcmp(subresource, "approval"),
         .reader = request,
         .dry_run = api_request_dry_run(request),
     };
@@ -154,7 +156,6 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
     if (!object)
         return;
     struct write_options options = api_write_options_of(request);
-    options.status = !strcmp(request->route.subresource, "status");
     api_request_hold(request);
     finish(request, api_write_update(request->api, object, &options, api_answer_written, request, &failure), &failure);
 }

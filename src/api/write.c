@@ -63,6 +63,7 @@ static void note_written(const struct pending *pending) {
         api_numbers_settle(api, pending->object, pending->old, true);
     if (!pending->removed)
         api_events_note_write(api, pending->object->kind);
+    api_rbac_note(api, pending->object, pending->removed);
 }
 
 static void on_written(void *userdata, int error, struct store_object *stored) {

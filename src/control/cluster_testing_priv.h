@@ -239,6 +239,17 @@ static inline const char *cluster_delete(struct cluster *cluster, const struct k
     return NULL;
 }
 
+/* Stands in for the authority: what is signed says so. */
+static inline const char *cluster_sign(struct cluster *cluster, struct kube_object *object) {
+    if (object->kind == &kube_kind_certificate_signing_request) {
+        object->certificate_signing_request->status.certificate = SLICE("signed");
+        return cluster_update(cluster, object, true);
+    }
+    static struct kube_bytes_pair data[] = {{"ca.crt", {"ca", 2}}, {"namespace", {"n", 1}}, {"token", {"t", 1}}};
+    object->secret->data = (struct kube_bytes_map){data, ARRAY_LEN(data)};
+    return cluster_update(cluster, object, false);
+}
+
 static inline const char *cluster_apply(struct cluster *cluster, struct control_action *action) {
     cluster->actions += !action->optional;
     if (action->optional && !cluster->keep_events)
@@ -248,6 +259,7 @@ static inline const char *cluster_apply(struct cluster *cluster, struct control_
     case CONTROL_UPDATE:
     case CONTROL_BIND: return cluster_update(cluster, TAKE(action->object), false);
     case CONTROL_UPDATE_STATUS: return cluster_update(cluster, TAKE(action->object), true);
+    case CONTROL_SIGN: return cluster_sign(cluster, TAKE(action->object));
     case CONTROL_DELETE:
         return cluster_delete(cluster, action->kind, action->namespace, action->name, action->uid, action->propagation, action->grace_seconds);
     }

@@ -92,6 +92,10 @@ void context_bind(struct context *context, struct kube_object *object) {
     add_action(context, CONTROL_BIND, object);
 }
 
+void context_sign(struct context *context, struct kube_object *object) {
+    add_action(context, CONTROL_SIGN, object);
+}
+
 void context_delete(struct context *context, const struct kube_object *object, const char *propagation, int64_t grace_seconds) {
     struct control_action *action = add_action(context, CONTROL_DELETE, NULL);
     if (!action)

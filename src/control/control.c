@@ -28,6 +28,10 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_CLAIM_PROTECTION] = {"claim-protection", "pvc-protection-controller", claim_protection_on_change, claim_protection_reconcile},
     [CONTROLLER_VOLUME_PROTECTION] = {"volume-protection", "pv-protection-controller", volume_protection_on_change, volume_protection_reconcile},
     [CONTROLLER_SERVICE_LOAD_BALANCER] = {"load-balancer", "service-controller", service_load_balancer_on_change, service_load_balancer_reconcile},
+    [CONTROLLER_ROOT_CA] = {"root-ca", "root-ca-cert-publisher", root_ca_on_change, root_ca_reconcile},
+    [CONTROLLER_CLUSTER_ROLE] = {"cluster-role", "clusterrole-aggregation-controller", cluster_role_on_change, cluster_role_reconcile},
+    [CONTROLLER_CERTIFICATE] = {"certificate", "certificate-controller", certificate_on_change, certificate_reconcile},
+    [CONTROLLER_TOKEN_SECRET] = {"token-secret", "serviceaccount-token-controller", token_secret_on_change, token_secret_reconcile},
 };
 
 const char *control_controller_name(unsigned controller) {
@@ -41,6 +45,7 @@ struct control *control_new(const struct control_options *options) {
     control->view = options->view;
     control->random = options->seed;
     control->component = options->component;
+    control->root_ca = options->root_ca;
     control->event_ttl_ns = (options->event_ttl_ms ? options->event_ttl_ms : 3600 * 1000) * NS_PER_MS;
     control->finished_pods_max = options->finished_pods_max ? options->finished_pods_max : 100;
     control->owners = map_new();

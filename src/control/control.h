@@ -29,6 +29,8 @@ enum control_verb {
     CONTROL_UPDATE,        /* metadata and spec; conditional when metadata.resourceVersion is set */
     CONTROL_UPDATE_STATUS, /* status alone; conditional likewise */
     CONTROL_BIND,          /* a pod: object is the pod with spec.nodeName set, which an ordinary update may not do */
+    CONTROL_SIGN,          /* what needs the authority's keys is filled in first: the certificate of an approved CertificateSigningRequest (then as
+                            * UPDATE_STATUS), the token of a service account's Secret (then as UPDATE) */
     CONTROL_DELETE,
 };
 struct control_action {
@@ -62,6 +64,7 @@ struct control_options {
     uint64_t seed;            /* for the random part of names */
     const char *component;    /* reported as the source of events; NULL: the controller's name */
     int64_t event_ttl_ms;     /* Events are deleted after this; 0: one hour */
+    const char *root_ca;      /* PEM of the cluster's authority, published in every namespace; borrowed; NULL: not published */
     size_t finished_pods_max; /* pods that have ended and that nobody owns: the oldest beyond this are deleted; 0: 100 */
 };
 /* NULL without memory. */

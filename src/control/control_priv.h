@@ -110,6 +110,10 @@ enum controller_id {
     CONTROLLER_CLAIM_PROTECTION,
     CONTROLLER_VOLUME_PROTECTION,
     CONTROLLER_SERVICE_LOAD_BALANCER,
+    CONTROLLER_ROOT_CA,
+    CONTROLLER_CLUSTER_ROLE,
+    CONTROLLER_CERTIFICATE,
+    CONTROLLER_TOKEN_SECRET,
     CONTROLLERS,
 };
 extern const struct controller controllers[CONTROLLERS];
@@ -124,7 +128,8 @@ struct control {
     const char *component;
     int64_t event_ttl_ns;
     size_t finished_pods_max;
-    int64_t now_ns; /* of the change being taken in */
+    int64_t now_ns;      /* of the change being taken in */
+    const char *root_ca; /* PEM; NULL: not published */
     struct control_statistics statistics;
 };
 
@@ -174,6 +179,14 @@ int volume_protection_on_change(struct control *control, const struct kube_objec
 void volume_protection_reconcile(struct context *context);
 int service_load_balancer_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void service_load_balancer_reconcile(struct context *context);
+int root_ca_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void root_ca_reconcile(struct context *context);
+int cluster_role_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void cluster_role_reconcile(struct context *context);
+int certificate_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void certificate_reconcile(struct context *context);
+int token_secret_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void token_secret_reconcile(struct context *context);
 
 /* ---- what controllers share (context.c) ---- */
 
@@ -191,6 +204,8 @@ void context_update(struct context *context, struct kube_object *object);
 /* After an update of the same object in this run the status is written unconditionally. */
 void context_update_status(struct context *context, struct kube_object *object);
 void context_bind(struct context *context, struct kube_object *object);
+/* Has it completed by who has the authority's keys, and written. */
+void context_sign(struct context *context, struct kube_object *object);
 /* propagation NULL: "Background"; grace_seconds -1: the object's own. Preconditions: the uid. */
 void context_delete(struct context *context, const struct kube_object *object, const char *propagation, int64_t grace_seconds);
 /* Records an Event about the object; one that is there already is counted up. type: "Normal", "Warning". */

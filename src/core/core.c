@@ -132,13 +132,14 @@ static int open_api(struct core *core, struct diag *diag) {
         .advertise_address = options->bridge_address,
         .advertise_port = api_port(core),
         .mounts = mounts,
+        .token_keys = identity_token_keys(core->identity),
         .metrics = append_metrics,
         .metrics_userdata = core,
     };
     int error = api_new(core->loop, &api, &core->api, diag);
     if (error)
         return error;
-    error = executor_new(core->loop, core->store, core->api, &core->executor);
+    error = executor_new(core->loop, core->store, core->api, core->identity, &core->executor);
     return error ? diag_set(diag, error, "cannot start the controllers: %s", strerror(-error)) : 0;
 }
 

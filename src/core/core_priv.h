@@ -28,10 +28,21 @@ struct identity_options {
 int identity_new(struct loop *loop, const struct identity_options *options, struct identity **ret, struct diag *diag);
 void identity_free(struct identity *identity);
 struct tls_context *identity_tls(const struct identity *identity);
+/* The authority itself. */
+const struct pki_pair *identity_pair(const struct identity *identity);
+/* The authority's certificate, PEM. */
+const char *identity_authority(const struct identity *identity);
+/* What service account tokens are signed with (the first) and checked; ends with NULL. */
+const struct jwt_key *const *identity_token_keys(const struct identity *identity);
+
+/* --- signer.c: what needs the authority's keys --- */
+/* Fills in the certificate (or the condition Failed) of an approved CertificateSigningRequest, or the data of a service account's Secret. Negative
+ * errno: not now. */
+int signer_complete(const struct identity *identity, struct api *api, struct kube_object *object, int64_t now_s);
 
 /* --- executor.c: drives the controllers --- */
 struct executor;
-int executor_new(struct loop *loop, struct store *store, struct api *api, struct executor **ret);
+int executor_new(struct loop *loop, struct store *store, struct api *api, const struct identity *identity, struct executor **ret);
 /* No key runs any more; writes that are under way end. */
 void executor_stop(struct executor *executor);
 void executor_free(struct executor *executor);

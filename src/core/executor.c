@@ -25,6 +25,7 @@ struct executor {
     struct loop *loop;
     struct store *store;
     struct api *api;
+    const struct identity *identity;
     struct control *control;
     struct zones *zones;
     struct store_watch *watch;
@@ -192,6 +193,19 @@ static void on_written(void *userdata, const struct api_failure *failure, struct
     run_end(result->run);
 }
 
+/* The object is the action's alone: nobody else has seen it. */
+static int sign(struct executor *executor, struct control_action *action, struct result *result, struct api_failure *failure) {
+    bool is_request = action->kind == &kube_kind_certificate_signing_request;
+    int error = signer_complete(executor->identity, executor->api, action->object, loop_wall_ns(executor->loop) / 1000000000);
+    if (error) {
+        *failure = (struct api_failure){.code = 500, .reason = "InternalError"};
+        snprintf(failure->message, sizeof failure->message, "cannot sign: %s", strerror(-error));
+        return failure->code;
+    }
+    return is_request ? api_update_status(executor->api, TAKE(action->object), on_written, result, failure)
+                      : api_update(executor->api, TAKE(action->object), on_written, result, failure);
+}
+
 /* Hands one action over; 0 when it will call back. */
 static int submit(struct executor *executor, struct control_action *action, struct result *result, struct api_failure *failure) {
     struct api *api = executor->api;
@@ -200,6 +214,7 @@ static int submit(struct executor *executor, struct control_action *action, stru
     case CONTROL_UPDATE: return api_update(api, TAKE(action->object), on_written, result, failure);
     case CONTROL_UPDATE_STATUS: return api_update_status(api, TAKE(action->object), on_written, result, failure);
     case CONTROL_BIND: return api_bind(api, TAKE(action->object), on_written, result, failure);
+    case CONTROL_SIGN: return sign(executor, action, result, failure);
     case CONTROL_DELETE: {
         const struct api_delete_options options = {.uid = action->uid, .grace_seconds = action->grace_seconds, .propagation = action->propagation};
         return api_delete(api, action->kind, action->namespace ? action->namespace : "", action->name, &options, on_written, result, failure);
@@ -278,15 +293,16 @@ static void on_step(void *userdata) {
 
 /* --- life --- */
 
-int executor_new(struct loop *loop, struct store *store, struct api *api, struct executor **ret) {
+int executor_new(struct loop *loop, struct store *store, struct api *api, const struct identity *identity, struct executor **ret) {
     struct executor *executor = calloc(1, sizeof *executor);
     if (!executor)
         return -ENOMEM;
-    *executor = (struct executor){.loop = loop, .store = store, .api = api};
+    *executor = (struct executor){.loop = loop, .store = store, .api = api, .identity = identity};
     list_init(&executor->runs);
     loop_defer_init(&executor->step, loop, on_step, executor);
     loop_timer_init(&executor->deadline, loop, on_step, executor);
-    struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list, .zone = view_zone}};
+    struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list, .zone = view_zone},
+                                      .root_ca = identity_authority(identity)};
     sys_random(&options.seed, sizeof options.seed);
     executor->zones = zones_new();
     executor->control = executor->zones ? control_new(&options) : NULL;

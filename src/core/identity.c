@@ -6,6 +6,9 @@
  * certificate of system:masters with the authority's lifetime, so that a copied file keeps working. Written when it is missing, belongs to another
  * authority, or names another address. <state>/kubeconfig links to it.
  *
+ *   pki/sa.key                 what service account tokens are signed with (P-256), made at first start. pki/sa-previous.key, where there is one, is
+ *                              still taken for checking: to replace the key, move it there and restart
+ *
  * Keys never leave the folder (0700) and are in memory only inside struct secret. */
 #include "core/core_priv.h"
 
@@ -32,6 +35,7 @@ struct identity {
     struct identity_options options;
     struct pki_pair authority;
     struct tls_context *context;
+    struct jwt_key *token_keys[3]; /* the signing one, the previous one, NULL */
     struct loop_timer renewal;
 };
 
@@ -76,6 +80,39 @@ static int load_authority(struct identity *identity, struct diag *diag) {
         error = make_authority(identity);
     return error ? diag_set(diag, error, "cannot read or make the certificate authority in %s/pki: %s", identity->options.state, strerror(-error))
                  : 0;
+}
+
+/* --- the keys of service account tokens --- */
+
+static int read_token_key(struct identity *identity, const char *name, struct jwt_key **ret) {
+    CLEANUP(buffer_deinit) struct buffer pem = BUFFER_INIT(FILE_BYTES_MAX);
+    char *path = path_of(identity->arena, identity->options.state, name);
+    int error = path ? sys_read_file(AT_FDCWD, path, FILE_BYTES_MAX, &pem) : -ENOMEM;
+    if (!error)
+        error = jwt_key_parse(buffer_slice(&pem), ret);
+    if (pem.data)
+        explicit_bzero(pem.data, pem.len);
+    return error;
+}
+
+static int make_token_key(struct identity *identity) {
+    CLEANUP(secret_freep) struct secret *pem = NULL;
+    char *path = path_of(identity->arena, identity->options.state, "sa.key");
+    int error = path ? jwt_key_generate(&pem) : -ENOMEM;
+    return error ? error : sys_write_file(AT_FDCWD, path, secret_reveal(pem), 0600);
+}
+
+static int load_token_keys(struct identity *identity, struct diag *diag) {
+    int error = read_token_key(identity, "sa.key", &identity->token_keys[0]);
+    if (error == -ENOENT) {
+        error = make_token_key(identity);
+        error = error ? error : read_token_key(identity, "sa.key", &identity->token_keys[0]);
+    }
+    if (error)
+        return diag_set(diag, error, "cannot read or make the key of service account tokens, %s/pki/sa.key: %s", identity->options.state,
+                        strerror(-error));
+    error = read_token_key(identity, "sa-previous.key", &identity->token_keys[1]);
+    return error && error != -ENOENT ? diag_set(diag, error, "cannot read %s/pki/sa-previous.key: %s", identity->options.state, strerror(-error)) : 0;
 }
 
 /* --- the serving certificate --- */
@@ -239,6 +276,8 @@ static int write_kubeconfig(struct identity *identity) {
 static int start(struct identity *identity, struct diag *diag) {
     int error = load_authority(identity, diag);
     if (!error)
+        error = load_token_keys(identity, diag);
+    if (!error)
         error = issue_serving(identity, diag);
     if (error)
         return error;
@@ -271,10 +310,24 @@ void identity_free(struct identity *identity) {
     loop_timer_cancel(&identity->renewal);
     tls_context_unref(identity->context);
     pki_pair_deinit(&identity->authority);
+    for (size_t i = 0; i < ARRAY_LEN(identity->token_keys); i++)
+        jwt_key_free(identity->token_keys[i]);
     arena_free(identity->arena);
     free(identity);
 }
 
 struct tls_context *identity_tls(const struct identity *identity) {
     return identity->context;
+}
+
+const struct pki_pair *identity_pair(const struct identity *identity) {
+    return &identity->authority;
+}
+
+const char *identity_authority(const struct identity *identity) {
+    return identity->authority.certificate_pem;
+}
+
+const struct jwt_key *const *identity_token_keys(const struct identity *identity) {
+    return (const struct jwt_key *const *)identity->token_keys;
 }

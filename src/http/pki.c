@@ -9,18 +9,18 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "http/pki.h"
+#include "http/pki_priv.h"
 
 #define PEM_BYTES_MAX (256 * KIB)
 #define START_EARLIER_S 3600
 
-static void x509_freep(X509 **x509) {
+void pki_x509_freep(X509 **x509) {
     X509_free(*x509);
 }
-static void pkey_freep(EVP_PKEY **key) {
+void pki_pkey_freep(EVP_PKEY **key) {
     EVP_PKEY_free(*key);
 }
-static void bio_freep(BIO **bio) {
+void pki_bio_freep(BIO **bio) {
     BIO_free_all(*bio);
 }
 
@@ -36,7 +36,7 @@ static int failed(void) {
     return -EINVAL;
 }
 
-static int set_serial(X509 *x509) {
+int pki_set_serial(X509 *x509) {
     BIGNUM *number = BN_new();
     bool ok = number && BN_rand(number, 127, BN_RAND_TOP_ANY, BN_RAND_BOTTOM_ANY) == 1 && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x509));
     BN_free(number);
@@ -55,7 +55,7 @@ static int add_name(X509_NAME *name, int nid, const char *value) {
     return X509_NAME_add_entry_by_NID(name, nid, MBSTRING_UTF8, (const unsigned char *)value, -1, -1, 0) == 1 ? 0 : failed();
 }
 
-static int add_extension(X509 *x509, X509 *issuer, int nid, const char *value) {
+int pki_add_extension(X509 *x509, X509 *issuer, int nid, const char *value) {
     X509V3_CTX context;
     X509V3_set_ctx_nodb(&context);
     X509V3_set_ctx(&context, issuer, x509, NULL, NULL, 0);
@@ -105,7 +105,7 @@ static int add_alternatives(X509 *x509, const struct pki_subject *subject) {
 
 /* --- PEM --- */
 
-static int read_pem(BIO *bio, char **ret) {
+int pki_read_pem(BIO *bio, char **ret) {
     char *data;
     long len = BIO_get_mem_data(bio, &data);
     if (len <= 0 || (size_t)len > PEM_BYTES_MAX)
@@ -115,15 +115,15 @@ static int read_pem(BIO *bio, char **ret) {
 }
 
 static int pair_format(X509 *x509, EVP_PKEY *key, struct pki_pair *ret) {
-    CLEANUP(bio_freep) BIO *certificate = BIO_new(BIO_s_mem());
-    CLEANUP(bio_freep) BIO *private_key = BIO_new(BIO_s_secmem());
+    CLEANUP(pki_bio_freep) BIO *certificate = BIO_new(BIO_s_mem());
+    CLEANUP(pki_bio_freep) BIO *private_key = BIO_new(BIO_s_secmem());
     CLEANUP(freep) char *text = NULL;
     char *data;
     if (!certificate || !private_key)
         return -ENOMEM;
     if (PEM_write_bio_X509(certificate, x509) != 1 || PEM_write_bio_PKCS8PrivateKey(private_key, key, NULL, NULL, 0, NULL, NULL) != 1)
         return failed();
-    int r = read_pem(certificate, &text);
+    int r = pki_read_pem(certificate, &text);
     if (r < 0)
         return r;
     long len = BIO_get_mem_data(private_key, &data);
@@ -134,15 +134,15 @@ static int pair_format(X509 *x509, EVP_PKEY *key, struct pki_pair *ret) {
     return 0;
 }
 
-static X509 *parse_certificate(const char *pem) {
-    CLEANUP(bio_freep) BIO *bio = BIO_new_mem_buf(pem, -1);
+X509 *pki_parse_certificate(const char *pem) {
+    CLEANUP(pki_bio_freep) BIO *bio = BIO_new_mem_buf(pem, -1);
     X509 *x509 = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     ERR_clear_error();
     return x509;
 }
 
-static EVP_PKEY *parse_key(struct slice pem) {
-    CLEANUP(bio_freep) BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.len);
+EVP_PKEY *pki_parse_key(struct slice pem) {
+    CLEANUP(pki_bio_freep) BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.len);
     EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
     ERR_clear_error();
     return key;
@@ -154,7 +154,7 @@ static EVP_PKEY *parse_key(struct slice pem) {
 static int start_certificate(X509 *x509, EVP_PKEY *key, const char *common_name, const char *organization, int64_t now_s, int64_t days) {
     if (X509_set_version(x509, X509_VERSION_3) != 1 || X509_set_pubkey(x509, key) != 1)
         return failed();
-    int r = set_serial(x509);
+    int r = pki_set_serial(x509);
     if (r == 0)
         r = set_validity(x509, now_s, days);
     if (r == 0)
@@ -165,19 +165,19 @@ static int start_certificate(X509 *x509, EVP_PKEY *key, const char *common_name,
 }
 
 int pki_authority_new(const char *common_name, int64_t now_s, int64_t days, struct pki_pair *ret) {
-    CLEANUP(pkey_freep) EVP_PKEY *key = EVP_EC_gen("P-256");
-    CLEANUP(x509_freep) X509 *x509 = X509_new();
+    CLEANUP(pki_pkey_freep) EVP_PKEY *key = EVP_EC_gen("P-256");
+    CLEANUP(pki_x509_freep) X509 *x509 = X509_new();
     if (!key || !x509)
         return -ENOMEM;
     int r = start_certificate(x509, key, common_name, NULL, now_s, days);
     if (r == 0 && X509_set_issuer_name(x509, X509_get_subject_name(x509)) != 1)
         r = failed();
     if (r == 0)
-        r = add_extension(x509, x509, NID_basic_constraints, "critical,CA:TRUE");
+        r = pki_add_extension(x509, x509, NID_basic_constraints, "critical,CA:TRUE");
     if (r == 0)
-        r = add_extension(x509, x509, NID_key_usage, "critical,keyCertSign,cRLSign,digitalSignature");
+        r = pki_add_extension(x509, x509, NID_key_usage, "critical,keyCertSign,cRLSign,digitalSignature");
     if (r == 0)
-        r = add_extension(x509, x509, NID_subject_key_identifier, "hash");
+        r = pki_add_extension(x509, x509, NID_subject_key_identifier, "hash");
     if (r == 0 && X509_sign(x509, key, EVP_sha256()) == 0)
         r = failed();
     return r < 0 ? r : pair_format(x509, key, ret);
@@ -188,26 +188,26 @@ static int fill_leaf(X509 *x509, X509 *issuer, EVP_PKEY *key, const struct pki_s
     if (r == 0 && X509_set_issuer_name(x509, X509_get_subject_name(issuer)) != 1)
         r = failed();
     if (r == 0)
-        r = add_extension(x509, issuer, NID_basic_constraints, "critical,CA:FALSE");
+        r = pki_add_extension(x509, issuer, NID_basic_constraints, "critical,CA:FALSE");
     if (r == 0)
-        r = add_extension(x509, issuer, NID_key_usage, "critical,digitalSignature");
+        r = pki_add_extension(x509, issuer, NID_key_usage, "critical,digitalSignature");
     const char *usage = subject->server && subject->client ? "serverAuth,clientAuth" : subject->server ? "serverAuth" : "clientAuth";
     if (r == 0 && (subject->server || subject->client))
-        r = add_extension(x509, issuer, NID_ext_key_usage, usage);
+        r = pki_add_extension(x509, issuer, NID_ext_key_usage, usage);
     if (r == 0)
-        r = add_extension(x509, issuer, NID_subject_key_identifier, "hash");
+        r = pki_add_extension(x509, issuer, NID_subject_key_identifier, "hash");
     if (r == 0)
-        r = add_extension(x509, issuer, NID_authority_key_identifier, "keyid");
+        r = pki_add_extension(x509, issuer, NID_authority_key_identifier, "keyid");
     return r < 0 ? r : add_alternatives(x509, subject);
 }
 
 int pki_issue(const struct pki_pair *authority, const struct pki_subject *subject, struct pki_pair *ret) {
-    CLEANUP(x509_freep) X509 *issuer = parse_certificate(authority->certificate_pem);
-    CLEANUP(pkey_freep) EVP_PKEY *issuer_key = parse_key(secret_reveal(authority->key_pem));
+    CLEANUP(pki_x509_freep) X509 *issuer = pki_parse_certificate(authority->certificate_pem);
+    CLEANUP(pki_pkey_freep) EVP_PKEY *issuer_key = pki_parse_key(secret_reveal(authority->key_pem));
     if (!issuer || !issuer_key || X509_check_private_key(issuer, issuer_key) != 1)
         return failed();
-    CLEANUP(pkey_freep) EVP_PKEY *key = EVP_EC_gen("P-256");
-    CLEANUP(x509_freep) X509 *x509 = X509_new();
+    CLEANUP(pki_pkey_freep) EVP_PKEY *key = EVP_EC_gen("P-256");
+    CLEANUP(pki_x509_freep) X509 *x509 = X509_new();
     if (!key || !x509)
         return -ENOMEM;
     int r = fill_leaf(x509, issuer, key, subject);
@@ -217,7 +217,7 @@ int pki_issue(const struct pki_pair *authority, const struct pki_subject *subjec
 }
 
 int pki_expiry(const char *certificate_pem, int64_t *ret_s) {
-    CLEANUP(x509_freep) X509 *x509 = parse_certificate(certificate_pem);
+    CLEANUP(pki_x509_freep) X509 *x509 = pki_parse_certificate(certificate_pem);
     struct tm tm;
     if (!x509 || ASN1_TIME_to_tm(X509_get0_notAfter(x509), &tm) != 1)
         return failed();

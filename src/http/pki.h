@@ -23,6 +23,28 @@ int pki_authority_new(const char *common_name, int64_t now_s, int64_t days, stru
 int pki_issue(const struct pki_pair *authority, const struct pki_subject *subject, struct pki_pair *ret);
 /* Seconds since 1970 of notAfter. */
 int pki_expiry(const char *certificate_pem, int64_t *ret_s);
+
+/* --- signing requests (csr.c): PKCS #10, RFC 2986 --- */
+#define CSR_BYTES_MAX (64 * KIB)
+#define CSR_NAMES_MAX 100
+/* What a request asks for, in the arena; lists end with NULL. */
+struct csr {
+    const char *common_name; /* "" when there is none */
+    const char **organizations;
+    const char **dns_names, **ip_addresses, **emails, **uris;
+};
+/* PEM → what it asks for, when its own signature is right. -EINVAL with a reason in upstream's words; -ENOMEM. */
+int csr_parse(struct arena *arena, struct slice pem, struct csr *ret, const char **ret_why);
+/* Usages, as extended key usage and key usage name them. */
+enum csr_usage { CSR_CLIENT_AUTH = 1, CSR_SERVER_AUTH = 2, CSR_DIGITAL_SIGNATURE = 4, CSR_KEY_ENCIPHERMENT = 8 };
+struct csr_signing {
+    unsigned usages;
+    int64_t begin_s, end_s; /* validity; the end is cut to the authority's */
+};
+/* The subject, names and key of the request under the authority's signature: a certificate in PEM, to be freed. Nothing else of the request is taken
+ * over. */
+int csr_sign(const struct pki_pair *authority, struct slice pem, const struct csr_signing *signing, char **ret_pem);
+
 /* SHA-256 as 64 lower-case hex characters and NUL. */
 void digest_sha256_hex(struct slice bytes, char ret[65]);
 /* Streaming. */

@@ -129,14 +129,25 @@ static const char *check_local_path(struct slice text) {
     return slice_starts(text, SLICE("..")) ? "must not start with '..'" : NULL;
 }
 
+/* What may be a name in a path: upstream's least demanding form. */
+static const char *check_path_segment(struct slice text) {
+    if (slice_is(text, "."))
+        return "may not be '.'";
+    if (slice_is(text, ".."))
+        return "may not be '..'";
+    if (slice_index(text, '/') >= 0)
+        return "may not contain '/'";
+    return slice_index(text, '%') >= 0 ? "may not contain '%'" : NULL;
+}
+
 const char *format_check(const char *format, struct slice text) {
     static const struct {
         const char *name;
         const char *(*check)(struct slice text);
-    } formats[] = {{"dns-label", check_label},          {"dns-subdomain", check_subdomain}, {"dns1035-label", check_dns1035},
-                   {"qualified-name", check_qualified}, {"label-value", check_label_value}, {"env-name", check_env_name},
-                   {"config-key", check_config_key},    {"port-name", check_port_name},     {"ip", check_ip},
-                   {"local-path", check_local_path}};
+    } formats[] = {{"dns-label", check_label},          {"dns-subdomain", check_subdomain},  {"dns1035-label", check_dns1035},
+                   {"qualified-name", check_qualified}, {"label-value", check_label_value},  {"env-name", check_env_name},
+                   {"config-key", check_config_key},    {"port-name", check_port_name},      {"ip", check_ip},
+                   {"local-path", check_local_path},    {"path-segment", check_path_segment}};
     for (size_t i = 0; i < ARRAY_LEN(formats); i++)
         if (strcmp(format, formats[i].name) == 0)
             return formats[i].check(text);

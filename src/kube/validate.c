@@ -48,6 +48,10 @@ static const struct {
     {&kube_config_map_type, validate_config_map},
     {&kube_secret_type, validate_secret},
     {&kube_event_type, validate_event},
+    {&kube_role_type, validate_role},
+    {&kube_cluster_role_type, validate_cluster_role},
+    {&kube_role_binding_type, validate_role_binding},
+    {&kube_cluster_role_binding_type, validate_cluster_role_binding},
 };
 
 /* ---- reporting ---- */

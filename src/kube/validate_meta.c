@@ -6,6 +6,8 @@
 static const char *name_format(const struct kube_kind *kind) {
     if (kind == &kube_kind_service)
         return "dns1035-label";
+    if (!strcmp(kind->group, "rbac.authorization.k8s.io") || kind == &kube_kind_certificate_signing_request)
+        return "path-segment";
     return kind == &kube_kind_namespace ? "dns-label" : "dns-subdomain";
 }
 

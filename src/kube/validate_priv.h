@@ -45,5 +45,6 @@ validate_function validate_deployment_spec, validate_deployment_strategy, valida
 validate_function validate_service_spec, validate_service_port, validate_ingress_spec, validate_ingress_rule, validate_ingress_path,
     validate_ingress_backend, validate_http_rule, validate_endpoint_subset, validate_endpoint_slice;
 validate_function validate_config_map, validate_secret, validate_event;
+validate_function validate_role, validate_cluster_role, validate_role_binding, validate_cluster_role_binding;
 
 #endif

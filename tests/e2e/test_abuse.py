@@ -80,12 +80,12 @@ def test_container_holds_nothing_of_the_platform(platform):
 
 
 def test_container_reaches_the_registry_only(platform):
-    assert reachable(platform, "10.162.0.1", platform.registry_port)
+    assert reachable(platform, f"10.{platform.number}.0.1", platform.registry_port)
     for port in (platform.api_port, platform.git_port, platform.monitor_port, platform.http_port):
-        assert not reachable(platform, "10.162.0.1", port), f"a pod reaches port {port} of the host's loopback"
-    out = inside(platform, f"wget -S -O - --post-data '' http://10.162.0.1:{platform.registry_port}/v2/busybox/blobs/uploads/ 2>&1")
+        assert not reachable(platform, f"10.{platform.number}.0.1", port), f"a pod reaches port {port} of the host's loopback"
+    out = inside(platform, f"wget -S -O - --post-data '' http://10.{platform.number}.0.1:{platform.registry_port}/v2/busybox/blobs/uploads/ 2>&1")
     assert "401 Unauthorized" in out + platform.kubectl("exec", "evil", "--", "sh", "-c", f"wget -S -O - --post-data '' "
-                                                        f"http://10.162.0.1:{platform.registry_port}/v2/busybox/blobs/uploads/ 2>&1; true").stdout
+                                                        f"http://10.{platform.number}.0.1:{platform.registry_port}/v2/busybox/blobs/uploads/ 2>&1; true").stdout
 
 
 # --- a job, a build ---
