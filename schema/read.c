@@ -2,7 +2,7 @@
  *
  *   group NAME VERSION                    what follows belongs to it
  *   enum NAME VALUE…                      a closed set of strings;  names NAME VALUE…  an open one
- *   type NAME [atomic] { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }      union NAME { … } : in JSON one of the fields, bare
+ *   type NAME [as UPSTREAMS_NAME] [atomic] { FIELD TYPE NUMBER RULE… ; inline TYPE NUMBER }      union NAME { … } : in JSON one of the fields, bare
  *   kind NAME { plural X; singular X; short X; category X; scope namespaced|cluster; status; scale; generation; served; virtual; type T;
  *               stored-as TYPE CONVERSION; column NAME TYPE SOURCE PRIORITY "DESCRIPTION" }
  *
@@ -83,11 +83,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"always", &field->always},
-                 {"required", &field->required},
-                 {"immutable", &field->immutable},
-                 {"atomic", &field->atomic},
-                 {"granular", &field->granular}};
+    } flags[] = {{"always", &field->always}, {"required", &field->required}, {"immutable", &field->immutable},
+                 {"atomic", &field->atomic}, {"granular", &field->granular}, {"publish", &field->publish}};
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (strcmp(rule, flags[i].name) == 0) {
             *flags[i].flag = true;
@@ -95,8 +92,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
         }
     char *value = strchr(rule, '=');
     if (!value)
-        return reader_error(reader,
-                            "unknown rule \"%s\"; known: always required immutable atomic granular list= patch= default= format= min= max=", rule);
+        return reader_error(
+            reader, "unknown rule \"%s\"; known: always required immutable atomic granular publish list= patch= default= format= min= max=", rule);
     *value++ = 0;
     if (strcmp(rule, "list") == 0)
         split_argument(value, &field->list, &field->keys);
@@ -113,8 +110,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
         field->has_max = true;
         return read_number(reader, value, &field->max);
     } else
-        return reader_error(reader,
-                            "unknown rule \"%s\"; known: always required immutable atomic granular list= patch= default= format= min= max=", rule);
+        return reader_error(
+            reader, "unknown rule \"%s\"; known: always required immutable atomic granular publish list= patch= default= format= min= max=", rule);
     return 0;
 }
 
@@ -197,13 +194,39 @@ static int read_kind_line(struct reader *reader) {
     return 0;
 }
 
+/* Upstream's name of the Go package that has the group's types: "io.k8s.api.apps.v1". */
+static const char *package_of(const struct reader *reader) {
+    static const char *const elsewhere[][2] = {
+        {"meta", "io.k8s.apimachinery.pkg.apis.meta"},
+        {"apiextensions.k8s.io", "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions"},
+        {"metrics.k8s.io", "io.k8s.metrics.pkg.apis.metrics"},
+    };
+    const char *group = reader->group ? reader->group : "", *version = reader->version ? reader->version : "";
+    for (size_t i = 0; i < ARRAY_LEN(elsewhere); i++)
+        if (strcmp(elsewhere[i][0], group) == 0)
+            return arena_printf(reader->schema->arena, "%s.%s", elsewhere[i][1], version);
+    int first = (int)strcspn(group, ".");
+    return arena_printf(reader->schema->arena, "io.k8s.api.%.*s.%s", first ? first : 4, first ? group : "core", version);
+}
+
 static int open_type(struct reader *reader, bool either) {
     struct schema *schema = reader->schema;
     struct schema_type *type = ARENA_NEW(schema->arena, struct schema_type);
     if (!type || VECTOR_PUSH(&schema->types, type) != 0)
         return -ENOMEM;
     *type =
-        (struct schema_type){.file = reader->file, .line = reader->line, .name = reader->words[1], .either = either, .atomic = reader->count == 4};
+        (struct schema_type){.file = reader->file, .line = reader->line, .name = reader->words[1], .either = either, .upstream = reader->words[1]};
+    type->package = package_of(reader);
+    if (!type->package)
+        return -ENOMEM;
+    for (size_t i = 2; i + 1 < reader->count; i++) {
+        if (strcmp(reader->words[i], "atomic") == 0)
+            type->atomic = true;
+        else if (strcmp(reader->words[i], "as") == 0 && i + 2 < reader->count)
+            type->upstream = reader->words[++i];
+        else
+            return reader_error(reader, "unknown word \"%s\" before a type's block", reader->words[i]);
+    }
     void *old = NULL;
     int error = map_put(schema->types_by_name, slice_of(type->name), type, &old);
     if (old)
@@ -248,8 +271,7 @@ static int read_values(struct reader *reader, bool closed) {
 
 static int read_statement(struct reader *reader) {
     const char *word = reader->words[0];
-    bool block = reader->count == 3 && strcmp(reader->words[2], "{") == 0;
-    bool atomic = reader->count == 4 && strcmp(reader->words[2], "atomic") == 0 && strcmp(reader->words[3], "{") == 0;
+    bool block = reader->count >= 3 && strcmp(reader->words[reader->count - 1], "{") == 0;
     if (strcmp(word, "}") == 0 && (reader->type || reader->kind)) {
         reader->type = NULL;
         reader->kind = NULL;
@@ -269,9 +291,9 @@ static int read_statement(struct reader *reader) {
     if (strcmp(word, "names") == 0 && reader->count > 2)
         return read_values(reader, false);
     bool either = strcmp(word, "union") == 0;
-    if ((either || strcmp(word, "type") == 0) && (block || atomic))
+    if ((either || strcmp(word, "type") == 0) && block)
         return open_type(reader, either);
-    if (strcmp(word, "kind") == 0 && block)
+    if (strcmp(word, "kind") == 0 && block && reader->count == 3)
         return open_kind(reader);
     return reader_error(reader, "expected a group, enum, names, type, union or kind, found \"%s\"", word);
 }

@@ -37,7 +37,7 @@ struct schema_field {
     const char *text; /* the type as written */
     int number;
     int inline_number; /* wire numbers of the inlined messages around it, a byte each, the outermost lowest; 0: none */
-    bool always, required, immutable, atomic, granular;
+    bool always, required, immutable, atomic, granular, publish;
     const char *list, *keys, *patch, *merge_key, *default_, *format;
     bool has_min, has_max;
     int64_t min, max;
@@ -52,6 +52,7 @@ struct schema_type {
     const char *file;
     int line;
     const char *name, *c_name;
+    const char *upstream, *package; /* what upstream calls it, and where it has it */
     VECTOR(struct schema_field *) fields;
     bool flat, written, listed, mapped, atomic;
     bool either; /* a union: in JSON the value of whichever field is set stands alone */

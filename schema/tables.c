@@ -51,6 +51,7 @@ static void write_flags(const struct schema_field *field, struct buffer *out) {
         {field->patch && strstr(field->patch, "replace"), "KUBE_PATCH_REPLACE"},
         {field->atomic, "KUBE_ATOMIC"},
         {field->granular, "KUBE_GRANULAR"},
+        {field->publish, "KUBE_PUBLISH"},
     };
     buffer_append_text(out, "0");
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
@@ -86,12 +87,13 @@ static void write_type(const struct schema_type *type, struct buffer *out) {
     if (type->fields.count > 0)
         buffer_append_text(out, "};\n");
     buffer_printf(out, "const struct kube_type kube_%s_type = {", type->c_name);
-    write_string(out, type->name);
+    write_string(out, type->upstream);
     if (type->fields.count > 0)
-        buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s), %d, %d};\n\n", type->c_name, type->fields.count, type->c_name,
-                      type->atomic, type->either);
+        buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s), %d, %d", type->c_name, type->fields.count, type->c_name, type->atomic,
+                      type->either);
     else
-        buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s), %d, %d};\n\n", type->c_name, type->atomic, type->either);
+        buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s), %d, %d", type->c_name, type->atomic, type->either);
+    buffer_printf(out, ", \"%s\", NULL};\n\n", type->package);
 }
 
 static void write_columns(const struct schema_kind *kind, struct buffer *out) {

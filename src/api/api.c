@@ -79,9 +79,9 @@ static void serve_version(struct request *request) {
 }
 
 static void serve_root(struct request *request) {
-    api_respond_json(
-        request, 200,
-        SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v3\",\"/readyz\",\"/version\"]}\n"));
+    api_respond_json(request, 200,
+                     SLICE("{\"paths\":[\"/api\",\"/api/v1\",\"/apis\",\"/healthz\",\"/livez\",\"/metrics\",\"/openapi/v2\",\"/openapi/v3\",\"/"
+                           "readyz\",\"/version\"]}\n"));
 }
 
 static void serve_metrics(struct request *request) {
@@ -194,7 +194,7 @@ static void dispatch(struct request *request) {
         [ROUTE_GROUP] = api_serve_group,
         [ROUTE_RESOURCES] = api_serve_resources,
         [ROUTE_RESOURCE] = serve_resource,
-        [ROUTE_OPENAPI_V2] = api_respond_unknown_path,
+        [ROUTE_OPENAPI_V2] = api_serve_openapi_v2,
         [ROUTE_OPENAPI_INDEX] = api_serve_openapi_index,
         [ROUTE_OPENAPI_V3] = api_serve_openapi_v3,
         [ROUTE_TOKEN_KEYS] = api_serve_token_keys,
@@ -340,6 +340,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     store_set_stamp(api->store, api_stored_stamp, NULL);
     loop_timer_init(&api->bookmark_timer, loop, NULL, api);
     loop_timer_init(&api->event_timer, loop, NULL, api);
+    api_openapi_start(api);
     api_cache_start(api);
     api_numbers_load(api);
     api_events_start(api);
@@ -360,7 +361,6 @@ void api_unref(struct api *api) {
     if (--api->references)
         return;
     api_addresses_deinit(&api->addresses);
-    free(api->openapi_hashes);
     arena_free(api->arena);
     free(api);
 }
@@ -374,6 +374,7 @@ void api_free(struct api *api) {
     api_cache_end(api);
     api_rbac_end(api);
     api_token_cache_free(api);
+    api_openapi_end(api);
     loop_timer_cancel(&api->bookmark_timer);
     loop_timer_cancel(&api->event_timer);
     http_client_free(api->node);

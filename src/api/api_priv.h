@@ -3,6 +3,7 @@
 #define TIDEMILL_API_PRIV_H
 
 #include "api/api.h"
+#include "api/openapi_priv.h"
 #include "api/route.h"
 
 #define API_REQUEST_BYTES_MAX (2 * TREE_BYTES_MAX) /* memory of one request: its body's tree, the patched tree, the answer's pieces */
@@ -43,7 +44,7 @@ struct api {
     struct loop_defer drop;
     unsigned bootstrapping;   /* writes of bootstrap under way: not ready before they are durable */
     uint64_t decode_failures; /* for want of memory */
-    char *openapi_hashes;     /* cached /openapi/v3 answer */
+    struct openapi_cache openapi;
     struct api_statistics statistics;
 };
 
@@ -146,6 +147,12 @@ enum body_form api_body_form_of(struct slice content_type);
 /* The body as a tree in the request's arena; fills failure with 400 or 415. */
 int api_body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure);
 
+/* --- tagged.c --- */
+/* 200 with the body's hash as entity tag, or 304 when the client has it. */
+void api_respond_tagged(struct request *request, const char *type, struct slice body);
+/* Answers 304 and returns true when the client has what bears this hash. */
+bool api_respond_if_known(struct request *request, const char *hash);
+
 /* --- discovery.c, openapi.c --- */
 void api_serve_core_versions(struct request *request);
 void api_serve_groups(struct request *request);
@@ -153,6 +160,9 @@ void api_serve_group(struct request *request);
 void api_serve_resources(struct request *request);
 void api_serve_openapi_index(struct request *request);
 void api_serve_openapi_v3(struct request *request);
+void api_serve_openapi_v2(struct request *request);
+void api_openapi_start(struct api *api);
+void api_openapi_end(struct api *api);
 
 /* --- stored.c: bytes in the store, and their decoded form --- */
 struct slice api_kind_slice(const struct kube_kind *kind);

@@ -1,71 +1,35 @@
-/* Discovery: what kinds there are, told from the table of kinds in each of the forms clients ask for: aggregated (one answer for everything, kubectl
- * ≥ 1.27) or the older lists per group version. Nothing is cached: the answers are a few kilobytes and clients ask once in hours. */
+/* Discovery: what kinds there are, told from the tables of kinds, subresources and group versions (kube.h) in each of the forms clients ask for:
+ * aggregated (one answer for everything, kubectl ≥ 1.27) or the older lists per group version. Nothing is cached: the answers are a few tens of
+ * kilobytes and clients ask once in hours, by entity tag. */
 #include "api/api_priv.h"
 
-struct subresource {
-    const char *group, *plural; /* whose */
-    const char *name;
-    const char *kind_group, *kind_version, *kind;
-    const char *verbs; /* as a JSON list's inside */
-};
-
-static const struct subresource subresources[] = {
-    {"", "pods", "attach", "", "v1", "PodAttachOptions", "\"create\",\"get\""},
-    {"", "pods", "binding", "", "v1", "Binding", "\"create\""},
-    {"", "pods", "eviction", "policy", "v1", "Eviction", "\"create\""},
-    {"", "pods", "exec", "", "v1", "PodExecOptions", "\"create\",\"get\""},
-    {"", "pods", "log", "", "v1", "Pod", "\"get\""},
-    {"", "pods", "portforward", "", "v1", "PodPortForwardOptions", "\"create\",\"get\""},
-    {"", "namespaces", "finalize", "", "v1", "Namespace", "\"update\""},
-    {"certificates.k8s.io", "certificatesigningrequests", "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest",
-     "\"get\",\"patch\",\"update\""},
-    {"", "serviceaccounts", "token", "authentication.k8s.io", "v1", "TokenRequest", "\"create\""},
-};
-
-#define STATUS_VERBS "\"get\",\"patch\",\"update\""
-#define OBJECT_VERBS "\"create\",\"delete\",\"deletecollection\",\"get\",\"list\",\"patch\",\"update\",\"watch\""
-
-/* Kinds that are questions: they are created, answered and forgotten. */
-#define REVIEW(in_group, name, plural_name, singular_name, in_namespace)                                                                             \
-    { .group = in_group, .version = "v1", .kind = name, .plural = plural_name, .singular = singular_name, .namespaced = in_namespace }
-static const struct kube_kind reviews[] = {
-    REVIEW("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview", false),
-    REVIEW("authentication.k8s.io", "TokenReview", "tokenreviews", "tokenreview", false),
-    REVIEW("authorization.k8s.io", "LocalSubjectAccessReview", "localsubjectaccessreviews", "localsubjectaccessreview", true),
-    REVIEW("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", "selfsubjectaccessreview", false),
-    REVIEW("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview", false),
-    REVIEW("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", false),
-};
+#define DISCOVERY_BYTES_MAX (16 * MIB)
 
 /* All kinds, then the reviews; NULL at the end. */
 static const struct kube_kind *kind_at(size_t index) {
     size_t count = kube_kinds_count();
-    if (index < count)
-        return kube_kind_at(index);
-    return index - count < ARRAY_LEN(reviews) ? &reviews[index - count] : NULL;
-}
-
-static bool is_review_kind(const struct kube_kind *kind) {
-    return kind >= reviews && kind < reviews + ARRAY_LEN(reviews);
-}
-
-static const char *verbs_of(const struct kube_kind *kind) {
-    return is_review_kind(kind) ? "\"create\"" : kind->is_virtual ? "\"get\",\"list\"" : OBJECT_VERBS;
-}
-
-/* The first kind of its group (or group version): lists name each once. */
-static bool is_first_of(size_t index, bool with_version) {
-    const struct kube_kind *kind = kind_at(index);
-    for (size_t i = 0; i < index; i++) {
-        const struct kube_kind *other = kind_at(i);
-        if (!strcmp(other->group, kind->group) && (!with_version || !strcmp(other->version, kind->version)))
-            return false;
-    }
-    return true;
+    return index < count ? kube_kind_at(index) : kube_review_at(index - count);
 }
 
 static bool is_of(const struct kube_kind *kind, const char *group, const char *version) {
     return !strcmp(kind->group, group) && (!version || !strcmp(kind->version, version));
+}
+
+struct versions {
+    struct kube_group_version *items;
+    size_t count;
+};
+
+static void versions_deinit(struct versions *versions) {
+    free(versions->items);
+}
+
+/* The index of the first version of the next group; `at` is that of this group's first. */
+static size_t next_group(const struct versions *versions, size_t at) {
+    size_t next = at + 1;
+    while (next < versions->count && !strcmp(versions->items[next].group, versions->items[at].group))
+        next++;
+    return next;
 }
 
 static void put_list(struct buffer *out, const char *key, const char *const *items) {
@@ -77,134 +41,165 @@ static void put_list(struct buffer *out, const char *key, const char *const *ite
     buffer_append_text(out, "]");
 }
 
-typedef void each_subresource_fn(struct buffer *out, const struct kube_kind *kind, const struct subresource *sub, bool first);
-
-/* Calls `each` for the subresources of a kind, with its status and scale. */
-static void each_subresource(struct buffer *out, const struct kube_kind *kind, bool first, each_subresource_fn *each) {
-    if (kind->has_status) {
-        const struct subresource status = {
-            .name = "status", .kind_group = kind->group, .kind_version = kind->version, .kind = kind->kind, .verbs = STATUS_VERBS};
-        each(out, kind, &status, first);
-        first = false;
-    }
-    if (kind->has_scale) {
-        const struct subresource scale = {.name = "scale", .kind_group = "autoscaling", .kind_version = "v1", .kind = "Scale", .verbs = STATUS_VERBS};
-        each(out, kind, &scale, first);
-        first = false;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(subresources); i++) {
-        if (strcmp(subresources[i].group, kind->group) || strcmp(subresources[i].plural, kind->plural))
+static void put_verbs(struct buffer *out, unsigned verbs) {
+    static const struct {
+        unsigned verb;
+        const char *name;
+    } names[] = {{KUBE_VERB_CREATE, "create"}, {KUBE_VERB_DELETE, "delete"}, {KUBE_VERB_DELETECOLLECTION, "deletecollection"},
+                 {KUBE_VERB_GET, "get"},       {KUBE_VERB_LIST, "list"},     {KUBE_VERB_PATCH, "patch"},
+                 {KUBE_VERB_UPDATE, "update"}, {KUBE_VERB_WATCH, "watch"}};
+    bool first = true;
+    buffer_append_text(out, "\"verbs\":[");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (!(verbs & names[i].verb))
             continue;
-        each(out, kind, &subresources[i], first);
+        buffer_printf(out, "%s\"%s\"", first ? "" : ",", names[i].name);
         first = false;
     }
+    buffer_append_text(out, "]");
+}
+
+static void respond(struct request *request, const char *type, const struct buffer *out) {
+    struct api_failure failure;
+    if (buffer_error(out)) {
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
+    } else
+        api_respond_tagged(request, type, buffer_slice(out));
 }
 
 /* --- aggregated --- */
 
-static void put_aggregated_subresource(struct buffer *out, const struct kube_kind *kind, const struct subresource *sub, bool first) {
-    (void)kind;
-    buffer_printf(out, "%s{\"subresource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"verbs\":[%s]}",
-                  first ? "" : ",", sub->name, sub->kind_group, sub->kind_version, sub->kind, sub->verbs);
+static void put_response_kind(struct buffer *out, const char *group, const char *version, const char *kind) {
+    buffer_printf(out, "\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},", group, version, kind);
+}
+
+static void put_aggregated_subresources(struct buffer *out, const struct kube_kind *kind) {
+    struct kube_subresource sub;
+    for (size_t i = 0; kube_subresource_at(kind, i, &sub); i++) {
+        buffer_printf(out, "%s{\"subresource\":\"%s\",", i ? "," : ",\"subresources\":[", sub.name);
+        put_response_kind(out, sub.kind_group, sub.kind_version, sub.kind);
+        put_verbs(out, sub.verbs);
+        buffer_append_text(out, "}");
+    }
+    if (kube_subresource_at(kind, 0, &sub))
+        buffer_append_text(out, "]");
 }
 
 static void put_aggregated_kind(struct buffer *out, const struct kube_kind *kind) {
-    buffer_printf(out,
-                  "{\"resource\":\"%s\",\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"},\"scope\":\"%s\",\"singularResource\":"
-                  "\"%s\",\"verbs\":[%s]",
-                  kind->plural, kind->group, kind->version, kind->kind, kind->namespaced ? "Namespaced" : "Cluster", kind->singular, verbs_of(kind));
+    buffer_printf(out, "{\"resource\":\"%s\",", kind->plural);
+    put_response_kind(out, kind->group, kind->version, kind->kind);
+    buffer_printf(out, "\"scope\":\"%s\",\"singularResource\":\"%s\",", kind->namespaced ? "Namespaced" : "Cluster", kind->singular);
+    put_verbs(out, kube_kind_verbs(kind));
     put_list(out, "shortNames", kind->short_names);
     put_list(out, "categories", kind->categories);
-    size_t mark = out->len;
-    buffer_append_text(out, ",\"subresources\":[");
-    size_t empty = out->len;
-    each_subresource(out, kind, true, put_aggregated_subresource);
-    if (out->len == empty)
-        buffer_truncate(out, mark);
-    else
-        buffer_append_text(out, "]");
+    put_aggregated_subresources(out, kind);
     buffer_append_text(out, "}");
 }
 
-static void put_aggregated_group(struct buffer *out, const char *group) {
-    if (*group)
-        buffer_printf(out, "{\"metadata\":{\"name\":\"%s\",\"creationTimestamp\":null},\"versions\":[", group);
-    else
-        buffer_append_text(out, "{\"metadata\":{\"creationTimestamp\":null},\"versions\":[");
-    bool first_version = true;
+static void put_aggregated_version(struct buffer *out, const struct kube_group_version *version) {
+    buffer_printf(out, "{\"version\":\"%s\",\"freshness\":\"Current\",\"resources\":[", version->version);
+    bool first = true;
     const struct kube_kind *kind;
     for (size_t i = 0; (kind = kind_at(i)); i++) {
-        if (!is_of(kind, group, NULL) || !is_first_of(i, true))
+        if (!is_of(kind, version->group, version->version))
             continue;
-        buffer_printf(out, "%s{\"version\":\"%s\",\"freshness\":\"Current\",\"resources\":[", first_version ? "" : ",", kind->version);
-        first_version = false;
-        bool first = true;
-        const struct kube_kind *member;
-        for (size_t j = 0; (member = kind_at(j)); j++) {
-            if (!is_of(member, group, kind->version))
-                continue;
-            buffer_append_text(out, first ? "" : ",");
-            put_aggregated_kind(out, member);
-            first = false;
-        }
-        buffer_append_text(out, "]}");
+        buffer_append_text(out, first ? "" : ",");
+        put_aggregated_kind(out, kind);
+        first = false;
     }
     buffer_append_text(out, "]}");
 }
 
+static void put_aggregated(struct buffer *out, const struct versions *versions, bool core) {
+    bool first = true;
+    for (size_t i = 0; i < versions->count; i = next_group(versions, i)) {
+        const char *group = versions->items[i].group;
+        if (!*group != core)
+            continue;
+        buffer_append_text(out, first ? "{\"metadata\":{" : ",{\"metadata\":{");
+        first = false;
+        if (*group)
+            buffer_printf(out, "\"name\":\"%s\",", group);
+        buffer_append_text(out, "\"creationTimestamp\":null},\"versions\":[");
+        for (size_t j = i; j < next_group(versions, i); j++) {
+            buffer_append_text(out, j > i ? "," : "");
+            put_aggregated_version(out, &versions->items[j]);
+        }
+        buffer_append_text(out, "]}");
+    }
+}
+
 static void serve_aggregated(struct request *request, enum discovery_form form, bool core) {
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(8 * MIB);
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(DISCOVERY_BYTES_MAX);
+    CLEANUP(versions_deinit) struct versions versions = {0};
     const char *version = form == DISCOVERY_V2 ? "v2" : "v2beta1";
     buffer_printf(&out, "{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/%s\",\"metadata\":{},\"items\":[", version);
-    bool first = true;
-    const struct kube_kind *kind;
-    for (size_t i = 0; (kind = kind_at(i)); i++) {
-        if (!*kind->group != core || !is_first_of(i, false))
-            continue;
-        buffer_append_text(&out, first ? "" : ",");
-        put_aggregated_group(&out, kind->group);
-        first = false;
-    }
+    out.error = out.error ? out.error : kube_group_versions(&versions.items, &versions.count);
+    put_aggregated(&out, &versions, core);
     buffer_append_text(&out, "]}\n");
-    const char *type = form == DISCOVERY_V2 ? "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-                                            : "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-    const struct http_field fields[] = {{"Vary", "Accept"}, {NULL, NULL}};
-    http_respond(request->exchange, 200, type, buffer_slice(&out), fields);
+    respond(request,
+            form == DISCOVERY_V2 ? "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                                 : "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+            &out);
 }
 
 /* --- plain --- */
 
-static void put_group(struct buffer *out, const char *group, bool alone) {
+/* The group whose first version is at `at`. */
+static void put_group(struct buffer *out, const struct versions *versions, size_t at, bool alone) {
+    const char *group = versions->items[at].group, *preferred = versions->items[at].version;
     buffer_printf(out, "{%s\"name\":\"%s\",\"versions\":[", alone ? "\"kind\":\"APIGroup\",\"apiVersion\":\"v1\"," : "", group);
-    const char *preferred = NULL;
-    const struct kube_kind *kind;
-    for (size_t i = 0; (kind = kind_at(i)); i++) {
-        if (!is_of(kind, group, NULL) || !is_first_of(i, true))
-            continue;
-        buffer_printf(out, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", preferred ? "," : "", group, kind->version, kind->version);
-        if (!preferred)
-            preferred = kind->version;
-    }
-    buffer_printf(out, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}", group, preferred ? preferred : "",
-                  preferred ? preferred : "");
+    for (size_t i = at; i < next_group(versions, at); i++)
+        buffer_printf(out, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i > at ? "," : "", group, versions->items[i].version,
+                      versions->items[i].version);
+    buffer_printf(out, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}", group, preferred, preferred);
 }
 
-static void put_plain_subresource(struct buffer *out, const struct kube_kind *kind, const struct subresource *sub, bool first) {
-    (void)first;
-    bool foreign = strcmp(sub->kind_group, kind->group) || strcmp(sub->kind_version, kind->version);
-    buffer_printf(out, ",{\"name\":\"%s/%s\",\"singularName\":\"\",\"namespaced\":%s,", kind->plural, sub->name, kind->namespaced ? "true" : "false");
-    if (foreign)
-        buffer_printf(out, "\"group\":\"%s\",\"version\":\"%s\",", sub->kind_group, sub->kind_version);
-    buffer_printf(out, "\"kind\":\"%s\",\"verbs\":[%s]}", sub->kind, sub->verbs);
+static void put_plain_subresources(struct buffer *out, const struct kube_kind *kind) {
+    struct kube_subresource sub;
+    for (size_t i = 0; kube_subresource_at(kind, i, &sub); i++) {
+        bool foreign = strcmp(sub.kind_group, kind->group) || strcmp(sub.kind_version, kind->version);
+        buffer_printf(out, ",{\"name\":\"%s/%s\",\"singularName\":\"\",\"namespaced\":%s,", kind->plural, sub.name,
+                      kind->namespaced ? "true" : "false");
+        if (foreign && *sub.kind_group)
+            buffer_printf(out, "\"group\":\"%s\",", sub.kind_group);
+        if (foreign)
+            buffer_printf(out, "\"version\":\"%s\",", sub.kind_version);
+        buffer_printf(out, "\"kind\":\"%s\",", sub.kind);
+        put_verbs(out, sub.verbs);
+        buffer_append_text(out, "}");
+    }
+}
+
+/* What upstream calls it: the beginning of the SHA-256 of group, version and kind as they are stored. Storage migrators compare it. */
+static void put_storage_hash(struct buffer *out, const struct kube_kind *served) {
+    const struct kube_kind *kind = kube_kind_stored(served);
+    CLEANUP(buffer_deinit) struct buffer name = BUFFER_INIT(KIB);
+    char hex[65];
+    uint8_t bytes[8];
+    buffer_printf(&name, "%s/%s/%s", kind->group, kind->version, kind->kind);
+    digest_sha256_hex(buffer_slice(&name), hex);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        const char *digits = "0123456789abcdef";
+        bytes[i] = (uint8_t)((strchr(digits, hex[2 * i]) - digits) << 4 | (strchr(digits, hex[2 * i + 1]) - digits));
+    }
+    buffer_append_text(out, ",\"storageVersionHash\":\"");
+    base64_encode(out, slice_make((const char *)bytes, sizeof bytes));
+    buffer_append_text(out, "\"");
 }
 
 static void put_plain_kind(struct buffer *out, const struct kube_kind *kind) {
-    buffer_printf(out, "{\"name\":\"%s\",\"singularName\":\"%s\",\"namespaced\":%s,\"kind\":\"%s\",\"verbs\":[%s]", kind->plural, kind->singular,
-                  kind->namespaced ? "true" : "false", kind->kind, verbs_of(kind));
+    unsigned verbs = kube_kind_verbs(kind);
+    buffer_printf(out, "{\"name\":\"%s\",\"singularName\":\"%s\",\"namespaced\":%s,\"kind\":\"%s\",", kind->plural, kind->singular,
+                  kind->namespaced ? "true" : "false", kind->kind);
+    put_verbs(out, verbs);
     put_list(out, "shortNames", kind->short_names);
     put_list(out, "categories", kind->categories);
+    if (verbs & KUBE_VERB_WATCH)
+        put_storage_hash(out, kind);
     buffer_append_text(out, "}");
-    each_subresource(out, kind, false, put_plain_subresource);
+    put_plain_subresources(out, kind);
 }
 
 void api_serve_core_versions(struct request *request) {
@@ -222,38 +217,41 @@ void api_serve_groups(struct request *request) {
         serve_aggregated(request, form, false);
         return;
     }
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(8 * MIB);
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(DISCOVERY_BYTES_MAX);
+    CLEANUP(versions_deinit) struct versions versions = {0};
+    out.error = kube_group_versions(&versions.items, &versions.count);
     buffer_append_text(&out, "{\"kind\":\"APIGroupList\",\"apiVersion\":\"v1\",\"groups\":[");
     bool first = true;
-    const struct kube_kind *kind;
-    for (size_t i = 0; (kind = kind_at(i)); i++) {
-        if (!*kind->group || !is_first_of(i, false))
+    for (size_t i = 0; i < versions.count; i = next_group(&versions, i)) {
+        if (!*versions.items[i].group)
             continue;
         buffer_append_text(&out, first ? "" : ",");
-        put_group(&out, kind->group, false);
+        put_group(&out, &versions, i, false);
         first = false;
     }
     buffer_append_text(&out, "]}\n");
-    api_respond_json(request, 200, buffer_slice(&out));
+    respond(request, "application/json", &out);
 }
 
 void api_serve_group(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
-    const struct kube_kind *kind = NULL;
-    for (size_t i = 0; (kind = kind_at(i)); i++)
-        if (*kind->group && is_of(kind, request->route.group, NULL))
-            break;
-    if (!kind) {
+    CLEANUP(versions_deinit) struct versions versions = {0};
+    out.error = kube_group_versions(&versions.items, &versions.count);
+    size_t at = 0;
+    while (at < versions.count && strcmp(versions.items[at].group, request->route.group) != 0)
+        at = next_group(&versions, at);
+    if (!out.error && (at == versions.count || !*request->route.group)) {
         api_respond_unknown_path(request);
         return;
     }
-    put_group(&out, kind->group, true);
+    if (at < versions.count)
+        put_group(&out, &versions, at, true);
     buffer_append_text(&out, "\n");
-    api_respond_json(request, 200, buffer_slice(&out));
+    respond(request, "application/json", &out);
 }
 
 void api_serve_resources(struct request *request) {
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(8 * MIB);
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(DISCOVERY_BYTES_MAX);
     const char *group = request->route.group, *version = request->route.version;
     buffer_append_text(&out, "{\"kind\":\"APIResourceList\",\"apiVersion\":\"v1\",\"groupVersion\":\"");
     buffer_printf(&out, "%s%s%s\",\"resources\":[", group, *group ? "/" : "", version);
@@ -267,7 +265,7 @@ void api_serve_resources(struct request *request) {
     }
     buffer_append_text(&out, "]}\n");
     if (count)
-        api_respond_json(request, 200, buffer_slice(&out));
+        respond(request, "application/json", &out);
     else
         api_respond_unknown_path(request);
 }

@@ -4,6 +4,7 @@
 
 #include "codec/cron.h"
 #include "codec/dns.h"
+#include "codec/gzip.h"
 #include "codec/http1.h"
 #include "codec/json.h"
 #include "codec/promtext.h"

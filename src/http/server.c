@@ -38,7 +38,7 @@ struct http_server {
     struct loop_timer accept_timer; /* out of descriptors: try again */
     bool draining;
     int64_t date_second;
-    char date[40];
+    char date[HTTP_DATE_BYTES];
 };
 
 static void advance(struct server_connection *owner);
@@ -51,15 +51,19 @@ bool server_is_draining(const struct http_server *server) {
     return server->draining;
 }
 
+void http_date_format(int64_t ns, char ret[HTTP_DATE_BYTES]) {
+    static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    time_t time = (time_t)(ns / 1000000000);
+    struct tm tm;
+    gmtime_r(&time, &tm);
+    snprintf(ret, HTTP_DATE_BYTES, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday, tm.tm_mday % 100, months + 3 * tm.tm_mon,
+             (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+}
+
 const char *server_date(struct http_server *server) {
-    int64_t second = loop_wall_ns(server->loop) / 1000000000;
+    int64_t now = loop_wall_ns(server->loop), second = now / 1000000000;
     if (second != server->date_second) {
-        static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-        time_t time = (time_t)second;
-        struct tm tm;
-        gmtime_r(&time, &tm);
-        snprintf(server->date, sizeof server->date, "%.3s, %02d %.3s %d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday, tm.tm_mday % 100,
-                 months + 3 * tm.tm_mon, (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+        http_date_format(now, server->date);
         server->date_second = second;
     }
     return server->date;

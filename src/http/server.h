@@ -97,6 +97,9 @@ void http_respond_end(struct http_exchange *exchange);
 int http_respond_file(struct http_exchange *exchange, int fd, int64_t offset, int64_t length);
 /* Breaks the connection: for an error in mid-stream. */
 void http_abort(struct http_exchange *exchange);
+/* "Sun, 06 Nov 1994 08:49:37 GMT", for Date and Expires. */
+#define HTTP_DATE_BYTES 40
+void http_date_format(int64_t ns, char ret[HTTP_DATE_BYTES]);
 /* Called exactly once when the exchange ends for whatever reason; `complete` tells whether the response was sent whole. Afterwards the pointer is
  * dead. */
 void http_on_close(struct http_exchange *exchange, void (*on_close)(void *userdata, struct http_exchange *exchange, bool complete), void *userdata);

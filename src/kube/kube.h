@@ -130,6 +130,7 @@ struct kube_kind {
     const struct kube_kind *stored_as;
     const struct kube_conversion *conversion;
     bool is_virtual; /* nothing is stored: the server makes its objects up when they are asked for */
+    const struct tree *schema;     /* of a custom kind: its version's openAPIV3Schema, for OpenAPI; NULL: a built-in kind */
 };
 /* All kinds, in discovery order: the built-in ones, then those that custom resource definitions add. Calls while `index` < kube_kinds_count(). */
 size_t kube_kinds_count(void);
@@ -149,6 +150,44 @@ static inline bool kube_kind_is_stored(const struct kube_kind *kind) {
 const char *kube_kind_key(const struct kube_kind *kind);
 /* "apps/v1", "v1". */
 const char *kube_kind_api_version(const struct kube_kind *kind);
+
+/* What kinds there are has changed (custom ones came or went): answers made of all kinds, such as discovery and OpenAPI, are to be made anew. */
+void kube_kinds_changed(void);
+/* Another number after each change. */
+uint64_t kube_kinds_generation(void);
+
+/* What can be done with a kind or a subresource. */
+enum kube_verbs {
+    KUBE_VERB_CREATE = 1,
+    KUBE_VERB_DELETE = 2,
+    KUBE_VERB_DELETECOLLECTION = 4,
+    KUBE_VERB_GET = 8,
+    KUBE_VERB_LIST = 16,
+    KUBE_VERB_PATCH = 32,
+    KUBE_VERB_UPDATE = 64,
+    KUBE_VERB_WATCH = 128,
+};
+unsigned kube_kind_verbs(const struct kube_kind *kind);
+/* Kinds that are questions: they are created, answered and forgotten, and are not among kube_kind_at(). NULL: there are no more. */
+const struct kube_kind *kube_review_at(size_t index);
+struct kube_subresource {
+    const char *group, *plural; /* whose */
+    const char *name;
+    const char *kind_group, *kind_version, *kind; /* what is sent and answered */
+    const struct kube_type *type;                 /* its type; NULL: that of the object */
+    unsigned verbs;
+    const struct kube_type *options; /* query parameters; or NULL */
+    bool connect;                    /* a connection or a proxied request */
+};
+/* The index-th subresource of the kind, status and scale first; false when there are no more. */
+bool kube_subresource_at(const struct kube_kind *kind, size_t index, struct kube_subresource *ret);
+
+/* The group versions of all kinds and reviews, each once, in upstream's order of priority: this is the order of discovery and decides what a short
+ * name means. A group's versions stand together; the first is the preferred one. To be freed; 0 or -ENOMEM. */
+struct kube_group_version {
+    const char *group, *version;
+};
+int kube_group_versions(struct kube_group_version **ret, size_t *ret_count);
 
 /* A decoded object: immutable once published, reference counted (single-threaded). The struct and all it points to live in its arena. */
 struct kube_object {
@@ -278,9 +317,11 @@ struct kube_column {
 /* The cells of one object as a TREE_LIST; NULL at the arena's limit. */
 struct tree *kube_table_row(const struct kube_object *object, struct arena *arena, int64_t now_ns);
 
-/* OpenAPI v3 document of a group version ("apps", "v1") with one PATCH per kind that lists fieldValidation: enough for kubectl's validation. Appends.
- */
+/* OpenAPI documents as JSON, appended: v3 of one group version ("apps", "v1"; -ENOENT when there is none), v2 of everything. */
 int kube_openapi_v3(struct slice group, struct slice version, struct buffer *out);
+int kube_openapi_v2(struct buffer *out);
+/* A document of the above in its protobuf form (gnostic's messages), appended. -EINVAL when it is no such document. */
+int kube_openapi_to_protobuf(struct slice json, struct buffer *out);
 
 /* Selectors. NULL selector matches nothing; an empty one everything (LabelSelectorAsSelector). */
 bool kube_selector_matches(const struct kube_label_selector *selector, const struct kube_string_map *labels);

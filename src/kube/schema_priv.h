@@ -36,6 +36,7 @@ enum kube_flags {
     KUBE_PATCH_RETAIN_KEYS = 128,
     KUBE_PATCH_REPLACE = 256,
     KUBE_GRANULAR = 512, /* member by member, though its type is atomic */
+    KUBE_PUBLISH = 1024, /* the default stands in OpenAPI too */
 };
 
 struct kube_values {
@@ -69,6 +70,8 @@ struct kube_type {
     size_t size;
     bool atomic; /* managers own it as a whole */
     bool either; /* a union: in JSON the value of the field that is set stands alone, and its type tells which field it is */
+    const char *package; /* upstream's: "io.k8s.api.apps.v1" */
+    const char *docs;    /* a sentence about the type, then one about each field, each ended by NUL; NULL: none */
 };
 
 /* Between a kind and the one it is stored as: fills `to`, whose metadata is that of `from`; what it hangs there may belong to either object's arena.

@@ -178,18 +178,4 @@ UNIT_TEST(autoscalers) {
     row(kind, AUTOSCALER(QUEUE, ""), "['h','Deployment/d','<unknown>/30 (avg)','1',3,0,'10m']");
 }
 
-UNIT_TEST(openapi_lists_kinds) {
-    struct arena *arena = arena_new(MIB);
-    struct buffer out = BUFFER_INIT(MIB);
-    struct tree *tree = NULL;
-    assert_int_equal(kube_openapi_v3(SLICE("apps"), SLICE("v1"), &out), 0);
-    assert_int_equal(json_parse(arena, buffer_slice(&out), NULL, &tree, NULL), 0);
-    struct tree *path = tree_find(tree_find(tree, "paths"), "/apis/apps/v1/namespaces/{namespace}/deployments/{name}");
-    assert_string_equal(tree_text_or(tree_path(path, "patch.x-kubernetes-group-version-kind.kind"), ""), "Deployment");
-    assert_int_equal(tree_count(tree_find(tree, "paths")), 5);
-    buffer_deinit(&out);
-    arena_free(arena);
-}
-
-UNIT_MAIN(UNIT(pods), UNIT(workloads), UNIT(networks_and_data), UNIT(controllers), UNIT(storage), UNIT(policies_and_rights), UNIT(autoscalers),
-          UNIT(openapi_lists_kinds))
+UNIT_MAIN(UNIT(pods), UNIT(workloads), UNIT(networks_and_data), UNIT(controllers), UNIT(storage), UNIT(policies_and_rights), UNIT(autoscalers))
