@@ -45,6 +45,8 @@ static const struct plugin {
     {ADMIT_VALIDATE, &kube_kind_cluster_role, CREATE_UPDATE, NULL, admit_roles},
     {ADMIT_VALIDATE, &kube_kind_role_binding, CREATE_UPDATE, NULL, admit_roles},
     {ADMIT_VALIDATE, &kube_kind_cluster_role_binding, CREATE_UPDATE, NULL, admit_roles},
+    {ADMIT_MUTATE, &kube_kind_custom_resource_definition, CREATE_UPDATE, NULL, admit_custom_definition},
+    {ADMIT_MUTATE, NULL, ADMIT_CREATE, NULL, admit_custom_object},
     {ADMIT_VALIDATE, &kube_kind_pod, ADMIT_CREATE, NULL, admit_limits},
     {ADMIT_VALIDATE, &kube_kind_persistent_volume_claim, CREATE_UPDATE, NULL, admit_limits},
     {ADMIT_VALIDATE, &kube_kind_namespace, CREATE_UPDATE, NULL, admit_pod_security_labels},

@@ -65,6 +65,8 @@ int admit_certificate(struct admission *admission);
 int admit_certificate_rights(struct admission *admission);
 /* In authorize.c: nobody gives away what he has not. */
 int admit_roles(struct admission *admission);
+int admit_custom_definition(struct admission *admission);
+int admit_custom_object(struct admission *admission);
 int admit_quota(struct admission *admission);
 void charge_quota(struct admission *admission);
 

@@ -8,6 +8,7 @@
 
 static void request_free(struct request *request) {
     VECTOR_DEINIT(&request->warnings);
+    kube_kind_unref(request->kind);
     arena_free(request->arena);
     free(request);
 }
@@ -141,18 +142,26 @@ static void serve_object(struct request *request) {
     respond_method(request);
 }
 
+static void warn_deprecated(struct request *request) {
+    const char *text = kube_custom_deprecation(request->kind);
+    char *copy = text ? arena_strdup(request->arena, text) : NULL;
+    if (copy)
+        VECTOR_PUSH(&request->warnings, copy);
+}
+
 static void serve_resource(struct request *request) {
     struct api_route *route = &request->route;
     if (api_is_review(request)) {
         api_serve_review(request);
         return;
     }
-    request->kind = kube_kind_by_plural(slice_of(route->group), slice_of(route->version), slice_of(route->plural));
+    request->kind = kube_kind_ref(kube_kind_by_plural(slice_of(route->group), slice_of(route->version), slice_of(route->plural)));
     bool needs_namespace = request->kind && request->kind->namespaced && *route->name && !*route->namespace;
     if (!request->kind || needs_namespace || (!request->kind->namespaced && *route->namespace)) {
         api_respond_unknown_path(request);
         return;
     }
+    warn_deprecated(request);
     if (request->kind->is_virtual)
         api_serve_virtual(request);
     else if (*route->subresource)
@@ -342,6 +351,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     loop_timer_init(&api->event_timer, loop, NULL, api);
     api_openapi_start(api);
     api_cache_start(api);
+    api_crd_start(api);
     api_numbers_load(api);
     api_events_start(api);
     api_tokens_purge(api);
@@ -371,6 +381,7 @@ void api_free(struct api *api) {
     api_end_watches(api);
     api->closed = true;
     api_writes_end(api);
+    api_crd_end(api);
     api_cache_end(api);
     api_rbac_end(api);
     api_token_cache_free(api);

@@ -42,6 +42,9 @@ struct api {
     struct store_watch *history;        /* sees versions being replaced, see stored.c */
     VECTOR(struct store_object *) cold; /* whose decoded form is to be dropped */
     struct loop_defer drop;
+    struct list crds; /* struct crd by its node */
+    struct loop_defer crd_step;
+    unsigned crd_deletes;     /* instances of definitions that go, on their way */
     unsigned bootstrapping;   /* writes of bootstrap under way: not ready before they are durable */
     uint64_t decode_failures; /* for want of memory */
     struct openapi_cache openapi;
@@ -176,6 +179,12 @@ struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind
 /* The same, with a failure that tells "absent" (404) from "no memory". */
 int api_stored_find(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, struct kube_object **ret,
                     struct api_failure *failure);
+/* Appends the stored object as the kind shows it: of custom kinds in the version that was asked for, with the defaults of today's schema. */
+int api_stored_put(struct api *api, const struct kube_kind *kind, struct store_object *stored, struct buffer *out);
+/* The JSON of an object with the kind's apiVersion in place of its own. */
+int api_stored_put_version(const struct kube_kind *kind, struct slice value, struct buffer *out);
+/* Drops the decoded forms of kinds that are rarely looked at. */
+void api_cache_drop(struct api *api);
 void api_cache_start(struct api *api);
 void api_cache_end(struct api *api);
 void api_stored_set_cache(struct api *api, struct kube_object *object);
@@ -194,6 +203,8 @@ void api_serve_list(struct request *request);
 void api_serve_watch(struct request *request);
 void api_watch_note_write(struct api *api);
 void api_watches_end(struct api *api);
+/* Ends those of one kind, named by its key. */
+void api_watches_end_kind(struct api *api, const char *key);
 enum table_include { INCLUDE_METADATA, INCLUDE_NONE, INCLUDE_OBJECT };
 enum table_include api_table_include_of(const struct request *request);
 void api_table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out);
@@ -284,6 +295,14 @@ bool api_is_review(const struct request *request);
 void api_serve_review(struct request *request);
 /* A user as UserInfo in JSON. */
 int api_put_user(struct buffer *out, const struct api_user *user);
+
+/* --- crd.c, crd_names.c: custom resource definitions --- */
+void api_crd_start(struct api *api);
+void api_crd_end(struct api *api);
+/* A definition was committed: takes effect at once. */
+void api_crd_note(struct api *api, const struct kube_object *object, const struct store_object *stored, bool removed);
+void api_crd_note_instance_removed(struct api *api);
+int api_crd_mark_deleted(struct api *api, struct kube_object *object);
 
 /* --- events.c --- */
 void api_events_start(struct api *api);

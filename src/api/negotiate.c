@@ -74,7 +74,9 @@ int api_body_parse(struct request *request, struct slice body, struct tree **ret
     struct diag diag = DIAG_INIT;
     struct slice type = http_header(request->exchange, "Content-Type");
     int error;
-    switch (api_body_form_of(type)) {
+    enum body_form form = api_body_form_of(type);
+    bool custom = request->kind && request->kind->custom && strcmp(request->verb, "delete") && strcmp(request->verb, "deletecollection");
+    switch (form == BODY_PROTOBUF && custom ? BODY_UNKNOWN : form) {
     case BODY_JSON:
         /* Some clients send YAML under this name; Kubernetes reads JSON only, and so do we. */
     case BODY_JSON_PATCH:
@@ -90,7 +92,8 @@ int api_body_parse(struct request *request, struct slice body, struct tree **ret
     default:
         return api_fail(failure, 415, "UnsupportedMediaType",
                         "the body of the request was in an unknown format - accepted media types include: application/json, "
-                        "application/yaml, application/vnd.kubernetes.protobuf");
+                        "application/yaml%s",
+                        custom ? "" : ", application/vnd.kubernetes.protobuf");
     }
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);

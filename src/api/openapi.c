@@ -21,7 +21,7 @@ static int make_json(const struct openapi_entry *entry, struct buffer *out) {
 
 static bool has_custom_kinds(const char *group) {
     for (size_t i = 0; i < kube_kinds_count(); i++)
-        if (kube_kind_at(i)->schema && !strcmp(kube_kind_at(i)->group, group))
+        if (kube_kind_at(i)->custom && !strcmp(kube_kind_at(i)->group, group))
             return true;
     return false;
 }

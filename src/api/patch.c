@@ -85,14 +85,13 @@ static void on_patch_body(void *userdata, struct http_exchange *exchange, struct
     struct api_failure failure;
     struct tree *tree = NULL;
     enum body_form form = api_body_form_of(http_header(exchange, "Content-Type"));
-    bool known = form == BODY_JSON_PATCH || form == BODY_MERGE_PATCH || form == BODY_STRATEGIC_PATCH || form == BODY_APPLY;
-    int code =
-        known
-            ? api_body_parse(request, body, &tree, &failure)
-            : api_fail(
-                  &failure, 415, "UnsupportedMediaType",
-                  "the body of the request was in an unknown format - accepted media types include: "
-                  "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml");
+    bool custom = request->kind->custom,
+         known = form == BODY_JSON_PATCH || form == BODY_MERGE_PATCH || form == BODY_APPLY || (form == BODY_STRATEGIC_PATCH && !custom);
+    int code = known ? api_body_parse(request, body, &tree, &failure)
+                     : api_fail(&failure, 415, "UnsupportedMediaType",
+                                "the body of the request was in an unknown format - accepted media types include: "
+                                "application/json-patch+json, application/merge-patch+json, %sapplication/apply-patch+yaml",
+                                custom ? "" : "application/strategic-merge-patch+json, ");
     if (!code)
         code = api_check_options(request, "PatchOptions", form == BODY_APPLY, &failure);
     if (!code && form != BODY_JSON_PATCH && tree->type != TREE_MAP)

@@ -210,7 +210,8 @@ void api_serve_list(struct request *request) {
         buffer_append_slice(&out, buffer_slice(&items));
         api_table_end(&out);
     } else {
-        buffer_printf(&out, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", request->kind->kind,
+        buffer_printf(&out, "{\"kind\":\"%s%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"",
+                      request->kind->custom ? kube_custom_list_kind(request->kind) : request->kind->kind, request->kind->custom ? "" : "List",
                       kube_kind_api_version(request->kind), position.revision);
         if (token)
             buffer_printf(&out, ",\"continue\":\"%s\"", token);

@@ -76,7 +76,8 @@ static void cache_free(void *cache) {
 
 /* Kinds that nobody looks at twice: their decoded form is dropped soon. */
 static bool is_cold(const struct kube_kind *kind) {
-    return kind == &kube_kind_event || kind == &kube_kind_config_map || kind == &kube_kind_secret || kind == &kube_kind_lease;
+    return kind == &kube_kind_event || kind == &kube_kind_config_map || kind == &kube_kind_secret || kind == &kube_kind_lease ||
+           kind == &kube_kind_custom_resource_definition || kind->custom;
 }
 
 static void drop_all(struct api *api) {
@@ -133,12 +134,71 @@ void api_cache_end(struct api *api) {
     drop_all(api);
 }
 
+/* --- custom kinds --- */
+
+/* The storage version of the kind of that key, "widgets.example.com"; NULL for built-in kinds, and for those whose definition is gone. */
+static const struct kube_kind *custom_kind_of(struct slice key) {
+    struct slice group = key, none = {NULL, 0}, plural = slice_cut(&group, '.');
+    return kube_custom_version(group, none, plural);
+}
+
+/* By the schema of the version it was written in, as far as that is still known; then it counts as one of the storage version. */
+static int decode_custom(const struct kube_kind *storage, struct slice value, struct kube_object **ret) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    const struct json_options options = {.allow_duplicates = true};
+    struct tree *tree = NULL;
+    int r = arena ? json_parse(arena, value, &options, &tree, NULL) : -ENOMEM;
+    if (r)
+        return r;
+    struct slice version = slice_of(tree_text_or(tree_find(tree, "apiVersion"), ""));
+    slice_cut(&version, '/');
+    const struct kube_kind *kind = kube_custom_version(slice_of(storage->group), version, slice_of(storage->plural));
+    if (tree_set_text(arena, tree, "apiVersion", kube_kind_api_version(kind)) || tree_set_text(arena, tree, "kind", kind->kind))
+        return -ENOMEM;
+    CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
+    r = kube_decode_tree(kind, tree, KUBE_LENIENT, &object, NULL);
+    if (!r)
+        r = kube_default(object);
+    if (r)
+        return r;
+    kube_custom_rename(object, storage);
+    *ret = TAKE(object);
+    return 0;
+}
+
+int api_stored_put_version(const struct kube_kind *kind, struct slice value, struct buffer *out) {
+    struct slice mark = SLICE("\"apiVersion\":\"");
+    ptrdiff_t at = kind->custom ? slice_find(value, mark) : -1;
+    if (at < 0)
+        return buffer_append_slice(out, value);
+    struct slice rest = slice_from(value, (size_t)at + mark.len);
+    buffer_append_slice(out, slice_head(value, (size_t)at + mark.len));
+    slice_cut(&rest, '"');
+    buffer_printf(out, "%s\"", kube_kind_api_version(kind));
+    return buffer_append_slice(out, rest);
+}
+
+int api_stored_put(struct api *api, const struct kube_kind *kind, struct store_object *stored, struct buffer *out) {
+    if (!kind->custom || stored->revision > kube_custom_revision(kind))
+        return api_stored_put_version(kind, stored->value, out);
+    const struct kube_object *object = api_decode(api, stored);
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB);
+    if (!object || kube_encode_json(object, &json))
+        return api_stored_put_version(kind, stored->value, out);
+    return api_stored_put_version(kind, buffer_slice(&json), out);
+}
+
+void api_cache_drop(struct api *api) {
+    drop_all(api);
+}
+
 struct kube_object *api_decode(struct api *api, struct store_object *stored) {
     if (stored->cache)
         return stored->cache;
     struct kube_object *object = NULL;
     struct diag diag = DIAG_INIT;
-    int r = kube_decode_json(NULL, stored->value, KUBE_LENIENT, &object, &diag);
+    const struct kube_kind *custom = custom_kind_of(stored->kind);
+    int r = custom ? decode_custom(custom, stored->value, &object) : kube_decode_json(NULL, stored->value, KUBE_LENIENT, &object, &diag);
     if (r) {
         api->decode_failures += r == -ENOMEM;
         return NULL;
@@ -163,7 +223,10 @@ struct kube_object *api_stored_get(struct api *api, const struct kube_kind *kind
     CLEANUP(store_object_unrefp)
     struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
     struct kube_object *object = stored ? api_decode(api, stored) : NULL;
-    return object ? kube_object_ref(object) : NULL;
+    struct kube_object *view = NULL;
+    if (object && kube_convert(object, kind, &view))
+        api->decode_failures++;
+    return view;
 }
 
 int api_stored_find(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, struct kube_object **ret,

@@ -81,8 +81,25 @@ static void put_selector(struct buffer *out, const struct tree *selector) {
     }
 }
 
+/* Where the numbers are. */
+static const struct kube_scale_paths *scale_paths(const struct kube_kind *kind) {
+    static const struct kube_scale_paths usual = {"spec.replicas", "status.replicas", "spec.selector"};
+    const struct kube_scale_paths *own = kube_custom_scale(kind);
+    return own ? own : &usual;
+}
+
+/* The selector of a built-in kind is an object, that of a custom one its text. */
+static void put_scale_selector(struct buffer *out, const struct tree *from, const char *path) {
+    const struct tree *selector = path ? tree_path(from, path) : NULL;
+    if (selector && selector->type == TREE_STRING)
+        buffer_append_slice(out, selector->string);
+    else
+        put_selector(out, selector);
+}
+
 static struct tree *make_scale(struct arena *arena, const struct kube_object *object) {
     CLEANUP(buffer_deinit) struct buffer selector = BUFFER_INIT(64 * KIB);
+    const struct kube_scale_paths *paths = scale_paths(object->kind);
     struct tree *from = kube_encode_tree(object, arena), *scale = tree_map(arena), *metadata = tree_map(arena), *spec = tree_map(arena),
                 *status = tree_map(arena);
     if (!from || !scale || !metadata || !spec || !status)
@@ -93,9 +110,9 @@ static struct tree *make_scale(struct arena *arena, const struct kube_object *ob
         struct tree *value = tree_find(tree_find(from, "metadata"), kept[i]);
         error = value ? tree_set(arena, metadata, slice_of(kept[i]), value) : 0;
     }
-    put_selector(&selector, tree_path(from, "spec.selector"));
-    error = error ? error : tree_set(arena, spec, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, "spec.replicas"), 0)));
-    error = error ? error : tree_set(arena, status, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, "status.replicas"), 0)));
+    put_scale_selector(&selector, from, paths->selector);
+    error = error ? error : tree_set(arena, spec, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, paths->spec_replicas), 0)));
+    error = error ? error : tree_set(arena, status, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, paths->status_replicas), 0)));
     error = error ? error : tree_set(arena, status, SLICE("selector"), tree_string(arena, buffer_slice(&selector)));
     error = error ? error : tree_set_text(arena, scale, "kind", "Scale");
     error = error ? error : tree_set_text(arena, scale, "apiVersion", "autoscaling/v1");
@@ -115,6 +132,20 @@ static void answer_scale(void *userdata, const struct api_failure *failure, stru
     api_request_release(request);
 }
 
+/* Sets what is at a dotted path; objects on the way are made. */
+static int set_at_path(struct arena *arena, struct tree *map, const char *path, struct tree *value) {
+    struct slice rest = slice_of(path), name = slice_cut(&rest, '.');
+    while (rest.len) {
+        struct tree_entry *entry = tree_find_entry(map, name);
+        struct tree *below = entry && entry->value->type == TREE_MAP ? entry->value : tree_map(arena);
+        if (!below || tree_set(arena, map, name, below))
+            return -ENOMEM;
+        map = below;
+        name = slice_cut(&rest, '.');
+    }
+    return tree_set(arena, map, name, value);
+}
+
 /* Sets the object's replicas to what the scale says. */
 static int write_scale(struct request *request, struct kube_object *old, const struct tree *scale, struct api_failure *failure) {
     const struct tree *replicas = tree_path(scale, "spec.replicas");
@@ -122,9 +153,8 @@ static int write_scale(struct request *request, struct kube_object *old, const s
     if (replicas && (replicas->type != TREE_INT || replicas->integer < 0 || replicas->integer > INT32_MAX))
         return api_fail_field(failure, old, "FieldValueInvalid", "spec.replicas", "Invalid value: must be a whole number greater than or equal to 0");
     struct arena *arena = request->arena;
-    struct tree *tree = kube_encode_tree(old, arena), *spec = tree ? tree_find(tree, "spec") : NULL;
-    struct tree *metadata = tree ? tree_find(tree, "metadata") : NULL;
-    int error = spec ? tree_set(arena, spec, SLICE("replicas"), tree_int(arena, tree_int_or(replicas, 0))) : -ENOMEM;
+    struct tree *tree = kube_encode_tree(old, arena), *metadata = tree ? tree_find(tree, "metadata") : NULL;
+    int error = tree ? set_at_path(arena, tree, scale_paths(old->kind)->spec_replicas, tree_int(arena, tree_int_or(replicas, 0))) : -ENOMEM;
     if (!error && version)
         error = tree_set_text(arena, metadata, "resourceVersion", version);
     struct kube_object *object = NULL;

@@ -30,7 +30,7 @@ void api_table_begin(const struct request *request, const struct kube_kind *kind
     if (continue_token)
         buffer_printf(out, ",\"continue\":\"%s\"", continue_token);
     buffer_append_text(out, "},\"columnDefinitions\":[");
-    kind = kube_kind_stored(kind); /* cells are made of stored objects */
+    kind = kind->custom ? kind : kube_kind_stored(kind); /* cells are made of stored objects; each version of a custom kind has its own */
     for (size_t i = 0; i < kind->columns_count; i++) {
         buffer_append_text(out, i ? "," : "");
         put_column(out, &kind->columns[i]);
@@ -39,7 +39,11 @@ void api_table_begin(const struct request *request, const struct kube_kind *kind
 }
 
 static void put_cells(const struct request *request, struct store_object *stored, struct buffer *out) {
-    struct kube_object *object = api_decode(request->api, stored);
+    CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
+    struct kube_object *decoded = api_decode(request->api, stored);
+    const struct kube_kind *kind = request->kind->custom ? request->kind : kube_kind_stored(request->kind);
+    if (decoded && kube_convert(decoded, kind, &object))
+        object = NULL;
     struct arena *arena = arena_new(MIB); /* of its own: a list's rows together may be large */
     struct tree *cells = object && arena ? kube_table_row(object, arena, loop_wall_ns(request->api->loop)) : NULL;
     if (cells)

@@ -9,6 +9,8 @@ static int put_converted(struct kube_object *object, const struct kube_kind *kin
 }
 
 int api_view_put(const struct request *request, struct store_object *stored, struct buffer *out) {
+    if (request->kind->custom)
+        return api_stored_put(request->api, request->kind, stored, out);
     if (!request->kind->stored_as)
         return buffer_append_slice(out, stored->value);
     struct kube_object *object = api_decode(request->api, stored);

@@ -312,6 +312,14 @@ void api_watch_note_write(struct api *api) {
     loop_timer_set(&api->bookmark_timer, BOOKMARK_INTERVAL_MS);
 }
 
+void api_watches_end_kind(struct api *api, const char *key) {
+    LIST_FOREACH(node, &api->watches) {
+        struct watch *watch = CONTAINER_OF(node, struct watch, node);
+        if (!strcmp(kube_kind_key(watch->request->kind), key))
+            end(watch);
+    }
+}
+
 void api_watches_end(struct api *api) {
     LIST_FOREACH(node, &api->watches)
     end(CONTAINER_OF(node, struct watch, node));

@@ -52,10 +52,14 @@ static void note_removed(struct api *api, const struct kube_object *object) {
         api_bootstrap(api);
 }
 
-static void note_written(const struct pending *pending) {
+static void note_written(const struct pending *pending, const struct store_object *stored) {
     struct api *api = pending->api;
     if (api->closed)
         return;
+    if (pending->object->kind == &kube_kind_custom_resource_definition)
+        api_crd_note(api, pending->object, stored, pending->removed);
+    else if (pending->object->kind->custom && pending->removed)
+        api_crd_note_instance_removed(api);
     api_watch_note_write(api);
     if (pending->removed)
         note_removed(api, pending->object);
@@ -77,7 +81,7 @@ static void on_written(void *userdata, int error, struct store_object *stored) {
         if (pending->done)
             pending->done(pending->userdata, &failure, NULL, (struct slice){NULL, 0});
     } else {
-        note_written(pending);
+        note_written(pending, stored);
         if (pending->done)
             pending->done(pending->userdata, NULL, object, pending->removed ? (struct slice){NULL, 0} : stored->value);
     }
@@ -164,6 +168,14 @@ static int commit(struct api *api, enum store_verb verb, struct kube_object *obj
     if (!set_version(object, revision) && verb != STORE_DELETE)
         api_stored_set_cache(api, object);
     return 0;
+}
+
+/* The object as it is stored: of custom kinds in the storage version. */
+static int to_storage(struct kube_object **object, struct api_failure *failure) {
+    const struct kube_kind *storage = kube_custom_storage((*object)->kind);
+    if (!storage) /* the definition has gone since the request began */
+        return api_fail(failure, 404, "NotFound", "the server could not find the requested resource");
+    return api_view_of(storage, object) ? api_fail_no_memory(failure) : 0;
 }
 
 static int encode(const struct kube_object *object, struct buffer *out, struct api_failure *failure) {
@@ -273,12 +285,15 @@ static int finish_create(struct admission *admission, write_done_fn *done, void 
 int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
-    if (api_view_of(kube_kind_stored(given->kind), &object))
+    if (!given->kind->custom && api_view_of(kube_kind_stored(given->kind), &object))
         return api_fail_no_memory(failure);
     struct admission admission = admission_of(api, ADMIT_CREATE, options, failure);
     int code = prepare_create(&admission, object, options);
+    if (!code)
+        code = to_storage(&object, failure);
     if (code)
         return code;
+    admission.object = object;
     code = finish_create(&admission, done, userdata);
     if (code || options->dry_run) {
         api_numbers_settle(api, object, NULL, false);
@@ -422,7 +437,7 @@ static int commit_update(struct api *api, struct kube_object *object, struct sto
 int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
-    if (api_view_of(kube_kind_stored(given->kind), &object))
+    if (!given->kind->custom && api_view_of(kube_kind_stored(given->kind), &object))
         return api_fail_no_memory(failure);
     const struct kube_object_meta *metadata = object->metadata;
     const char *name = metadata->name ? metadata->name : "";
@@ -431,15 +446,18 @@ int api_write_update(struct api *api, struct kube_object *given, const struct wr
         store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
     if (!stored)
         return api_fail_not_found(failure, object->kind, name);
-    CLEANUP(kube_object_unrefp) struct kube_object *old = api_decode(api, stored);
-    if (!old)
+    struct kube_object *decoded = api_decode(api, stored);
+    CLEANUP(kube_object_unrefp) struct kube_object *old = NULL;
+    if (!decoded || kube_convert(decoded, object->kind, &old))
         return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
-    kube_object_ref(old);
     struct admission admission = admission_of(api, ADMIT_UPDATE, options, failure);
     admission.old = old;
     int code = prepare_update(&admission, object, stored->revision, options);
+    if (!code)
+        code = to_storage(&object, failure);
     if (code)
         return code;
+    admission.object = object;
     code = commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
     if (code || options->dry_run)
         api_numbers_settle(api, object, old, false);
@@ -532,6 +550,8 @@ static int mark(struct api *api, struct kube_object *object, const struct kube_o
         error = set_grace(object, grace_s, now_ns);
     if (object->kind == &kube_kind_namespace)
         object->namespace_->status.phase = "Terminating";
+    if (!error && object->kind == &kube_kind_custom_resource_definition && !marked)
+        error = api_crd_mark_deleted(api, object);
     return error;
 }
 

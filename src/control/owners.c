@@ -12,13 +12,19 @@ static struct dependent *dependent_new(const struct kube_object *object) {
     struct dependent *dependent = malloc(sizeof *dependent + namespace_len + name_len);
     if (!dependent)
         return NULL;
-    dependent->kind = object->kind;
+    dependent->kind = kube_kind_ref(object->kind);
     if (namespace)
         memcpy(dependent->text, namespace, namespace_len);
     memcpy(dependent->text + namespace_len, name, name_len);
     dependent->namespace = namespace ? dependent->text : NULL;
     dependent->name = dependent->text + namespace_len;
     return dependent;
+}
+
+static void dependent_free(struct dependent *dependent) {
+    if (dependent)
+        kube_kind_unref(dependent->kind);
+    free(dependent);
 }
 
 static int add(struct map *owners, const char *uid, const struct kube_object *object) {
@@ -32,7 +38,7 @@ static int add(struct map *owners, const char *uid, const struct kube_object *ob
     }
     struct dependent *dependent = dependent_new(object);
     if (!dependent || VECTOR_PUSH(&dependents->items, dependent) < 0) {
-        free(dependent);
+        dependent_free(dependent);
         return -ENOMEM;
     }
     return 0;
@@ -42,10 +48,10 @@ static void drop(struct map *owners, const char *uid, const struct kube_object *
     struct dependents *dependents = map_find(owners, slice_of(uid));
     for (size_t i = 0; dependents && i < dependents->items.count; i++) {
         struct dependent *dependent = dependents->items.items[i];
-        if (dependent->kind != object->kind || !same_text(dependent->namespace, object->metadata->namespace) ||
-            strcmp(dependent->name, object->metadata->name) != 0)
+        if (strcmp(kube_kind_key(dependent->kind), kube_kind_key(object->kind)) != 0 ||
+            !same_text(dependent->namespace, object->metadata->namespace) || strcmp(dependent->name, object->metadata->name) != 0)
             continue;
-        free(dependent);
+        dependent_free(dependent);
         dependents->items.items[i] = dependents->items.items[--dependents->items.count];
         if (dependents->items.count == 0) {
             VECTOR_DEINIT(&dependents->items);
@@ -86,7 +92,7 @@ void owners_free(struct map *owners) {
     for (size_t at = 0; owners && map_next(owners, &at, NULL, &value);) {
         struct dependents *dependents = value;
         for (size_t i = 0; i < dependents->items.count; i++)
-            free(dependents->items.items[i]);
+            dependent_free(dependents->items.items[i]);
         VECTOR_DEINIT(&dependents->items);
         free(dependents);
     }

@@ -14,6 +14,7 @@ int queue_init(struct queue *queue) {
 }
 
 static void item_free(struct queue_item *item) {
+    kube_kind_unref(item->key.kind);
     free(item->failure);
     free(item->map_key);
     free(item);
@@ -60,6 +61,7 @@ static struct queue_item *item_new(struct queue *queue, const struct control_key
     const char *at = item->map_key + strlen(item->map_key) + 1;
     at += strlen(at) + 1;
     item->key = *key;
+    kube_kind_ref(key->kind);
     item->key.namespace = key->namespace ? at : NULL;
     item->key.name = at + strlen(at) + 1;
     return item;

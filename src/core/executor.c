@@ -105,9 +105,10 @@ static void tell(struct executor *executor, const struct kube_object *object, co
 
 static bool on_change(void *userdata, enum store_change change, struct store_object *stored, struct store_object *previous) {
     struct executor *executor = userdata;
+    uint64_t blind = api_decode_failures(executor->api);
     const struct kube_object *object = api_decode(executor->api, stored);
-    if (!object)
-        executor->behind = true; /* not to be told as a deletion */
+    if (!object && api_decode_failures(executor->api) != blind)
+        executor->behind = true; /* not to be told as a deletion; of a kind that is no more nothing is told */
     if (object && change == STORE_DELETED)
         tell(executor, NULL, object);
     else if (object)

@@ -98,6 +98,10 @@ int kube_convert(struct kube_object *object, const struct kube_kind *to, struct 
         *ret = kube_object_ref(object);
         return 0;
     }
+    if (to->custom) {
+        *ret = kube_custom_convert(object, to);
+        return *ret ? 0 : -ENOMEM;
+    }
     ASSERT(kube_kind_stored(object->kind) == kube_kind_stored(to));
     if (!object->kind->stored_as || !to->stored_as)
         return convert_step(object, to, ret);

@@ -4,6 +4,7 @@
  *
  * Invariants: everything decoded is copied into the arena, nothing points into the tree; map entries are sorted by key, the last of equal ones wins;
  * strings with a NUL byte are refused, since C strings cannot hold them. */
+#include "kube/custom_priv.h"
 #include "kube/decode_priv.h"
 
 #include <stdio.h>
@@ -312,14 +313,19 @@ static int decode_field(struct decoder *decoder, const struct kube_field *field,
     UNREACHABLE();
 }
 
+static void report_pruned(void *userdata, const char *path) {
+    struct decoder *decoder = userdata;
+    if (decoder->strictness == KUBE_WARN)
+        diag_cause(decoder->diag, "FieldValueInvalid", path, "unknown field \"%s\"", path);
+    else
+        buffer_printf(&decoder->unknown, "%sunknown field \"%s\"", decoder->unknown.len > 0 ? ", " : "", path);
+}
+
 static void report_unknown(struct decoder *decoder, struct slice name) {
     if (decoder->strictness == KUBE_LENIENT)
         return;
     size_t before = kube_path_push(&decoder->path, name.data, name.len);
-    if (decoder->strictness == KUBE_WARN)
-        diag_cause(decoder->diag, "FieldValueInvalid", decoder->path.text, "unknown field \"%s\"", decoder->path.text);
-    else
-        buffer_printf(&decoder->unknown, "%sunknown field \"%s\"", decoder->unknown.len > 0 ? ", " : "", decoder->path.text);
+    report_pruned(decoder, decoder->path.text);
     kube_path_pop(&decoder->path, before);
 }
 
@@ -375,10 +381,25 @@ static int decode_struct(struct decoder *decoder, const struct kube_type *type, 
     return error;
 }
 
-static int run(struct decoder *decoder, const struct kube_type *type, const struct tree *tree, void *data) {
+/* The walker knows the root and what is in metadata; a custom kind's schema knows the rest. */
+static int decode_custom(struct decoder *decoder, const struct custom_schema *schema, const struct tree *tree, struct kube_custom_object *object) {
+    if (tree->type != TREE_MAP)
+        return type_error(decoder, tree, "map[string]interface {}");
+    const struct tree *metadata = tree_find(tree, "metadata");
+    size_t before = kube_path_push_field(&decoder->path, "metadata");
+    int error = metadata ? decode_field(decoder, &custom_metadata_field, metadata, &object->metadata) : 0;
+    kube_path_pop(&decoder->path, before);
+    struct custom_pruner pruner = {
+        .arena = decoder->arena, .path = &decoder->path, .unknown = decoder->strictness == KUBE_LENIENT ? NULL : report_pruned, .userdata = decoder};
+    if (error == 0)
+        object->content = custom_prune_root(&pruner, schema, tree);
+    return object->content ? error : -ENOMEM;
+}
+
+static int run(struct decoder *decoder, const struct kube_type *type, const struct custom_schema *schema, const struct tree *tree, void *data) {
     decoder->unknown = BUFFER_INIT(UNKNOWN_TEXT_MAX);
     decoder->struct_name = type->name;
-    int error = decode_struct(decoder, type, tree, data);
+    int error = schema ? decode_custom(decoder, schema, tree, data) : decode_struct(decoder, type, tree, data);
     if (error == -ENOMEM)
         diag_set(decoder->diag, error, "the object is too large");
     if (error == 0 && buffer_error(&decoder->unknown) == -ENOMEM)
@@ -391,7 +412,7 @@ static int run(struct decoder *decoder, const struct kube_type *type, const stru
 
 int kube_decode_part(const struct kube_type *type, const struct tree *tree, struct arena *arena, void *data, struct diag *diag) {
     struct decoder decoder = {.arena = arena, .diag = diag, .strictness = KUBE_LENIENT};
-    return run(&decoder, type, tree, data);
+    return run(&decoder, type, NULL, tree, data);
 }
 
 /* apiVersion and kind, when present, must be those of the kind; absent ones are taken as meant. */
@@ -415,7 +436,7 @@ int kube_decode_tree(const struct kube_kind *kind, const struct tree *tree, enum
     if (!object)
         return -ENOMEM;
     struct decoder decoder = {.arena = object->arena, .diag = diag, .strictness = strictness};
-    error = run(&decoder, kind->type, tree, object->data);
+    error = run(&decoder, kind->type, kind->custom ? custom_schema_of(kind) : NULL, tree, object->data);
     if (error)
         return error;
     *ret = TAKE(object);

@@ -5,6 +5,7 @@
  *
  * Not here: what upstream's admission plugins and strategies add when an object is created (service account, cluster address, uid, status of new
  * pods). */
+#include "kube/custom_priv.h"
 #include "kube/default_priv.h"
 
 /* ":latest" or no tag: pull always; a digest or another tag: only when absent. */
@@ -195,6 +196,7 @@ static const struct {
     {&kube_csi_driver_spec_type, default_csi_driver_spec},
     {&kube_node_status_type, default_node_status},
     {&kube_service_type, default_service},
+    {&kube_custom_resource_definition_type, custom_default_definition},
 };
 
 /* Writes a constant of the IDL; the schema's author is trusted to have written a good one. */
@@ -259,5 +261,7 @@ static int default_struct(const struct kube_type *type, struct arena *arena, voi
 }
 
 int kube_default(struct kube_object *object) {
+    if (object->kind->custom)
+        return custom_default(custom_schema_of(object->kind), object->arena, object->custom->content);
     return default_struct(object->kind->type, object->arena, object->data);
 }

@@ -1,6 +1,6 @@
 /* Struct → JSON, in the order of upstream's fields, kind and apiVersion first. What Go's omitempty leaves out is left out: absent pointers, "" 0
  * false, empty lists and maps; structs held by value stay even when empty ("status": {}), except times, which newer upstream omits too. */
-#include "kube/schema_priv.h"
+#include "kube/custom_priv.h"
 
 static void encode_struct(const struct kube_type *type, const void *data, bool comma, struct buffer *out);
 
@@ -159,9 +159,22 @@ static void encode_struct(const struct kube_type *type, const void *data, bool c
     }
 }
 
+/* What is a tree in an object of a custom kind, after its metadata. */
+static void encode_content(const struct tree *content, struct buffer *out) {
+    for (size_t i = 0; i < tree_count(content); i++) {
+        const struct tree_entry *entry = &content->children->items[i];
+        buffer_append_byte(out, ',');
+        json_format_string(out, entry->key);
+        buffer_append_byte(out, ':');
+        json_format(out, entry->value);
+    }
+}
+
 int kube_encode_json(const struct kube_object *object, struct buffer *out) {
     buffer_printf(out, "{\"kind\":\"%s\",\"apiVersion\":\"%s\"", object->kind->kind, object->kind->api_version);
     encode_struct(object->kind->type, object->data, true, out);
+    if (object->kind->custom)
+        encode_content(object->custom->content, out);
     buffer_append_byte(out, '}');
     return buffer_error(out);
 }

@@ -1,5 +1,5 @@
 /* Struct → tree, by the same rules as encode.c. */
-#include "kube/schema_priv.h"
+#include "kube/custom_priv.h"
 
 static struct tree *tree_of_struct(const struct kube_type *type, const void *data, struct arena *arena, struct tree *map);
 
@@ -120,5 +120,7 @@ struct tree *kube_tree_of(const char *api_version, const char *kind, const struc
 }
 
 struct tree *kube_encode_tree(const struct kube_object *object, struct arena *arena) {
+    if (object->kind->custom)
+        return custom_tree(object, arena, true);
     return kube_tree_of(object->kind->api_version, object->kind->kind, object->kind->type, object->data, arena);
 }

@@ -109,6 +109,7 @@ struct kube_time_map {
 struct kube_type;
 struct kube_column;
 struct kube_conversion;
+struct kube_custom; /* what a custom resource definition made, see below */
 struct kube_kind {
     const char *group; /* "" for core */
     const char *version;
@@ -129,8 +130,8 @@ struct kube_kind {
      * NULL: the two have the same fields. */
     const struct kube_kind *stored_as;
     const struct kube_conversion *conversion;
-    bool is_virtual; /* nothing is stored: the server makes its objects up when they are asked for */
-    const struct tree *schema;     /* of a custom kind: its version's openAPIV3Schema, for OpenAPI; NULL: a built-in kind */
+    bool is_virtual;                  /* nothing is stored: the server makes its objects up when they are asked for */
+    const struct kube_custom *custom; /* NULL: built in */
 };
 /* All kinds, in discovery order: the built-in ones, then those that custom resource definitions add. Calls while `index` < kube_kinds_count(). */
 size_t kube_kinds_count(void);
@@ -138,6 +139,9 @@ const struct kube_kind *kube_kind_at(size_t index);
 /* NULL when unknown. */
 const struct kube_kind *kube_kind_find(struct slice group, struct slice version, struct slice kind);
 const struct kube_kind *kube_kind_by_plural(struct slice group, struct slice version, struct slice plural);
+/* A kind that a definition made can go: who keeps one across turns of the loop holds a reference. Built-in kinds take no count. */
+const struct kube_kind *kube_kind_ref(const struct kube_kind *kind);
+void kube_kind_unref(const struct kube_kind *kind); /* NULL is fine */
 /* The kind whose objects the store holds for it: itself mostly. */
 static inline const struct kube_kind *kube_kind_stored(const struct kube_kind *kind) {
     return kind->stored_as ? kind->stored_as : kind;
@@ -188,6 +192,13 @@ struct kube_group_version {
     const char *group, *version;
 };
 int kube_group_versions(struct kube_group_version **ret, size_t *ret_count);
+
+/* An object of a kind that a definition made: what the schema says about it is only known at run time, so all but the metadata stays a tree, as it
+ * was written (absent, null and empty are three things, keys keep their order). */
+struct kube_custom_object {
+    struct kube_object_meta metadata;
+    struct tree *content; /* a map without apiVersion, kind and metadata; never NULL */
+};
 
 /* A decoded object: immutable once published, reference counted (single-threaded). The struct and all it points to live in its arena. */
 struct kube_object {
@@ -249,6 +260,7 @@ struct kube_object {
         struct kube_validating_admission_policy *validating_admission_policy;
         struct kube_validating_admission_policy_binding *validating_admission_policy_binding;
         struct kube_custom_resource_definition *custom_resource_definition;
+        struct kube_custom_object *custom;
     };
 };
 /* An empty object of the kind, one reference; NULL without memory. */
@@ -322,6 +334,42 @@ int kube_openapi_v3(struct slice group, struct slice version, struct buffer *out
 int kube_openapi_v2(struct buffer *out);
 /* A document of the above in its protobuf form (gnostic's messages), appended. -EINVAL when it is no such document. */
 int kube_openapi_to_protobuf(struct slice json, struct buffer *out);
+
+/* --- kinds made at run time (custom*.c) ---
+ * A custom resource definition makes one kind per version, each with a compiled schema by which its objects are pruned, defaulted, checked and shown.
+ * The table of kinds is one per process, like that of the built-in ones: kube_kind_at() and its like see custom kinds from kube_custom_install() on.
+ * A kind keeps its address while its names and scope stay the same: a new version of the definition changes what is behind it. */
+struct kube_custom_set; /* the compiled kinds of one definition, not yet installed */
+/* Compiles all versions of the definition (CustomResourceDefinition as a tree). What is wrong in a schema is left out, since validation has refused
+ * it before it was stored: so a definition can always be loaded. -EINVAL with diag when not even the names can be read; -ENOMEM. */
+int kube_custom_compile(const struct tree *definition, struct kube_custom_set **ret, struct diag *diag);
+void kube_custom_set_free(struct kube_custom_set *set); /* NULL is fine */
+DEFINE_CLEANUP(struct kube_custom_set, kube_custom_set_free)
+/* Installs the set in place of an earlier one of the same group and plural, and frees it. -ENOMEM: everything is as it was (the set too), -E2BIG:
+ * there are too many kinds. */
+int kube_custom_install(struct kube_custom_set *set);
+/* No new request finds the kinds any more; those who hold references keep them. */
+void kube_custom_remove(struct slice group, struct slice plural);
+/* The definition's resourceVersion when its present generation took effect: objects of later revisions were written by its schemas. */
+uint64_t kube_custom_revision(const struct kube_kind *kind);
+/* The kind under which objects of this one are stored: itself, or another version of its definition; NULL when the kind has been removed. */
+const struct kube_kind *kube_custom_storage(const struct kube_kind *kind);
+/* Any version of a definition's kinds, served or not; the storage version when `version` is unknown; NULL when there is no such definition. */
+const struct kube_kind *kube_custom_version(struct slice group, struct slice version, struct slice plural);
+/* The text that a request for a deprecated version is warned with; NULL: it is not deprecated. */
+const char *kube_custom_deprecation(const struct kube_kind *kind);
+const char *kube_custom_list_kind(const struct kube_kind *kind);
+/* The object becomes one of another version of its kind; only for objects that nobody else holds. */
+void kube_custom_rename(struct kube_object *object, const struct kube_kind *kind);
+/* An object of one version as one of another: apiVersion alone differs (conversion "None"). A new reference; NULL without memory. */
+struct kube_object *kube_custom_convert(const struct kube_object *object, const struct kube_kind *kind);
+/* Dotted paths, without the leading dot, of what the scale subresource shows; selector may be NULL. NULL: the kind has none. */
+struct kube_scale_paths {
+    const char *spec_replicas, *status_replicas, *selector;
+};
+const struct kube_scale_paths *kube_custom_scale(const struct kube_kind *kind);
+/* Objects of these kinds are compared, and copied, by these rather than by kube_equal(object->kind->type, …). */
+bool kube_object_equal(const struct kube_object *a, const struct kube_object *b);
 
 /* Selectors. NULL selector matches nothing; an empty one everything (LabelSelectorAsSelector). */
 bool kube_selector_matches(const struct kube_label_selector *selector, const struct kube_string_map *labels);

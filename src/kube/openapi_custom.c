@@ -104,6 +104,6 @@ static void put_node(struct openapi *openapi, const struct tree *node, const str
     openapi_close(openapi, '}');
 }
 
-void openapi_custom_component(struct openapi *openapi, const struct kube_kind *kind) {
-    put_node(openapi, kind->schema, kind, 0);
+void openapi_custom_component(struct openapi *openapi, const struct kube_kind *kind, const struct tree *schema) {
+    put_node(openapi, schema, kind, 0);
 }

@@ -223,7 +223,7 @@ static void put_body(struct openapi *openapi, const struct operation *operation)
     openapi_key(openapi, "content");
     openapi_open(openapi, '{');
     for (size_t i = 0; i < (patch ? ARRAY_LEN(patch_types) : 1); i++) {
-        if (operation->kind->schema && !strcmp(types[i], "application/strategic-merge-patch+json"))
+        if (operation->kind->custom && !strcmp(types[i], "application/strategic-merge-patch+json"))
             continue;
         openapi_key(openapi, types[i]);
         buffer_append_text(openapi->out, "{\"schema\":{");

@@ -3,7 +3,7 @@
  * until nothing new is referred to. The protobuf forms are made from the finished JSON (openapi_wire.c).
  *
  * A kind that comes with a schema of its own (a version of a CustomResourceDefinition) takes part like any other kind: it is in kube_kind_at(), its
- * paths follow from struct kube_kind, and its member `schema` is the tree of the version's openAPIV3Schema, from which openapi_custom.c writes the
+ * paths follow from struct kube_kind, and openapi_custom.c writes from the version's openAPIV3Schema (custom_schema_tree) the
  * component. Whoever adds, changes or removes kinds calls kube_kinds_changed() (kube.h), and the index of documents changes with the next request. */
 #ifndef TIDEMILL_KUBE_OPENAPI_PRIV_H
 #define TIDEMILL_KUBE_OPENAPI_PRIV_H
@@ -64,7 +64,7 @@ const char *openapi_doc(const struct kube_type *type, size_t index);
 /* "com.example.v1.Widget" of group example.com. */
 void openapi_custom_name(const struct kube_kind *kind, struct buffer *out);
 /* The value of the component, from kind->schema. */
-void openapi_custom_component(struct openapi *openapi, const struct kube_kind *kind);
+void openapi_custom_component(struct openapi *openapi, const struct kube_kind *kind, const struct tree *schema);
 
 /* --- openapi_paths.c --- */
 void openapi_paths_of_kind(struct openapi *openapi, const struct kube_kind *kind);

@@ -4,6 +4,7 @@
  * The dialects differ in references: v2 allows members beside "$ref", v3 does not, so there the reference stands in an "allOf". Defaults are
  * published in v3 only, and only those that upstream publishes (rule `publish` of the IDL, and the zero of what is always written): a generated
  * client fills published defaults into objects before it sends them, so that a patch would reset what it does not mention. */
+#include "kube/custom_priv.h"
 #include "kube/openapi_priv.h"
 
 static const struct plain {
@@ -95,7 +96,7 @@ void openapi_ref_plain(struct openapi *openapi, enum openapi_plain plain) {
 }
 
 static void kind_name(struct openapi *openapi, const struct kube_kind *kind, const char *suffix) {
-    if (kind->schema) {
+    if (kind->custom) {
         openapi_custom_name(kind, openapi->out);
     } else {
         buffer_append_text(openapi->out, kind->type->package);
@@ -358,12 +359,16 @@ static void put_list(struct openapi *openapi, const struct kube_kind *kind) {
 }
 
 void openapi_components_of_kind(struct openapi *openapi, const struct kube_kind *kind) {
-    if (kind->schema) {
+    if (kind->custom) {
+        CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+        const struct tree *schema = arena ? custom_schema_tree(kind, arena) : NULL;
+        if (!schema)
+            openapi->out->error = -ENOMEM;
         openapi_next(openapi);
         buffer_append_byte(openapi->out, '"');
         kind_name(openapi, kind, "");
         buffer_append_text(openapi->out, "\":");
-        openapi_custom_component(openapi, kind);
+        openapi_custom_component(openapi, kind, schema);
     } else {
         refer(openapi, kind->type);
     }

@@ -175,13 +175,13 @@ static void custom_is(const char *schema, bool v2, const char *expected) {
     struct arena *arena = arena_new(MIB);
     struct tree *tree = NULL;
     assert_int_equal(json_parse(arena, slice_of(schema), NULL, &tree, &diag), 0);
-    const struct kube_kind kind = {.group = "stable.example.com", .version = "v1", .kind = "Widget", .type = &widget_type, .schema = tree};
+    const struct kube_kind kind = {.group = "stable.example.com", .version = "v1", .kind = "Widget", .type = &widget_type};
     struct buffer out = BUFFER_INIT(MIB);
     struct openapi openapi = {.out = &out, .v2 = v2};
     openapi_custom_name(&kind, &out);
     assert_string_equal(out.data, "com.example.stable.v1.Widget");
     buffer_reset(&out);
-    openapi_custom_component(&openapi, &kind);
+    openapi_custom_component(&openapi, &kind, tree);
     assert_string_equal(out.data, expected);
     VECTOR_DEINIT(&openapi.types);
     buffer_deinit(&out);

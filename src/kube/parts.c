@@ -1,6 +1,6 @@
 /* The parts of an object that are written through different doors: metadata, status, and all else ("spec"). Compared and copied member by member by
  * the tables, without trees, since every write goes through here. */
-#include "kube/schema_priv.h"
+#include "kube/custom_priv.h"
 
 extern const struct kube_type kube_object_meta_type;
 
@@ -11,6 +11,8 @@ static bool is_metadata(const struct kube_field *field) {
 int kube_copy_member(struct kube_object *to, const struct kube_object *from, const char *member) {
     ASSERT(to->kind->type == from->kind->type);
     const struct kube_field *field = kube_field_find(to->kind->type, slice_of(member));
+    if (!field && to->kind->custom)
+        return custom_copy_member(to, from, member);
     return field ? kube_field_copy(field, to->arena, kube_at(field, from->data), kube_at(field, to->data)) : 0;
 }
 
@@ -23,7 +25,7 @@ int kube_copy_metadata_member(struct kube_object *to, const struct kube_object *
 int kube_copy_spec(struct kube_object *to, const struct kube_object *from) {
     ASSERT(to->kind->type == from->kind->type);
     const struct kube_type *type = to->kind->type;
-    int error = 0;
+    int error = to->kind->custom ? custom_copy_spec(to, from) : 0;
     for (size_t i = 0; i < type->fields_count && !error; i++) {
         const struct kube_field *field = &type->fields[i];
         if (!is_metadata(field) && strcmp(field->name, "status") != 0)
@@ -34,7 +36,7 @@ int kube_copy_spec(struct kube_object *to, const struct kube_object *from) {
 
 bool kube_spec_equal(const struct kube_object *a, const struct kube_object *b) {
     const struct kube_type *type = a->kind->type;
-    bool equal = true;
+    bool equal = !a->kind->custom || custom_spec_equal(a, b);
     for (size_t i = 0; i < type->fields_count && equal; i++) {
         const struct kube_field *field = &type->fields[i];
         if (!is_metadata(field) && strcmp(field->name, "status") != 0)
@@ -85,6 +87,8 @@ int kube_encode_differences(const struct kube_object *old, const struct kube_obj
     ASSERT(old->kind->type == new->kind->type);
     struct tree *trees[2] = {tree_map(arena), tree_map(arena)};
     int error = trees[0] && trees[1] ? put_differences(arena, new->kind->type, old->data, new->data, false, trees) : -ENOMEM;
+    if (!error && new->kind->custom)
+        error = custom_put_differences(old, new, arena, trees);
     *ret_old = trees[0];
     *ret_new = trees[1];
     return error;

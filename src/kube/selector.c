@@ -2,6 +2,7 @@
  *
  * Text is parsed into requirements in the caller's arena; all must hold. As upstream, `!=` and `notin` also hold for objects without the label. Field
  * selectors compare the text form of the field, "" when absent. */
+#include "kube/custom_priv.h"
 #include "kube/helpers_priv.h"
 
 #include <stdio.h>
@@ -215,6 +216,8 @@ static int resolve_field(const struct kube_kind *kind, struct requirement *requi
     const struct kube_type *type = kind->type;
     struct slice rest = slice_of(requirement->key);
     const struct kube_field *field = NULL;
+    if (kind->custom && custom_is_selectable(kind, requirement->key))
+        return 0; /* steps stay empty */
     if (kind == &kube_kind_event && strcmp(requirement->key, "source") == 0)
         rest = SLICE("source.component"); /* upstream's name for it */
     for (size_t i = 0; i + 1 < FIELD_DEPTH_MAX && rest.len > 0 && type; i++) {
@@ -308,7 +311,8 @@ static const char *field_text(const struct requirement *requirement, const void 
 bool kube_field_selector_match(const struct kube_selector *selector, const struct kube_object *object) {
     char number[32];
     for (const struct requirement *at = selector->first; at; at = at->next)
-        if (!requirement_holds(at, field_text(at, object->data, number, sizeof number)))
+        if (!requirement_holds(at, at->steps[0] ? field_text(at, object->data, number, sizeof number)
+                                                : custom_selected(object, at->key, number, sizeof number)))
             return false;
     return true;
 }

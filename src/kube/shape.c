@@ -9,7 +9,7 @@
  * A node is a type (of a struct) or a field (of a list or map). */
 #include "kube/shape.h"
 
-#include "kube/schema_priv.h"
+#include "kube/custom_priv.h"
 
 extern const struct kube_type kube_object_meta_type;
 
@@ -97,6 +97,10 @@ static bool root_member(const struct kube_shape_node *shape, struct slice name, 
 static const struct kube_shape_source builtin_root = {root_member, builtin_item, builtin_key};
 
 void kube_shape_of(const struct kube_kind *kind, struct kube_shape_node *ret) {
+    if (kind->custom) {
+        custom_shape_of(kind, ret);
+        return;
+    }
     *ret = (struct kube_shape_node){.merge = KUBE_MERGE_STRUCT, .source = &builtin_root, .node = kind->type};
 }
 

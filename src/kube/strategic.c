@@ -300,6 +300,8 @@ int kube_strategic_merge(const struct kube_kind *kind, struct arena *arena, cons
     struct tree *copy = tree_copy(arena, target);
     if (!copy)
         return -ENOMEM;
+    if (kind->custom)
+        return diag_set(diag, -EINVAL, "strategic merge patch is not supported for custom resources");
     int error = merge_map(&merge, kind->type, copy, patch);
     if (error)
         return error;

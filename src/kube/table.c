@@ -1,6 +1,7 @@
 /* Tables: what `kubectl get` prints is made here, not there. The columns stand in the IDL; a cell is the value at a path, or made by a function of
  * cells_*.c. */
 #include "kube/cell_priv.h"
+#include "kube/custom_priv.h"
 
 /* What an empty field shows. */
 static struct tree *cell_of_nothing(const struct kube_field *field, struct arena *arena) {
@@ -31,6 +32,8 @@ static struct tree *cell_at_path(const struct kube_object *object, struct slice 
 }
 
 struct tree *kube_table_row(const struct kube_object *object, struct arena *arena, int64_t now_ns) {
+    if (object->kind->custom)
+        return custom_table_row(object, arena, now_ns);
     struct tree *row = tree_list(arena);
     for (size_t i = 0; i < object->kind->columns_count && row; i++) {
         const struct kube_column *column = &object->kind->columns[i];

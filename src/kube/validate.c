@@ -4,6 +4,7 @@
  *
  * Invariants: nothing below a root's `status` is checked (it is written by controllers, not people); immutability is only checked where the old
  * struct is known for certain: not within lists. Defaults have been filled before. */
+#include "kube/custom_priv.h"
 #include "kube/validate_priv.h"
 
 #include <stdio.h>
@@ -52,6 +53,7 @@ static const struct {
     {&kube_cluster_role_type, validate_cluster_role},
     {&kube_role_binding_type, validate_role_binding},
     {&kube_cluster_role_binding_type, validate_cluster_role_binding},
+    {&kube_custom_resource_definition_type, validate_custom_resource_definition},
 };
 
 /* ---- reporting ---- */
@@ -70,6 +72,15 @@ static void report_invalid(struct validator *validator, const char *name, const 
     int at = snprintf(message, sizeof message, "Invalid value: %s: ", value);
     vsnprintf(message + at, sizeof message - (size_t)at, format, args);
     report(validator, "FieldValueInvalid", name, message);
+}
+
+void fail_reason(struct validator *validator, const char *reason, const char *name, const char *format, ...) {
+    char message[DIAG_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    report(validator, reason, name, message);
 }
 
 void fail_required(struct validator *validator, const char *name, const char *detail) {
@@ -275,6 +286,8 @@ int kube_validate(const struct kube_object *object, const struct kube_object *ol
     validate_metadata(&validator, object->metadata, old ? old->metadata : NULL);
     kube_path_pop(&validator.path, before);
     validate_struct(&validator, kind->type, object->data, old ? old->data : NULL);
+    if (kind->custom)
+        custom_check(&validator, object, old);
     if (validator.errors > 0)
         diag_set(diag, -EINVAL, "%s%s%s \"%s\" is invalid: %s%s%s", kind->kind, kind->group[0] ? "." : "", kind->group,
                  kube_text_or(object->metadata->name, ""), validator.errors > 1 ? "[" : "", validator.summary.data, validator.errors > 1 ? "]" : "");

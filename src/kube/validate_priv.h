@@ -16,6 +16,8 @@ struct validator {
 /* Checks one struct; `data` is of the type it is registered for, the path is that of the struct. old is NULL on create or within lists. */
 typedef void validate_function(struct validator *validator, const void *data, const void *old);
 
+/* Any reason ("FieldValueTypeInvalid") and message, the latter as it stands. */
+__attribute__((format(printf, 4, 5))) void fail_reason(struct validator *validator, const char *reason, const char *name, const char *format, ...);
 /* Reports an error of the field `name` below the path; name NULL: of the path itself. */
 void fail_required(struct validator *validator, const char *name, const char *detail); /* detail may be "" */
 __attribute__((format(printf, 3, 4))) void fail_forbidden(struct validator *validator, const char *name, const char *format, ...);
@@ -46,5 +48,6 @@ validate_function validate_service_spec, validate_service_port, validate_ingress
     validate_ingress_backend, validate_http_rule, validate_endpoint_subset, validate_endpoint_slice;
 validate_function validate_config_map, validate_secret, validate_event;
 validate_function validate_role, validate_cluster_role, validate_role_binding, validate_cluster_role_binding;
+validate_function validate_custom_resource_definition;
 
 #endif
