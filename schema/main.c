@@ -1,5 +1,5 @@
-/* schemac HEADER TABLES FILE.idl… : the schema compiler, a tool of the build. Files are replaced only when their content changes, so that an edit of
- * a comment in the IDL rebuilds nothing. */
+/* schemac HEADER TABLES FILE.idl… FILE.doc… : the schema compiler, a tool of the build. Files are replaced only when their content changes, so that
+ * an edit of a comment in the IDL rebuilds nothing. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -47,11 +47,14 @@ static int compile(struct schema *schema, char **paths, int count, struct diag *
             diag_at(diag, paths[i], 0, 0);
             return diag_set(diag, error, "cannot be read: %s", strerror(-error));
         }
-        error = schema_read(schema, paths[i], buffer_slice(&text), diag);
+        bool docs = slice_ends(slice_of(paths[i]), SLICE(".doc"));
+        error = docs ? schema_read_docs(schema, paths[i], buffer_slice(&text), diag) : schema_read(schema, paths[i], buffer_slice(&text), diag);
         if (error)
             return error;
     }
     int error = schema_resolve(schema, diag);
+    if (error == 0)
+        error = schema_resolve_docs(schema, diag);
     if (error)
         return error;
     CLEANUP(buffer_deinit) struct buffer header = BUFFER_INIT(SCHEMA_BYTES_MAX);
@@ -76,6 +79,8 @@ static void schema_deinit(struct schema *schema) {
     }
     VECTOR_DEINIT(&schema->types);
     VECTOR_DEINIT(&schema->kinds);
+    VECTOR_DEINIT(&schema->docs);
+    map_free(schema->docs_by_name);
     VECTOR_DEINIT(&schema->values);
     map_free(schema->types_by_name);
     map_free(schema->values_by_name);
@@ -84,13 +89,13 @@ static void schema_deinit(struct schema *schema) {
 
 int main(int argc, char **argv) {
     if (argc < 4) {
-        fprintf(stderr, "usage: schemac HEADER TABLES FILE.idl...\n");
+        fprintf(stderr, "usage: schemac HEADER TABLES FILE.idl... FILE.doc...\n");
         return 2;
     }
-    struct schema schema = {.arena = arena_new(SCHEMA_BYTES_MAX), .types_by_name = map_new(), .values_by_name = map_new()};
+    struct schema schema = {.arena = arena_new(SCHEMA_BYTES_MAX), .types_by_name = map_new(), .values_by_name = map_new(), .docs_by_name = map_new()};
     struct diag diag = DIAG_INIT;
     int error = -ENOMEM;
-    if (schema.arena && schema.types_by_name && schema.values_by_name)
+    if (schema.arena && schema.types_by_name && schema.values_by_name && schema.docs_by_name)
         error = compile(&schema, argv + 1, argc - 1, &diag);
     if (error) {
         char text[2048];

@@ -132,6 +132,8 @@ static int flatten(struct schema *schema, struct schema_type *type, struct diag 
                 break;
             }
             *copy = *inner->fields.items[j];
+            if (!copy->origin)
+                copy->origin = inner->name;
             if (field->number > UINT8_MAX || copy->inline_number > UINT8_MAX)
                 error = field_error(field, diag, "\"%s\" inlines more than twice or by a large number: not supported", field->text);
             copy->inline_number = copy->inline_number << 8 | field->number;

@@ -44,6 +44,8 @@ struct schema_field {
     /* resolved */
     enum schema_shape shape;
     const struct schema_form *form; /* NULL: a struct */
+    const char *origin;             /* the type that declares it, when it came in by `inline` */
+    const char *doc;                /* the sentence about it; NULL: none */
     struct schema_type *type;       /* of a struct */
     struct schema_values *values;
 };
@@ -55,7 +57,18 @@ struct schema_type {
     const char *upstream, *package; /* what upstream calls it, and where it has it */
     VECTOR(struct schema_field *) fields;
     bool flat, written, listed, mapped, atomic;
+    const char *doc; /* the sentence about it; NULL: none */
+    size_t doc_at;   /* where its sentences begin, when it is `described` */
+    bool described, reached;
     bool either; /* a union: in JSON the value of whichever field is set stands alone */
+};
+
+/* A sentence about a type (field NULL) or a field, see docs.c. */
+struct schema_doc {
+    const char *file;
+    int line;
+    const char *type, *field, *like, *text;
+    bool used;
 };
 
 struct schema_column {
@@ -83,16 +96,25 @@ struct schema {
     VECTOR(struct schema_type *) types;
     VECTOR(struct schema_values *) values;
     VECTOR(struct schema_kind *) kinds;
+    VECTOR(struct schema_doc *) docs;
+    struct map *docs_by_name;
 };
 
 /* Adds the statements of one file. 0, -EINVAL with diag (file, line), -ENOMEM. */
 int schema_read(struct schema *schema, const char *file, struct slice text, struct diag *diag);
 /* Resolves names, flattens inlined types, checks the whole. */
 int schema_resolve(struct schema *schema, struct diag *diag);
+/* The same for descriptions: adds those of one .doc file; then gives each type and field its sentence. */
+int schema_read_docs(struct schema *schema, const char *file, struct slice text, struct diag *diag);
+int schema_resolve_docs(struct schema *schema, struct diag *diag);
 const struct schema_form *schema_form_find(const char *name);
 /* "podIPs" → "pod_ips", C keywords get an underscore; in the arena. */
 const char *schema_c_name(struct arena *arena, const char *name);
 int schema_write_header(struct schema *schema, struct buffer *out);
 int schema_write_tables(struct schema *schema, struct buffer *out);
+/* The sentences, as one array of bytes in which each type has its place. */
+void schema_write_docs(struct schema *schema, struct buffer *out);
+/* As a C string, quoted; NULL for NULL. */
+void schema_write_string(struct buffer *out, const char *text);
 
 #endif

@@ -2,7 +2,7 @@
  * src/kube/schema_priv.h. Rare rules stand in a side table (struct kube_rules), so that a field costs 48 bytes. */
 #include "schema_priv.h"
 
-static void write_string(struct buffer *out, const char *text) {
+void schema_write_string(struct buffer *out, const char *text) {
     if (!text) {
         buffer_append_text(out, "NULL");
         return;
@@ -22,13 +22,13 @@ static bool has_rules(const struct schema_field *field) {
 
 static void write_rules(const struct schema_field *field, struct buffer *out) {
     buffer_append_text(out, "&(const struct kube_rules){.default_ = ");
-    write_string(out, field->default_);
+    schema_write_string(out, field->default_);
     buffer_append_text(out, ", .keys = ");
-    write_string(out, field->keys);
+    schema_write_string(out, field->keys);
     buffer_append_text(out, ", .merge_key = ");
-    write_string(out, field->merge_key);
+    schema_write_string(out, field->merge_key);
     buffer_append_text(out, ", .format = ");
-    write_string(out, field->format);
+    schema_write_string(out, field->format);
     if (field->has_min)
         buffer_printf(out, ", .has_min = true, .min = %" PRId64, field->min);
     if (field->has_max)
@@ -67,7 +67,7 @@ static void write_type(const struct schema_type *type, struct buffer *out) {
     for (size_t i = 0; i < type->fields.count; i++) {
         const struct schema_field *field = type->fields.items[i];
         buffer_append_text(out, "    {");
-        write_string(out, field->name);
+        schema_write_string(out, field->name);
         if (field->type)
             buffer_printf(out, ", &kube_%s_type", field->type->c_name);
         else
@@ -87,13 +87,17 @@ static void write_type(const struct schema_type *type, struct buffer *out) {
     if (type->fields.count > 0)
         buffer_append_text(out, "};\n");
     buffer_printf(out, "const struct kube_type kube_%s_type = {", type->c_name);
-    write_string(out, type->upstream);
+    schema_write_string(out, type->upstream);
     if (type->fields.count > 0)
         buffer_printf(out, ", kube_%s_fields, %zu, sizeof(struct kube_%s), %d, %d", type->c_name, type->fields.count, type->c_name, type->atomic,
                       type->either);
     else
         buffer_printf(out, ", NULL, 0, sizeof(struct kube_%s), %d, %d", type->c_name, type->atomic, type->either);
-    buffer_printf(out, ", \"%s\", NULL};\n\n", type->package);
+    buffer_printf(out, ", \"%s\", ", type->package);
+    if (type->described)
+        buffer_printf(out, "kube_docs + %zu};\n\n", type->doc_at);
+    else
+        buffer_append_text(out, "NULL};\n\n");
 }
 
 static void write_columns(const struct schema_kind *kind, struct buffer *out) {
@@ -106,13 +110,13 @@ static void write_columns(const struct schema_kind *kind, struct buffer *out) {
     for (size_t i = 0; i < kind->columns.count; i++) {
         const struct schema_column *column = kind->columns.items[i];
         buffer_append_text(out, "    {");
-        write_string(out, column->name);
+        schema_write_string(out, column->name);
         buffer_append_text(out, ", ");
-        write_string(out, column->type);
+        schema_write_string(out, column->type);
         buffer_append_text(out, ", ");
-        write_string(out, column->format);
+        schema_write_string(out, column->format);
         buffer_append_text(out, ", ");
-        write_string(out, column->description);
+        schema_write_string(out, column->description);
         buffer_printf(out, ", %d, ", column->priority);
         if (column->source[0] != '.')
             buffer_printf(out, "&kube_cell_%s},\n", column->source);
@@ -125,7 +129,7 @@ static void write_columns(const struct schema_kind *kind, struct buffer *out) {
 static void write_strings(const char *const *items, size_t count, struct buffer *out) {
     buffer_append_text(out, "(const char *const[]){");
     for (size_t i = 0; i < count; i++) {
-        write_string(out, items[i]);
+        schema_write_string(out, items[i]);
         buffer_append_text(out, ", ");
     }
     buffer_append_text(out, "NULL}");
@@ -180,6 +184,7 @@ int schema_write_tables(struct schema *schema, struct buffer *out) {
         buffer_append_text(out, "};\n");
     }
     buffer_append_text(out, "\n");
+    schema_write_docs(schema, out);
     for (size_t i = 0; i < schema->types.count; i++)
         write_type(schema->types.items[i], out);
     for (size_t i = 0; i < schema->kinds.count; i++)

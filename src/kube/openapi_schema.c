@@ -60,7 +60,7 @@ const char *openapi_doc(const struct kube_type *type, size_t index) {
         return NULL;
     for (; index; index--)
         doc += strlen(doc) + 1;
-    return doc;
+    return *doc ? doc : NULL;
 }
 
 /* --- references --- */
@@ -291,7 +291,7 @@ static void put_type(struct openapi *openapi, const struct kube_type *type) {
     bool message = is_message(type);
     openapi_next(openapi);
     buffer_printf(openapi->out, "\"%s.%s\":{", type->package, type->name);
-    if (type->docs)
+    if (openapi_doc(type, 0))
         openapi_text(openapi, "description", openapi_doc(type, 0));
     openapi->within = type;
     if (!type->either) /* a union is whatever its members are */
@@ -304,7 +304,7 @@ static void put_type(struct openapi *openapi, const struct kube_type *type) {
         const char *doc = type->docs;
         for (size_t i = 0; i < type->fields_count; i++) {
             doc = doc ? doc + strlen(doc) + 1 : NULL;
-            put_field(openapi, &type->fields[i], doc);
+            put_field(openapi, &type->fields[i], doc && *doc ? doc : NULL);
         }
         openapi_close(openapi, '}');
     }

@@ -83,6 +83,26 @@ UNIT_TEST(every_kind_is_found_by_its_name) {
     unload(&document);
 }
 
+static bool is_described(const struct tree *schema) {
+    return *tree_text_or(tree_find(schema, "description"), "");
+}
+
+/* Also of what no served kind reaches, and the schema compiler so does not check: reviews, options, lists. */
+UNIT_TEST(everything_is_described) {
+    struct document document;
+    load(&document, NULL, NULL);
+    for (size_t i = 0; i < tree_count(document.schemas); i++) {
+        const struct tree_entry *entry = &document.schemas->children->items[i];
+        const struct tree *properties = tree_find(entry->value, "properties");
+        if (!is_described(entry->value))
+            fail_msg("%s has no description", entry->key.data);
+        for (size_t j = 0; j < tree_count(properties); j++)
+            if (!is_described(properties->children->items[j].value))
+                fail_msg("%s of %s has no description", properties->children->items[j].key.data, entry->key.data);
+    }
+    unload(&document);
+}
+
 /* The schema of a field as JSON, its description left out. */
 static void field_is(const struct document *document, const char *type, const char *field, const char *expected) {
     struct tree *schema = tree_find(tree_find(tree_find(document->schemas, type), "properties"), field);
@@ -276,6 +296,6 @@ UNIT_TEST(group_versions_stand_in_upstreams_order) {
     free(versions);
 }
 
-UNIT_MAIN(UNIT(every_reference_leads_to_a_component), UNIT(every_kind_is_found_by_its_name), UNIT(schemas_say_what_upstreams_say),
-          UNIT(a_patch_lists_its_parameters_and_forms), UNIT(custom_kinds_publish_their_schema), UNIT(documents_in_protobuf),
-          UNIT(what_is_no_document_is_refused), UNIT(group_versions_stand_in_upstreams_order))
+UNIT_MAIN(UNIT(every_reference_leads_to_a_component), UNIT(every_kind_is_found_by_its_name), UNIT(everything_is_described),
+          UNIT(schemas_say_what_upstreams_say), UNIT(a_patch_lists_its_parameters_and_forms), UNIT(custom_kinds_publish_their_schema),
+          UNIT(documents_in_protobuf), UNIT(what_is_no_document_is_refused), UNIT(group_versions_stand_in_upstreams_order))
