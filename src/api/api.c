@@ -1,6 +1,7 @@
 /* The dispatcher: from an exchange to the function that serves it. Each request goes the same way: route, identity, rights, kind, verb; each step
  * that refuses answers in Kubernetes' words. Rights are checked before existence, so that nobody learns what there is by asking. */
 #include "api/api_priv.h"
+#include "api/audit_priv.h"
 
 #include <stdio.h>
 
@@ -85,6 +86,19 @@ static void serve_root(struct request *request) {
                            "readyz\",\"/version\"]}\n"));
 }
 
+static void append_audit_metrics(const struct api *api, struct buffer *out) {
+    struct audit_statistics seen;
+    if (!api->audit)
+        return;
+    audit_log_statistics(api->audit, &seen);
+    buffer_printf(out,
+                  "# HELP tidemill_audit_events_total Events in the audit log.\n# TYPE tidemill_audit_events_total counter\n"
+                  "tidemill_audit_events_total %" PRIu64 "\n"
+                  "# HELP tidemill_audit_lost_total Events for which the audit log had no room: its disk is full or hangs.\n"
+                  "# TYPE tidemill_audit_lost_total counter\ntidemill_audit_lost_total %" PRIu64 "\n",
+                  seen.events, seen.lost);
+}
+
 static void serve_metrics(struct request *request) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(4 * MIB);
     struct api *api = request->api;
@@ -99,6 +113,7 @@ static void serve_metrics(struct request *request) {
         "# HELP tidemill_api_watches_lost_total Watches ended because their client read too slowly.\n# TYPE tidemill_api_watches_lost_total counter\n"
         "tidemill_api_watches_lost_total %" PRIu64 "\n",
         seen->requests, seen->requests_failed, seen->watches, seen->watches_lost);
+    append_audit_metrics(api, &out);
     if (api->options.metrics)
         api->options.metrics(api->options.metrics_userdata, &out);
     http_respond(request->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
@@ -227,6 +242,7 @@ static const struct api_mount *find_mount(const struct api *api, struct slice pa
 /* The mount's handler owns the exchange from here. */
 static void hand_over(struct request *request, const struct api_mount *mount) {
     struct http_exchange *exchange = request->exchange;
+    api_audit(request, 0, NULL, NULL);
     http_on_close(exchange, NULL, NULL);
     request_free(request);
     mount->handler(mount->userdata, exchange);
@@ -249,8 +265,11 @@ static bool identify(struct request *request, bool mounted) {
     }
     error = api_authenticate(request->api, exchange, request->arena, &request->user);
     int code = error == -ENOMEM ? api_fail_no_memory(&failure) : error ? api_fail(&failure, 401, "Unauthorized", "Unauthorized") : 0;
-    if (!code)
+    if (!code) {
+        request->verb = mounted ? api_method_verb(request) : verb_of(request);
+        api_audit_begin(request, mounted);
         code = api_impersonate(request, &failure);
+    }
     if (code)
         api_respond_failure(request, &failure);
     return !code;
@@ -267,7 +286,6 @@ void api_handle(void *userdata, struct http_exchange *exchange) {
     const struct api_mount *mount = find_mount(api, http_path(exchange));
     if (!identify(request, mount != NULL))
         return;
-    request->verb = mount ? "use" : verb_of(request);
     request->table = api_accept_table(http_header(exchange, "Accept"));
     struct api_access access;
     struct api_failure failure;
@@ -275,8 +293,9 @@ void api_handle(void *userdata, struct http_exchange *exchange) {
     int code = 0;
     if (!api_access_of_request(request, &access))
         code = api_fail_no_memory(&failure);
-    else if (!api_authorize(api, &request->user, &access, reason))
+    else if (!(request->audit.allowed = api_authorize(api, &request->user, &access, reason)))
         code = api_fail_access(&failure, &request->user, &access, reason);
+    request->audit.reason = request->audit.wanted && !code ? arena_strdup(request->arena, reason) : NULL;
     if (code)
         api_respond_failure(request, &failure);
     else if (mount)
@@ -339,9 +358,12 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     list_init(&api->tunnels);
     list_init(&api->deferred);
     int error = api->arena ? copy_options(api, options) : -ENOMEM;
+    if (!error && options->audit_folder)
+        error = audit_log_new(loop, options->audit_folder, &api->audit, diag);
     if (!error)
         error = api_addresses_init(&api->addresses, api->options.service_range, diag);
     if (error) {
+        audit_log_free(api->audit);
         arena_free(api->arena);
         free(api);
         return error;
@@ -378,6 +400,7 @@ void api_unref(struct api *api) {
 void api_free(struct api *api) {
     if (!api)
         return;
+    audit_log_free(TAKE(api->audit));
     api_end_watches(api);
     api->closed = true;
     api_writes_end(api);

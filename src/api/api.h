@@ -40,6 +40,7 @@ struct api_options {
     const struct api_mount *mounts; /* ends with prefix NULL; NULL: none */
     /* What service account tokens are signed (the first) and checked with, ends with NULL; they outlive the API. NULL: there are no such tokens. */
     const struct jwt_key *const *token_keys;
+    const char *audit_folder; /* where the audit log is kept; NULL: none is */
     /* Appends further lines to /metrics; may be NULL. */
     void (*metrics)(void *userdata, struct buffer *out);
     void *metrics_userdata;

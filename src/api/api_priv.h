@@ -33,6 +33,7 @@ struct api {
     uint64_t node_ports[(NODE_PORT_MAX - NODE_PORT_MIN) / 64 + 1]; /* bit i is port NODE_PORT_MIN + i: taken */
     struct rbac *rbac;                                             /* who may what, see authorize.c */
     bool rbac_stale;                                               /* memory was missing while it followed a change */
+    struct audit_log *audit;                                       /* NULL: none is kept */
     struct token_cache *token_cache;                               /* made on first use, see account_token.c */
     struct http_client *node;                                      /* made on first use */
     struct list watches;                                           /* struct watch by its node */
@@ -63,6 +64,12 @@ struct request {
     struct api_user user;         /* who the request is treated as */
     struct api_user impersonator; /* who it came from, when impersonated */
     bool impersonated;
+    struct {
+        bool wanted, allowed; /* to be recorded when it is answered */
+        int64_t begin_ns;
+        uid_t uid;
+        const char *uri, *agent, *from, *reason;
+    } audit;
     const struct kube_kind *kind; /* of resource routes */
     const char *verb;
     enum table_form table;
@@ -131,6 +138,8 @@ void api_token_cache_free(struct api *api);
 void api_tokens_purge(struct api *api);
 
 /* --- authorize.c, rbac_bootstrap.c: may they --- */
+/* The method in lower case, of what is no resource. */
+const char *api_method_verb(const struct request *request);
 bool api_access_of_request(const struct request *request, struct api_access *ret);
 int api_fail_access(struct api_failure *failure, const struct api_user *user, const struct api_access *access, const char *reason);
 void api_rbac_start(struct api *api);
@@ -140,6 +149,12 @@ void api_rbac_bootstrap(struct api *api);
 void api_rbac_note(struct api *api, struct kube_object *object, bool removed);
 /* NULL without memory. */
 const struct rbac *api_rbac_get(struct api *api);
+
+/* --- audit.c --- */
+/* Of a request that is identified: notes what its event will need, if it is one to be recorded. */
+void api_audit_begin(struct request *request, bool mounted);
+/* Records it, once. code 0: it is handed to somebody else. failure and written may be NULL. */
+void api_audit(struct request *request, int code, const struct api_failure *failure, const struct kube_object *written);
 
 /* --- negotiate.c --- */
 enum discovery_form { DISCOVERY_PLAIN, DISCOVERY_V2, DISCOVERY_V2BETA1 };

@@ -134,7 +134,7 @@ static const char *selected_name(const struct request *request) {
 }
 
 /* What is no resource is asked for by the HTTP method. */
-static const char *method_verb(const struct request *request) {
+const char *api_method_verb(const struct request *request) {
     struct slice method = http_method(request->exchange);
     char *verb = arena_dup(request->arena, method);
     for (size_t i = 0; verb && verb[i]; i++)
@@ -148,7 +148,7 @@ bool api_access_of_request(const struct request *request, struct api_access *ret
     *ret = (struct api_access){.verb = request->verb};
     if (route->type != ROUTE_RESOURCE) {
         ret->path = arena_dup(request->arena, http_path(request->exchange));
-        ret->verb = method_verb(request);
+        ret->verb = api_method_verb(request);
         return ret->path && ret->verb;
     }
     bool own = !strcmp(route->plural, "namespaces") && !*route->group;

@@ -189,6 +189,7 @@ static struct http_field *warning_fields(struct request *request) {
 }
 
 void api_respond_json(struct request *request, int code, struct slice body) {
+    api_audit(request, code, NULL, NULL);
     if (request->exchange)
         http_respond(request->exchange, code, "application/json", body, warning_fields(request));
 }
@@ -208,6 +209,7 @@ void api_respond_failure(struct request *request, const struct api_failure *fail
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
     request->api->statistics.requests_failed++;
     api_failure_format(failure, &out);
+    api_audit(request, failure->code, failure, NULL);
     api_respond_json(request, failure->code, buffer_slice(&out));
 }
 
@@ -225,6 +227,7 @@ void api_respond_deleted(struct request *request, const struct kube_object *obje
     put_text(&out, "group", object->kind->group, &first);
     put_text(&out, "kind", object->kind->plural, &first);
     put_text(&out, "uid", object->metadata->uid, &first);
+    api_audit(request, 200, NULL, object);
     buffer_append_text(&out, "}}\n");
     api_respond_json(request, 200, buffer_slice(&out));
 }

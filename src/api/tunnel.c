@@ -343,6 +343,7 @@ void api_serve_tunnel(struct request *request, struct kube_object *pod) {
     char *target = check(request, pod->pod, request->route.subresource);
     if (!target)
         return;
+    api_audit(request, 101, NULL, pod);
     struct tunnel *tunnel = tunnel_new(request);
     int error = tunnel ? send_upgrade(tunnel, target) : -ENOMEM;
     if (error && tunnel)

@@ -30,6 +30,7 @@ int api_view_of(const struct kube_kind *kind, struct kube_object **object) {
 void api_view_respond(struct request *request, int code, struct kube_object *object, struct slice json) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * MIB);
     struct api_failure failure;
+    api_audit(request, code, NULL, object);
     if (object->kind == request->kind || kube_kind_stored(request->kind) != object->kind) {
         api_respond_json(request, code, json);
     } else if (put_converted(object, request->kind, &out)) {

@@ -132,6 +132,7 @@ static int open_api(struct core *core, struct diag *diag) {
         .advertise_address = options->bridge_address,
         .advertise_port = api_port(core),
         .mounts = mounts,
+        .audit_folder = arena_printf(core->arena, "%s/core/audit", options->state),
         .token_keys = identity_token_keys(core->identity),
         .metrics = append_metrics,
         .metrics_userdata = core,
