@@ -223,9 +223,10 @@ static void dispatch(struct request *request) {
         [ROUTE_OPENAPI_V3] = api_serve_openapi_v3,
         [ROUTE_TOKEN_KEYS] = api_serve_token_keys,
         [ROUTE_TOKEN_ISSUER] = api_serve_token_issuer,
+        [ROUTE_TOKENS] = api_serve_tokens,
     };
     enum api_route_type type = request->route.type;
-    if (type != ROUTE_RESOURCE && strcmp(request->verb, "get")) {
+    if (type != ROUTE_RESOURCE && type != ROUTE_TOKENS && strcmp(request->verb, "get")) {
         respond_method(request);
         return;
     }
@@ -233,6 +234,8 @@ static void dispatch(struct request *request) {
 }
 
 static const struct api_mount *find_mount(const struct api *api, struct slice path) {
+    if (slice_starts(path, SLICE("/tidemill/tokens")))
+        return NULL; /* our own, beside what is mounted */
     for (const struct api_mount *mount = api->options.mounts; mount && mount->prefix; mount++)
         if (slice_starts(path, slice_of(mount->prefix)))
             return mount;

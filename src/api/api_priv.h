@@ -120,6 +120,10 @@ int api_user_set(struct arena *arena, const char *name, const char *const *group
 bool api_user_in_group(const struct api_user *user, const char *group);
 /* Who is meant by Impersonate-… headers becomes the request's user, when its user may. */
 int api_impersonate(struct request *request, struct api_failure *failure);
+/* May the request's user become that user with those groups (ends with NULL)? 0, or 403 with failure. */
+int api_check_impersonation(struct request *request, const char *user, const char *const *groups, struct api_failure *failure);
+/* Tokens of people and machines: made, listed, revoked. */
+void api_serve_tokens(struct request *request);
 /* -EACCES: no such token. */
 int api_bearer_user(struct api *api, struct slice token, struct arena *arena, struct api_user *ret);
 /* Of a service account's token: -EACCES with a message when it is not valid (any more) or for none of the audiences (NULL: this API's; otherwise a

@@ -153,6 +153,17 @@ static int check_all(struct request *request, const struct wanted *wanted, const
     return code;
 }
 
+int api_check_impersonation(struct request *request, const char *user, const char *const *groups, struct api_failure *failure) {
+    struct wanted wanted = {.user = user};
+    const char *namespace = NULL, *account = NULL;
+    while (groups[wanted.groups_count] && wanted.groups_count < HTTP_HEADERS_MAX) {
+        wanted.groups[wanted.groups_count] = groups[wanted.groups_count];
+        wanted.groups_count++;
+    }
+    split_account(request->arena, user, &namespace, &account);
+    return check_all(request, &wanted, namespace, account, failure);
+}
+
 /* One entry a key, in order of first appearance. */
 static int set_extra(struct arena *arena, const struct wanted *wanted, struct api_user *user) {
     struct kube_strings_map *extra = &user->extra;

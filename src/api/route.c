@@ -117,6 +117,13 @@ static void read_core(const struct segments *segments, struct api_route *route) 
     read_resource(segments, 2, route);
 }
 
+static void read_tokens(const struct segments *segments, struct api_route *route) {
+    if (segments->count < 2 || segments->count > 3 || strcmp(segments->items[1], "tokens"))
+        return;
+    route->type = ROUTE_TOKENS;
+    route->name = segments->count == 3 ? segments->items[2] : "";
+}
+
 int api_route_parse(struct arena *arena, struct slice path, struct api_route *ret) {
     *ret = (struct api_route){.group = "", .version = "", .plural = "", .namespace = "", .name = "", .subresource = ""};
     struct segments segments = {.count = 0};
@@ -132,6 +139,8 @@ int api_route_parse(struct arena *arena, struct slice path, struct api_route *re
         ret->type = ROUTE_TOKEN_KEYS;
     else if (slice_is(path, "/.well-known/openid-configuration"))
         ret->type = ROUTE_TOKEN_ISSUER;
+    else if (!strcmp(first, "tidemill"))
+        read_tokens(&segments, ret);
     else if (!strcmp(first, "api"))
         read_core(&segments, ret);
     else if (!strcmp(first, "apis"))

@@ -20,6 +20,7 @@ enum api_route_type {
     ROUTE_OPENAPI_V3,    /* /openapi/v3/api/v1, /openapi/v3/apis/{group}/{version} */
     ROUTE_TOKEN_KEYS,    /* /openid/v1/jwks */
     ROUTE_TOKEN_ISSUER,  /* /.well-known/openid-configuration */
+    ROUTE_TOKENS,        /* /tidemill/tokens[/{name}] */
 };
 
 /* Decoded and NUL-terminated, in the arena; "" when absent. */

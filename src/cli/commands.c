@@ -36,6 +36,25 @@ static const struct flag bootstrap_flags[] = {
     {.name = NULL},
 };
 
+static const struct flag kubeconfig_flags[] = {
+    {"group", 'g', FLAG_LIST, "GROUP", NULL, "a group that the user is in; may be repeated"},
+    {"service-account", 0, FLAG_TEXT, "NS/NAME", NULL, "for this service account, instead of a user"},
+    {"expires", 0, FLAG_NUMBER, "HOURS", NULL, "how long the token is good (default: a user's until it is revoked, a service account's 720)"},
+    {"server", 0, FLAG_TEXT, "URL", NULL, "where the API is reached (default: as in the administrator's kubeconfig)"},
+    {.name = NULL},
+};
+static const struct flag audit_flags[] = {
+    {"by", 0, FLAG_TEXT, "USER", NULL, "only what this user did, also when impersonating or impersonated"},
+    {"namespace", 'n', FLAG_TEXT, "NAME", NULL, "only in this namespace"},
+    {"verb", 0, FLAG_TEXT, "VERB", NULL, "only this: create, update, patch, delete, deletecollection, get (exec and its like)"},
+    {"resource", 0, FLAG_TEXT, "NAME", NULL, "only this resource: pods, deployments, …"},
+    {"tail", 0, FLAG_NUMBER, "LINES", NULL, "only the last so many"},
+    {"follow", 'f', FLAG_BOOL, NULL, NULL, "go on as new ones come"},
+    {"verify", 0, FLAG_BOOL, NULL, NULL, "check that nothing was changed or removed"},
+    {"output", 'o', FLAG_FORMAT, "FORMAT", "text", "text, or json for scripts"},
+    {.name = NULL},
+};
+
 const struct command commands[] = {
     {"up", "", 0, 0, "Start the platform on this machine",
      "Starts the platform and stays in the foreground (a systemd unit does the same).\n"
@@ -90,9 +109,21 @@ const struct command commands[] = {
     {"image rm", "NAME:TAG", 1, 1, "Remove an image from the registry",
      "Refused when an object of the cluster refers to it. Its disk space is given back by the next\n`tidemill image prune`, or soon without.",
      "tidemill image rm debian:12", NULL, session_flags, run_image_rm, false},
-    {"kubeconfig", "", 0, 0, "Print the administrator's kubeconfig",
-     "Of the instance behind --run or $TIDEMILL_RUN. It opens everything: treat it as a password.", "tidemill kubeconfig > ~/.kube/config", NULL,
-     settings_flags, run_kubeconfig, false},
+    {"kubeconfig", "[USER]", 0, 1, "Print the administrator's kubeconfig, or make one for somebody else",
+     "Without USER: the administrator's, which opens everything: treat it as a password. With USER: one with a new token\nfor that user. What the "
+     "user may do, roles say that are bound to it or its groups (`kubectl create rolebinding`);\n`tidemill token revoke` ends it. With "
+     "--service-account: one with a token of that service account, for a machine.",
+     "tidemill kubeconfig > ~/.kube/config\ntidemill kubeconfig ann --group team-a --server https://host.example:6443 > ann.kubeconfig\n"
+     "tidemill kubeconfig --service-account ci/deployer --expires 720 > ci.kubeconfig",
+     kubeconfig_flags, settings_flags, run_kubeconfig, false},
+    {"token list", "", 0, 0, "List the tokens that were made for people and machines", NULL, NULL, NULL, session_output_flags, run_token_list, false},
+    {"token revoke", "NAME", 1, 1, "End a token at once", NULL, "tidemill token list\ntidemill token revoke 0f3a9c21bb42", NULL, session_flags,
+     run_token_revoke, false},
+    {"audit", "", 0, 0, "Show who changed what",
+     "Every request that may change something, with who asked, from where, and how it ended: the newest last. As root, on\nthe machine itself. "
+     "-o json prints the events as they are (audit.k8s.io/v1). --verify tells whether a line\nwas changed or removed since it was written.",
+     "tidemill audit --tail 20\ntidemill audit -f --by ann\ntidemill audit --namespace shop --verb delete -o json\ntidemill audit --verify",
+     audit_flags, settings_flags, run_audit, false},
     {"completion", "", 0, 0, "Print the bash completion", NULL, "source <(tidemill completion)", NULL, NULL, run_completion, false},
     {"version", "", 0, 0, "Print the version", NULL, NULL, NULL, session_output_flags, run_version, false},
     {"core", "", 0, 0, "The role that keeps objects and serves the API", NULL, NULL, NULL, settings_flags, run_core, true},

@@ -1,13 +1,8 @@
-/* The commands that need no file of their own: version, kubeconfig, completion. */
+/* The commands that need no file of their own: version, completion. */
 #include "cli/functions_priv.h"
 #include "cli/session_priv.h"
-#include "cli/settings_priv.h"
-#include "cli/terminal_priv.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-
-#include "sys/sys.h"
 
 int run_version(const struct invocation *invocation) {
     if (session_wants_json(invocation))
@@ -15,25 +10,6 @@ int run_version(const struct invocation *invocation) {
     else
         printf("tidemill %s\n", TIDEMILL_VERSION);
     return 0;
-}
-
-int run_kubeconfig(const struct invocation *invocation) {
-    struct settings settings;
-    struct diag diag = DIAG_INIT;
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
-    if (settings_read_running(invocation, &settings, &diag) < 0)
-        return terminal_error(&diag);
-    const char *path = settings_path(&settings, settings.state, "kubeconfig");
-    int r = sys_read_file(AT_FDCWD, path, MIB, &text), result = 0;
-    if (r == 0) {
-        fwrite(text.data, 1, text.len, stdout);
-    } else {
-        diag_set(&diag, r, "cannot read %s: %s", path, strerror(-r));
-        diag_hint(&diag, r, r == -ENOENT ? "it is written when the platform starts: `tidemill up`" : "run this as root");
-        result = terminal_error(&diag);
-    }
-    settings_deinit(&settings);
-    return result;
 }
 
 static void print_flag_words(const struct flag *flags) {

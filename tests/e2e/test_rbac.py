@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import KUBECTL, wait_for
+from conftest import KUBECTL, TIDEMILL, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +225,61 @@ def test_secrets_with_tokens(space):
     assert bearer(space, token, "-n", "rbac-a", "get", "pods").returncode == 0
     space.kubectl("-n", "rbac-a", "delete", "secret", "lasting")
     assert bearer(space, token, "-n", "rbac-a", "get", "pods").returncode == 1
+
+
+def with_config(platform, text, folder, *args):
+    path = folder / "other.kubeconfig"
+    path.write_text(text)
+    return subprocess.run([KUBECTL, "--kubeconfig", str(path), *args], capture_output=True, text=True, env=platform.environment(), timeout=60)
+
+
+def test_a_kubeconfig_for_somebody_else(space, tmp_path):
+    made = space.tidemill("kubeconfig", "dora", "--group", "team-d", "--expires", "1").stdout
+    who = with_config(space, made, tmp_path, "auth", "whoami", "-o", "jsonpath={.status.userInfo}")
+    assert json.loads(who.stdout) == {"username": "dora", "groups": ["team-d", "system:authenticated"]}
+    machine = space.tidemill("kubeconfig", "--service-account", "rbac-a/robot").stdout
+    assert with_config(space, machine, tmp_path, "get", "pods").stderr.strip() == "No resources found in rbac-a namespace."
+    mine = [t for t in json.loads(space.tidemill("token", "list", "-o", "json").stdout)["tokens"] if t["user"] == "dora"]
+    assert mine[0]["groups"] == ["team-d"] and "token" not in mine[0]
+    space.tidemill("token", "revoke", mine[0]["name"])
+    assert with_config(space, made, tmp_path, "auth", "whoami").returncode == 1
+    # Whoever may reach this door gets no further than he may impersonate.
+    space.kubectl("create", "clusterrole", "doorman", "--verb=*", "--non-resource-url=/tidemill/*")
+    space.kubectl("create", "clusterrolebinding", "doorman", "--clusterrole=doorman", "--user=eve")
+    eve = space.tidemill("kubeconfig", "eve", "--expires", "1").stdout
+    body = tmp_path / "token.json"
+    body.write_text('{"user":"root","groups":["system:masters"]}')
+    refused = with_config(space, eve, tmp_path, "create", "--raw", "/tidemill/tokens", "-f", str(body))
+    assert 'User "eve" cannot impersonate resource "users"' in refused.stderr
+    space.kubectl("delete", "clusterrole/doorman", "clusterrolebinding/doorman")
+
+
+def test_the_audit_log_says_who_did_what(space):
+    space.kubectl("-n", "rbac-b", "create", "configmap", "seen", "--as=ann", "--as-group=system:masters")
+    space.kubectl("-n", "rbac-b", "delete", "configmap", "seen", "--as=bob", check=False)
+    token = space.kubectl("-n", "rbac-a", "create", "token", "robot").stdout.strip()
+
+    def events(*args):
+        return [json.loads(line) for line in space.tidemill("audit", "-o", "json", *args).stdout.splitlines()]
+
+    made, = wait_for(lambda: events("--namespace", "rbac-b", "--resource", "configmaps", "--verb", "create", "--by", "ann"), "the event")
+    assert made["user"]["username"] == "admin" and made["impersonatedUser"]["username"] == "ann"
+    assert made["objectRef"]["name"] == "seen" and made["objectRef"]["uid"] and made["responseStatus"]["code"] == 201
+    assert made["sourceIPs"] == ["127.0.0.1"] and made["userAgent"].startswith("kubectl/") and made["level"] == "Metadata"
+    refused, = wait_for(lambda: events("--by", "bob", "--verb", "delete"), "the refusal")
+    assert refused["responseStatus"]["code"] == 403 and refused["annotations"]["authorization.k8s.io/decision"] == "forbid"
+    issued = wait_for(lambda: [e for e in events("--namespace", "rbac-a") if e["objectRef"].get("subresource") == "token"], "the token's event")
+    assert issued[-1]["objectRef"]["name"] == "robot"
+    folder = space.state / "core/audit"
+    assert all(token.split(".")[2] not in path.read_text() for path in folder.iterdir())
+    assert space.tidemill("audit", "--verify").stdout.strip().endswith("whole")
+    text = space.tidemill("audit", "--by", "ann").stdout
+    assert "admin as ann" in text and "rbac-b/configmaps/seen" in text
+    follower = subprocess.Popen([str(TIDEMILL), "audit", "-f", "-o", "json", "--tail", "0", "--by", "cyd", "--run", str(space.run_dir)],
+                                stdout=subprocess.PIPE, text=True)
+    try:
+        space.kubectl("-n", "rbac-b", "create", "configmap", "live", "--as=cyd", check=False)
+        assert json.loads(follower.stdout.readline())["responseStatus"]["code"] == 403
+    finally:
+        follower.kill()
+        follower.wait()
