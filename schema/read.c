@@ -83,8 +83,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"always", &field->always}, {"required", &field->required}, {"immutable", &field->immutable},
-                 {"atomic", &field->atomic}, {"granular", &field->granular}, {"publish", &field->publish}};
+    } flags[] = {{"always", &field->always}, {"required", &field->required}, {"immutable", &field->immutable}, {"atomic", &field->atomic},
+                 {"fixed", &field->fixed},   {"granular", &field->granular}, {"publish", &field->publish}};
     for (size_t i = 0; i < ARRAY_LEN(flags); i++)
         if (strcmp(rule, flags[i].name) == 0) {
             *flags[i].flag = true;
@@ -93,7 +93,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
     char *value = strchr(rule, '=');
     if (!value)
         return reader_error(
-            reader, "unknown rule \"%s\"; known: always required immutable atomic granular publish list= patch= default= format= min= max=", rule);
+            reader,
+            "unknown rule \"%s\"; known: always required immutable fixed atomic granular publish list= patch= default= format= min= max=", rule);
     *value++ = 0;
     if (strcmp(rule, "list") == 0)
         split_argument(value, &field->list, &field->keys);
@@ -111,7 +112,8 @@ static int read_rule(struct reader *reader, struct schema_field *field, char *ru
         return read_number(reader, value, &field->max);
     } else
         return reader_error(
-            reader, "unknown rule \"%s\"; known: always required immutable atomic granular publish list= patch= default= format= min= max=", rule);
+            reader,
+            "unknown rule \"%s\"; known: always required immutable fixed atomic granular publish list= patch= default= format= min= max=", rule);
     return 0;
 }
 

@@ -37,7 +37,7 @@ struct schema_field {
     const char *text; /* the type as written */
     int number;
     int inline_number; /* wire numbers of the inlined messages around it, a byte each, the outermost lowest; 0: none */
-    bool always, required, immutable, atomic, granular, publish;
+    bool always, required, immutable, fixed, atomic, granular, publish;
     const char *list, *keys, *patch, *merge_key, *default_, *format;
     bool has_min, has_max;
     int64_t min, max;

@@ -44,6 +44,7 @@ static void write_flags(const struct schema_field *field, struct buffer *out) {
         {field->always, "KUBE_ALWAYS"},
         {field->required, "KUBE_REQUIRED"},
         {field->immutable, "KUBE_IMMUTABLE"},
+        {field->fixed, "KUBE_FIXED"},
         {field->list && strcmp(field->list, "map") == 0, "KUBE_LIST_MAP"},
         {field->list && strcmp(field->list, "set") == 0, "KUBE_LIST_SET"},
         {field->patch && strstr(field->patch, "merge"), "KUBE_PATCH_MERGE"},

@@ -114,6 +114,32 @@ bool text_is_ip(const char *text) {
     return text && (inet_pton(AF_INET, text, bytes) == 1 || text_is_ip6(text));
 }
 
+const char not_a_cidr[] = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+int cidr_parse(const char *text, struct cidr *ret) {
+    char address[64];
+    struct slice rest = slice_of(text), head = slice_cut(&rest, '/');
+    uint64_t bits = 0;
+    if (!rest.data || head.len >= sizeof address)
+        return -EINVAL;
+    memcpy(address, head.data, head.len);
+    address[head.len] = 0;
+    *ret = (struct cidr){.length = memchr(address, ':', head.len) ? 16 : 4};
+    if (inet_pton(ret->length == 16 ? AF_INET6 : AF_INET, address, ret->address) != 1 || slice_parse_u64(rest, (uint64_t)ret->length * 8, &bits) != 0)
+        return -EINVAL;
+    ret->bits = (int)bits;
+    return 0;
+}
+
+bool cidr_contains(const struct cidr *outer, const struct cidr *inner) {
+    bool within = outer->length == inner->length && inner->bits >= outer->bits;
+    for (int i = 0; i < outer->bits && within; i++) {
+        unsigned mask = 0x80u >> (i % 8);
+        within = (outer->address[i / 8] & mask) == (inner->address[i / 8] & mask);
+    }
+    return within;
+}
+
 static const char *check_ip(struct slice text) {
     return text_is_ip(text.data) ? NULL : "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 }

@@ -28,8 +28,8 @@ enum kube_shape { KUBE_SHAPE_VALUE, KUBE_SHAPE_POINTER, KUBE_SHAPE_LIST, KUBE_SH
 enum kube_flags {
     KUBE_ALWAYS = 1, /* written even when empty (no omitempty upstream) */
     KUBE_REQUIRED = 2,
-    KUBE_IMMUTABLE = 4,
-    KUBE_LIST_MAP = 8, /* a list keyed by rules->keys */
+    KUBE_IMMUTABLE = 4, /* a change is an invalid value; KUBE_FIXED: a forbidden one, upstream has both */
+    KUBE_LIST_MAP = 8,  /* a list keyed by rules->keys */
     KUBE_LIST_SET = 16,
     KUBE_ATOMIC = 32,
     KUBE_PATCH_MERGE = 64, /* strategic merge by rules->merge_key; without a key: a set of scalars */
@@ -37,6 +37,7 @@ enum kube_flags {
     KUBE_PATCH_REPLACE = 256,
     KUBE_GRANULAR = 512, /* member by member, though its type is atomic */
     KUBE_PUBLISH = 1024, /* the default stands in OpenAPI too */
+    KUBE_FIXED = 2048,
 };
 
 struct kube_values {
@@ -68,8 +69,8 @@ struct kube_type {
     const struct kube_field *fields;
     size_t fields_count;
     size_t size;
-    bool atomic; /* managers own it as a whole */
-    bool either; /* a union: in JSON the value of the field that is set stands alone, and its type tells which field it is */
+    bool atomic;         /* managers own it as a whole */
+    bool either;         /* a union: in JSON the value of the field that is set stands alone, and its type tells which field it is */
     const char *package; /* upstream's: "io.k8s.api.apps.v1" */
     const char *docs;    /* a sentence about the type, then one about each field, each ended by NUL; NULL: none */
 };

@@ -54,6 +54,40 @@ static const struct {
     {&kube_role_binding_type, validate_role_binding},
     {&kube_cluster_role_binding_type, validate_cluster_role_binding},
     {&kube_custom_resource_definition_type, validate_custom_resource_definition},
+    {&kube_node_selector_type, validate_node_selector},
+    {&kube_node_selector_requirement_type, validate_node_requirement},
+    {&kube_stateful_set_spec_type, validate_stateful_set_spec},
+    {&kube_daemon_set_spec_type, validate_daemon_set_spec},
+    {&kube_replication_controller_spec_type, validate_replication_controller_spec},
+    {&kube_cron_job_type, validate_cron_job},
+    {&kube_cron_job_spec_type, validate_cron_job_spec},
+    {&kube_pod_failure_policy_rule_type, validate_failure_rule},
+    {&kube_persistent_volume_spec_type, validate_persistent_volume_spec},
+    {&kube_volume_node_affinity_type, validate_volume_node_affinity},
+    {&kube_persistent_volume_claim_type, validate_persistent_volume_claim},
+    {&kube_persistent_volume_claim_spec_type, validate_persistent_volume_claim_spec},
+    {&kube_storage_class_type, validate_storage_class},
+    {&kube_network_policy_port_type, validate_network_policy_port},
+    {&kube_network_policy_peer_type, validate_network_policy_peer},
+    {&kube_ip_block_type, validate_ip_block},
+    {&kube_ingress_class_spec_type, validate_ingress_class_spec},
+    {&kube_pod_disruption_budget_spec_type, validate_disruption_budget_spec},
+    {&kube_resource_quota_spec_type, validate_resource_quota_spec},
+    {&kube_scoped_resource_selector_requirement_type, validate_scoped_requirement},
+    {&kube_limit_range_item_type, validate_limit_range_item},
+    {&kube_limit_range_spec_type, validate_limit_range_spec},
+    {&kube_priority_class_type, validate_priority_class},
+    {&kube_certificate_signing_request_spec_type, validate_signing_request_spec},
+    {&kube_webhook_client_config_type, validate_webhook_client},
+    {&kube_rule_with_operations_type, validate_rule_with_operations},
+    {&kube_named_rule_with_operations_type, validate_named_rule},
+    {&kube_validating_webhook_type, validate_validating_webhook},
+    {&kube_mutating_webhook_type, validate_mutating_webhook},
+    {&kube_validating_admission_policy_spec_type, validate_admission_policy_spec},
+    {&kube_validating_admission_policy_binding_spec_type, validate_admission_binding_spec},
+    {&kube_v2_metric_spec_type, validate_metric_spec},
+    {&kube_v2_hpa_scaling_rules_type, validate_scaling_rules},
+    {&kube_v2_horizontal_pod_autoscaler_spec_type, validate_autoscaler_spec},
 };
 
 /* ---- reporting ---- */
@@ -151,6 +185,12 @@ void fail_supported(struct validator *validator, const char *name, const char *v
         buffer_printf(&message, "%s\"%s\"", i ? ", " : "", supported[i]);
     report(validator, "FieldValueNotSupported", name, message.data ? message.data : "Unsupported value");
     buffer_deinit(&message);
+}
+
+void validate_format(struct validator *validator, const char *name, const char *text, const char *format) {
+    const char *wrong = text && text[0] ? format_check(format, slice_of(text)) : NULL;
+    if (wrong)
+        fail_text(validator, name, text, "%s", wrong);
 }
 
 /* ---- one field ---- */
@@ -256,6 +296,8 @@ static void validate_field(struct validator *validator, const struct kube_field 
         fail_required(validator, NULL, "");
         return;
     }
+    if (old && field->flags & KUBE_FIXED && !kube_field_equal(field, at, old))
+        fail_forbidden(validator, NULL, "updates to %s are forbidden.", field->name);
     if (old && field->flags & KUBE_IMMUTABLE)
         check_immutable(validator, field, at, old);
     if (field->form == KUBE_FORM_STRUCT)

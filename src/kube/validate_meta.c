@@ -8,7 +8,7 @@ static const char *name_format(const struct kube_kind *kind) {
         return "dns1035-label";
     if (!strcmp(kind->group, "rbac.authorization.k8s.io") || kind == &kube_kind_certificate_signing_request)
         return "path-segment";
-    return kind == &kube_kind_namespace ? "dns-label" : "dns-subdomain";
+    return kind == &kube_kind_namespace || kind == &kube_kind_stateful_set ? "dns-label" : "dns-subdomain";
 }
 
 static void check_name(struct validator *validator, const struct kube_object_meta *metadata) {

@@ -1,6 +1,8 @@
 /* Services, ingresses and endpoints. */
 #include "kube/validate_priv.h"
 
+#include <stdio.h>
+
 /* ---- services ---- */
 
 static void check_service_ports(struct validator *validator, const struct kube_service_spec *spec) {
@@ -36,9 +38,15 @@ static void check_cluster_ip(struct validator *validator, const struct kube_serv
         fail_forbidden(validator, "clusterIPs", "may not be set when `type` is 'ExternalName'");
     if (none && (kube_text_is(spec->type, "NodePort") || kube_text_is(spec->type, "LoadBalancer")))
         fail_text(validator, "clusterIPs[0]", "None", "may not be set to 'None' for %s services", spec->type);
-    if (before && before->cluster_ip && !external && !kube_text_is(before->type, "ExternalName") &&
-        !kube_text_is(spec->cluster_ip, before->cluster_ip))
-        fail_text(validator, "clusterIP", spec->cluster_ip, "field is immutable");
+    if (!before || !before->cluster_ip || external || kube_text_is(before->type, "ExternalName"))
+        return;
+    if (!spec->cluster_ip)
+        fail_value(validator, "clusterIPs[0]", "[]", "primary clusterIP can not be unset");
+    else if (!kube_text_is(spec->cluster_ip, before->cluster_ip)) {
+        char shown[80];
+        snprintf(shown, sizeof shown, "[\"%.60s\"]", spec->cluster_ip);
+        fail_value(validator, "clusterIPs[0]", shown, "may not change once set");
+    }
 }
 
 void validate_service_spec(struct validator *validator, const void *data, const void *old) {
@@ -205,4 +213,25 @@ void validate_endpoint_slice(struct validator *validator, const void *data, cons
                 kube_path_pop(&validator->path, before);
                 break;
             }
+}
+
+/* ---- classes ---- */
+
+void validate_ingress_class_spec(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    static const char *const scopes[] = {"Cluster", "Namespace", NULL};
+    const struct kube_ingress_class_parameters_reference *parameters = ((const struct kube_ingress_class_spec *)data)->parameters;
+    if (!parameters)
+        return;
+    bool cluster = kube_text_is(parameters->scope, "Cluster"), inside = kube_text_is(parameters->scope, "Namespace");
+    if (!parameters->kind)
+        fail_required(validator, "parameters.kind", "kind is required");
+    if (!parameters->name)
+        fail_required(validator, "parameters.name", "name is required");
+    if (!cluster && !inside)
+        fail_supported(validator, "parameters.scope", parameters->scope, scopes);
+    if (inside && !parameters->namespace)
+        fail_required(validator, "parameters.namespace", "`parameters.scope` is set to 'Namespace'");
+    if (cluster && parameters->namespace)
+        fail_forbidden(validator, "parameters.namespace", "`parameters.scope` is set to 'Cluster'");
 }

@@ -1,6 +1,8 @@
 /* Pods: what holds between containers, volumes and the pod; and what may change of a pod that exists. */
 #include "kube/validate_priv.h"
 
+#include <stdio.h>
+
 /* ---- names across containers ---- */
 
 static bool container_named_before(const struct kube_pod_spec *spec, const char *name, const struct kube_container *until) {
@@ -124,6 +126,29 @@ static void check_dns(struct validator *validator, const struct kube_pod_spec *s
         }
 }
 
+static void check_spread(struct validator *validator, const struct kube_pod_spec *spec) {
+    for (size_t i = 0; i < spec->topology_spread_constraints.count; i++) {
+        const struct kube_topology_spread_constraint *constraint = &spec->topology_spread_constraints.items[i];
+        bool twice = false, strict = kube_text_is(constraint->when_unsatisfiable, "DoNotSchedule");
+        size_t before = kube_path_push_field(&validator->path, "topologySpreadConstraints");
+        kube_path_push_index(&validator->path, i);
+        if (constraint->min_domains && *constraint->min_domains <= 0)
+            fail_number(validator, "minDomains", *constraint->min_domains, "must be greater than 0");
+        else if (constraint->min_domains && !strict)
+            fail_number(validator, "minDomains", *constraint->min_domains, "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not %s",
+                        kube_text_or(constraint->when_unsatisfiable, ""));
+        for (size_t j = 0; j < i && constraint->topology_key && constraint->when_unsatisfiable; j++)
+            twice |= kube_text_is(spec->topology_spread_constraints.items[j].topology_key, constraint->topology_key) &&
+                     kube_text_is(spec->topology_spread_constraints.items[j].when_unsatisfiable, constraint->when_unsatisfiable);
+        if (twice) {
+            char pair[200];
+            snprintf(pair, sizeof pair, "{%.100s, %.40s}", constraint->topology_key, constraint->when_unsatisfiable);
+            fail_duplicate(validator, "{topologyKey, whenUnsatisfiable}", pair);
+        }
+        kube_path_pop(&validator->path, before);
+    }
+}
+
 void validate_pod_spec(struct validator *validator, const void *data, const void *old) {
     (void)old;
     const struct kube_pod_spec *spec = data;
@@ -136,6 +161,7 @@ void validate_pod_spec(struct validator *validator, const void *data, const void
                 kube_path_pop(&validator->path, before);
                 break;
             }
+    check_spread(validator, spec);
     check_containers(validator, spec, &spec->init_containers, "initContainers");
     check_containers(validator, spec, &spec->containers, "containers");
     check_port_conflicts(validator, spec);
@@ -174,6 +200,30 @@ void validate_toleration(struct validator *validator, const void *data, const vo
         fail_text(validator, "operator", toleration->value, "value must be empty when `operator` is 'Exists'");
     if (toleration->toleration_seconds && !kube_text_is(toleration->effect, "NoExecute"))
         fail_text(validator, "effect", toleration->effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+}
+
+/* ---- nodes to choose from ---- */
+
+void validate_node_selector(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    if (((const struct kube_node_selector *)data)->node_selector_terms.count == 0)
+        fail_required(validator, "nodeSelectorTerms", "must have at least one node selector term");
+}
+
+void validate_node_requirement(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    const struct kube_node_selector_requirement *requirement = data;
+    bool set = kube_text_is(requirement->operator, "In") || kube_text_is(requirement->operator, "NotIn");
+    bool unary = kube_text_is(requirement->operator, "Exists") || kube_text_is(requirement->operator, "DoesNotExist");
+    bool order = kube_text_is(requirement->operator, "Gt") || kube_text_is(requirement->operator, "Lt");
+    if (set && requirement->values.count == 0)
+        fail_required(validator, "values", "must be specified when `operator` is 'In' or 'NotIn'");
+    if (unary && requirement->values.count > 0)
+        fail_forbidden(validator, "values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+    if (order && requirement->values.count != 1)
+        fail_required(validator, "values", "must be specified single value when `operator` is 'Lt' or 'Gt'");
+    if (!requirement->operator)
+        fail_text(validator, "operator", "", "not a valid selector operator");
 }
 
 /* ---- changes ---- */

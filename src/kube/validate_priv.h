@@ -34,6 +34,16 @@ void fail_supported(struct validator *validator, const char *name, const char *v
 
 /* What is wrong with the text, in upstream's words; NULL when nothing is. Unknown format names are bugs. */
 const char *format_check(const char *format, struct slice text);
+/* Checks what is there against a format. */
+void validate_format(struct validator *validator, const char *name, const char *text, const char *format);
+struct cidr {
+    unsigned char address[16]; /* of IPv4 the first four bytes */
+    int length;                /* of the address: 4 or 16 */
+    int bits;
+};
+extern const char not_a_cidr[];
+int cidr_parse(const char *text, struct cidr *ret); /* 0 or -EINVAL */
+bool cidr_contains(const struct cidr *outer, const struct cidr *inner);
 bool text_is_ip(const char *text);
 bool text_is_ip6(const char *text);
 /* Checks a port number or name. */
@@ -46,6 +56,17 @@ validate_function validate_container, validate_env_var, validate_env_from, valid
 validate_function validate_deployment_spec, validate_deployment_strategy, validate_replica_set_spec, validate_job_spec;
 validate_function validate_service_spec, validate_service_port, validate_ingress_spec, validate_ingress_rule, validate_ingress_path,
     validate_ingress_backend, validate_http_rule, validate_endpoint_subset, validate_endpoint_slice;
+validate_function validate_node_selector, validate_node_requirement;
+validate_function validate_stateful_set_spec, validate_daemon_set_spec, validate_replication_controller_spec, validate_cron_job,
+    validate_cron_job_spec, validate_failure_rule;
+validate_function validate_persistent_volume_spec, validate_volume_node_affinity, validate_persistent_volume_claim,
+    validate_persistent_volume_claim_spec, validate_storage_class;
+validate_function validate_network_policy_port, validate_network_policy_peer, validate_ip_block, validate_ingress_class_spec;
+validate_function validate_disruption_budget_spec, validate_resource_quota_spec, validate_scoped_requirement, validate_limit_range_item,
+    validate_limit_range_spec, validate_priority_class, validate_signing_request_spec;
+validate_function validate_webhook_client, validate_rule_with_operations, validate_named_rule, validate_validating_webhook, validate_mutating_webhook,
+    validate_admission_policy_spec, validate_admission_binding_spec;
+validate_function validate_metric_spec, validate_scaling_rules, validate_autoscaler_spec;
 validate_function validate_config_map, validate_secret, validate_event;
 validate_function validate_role, validate_cluster_role, validate_role_binding, validate_cluster_role_binding;
 validate_function validate_custom_resource_definition;

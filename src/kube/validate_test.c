@@ -119,7 +119,7 @@ UNIT_TEST(networks) {
           "spec.ports[0].name: Required value");
     check(&kube_kind_service, "{'metadata':{'name':'s','namespace':'n'},'spec':{'clusterIP':'10.0.0.2','ports':[{'port':80}]}}",
           "{'metadata':{'name':'s','namespace':'n'},'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80}]}}",
-          "spec.clusterIP: Invalid value: \"10.0.0.2\": field is immutable");
+          "spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set");
     check(&kube_kind_ingress,
           "{'metadata':{'name':'i','namespace':'n'},'spec':{'rules':[{'host':'*.example.org','http':{'paths':[{'path':'/"
           "','pathType':'Prefix','backend':"
