@@ -214,6 +214,11 @@ static void put_parameters(struct openapi *openapi, const struct operation *oper
     openapi_close(openapi, ']');
 }
 
+/* kubectl makes a strategic patch of whatever is said to take one. */
+static bool is_taken(const struct operation *operation, const char *type) {
+    return !operation->kind->custom || strcmp(type, "application/strategic-merge-patch+json") != 0;
+}
+
 static void put_body(struct openapi *openapi, const struct operation *operation) {
     static const char *const any[] = {"*/*"};
     bool patch = operation->call->body == BODY_PATCH;
@@ -223,7 +228,7 @@ static void put_body(struct openapi *openapi, const struct operation *operation)
     openapi_key(openapi, "content");
     openapi_open(openapi, '{');
     for (size_t i = 0; i < (patch ? ARRAY_LEN(patch_types) : 1); i++) {
-        if (operation->kind->custom && !strcmp(types[i], "application/strategic-merge-patch+json"))
+        if (!is_taken(operation, types[i]))
             continue;
         openapi_key(openapi, types[i]);
         buffer_append_text(openapi->out, "{\"schema\":{");
@@ -242,6 +247,8 @@ static void put_forms(struct openapi *openapi, const struct operation *operation
     openapi_key(openapi, "consumes");
     openapi_open(openapi, '[');
     for (size_t i = 0; patch && i < ARRAY_LEN(patch_types); i++) {
+        if (!is_taken(operation, patch_types[i]))
+            continue;
         openapi_next(openapi);
         buffer_printf(openapi->out, "\"%s\"", patch_types[i]);
     }
