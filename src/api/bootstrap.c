@@ -1,6 +1,6 @@
-/* What a new platform has from its first moment: the four namespaces, a service account "default" in each namespace, the two priority classes of the
- * system, and the service default/kubernetes with its endpoints, by which pods find this API. Everything is created only when missing, so a restart
- * writes nothing. */
+/* What a new platform has from its first moment: the four namespaces, a default storage class, a service account "default" in each namespace, the two
+ * priority classes of the system, and the service default/kubernetes with its endpoints, by which pods find this API. Everything is created only when
+ * missing, so a restart writes nothing. */
 #include "api/api_priv.h"
 
 #include <arpa/inet.h>
@@ -124,7 +124,17 @@ static void create_endpoints(struct api *api) {
     create_json(api, &kube_kind_endpoint_slice, text);
 }
 
+/* The default one: its volumes are folders of the node that the pod runs on. The name is that of other small clusters, so that charts fit. */
+static void create_storage_class(struct api *api) {
+    static const char text[] = "{\"metadata\":{\"name\":\"local-path\",\"annotations\":{\"storageclass.kubernetes.io/is-default-class\":\"true\"}},"
+                               "\"provisioner\":\"" TIDEMILL_PROVISIONER
+                               "\",\"reclaimPolicy\":\"Delete\",\"volumeBindingMode\":\"WaitForFirstConsumer\",\"allowVolumeExpansion\":true}";
+    if (!exists(api, &kube_kind_storage_class, "", "local-path"))
+        create_json(api, &kube_kind_storage_class, text);
+}
+
 void api_bootstrap(struct api *api) {
+    create_storage_class(api);
     create_namespaces(api);
     create_priorities(api);
     create_service(api);

@@ -461,12 +461,33 @@ static inline void cluster_set_pod(struct cluster *cluster, const struct kube_ob
 
 static inline void cluster_add_named_node(struct cluster *cluster, const char *name, const char *cpu, const char *pods) {
     char text[512];
-    snprintf(text, sizeof text, "{'metadata':{'name':'%s'},'status':{'allocatable':{'cpu':'%s','memory':'8Gi','pods':'%s'}}}", name, cpu, pods);
+    snprintf(text, sizeof text,
+             "{'metadata':{'name':'%s','labels':{'kubernetes.io/hostname':'%s'}},'status':{'allocatable':{'cpu':'%s','memory':'8Gi','pods':'%s'}}}",
+             name, name, cpu, pods);
     cluster_add(cluster, &kube_kind_node, text);
 }
 
 static inline void cluster_add_node(struct cluster *cluster, const char *cpu, const char *pods) {
     cluster_add_named_node(cluster, "n1", cpu, pods);
+}
+
+/* The default storage class, as the API makes it at its first start. */
+static inline void cluster_add_storage_class(struct cluster *cluster) {
+    cluster_add(cluster, &kube_kind_storage_class,
+                "{'metadata':{'name':'local-path','annotations':{'storageclass.kubernetes.io/is-default-class':'true'}},"
+                "'provisioner':'" TIDEMILL_PROVISIONER
+                "','reclaimPolicy':'Delete','volumeBindingMode':'WaitForFirstConsumer','allowVolumeExpansion':true}");
+}
+
+/* The node removes the folder of a deleted volume, and its finalizer. */
+static inline bool cluster_reclaim(struct cluster *cluster, const struct kube_object *volume) {
+    if (!is_deleting(volume) || text_is(volume->persistent_volume->status.phase, "Bound") ||
+        !list_has(&volume->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER))
+        return false;
+    struct kube_object *copy = kube_object_copy(volume);
+    list_drop(&copy->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER);
+    assert_null(cluster_update(cluster, copy, false));
+    return true;
 }
 
 /* Starts, readies and removes pods until the platform is content. */
@@ -478,6 +499,8 @@ static inline void cluster_run_pods(struct cluster *cluster) {
         busy = false;
         for (size_t i = 0; i < cluster->objects.count && !busy; i++) {
             const struct kube_object *pod = cluster->objects.items[i];
+            if (pod->kind == &kube_kind_persistent_volume)
+                busy = cluster_reclaim(cluster, pod);
             if (pod->kind != &kube_kind_pod || !pod->pod->spec.node_name || pod_is_finished(pod->pod))
                 continue;
             busy = is_deleting(pod) || !kube_pod_is_ready(pod->pod);

@@ -16,6 +16,8 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_DISRUPTION] = {"disruption", "controllermanager", disruption_on_change, disruption_reconcile},
     [CONTROLLER_JOB] = {"job", "job-controller", job_on_change, job_reconcile},
     [CONTROLLER_CRON_JOB] = {"cronjob", "cronjob-controller", cron_job_on_change, cron_job_reconcile},
+    [CONTROLLER_CLAIM] = {"claim", "persistentvolume-controller", claim_on_change, claim_reconcile},
+    [CONTROLLER_VOLUME] = {"volume", "persistentvolume-controller", volume_on_change, volume_reconcile},
     [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},
     [CONTROLLER_ENDPOINTS] = {"endpoints", "endpoint-controller", endpoints_on_change, endpoints_reconcile},
     [CONTROLLER_ENDPOINT_MIRROR] = {"endpointmirror", "endpoint-slice-mirroring-controller", endpoint_mirror_on_change, endpoint_mirror_reconcile},
@@ -48,9 +50,12 @@ struct control *control_new(const struct control_options *options) {
     control->root_ca = options->root_ca;
     control->event_ttl_ns = (options->event_ttl_ms ? options->event_ttl_ms : 3600 * 1000) * NS_PER_MS;
     control->finished_pods_max = options->finished_pods_max ? options->finished_pods_max : 100;
+    control->volumes_folder = slice_dup(slice_of(options->volumes_folder ? options->volumes_folder : "/var/lib/tidemill/volumes"));
     control->owners = map_new();
+    control->pending = map_new();
     control->arena = arena_new(RECONCILE_ARENA_BYTES_MAX);
-    if (queue_init(&control->queue) < 0 || backoffs_init(&control->failed_daemons) < 0 || !control->owners || !control->arena) {
+    if (queue_init(&control->queue) < 0 || backoffs_init(&control->failed_daemons) < 0 || !control->volumes_folder || !control->pending ||
+        !control->owners || !control->arena) {
         control_free(control);
         return NULL;
     }
@@ -64,6 +69,8 @@ void control_free(struct control *control) {
     owners_free(control->owners);
     backoffs_deinit(&control->failed_daemons);
     arena_free(control->arena);
+    free(control->volumes_folder);
+    map_free(control->pending);
     free(control);
 }
 

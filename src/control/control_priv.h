@@ -98,6 +98,8 @@ enum controller_id {
     CONTROLLER_DISRUPTION,
     CONTROLLER_JOB,
     CONTROLLER_CRON_JOB,
+    CONTROLLER_CLAIM,
+    CONTROLLER_VOLUME,
     CONTROLLER_ENDPOINT_SLICE,
     CONTROLLER_ENDPOINTS,
     CONTROLLER_ENDPOINT_MIRROR,
@@ -128,6 +130,8 @@ struct control {
     const char *component;
     int64_t event_ttl_ns;
     size_t finished_pods_max;
+    char *volumes_folder;
+    struct map *pending; /* pods that the scheduler has to place, as "namespace/name" */
     int64_t now_ns;      /* of the change being taken in */
     const char *root_ca; /* PEM; NULL: not published */
     struct control_statistics statistics;
@@ -155,6 +159,10 @@ int job_on_change(struct control *control, const struct kube_object *object, con
 void job_reconcile(struct context *context);
 int cron_job_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void cron_job_reconcile(struct context *context);
+int claim_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void claim_reconcile(struct context *context);
+int volume_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void volume_reconcile(struct context *context);
 int endpoint_slice_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void endpoint_slice_reconcile(struct context *context);
 int endpoints_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
@@ -285,6 +293,8 @@ bool pod_is_available(const struct kube_pod *pod, int32_t min_ready_seconds, int
 /* A toleration of the taint (node_fit.c). */
 bool pod_tolerates(const struct kube_pod_spec *pod, const struct kube_taint *taint);
 /* nodeSelector and required node affinity. */
+/* Any of its terms. */
+bool node_selector_matches(const struct kube_node_selector *selector, const struct kube_object *node);
 bool pod_selects_node(const struct kube_pod_spec *pod, const struct kube_object *node);
 /* A pod of the template, named, owned by `owner`; NULL with context->error. */
 struct kube_object *pod_from_template(struct context *context, const struct kube_pod_template_spec *template, const struct kube_object *owner);

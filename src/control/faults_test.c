@@ -63,6 +63,7 @@ static int revisions_converge(__attribute__((unused)) void *context) {
     cluster.in_memory = true;
     cluster.on_engine = on_engine;
     cluster_add_node(&cluster, "8", "110");
+    cluster_add_storage_class(&cluster);
     cluster_add(&cluster, &kube_kind_stateful_set, set);
     cluster_add(&cluster, &kube_kind_daemon_set, agent);
     cluster_run_pods(&cluster);
@@ -82,7 +83,8 @@ static int revisions_converge(__attribute__((unused)) void *context) {
     assert_null(cluster_delete(&cluster, &kube_kind_daemon_set, "d", "agent", NULL, "Background", -1));
     cluster_run_pods(&cluster);
     cluster_wait(&cluster, 2);
-    assert_int_equal(cluster.objects.count, 1); /* the node */
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster.objects.count, 2); /* the node, the storage class */
     cluster_deinit(&cluster);
     faults_resume();
     return 0;

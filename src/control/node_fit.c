@@ -44,14 +44,18 @@ static bool meets_term(const struct kube_node_selector_term *term, const struct 
     return term->match_expressions.count + term->match_fields.count > 0;
 }
 
+bool node_selector_matches(const struct kube_node_selector *selector, const struct kube_object *node) {
+    for (size_t i = 0; i < selector->node_selector_terms.count; i++)
+        if (meets_term(&selector->node_selector_terms.items[i], node))
+            return true;
+    return false;
+}
+
 bool pod_selects_node(const struct kube_pod_spec *pod, const struct kube_object *node) {
     for (size_t i = 0; i < pod->node_selector.count; i++)
         if (!same_text(kube_map_find(&node->metadata->labels, pod->node_selector.items[i].key), pod->node_selector.items[i].value))
             return false;
     const struct kube_node_affinity *affinity = pod->affinity ? pod->affinity->node_affinity : NULL;
     const struct kube_node_selector *required = affinity ? affinity->required_during_scheduling_ignored_during_execution : NULL;
-    for (size_t i = 0; required && i < required->node_selector_terms.count; i++)
-        if (meets_term(&required->node_selector_terms.items[i], node))
-            return true;
-    return !required;
+    return !required || node_selector_matches(required, node);
 }

@@ -21,6 +21,7 @@ static struct kube_object *edit_set(struct cluster *cluster) {
 static void start_set(struct cluster *cluster) {
     cluster_init(cluster, 1);
     cluster_add_node(cluster, "8", "110");
+    cluster_add_storage_class(cluster);
     cluster_add(cluster, &kube_kind_stateful_set, db);
 }
 
@@ -165,6 +166,7 @@ UNIT_TEST(sets_start_at_an_ordinal_and_in_parallel) {
     struct cluster cluster;
     cluster_init(&cluster, 1);
     cluster_add_node(&cluster, "8", "110");
+    cluster_add_storage_class(&cluster);
     struct kube_object *object = object_from(&kube_kind_stateful_set, db);
     struct kube_stateful_set_ordinals ordinals = {.start = 5};
     object->stateful_set->spec.ordinals = &ordinals;

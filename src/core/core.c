@@ -7,6 +7,7 @@
 #include "core/core_priv.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -140,7 +141,10 @@ static int open_api(struct core *core, struct diag *diag) {
     int error = api_new(core->loop, &api, &core->api, diag);
     if (error)
         return error;
-    error = executor_new(core->loop, core->store, core->api, core->identity, &core->executor);
+    char volumes_folder[PATH_MAX];
+    snprintf(volumes_folder, sizeof volumes_folder, "%s/volumes", options->state);
+    const struct executor_options controllers = {.identity = core->identity, .volumes_folder = volumes_folder};
+    error = executor_new(core->loop, core->store, core->api, &controllers, &core->executor);
     return error ? diag_set(diag, error, "cannot start the controllers: %s", strerror(-error)) : 0;
 }
 

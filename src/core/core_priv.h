@@ -42,7 +42,11 @@ int signer_complete(const struct identity *identity, struct api *api, struct kub
 
 /* --- executor.c: drives the controllers --- */
 struct executor;
-int executor_new(struct loop *loop, struct store *store, struct api *api, const struct identity *identity, struct executor **ret);
+struct executor_options {
+    const struct identity *identity;
+    const char *volumes_folder; /* see control_options */
+};
+int executor_new(struct loop *loop, struct store *store, struct api *api, const struct executor_options *options, struct executor **ret);
 /* No key runs any more; writes that are under way end. */
 void executor_stop(struct executor *executor);
 void executor_free(struct executor *executor);

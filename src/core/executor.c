@@ -294,16 +294,17 @@ static void on_step(void *userdata) {
 
 /* --- life --- */
 
-int executor_new(struct loop *loop, struct store *store, struct api *api, const struct identity *identity, struct executor **ret) {
+int executor_new(struct loop *loop, struct store *store, struct api *api, const struct executor_options *own, struct executor **ret) {
     struct executor *executor = calloc(1, sizeof *executor);
     if (!executor)
         return -ENOMEM;
-    *executor = (struct executor){.loop = loop, .store = store, .api = api, .identity = identity};
+    *executor = (struct executor){.loop = loop, .store = store, .api = api, .identity = own->identity};
     list_init(&executor->runs);
     loop_defer_init(&executor->step, loop, on_step, executor);
     loop_timer_init(&executor->deadline, loop, on_step, executor);
     struct control_options options = {.view = {.userdata = executor, .get = view_get, .list = view_list, .zone = view_zone},
-                                      .root_ca = identity_authority(identity)};
+                                      .root_ca = identity_authority(own->identity),
+                                      .volumes_folder = own->volumes_folder};
     sys_random(&options.seed, sizeof options.seed);
     executor->zones = zones_new();
     executor->control = executor->zones ? control_new(&options) : NULL;

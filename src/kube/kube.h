@@ -381,6 +381,10 @@ bool kube_selector_match(const struct kube_selector *selector, const struct kube
 int kube_field_selector_parse(const struct kube_kind *kind, struct arena *arena, struct slice text, struct kube_selector **ret, struct diag *diag);
 bool kube_field_selector_match(const struct kube_selector *selector, const struct kube_object *object);
 
+/* Names of ours that the API, the controllers and the node agree on. */
+#define TIDEMILL_PROVISIONER "tidemill.dev/local-path"         /* of the default storage class: folders beneath the state folder */
+#define TIDEMILL_VOLUME_FINALIZER "tidemill.dev/volume-folder" /* of such a volume, until the node has removed its folder */
+
 /* Small helpers everybody needs. */
 const char *kube_map_find(const struct kube_string_map *map, const char *key); /* NULL when absent */
 /* Sets or replaces, keeping the order by key; copies into the arena. */

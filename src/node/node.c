@@ -43,6 +43,7 @@ static int set_paths(struct node *node, struct diag *diag) {
     snprintf(node->run_dir, PATH_MAX, "%s/node", options->run_dir);
     snprintf(node->state_dir, PATH_MAX, "%s/node", options->state_dir);
     snprintf(node->store_dir, PATH_MAX, "%s/registry", options->state_dir);
+    snprintf(node->volumes_dir, PATH_MAX, "%s/volumes", options->state_dir);
     snprintf(node->layers_dir, PATH_MAX, "%s/layers", node->state_dir);
     snprintf(node->cgroup_root, sizeof node->cgroup_root, "/tidemill-%s", options->instance);
     int r = make_folder(node->run_dir, diag);
@@ -209,6 +210,7 @@ static void on_pods_synced(void *userdata) {
         if (!pod->object)
             pod_orphaned(pod);
     }
+    loop_defer_schedule(&node->reclaim_defer);
     log_info("%zu pods", map_count(node->pods));
 }
 
@@ -224,6 +226,15 @@ static void on_services_synced(void *userdata) {
 static void on_services_defer(void *userdata) {
     services_apply(userdata);
 }
+static void on_volume(void *userdata, enum informer_event event, struct kube_object *object, struct kube_object *old) {
+    struct node *node = userdata;
+    (void)old;
+    if (event != INFORMER_DELETED && object->metadata->deletion_timestamp.set)
+        loop_defer_schedule(&node->reclaim_defer);
+}
+static void on_reclaim(void *userdata) {
+    reclaim_volumes(userdata);
+}
 static void on_register_retry(void *userdata) {
     register_node(userdata);
 }
@@ -237,9 +248,12 @@ static int start_informers(struct node *node) {
     snprintf(selector, sizeof selector, "spec.nodeName=%s", node->options->node_name);
     const struct informer_options pods = {.field_selector = selector, .on_event = on_pod, .on_synced = on_pods_synced, .userdata = node};
     const struct informer_options services = {.on_event = on_service, .on_synced = on_services_synced, .userdata = node};
+    const struct informer_options volumes = {.on_event = on_volume, .userdata = node};
     int r = informer_new(node->client, &kube_kind_service, &services, &node->services_informer);
     if (r == 0)
         r = informer_new(node->client, &kube_kind_endpoint_slice, &services, &node->slices_informer);
+    if (r == 0)
+        r = informer_new(node->client, &kube_kind_persistent_volume, &volumes, &node->volumes_informer);
     return r == 0 ? informer_new(node->client, &kube_kind_pod, &pods, &node->pods_informer) : r;
 }
 
@@ -291,6 +305,7 @@ static void stop_node(struct node *node) {
     informer_free(node->pods_informer);
     informer_free(node->services_informer);
     informer_free(node->slices_informer);
+    informer_free(TAKE(node->volumes_informer));
     node->services_informer = NULL;
     for (int i = 0; i < SHUTDOWN_TURNS_MAX && node->loop && node->pods && has_deletions(node); i++)
         loop_turn(node->loop, 10);
@@ -301,7 +316,7 @@ static void stop_node(struct node *node) {
     server_stop(node);
     if (node->pods)
         free_pods(node);
-    map_free(node->pods);
+    map_free(TAKE(node->pods));
     if (node->seccomp)
         free_programs(node);
     rotation_stop(node);
@@ -310,10 +325,13 @@ static void stop_node(struct node *node) {
     containers_free(node->containers);
     podnet_free(node->podnet);
     loop_defer_cancel(&node->services_defer);
+    loop_defer_cancel(&node->reclaim_defer);
+    loop_timer_cancel(&node->reclaim_retry);
     loop_timer_cancel(&node->register_retry);
     loop_timer_cancel(&node->trim);
     buffer_deinit(&node->node_json);
     loop_free(node->loop);
+    reclaim_stop(node);
 }
 
 static int start_node(struct node *node, struct diag *diag) {
@@ -357,12 +375,15 @@ static int init(struct node *node) {
     int r = loop_new(&node->loop);
     if (r < 0)
         return r;
+    loop_defer_init(&node->reclaim_defer, node->loop, on_reclaim, node);
+    loop_timer_init(&node->reclaim_retry, node->loop, on_reclaim, node);
     loop_defer_init(&node->services_defer, node->loop, on_services_defer, node);
     loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
     loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();
     node->seccomp = map_new();
-    return node->pods && node->seccomp ? 0 : -ENOMEM;
+    node->removals = map_new();
+    return node->pods && node->seccomp && node->removals ? 0 : -ENOMEM;
 }
 
 static int run(struct node *node, struct diag *diag) {

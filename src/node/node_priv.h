@@ -25,18 +25,21 @@ struct node {
     int socket_fd;
     struct loop *loop;
     struct client *client;
-    struct informer *pods_informer, *services_informer, *slices_informer;
+    struct informer *pods_informer, *services_informer, *slices_informer, *volumes_informer;
     struct cgroups cgroups;
     struct containers *containers;
     struct podnet *podnet;
     struct nameserver *nameserver; /* NULL: the port is taken, pods ask the host's name servers */
     struct events *events;
     char cgroup_root[32], host_address[16];
-    char run_dir[PATH_MAX], state_dir[PATH_MAX], store_dir[PATH_MAX], layers_dir[PATH_MAX];
+    char run_dir[PATH_MAX], state_dir[PATH_MAX], store_dir[PATH_MAX], layers_dir[PATH_MAX], volumes_dir[PATH_MAX];
     char own_hosts_text[3][80];
     const char *own_hosts[16];
-    struct map *pods;    /* uid → struct pod */
-    struct map *seccomp; /* capabilities as text → program (char *) */
+    struct map *pods;     /* uid → struct pod */
+    struct map *seccomp;  /* capabilities as text → program (char *) */
+    struct map *removals; /* volume → struct removal */
+    struct loop_defer reclaim_defer;
+    struct loop_timer reclaim_retry;
     struct loop_defer services_defer;
     bool services_dirty;
     struct loop_timer register_retry;
@@ -147,7 +150,7 @@ struct pod {
     const char *uid, *namespace, *name; /* in spec_object */
     char dir[PATH_MAX];
     enum pod_stage stage;
-    bool network_ready, volumes_ready, orphan /* gone from the API */, needs_sync;
+    bool network_ready, volumes_ready, giving /* its volumes to its fsGroup */, given, orphan /* gone from the API */, needs_sync;
     struct podnet_pod net;
     struct reference *references;
     size_t references_count;
@@ -182,6 +185,7 @@ struct pod {
 int pod_add(struct node *node, struct kube_object *object, bool adopted);
 void pod_update(struct pod *pod, struct kube_object *object);
 void pod_orphaned(struct pod *pod);
+void pod_retry(struct pod *pod); /* with growing pauses */
 void pod_sync_later(struct pod *pod);
 void pod_free(struct pod *pod);
 struct pod *pod_find(const struct node *node, const char *namespace, const char *name);
@@ -241,6 +245,8 @@ int identity_has_folder(const char *const *layers, size_t count, const char *pat
 int volumes_prepare(struct pod *pod, struct diag *diag);
 /* The host's path of a volume mount, its sub path resolved safely; in the arena. */
 int volumes_source(const struct unit *unit, size_t mount_index, struct arena *arena, const char **ret, struct diag *diag);
+bool volumes_is_read_only(const struct unit *unit, size_t mount_index);
+int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag);
 void volumes_remove(struct pod *pod);
 int volumes_write_hosts(const struct pod *pod);
 
@@ -250,6 +256,22 @@ int references_collect(struct pod *pod);
 bool references_ready(struct pod *pod);
 const struct kube_object *references_find(const struct pod *pod, const struct kube_kind *kind, const char *name);
 void references_free(struct pod *pod);
+
+/* persistent.c: volumes that outlive the pod */
+const char *persistent_claim_name(const struct pod *pod, const struct kube_volume *volume); /* NULL: it names none */
+bool persistent_has_claim(const struct pod *pod, const char *namespace, const char *name);
+/* Whether the volume is a folder that we made, and which that is. */
+bool persistent_is_ours(const struct node *node, const struct kube_object *volume, char ret[PATH_MAX]);
+int persistent_prepare(const struct pod *pod, const struct kube_volume *volume, struct diag *diag);
+/* Where a prepared one is; false: it is not. */
+bool persistent_path(const struct pod *pod, const struct kube_volume *volume, char ret[PATH_MAX]);
+/* Its volumes belong to its fsGroup. False: that is under way, the pod is synced when it is done. */
+bool persistent_ready(struct pod *pod);
+/* ownership.c: the tree to the group, blocking. only_on_mismatch: unless its top belongs to the group already. */
+int ownership_give(const char *path, gid_t group, bool only_on_mismatch);
+/* reclaim.c: removes what is due, and may do so as soon as pods and volumes are known */
+void reclaim_volumes(struct node *node);
+void reclaim_stop(struct node *node); /* after the loop has ended */
 
 /* record.c: the pod's state on disk */
 void record_save(struct pod *pod);

@@ -95,6 +95,7 @@ void pod_free(struct pod *pod) {
         return;
     ASSERT(pod->deletions == 0);
     map_remove(pod->node->pods, slice_of(pod->uid));
+    loop_defer_schedule(&pod->node->reclaim_defer);
     status_free(pod);
     references_free(pod);
     for (size_t i = 0; i < pod->units_count; i++)
@@ -131,7 +132,7 @@ static struct pod *pod_new(struct node *node, struct kube_object *object) {
     return pod;
 }
 
-static void retry(struct pod *pod) {
+void pod_retry(struct pod *pod) {
     pod->retry_ms = pod->retry_ms ? MIN(pod->retry_ms * 2, RETRY_MAX_MS) : RETRY_FIRST_MS;
     loop_timer_set(&pod->retry, pod->retry_ms);
 }
@@ -196,11 +197,13 @@ static void prepare(struct pod *pod) {
     if (loop_timer_is_set(&pod->retry))
         return;
     if (!prepare_network(pod) || !prepare_cgroup(pod))
-        return retry(pod);
+        return pod_retry(pod);
     if (!references_ready(pod))
         return;
     if (!prepare_volumes(pod))
-        return retry(pod);
+        return pod_retry(pod);
+    if (!persistent_ready(pod))
+        return;
     pod->retry_ms = 0;
     pod->waiting_reason[0] = 0;
     pod->stage = POD_ACTIVE;
@@ -424,7 +427,7 @@ static void on_deleted(void *userdata, const struct http_answer *answer) {
     pod->delete_in_flight = false;
     pod->delete_done = r == 0 || r == -ENOENT || r == -EAGAIN; /* a conflict: another pod has the name now */
     if (!pod->delete_done)
-        retry(pod);
+        pod_retry(pod);
     pod_sync_later(pod);
 }
 
@@ -434,7 +437,7 @@ static void send_delete(struct pod *pod) {
     char body[256];
     const char *path = arena ? client_path(arena, &kube_kind_pod, pod->namespace, pod->name, NULL) : NULL;
     if (!request || !path)
-        return free(request), retry(pod);
+        return free(request), pod_retry(pod);
     request->node = pod->node;
     snprintf(request->uid, sizeof request->uid, "%s", pod->uid);
     snprintf(body, sizeof body, "{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\",\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"%s\"}}",
@@ -443,7 +446,7 @@ static void send_delete(struct pod *pod) {
     if (client_request(pod->node->client, "DELETE", path, NULL, slice_of(body), on_deleted, request) < 0) {
         pod->delete_in_flight = false;
         free(request);
-        retry(pod);
+        pod_retry(pod);
     }
 }
 

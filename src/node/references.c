@@ -1,5 +1,5 @@
-/* Configuration maps and secrets that a pod names: fetched one after the other when the pod is taken on, kept as they were then. A missing one that
- * is not optional is asked for again with growing pauses; the pod waits meanwhile, as under kubelet. */
+/* Configuration maps, secrets and claims (with their volumes) that a pod names: fetched one after the other when the pod is taken on, kept as they
+ * were then. A missing one that is not optional is asked for again with growing pauses; the pod waits meanwhile, as under kubelet. */
 #include "node/node_priv.h"
 
 #define REFERENCES_MAX 256
@@ -69,6 +69,8 @@ int references_collect(struct pod *pod) {
             r = add(pod, &kube_kind_secret, volume->secret->secret_name, volume->secret->optional, true);
         if (r == 0 && volume->projected)
             r = collect_projected(pod, volume->projected);
+        if (r == 0)
+            r = add(pod, &kube_kind_persistent_volume_claim, persistent_claim_name(pod, volume), NULL, true);
     }
     return r;
 }
@@ -78,6 +80,15 @@ static struct reference *next_unanswered(const struct pod *pod) {
         if (!pod->references[i].answered)
             return &pod->references[i];
     return NULL;
+}
+
+/* A claim leads to its volume. -EAGAIN: not yet. */
+static int follow_claim(struct pod *pod, struct reference *reference) {
+    const struct kube_persistent_volume_claim *claim = reference->object->persistent_volume_claim;
+    if (claim->spec.volume_name && claim->status.phase && strcmp(claim->status.phase, "Bound") == 0)
+        return add(pod, &kube_kind_persistent_volume, claim->spec.volume_name, NULL, true);
+    kube_object_unref(TAKE(reference->object));
+    return -EAGAIN;
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {
@@ -90,12 +101,16 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
     int r = client_check(answer, &diag);
     if (r == 0)
         r = kube_decode_json(reference->kind, answer->body, KUBE_LENIENT, &reference->object, &diag);
+    if (r == 0 && reference->kind == &kube_kind_persistent_volume_claim)
+        r = follow_claim(pod, reference);
     if (r == 0 || (r == -ENOENT && reference->optional)) {
         reference->answered = true;
         pod->retry_ms = 0;
         pod_sync_later(pod);
         return;
     }
+    if (r == -EAGAIN)
+        event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: persistentvolumeclaim \"%s\" is not bound", reference->name);
     if (r == -ENOENT && reference->for_volume)
         event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: %s \"%s\" not found", reference->kind->singular, reference->name);
     else if (r == -ENOENT)
@@ -114,7 +129,7 @@ bool references_ready(struct pod *pod) {
     if (pod->fetch || loop_timer_is_set(&pod->retry))
         return false;
     CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
-    const char *path = arena ? client_path(arena, reference->kind, pod->namespace, reference->name, NULL) : NULL;
+    const char *path = arena ? client_path(arena, reference->kind, reference->kind->namespaced ? pod->namespace : NULL, reference->name, NULL) : NULL;
     const struct http_request_options options = {.method = "GET", .target = path};
     int r = path ? http_client_send(client_http(pod->node->client), &options, on_answer, pod, &pod->fetch) : -ENOMEM;
     if (r < 0)

@@ -234,7 +234,7 @@ static int build_mounts(const struct unit *unit, struct arena *arena, struct bun
         if (r == 0 && *path != '/')
             path = arena_printf(arena, "/%s", path);
         if (r == 0)
-            r = path ? add_mount(bundle, mounts, source, path, wanted->items[i].read_only) : -ENOMEM;
+            r = path ? add_mount(bundle, mounts, source, path, volumes_is_read_only(unit, i)) : -ENOMEM;
     }
     if (r == 0)
         r = add_own_mounts(unit, arena, bundle, mounts);

@@ -218,13 +218,13 @@ static int make_folder(struct pod *pod, const struct kube_volume *volume, const 
     return r < 0 ? failed(diag, r, volume, path) : 0;
 }
 
-static int check_host_path(const struct kube_volume *volume, struct diag *diag) {
+int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag) {
     static const struct {
         const char *type;
         mode_t format;
     } types[] = {{"Directory", S_IFDIR}, {"DirectoryOrCreate", S_IFDIR}, {"File", S_IFREG},       {"FileOrCreate", S_IFREG},
                  {"Socket", S_IFSOCK},   {"CharDevice", S_IFCHR},        {"BlockDevice", S_IFBLK}};
-    const char *path = volume->host_path->path, *type = volume->host_path->type ? volume->host_path->type : "";
+    const char *path = source->path, *type = source->type ? source->type : "";
     struct stat st;
     if (stat(path, &st) < 0) {
         int r = -ENOENT;
@@ -234,21 +234,21 @@ static int check_host_path(const struct kube_volume *volume, struct diag *diag) 
             CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
             r = fd < 0 ? -errno : 0;
         }
-        return r < 0
-                   ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not there", volume->name, path)
-                   : 0;
+        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not there", name, path) : 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         if (strcmp(type, types[i].type) == 0 && (st.st_mode & S_IFMT) != types[i].format)
-            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not a %s", volume->name,
-                            path, types[i].type);
+            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not a %s", name, path,
+                            types[i].type);
     return 0;
 }
 
 static int prepare_volume(struct pod *pod, const struct kube_volume *volume, struct diag *diag) {
     char path[PATH_MAX];
     if (volume->host_path)
-        return check_host_path(volume, diag);
+        return volumes_check_host_path(volume->name, volume->host_path, diag);
+    if (volume->persistent_volume_claim || volume->ephemeral)
+        return persistent_prepare(pod, volume, diag);
     if (!volume->empty_dir && !volume->config_map && !volume->secret && !volume->downward_api && !volume->projected)
         return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\": this kind of volume is not supported", volume->name);
     if (in_memory(volume))
@@ -374,7 +374,10 @@ int volumes_source(const struct unit *unit, size_t mount_index, struct arena *ar
         return diag_set(diag, -EINVAL, "volume mount \"%s\" names no volume of the pod", mount->name);
     if (volume->host_path)
         snprintf(path, sizeof path, "%s", volume->host_path->path);
-    else if (in_memory(volume))
+    else if (volume->persistent_volume_claim || volume->ephemeral) {
+        if (!persistent_path(unit->pod, volume, path))
+            return diag_set(diag, -ENOENT, "volume \"%s\" is not mounted", mount->name);
+    } else if (in_memory(volume))
         memory_path(unit->pod, volume->name, path);
     else
         disk_path(unit->pod, volume->name, path);
@@ -384,6 +387,12 @@ int volumes_source(const struct unit *unit, size_t mount_index, struct arena *ar
     }
     *ret = arena_strdup(arena, path);
     return *ret ? 0 : -ENOMEM;
+}
+
+bool volumes_is_read_only(const struct unit *unit, size_t mount_index) {
+    const struct kube_volume_mount *mount = &unit->spec->volume_mounts.items[mount_index];
+    const struct kube_volume *volume = find_volume(unit->pod, mount->name);
+    return mount->read_only || (volume && volume->persistent_volume_claim && volume->persistent_volume_claim->read_only);
 }
 
 static void on_mount(__attribute__((unused)) void *userdata, const char *target) {
