@@ -66,13 +66,17 @@ UNIT_TEST(volumes_that_are_bound_stay) {
     struct cluster cluster;
     cluster_init(&cluster, 1);
     cluster_add(&cluster, &kube_kind_persistent_volume,
-                "{'metadata':{'name':'v','finalizers':['kubernetes.io/pv-protection']},'status':{'phase':'Bound'}}");
+                "{'metadata':{'name':'v','finalizers':['kubernetes.io/pv-protection']},'spec':{'capacity':{'storage':'1Gi'},"
+                "'accessModes':['ReadWriteOnce'],'hostPath':{'path':'/srv'}}}");
+    cluster_add(&cluster, &kube_kind_persistent_volume_claim,
+                "{'metadata':{'name':'c','namespace':'d'},'spec':{'storageClassName':'','accessModes':['ReadWriteOnce'],'resources':{'requests':"
+                "{'storage':'1Gi'}}}}");
+    cluster_settle(&cluster);
+    assert_string_equal(cluster_get(&cluster, &kube_kind_persistent_volume, NULL, "v")->persistent_volume->status.phase, "Bound");
     delete_now(&cluster, &kube_kind_persistent_volume, "v");
     cluster_settle(&cluster);
     assert_non_null(cluster_get(&cluster, &kube_kind_persistent_volume, NULL, "v"));
-    struct kube_object *copy = cluster_edit(&cluster, &kube_kind_persistent_volume, NULL, "v");
-    copy->persistent_volume->status.phase = "Released";
-    assert_null(cluster_update(&cluster, copy, true));
+    delete_now(&cluster, &kube_kind_persistent_volume_claim, "c");
     cluster_settle(&cluster);
     assert_null(cluster_get(&cluster, &kube_kind_persistent_volume, NULL, "v"));
     cluster_deinit(&cluster);
