@@ -288,9 +288,112 @@ UNIT_TEST(balancers_get_what_they_ask_for) {
     assert_string_equal(text(&reply, "spec.clusterIP"), "");
 }
 
+/* --- subresources --- */
+
+#define EVICTION "{\"apiVersion\":\"policy/v1\",\"kind\":\"Eviction\",\"metadata\":{\"name\":\"p\"}}"
+
+static void set_status(struct fixture *fixture, const char *target, const char *status) {
+    struct reply reply = ask_as(fixture, "PATCH", target, "application/merge-patch+json", status, NULL);
+    if (reply.status != 200)
+        fail_msg("%s: %s", target, text(&reply, "message"));
+}
+
+UNIT_TEST(evictions_ask_the_budget) {
+    struct fixture *fixture = *state;
+    make(fixture, AT("pods"),
+         "{\"metadata\":{\"name\":\"p\",\"labels\":{\"app\":\"web\"}},\"spec\":{\"nodeName\":\"n\",\"containers\":[{\"name\":\"c\",\"image\":\"x:1\"}"
+         "]}}");
+    set_status(fixture, AT("pods/p/status"), "{\"status\":{\"phase\":\"Running\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}");
+    make(fixture, "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+         "{\"metadata\":{\"name\":\"b\"},\"spec\":{\"minAvailable\":1,\"selector\":{\"matchLabels\":{\"app\":\"web\"}}}}");
+    struct reply reply = ask(fixture, "POST", AT("pods/p/eviction"), EVICTION);
+    assert_int_equal(reply.status, 429);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "details.retryAfterSeconds"), 0), 10);
+    set_status(fixture, "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status",
+               "{\"status\":{\"observedGeneration\":1,\"disruptionsAllowed\":0,\"currentHealthy\":1,\"desiredHealthy\":1,\"expectedPods\":1}}");
+    reply = ask(fixture, "POST", AT("pods/p/eviction"), EVICTION);
+    assert_int_equal(reply.status, 429);
+    assert_string_equal(text(&reply, "reason"), "TooManyRequests");
+    assert_string_equal(text(&reply, "message"), "Cannot evict pod as it would violate the pod's disruption budget.");
+    const struct tree *cause = tree_at(tree_path(reply.tree, "details.causes"), 0);
+    assert_string_equal(tree_text_or(tree_find(cause, "reason"), ""), "DisruptionBudget");
+    assert_string_equal(tree_text_or(tree_find(cause, "message"), ""), "The disruption budget b needs 1 healthy pods and has 1 currently");
+    set_status(fixture, "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status",
+               "{\"status\":{\"disruptionsAllowed\":1,\"currentHealthy\":2}}");
+    assert_int_equal(ask(fixture, "POST", AT("pods/p/eviction?dryRun=All"), EVICTION).status, 201);
+    reply = ask(fixture, "POST", AT("pods/p/eviction"), EVICTION);
+    assert_int_equal(reply.status, 201);
+    assert_string_equal(text(&reply, "status"), "Success");
+    reply = ask(fixture, "GET", "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b", NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "status.disruptionsAllowed"), -1), 0);
+    assert_true(*text(&reply, "status.disruptedPods.p"));
+    reply = ask(fixture, "GET", AT("pods/p"), NULL);
+    assert_true(*text(&reply, "metadata.deletionTimestamp"));
+    assert_string_equal(tree_text_or(tree_find(tree_at(tree_path(reply.tree, "status.conditions"), 1), "type"), ""), "DisruptionTarget");
+}
+
+UNIT_TEST(ephemeral_containers_are_only_added) {
+    static const struct {
+        const char *list, *words;
+    } cases[] = {
+        {"[{\"name\":\"c\",\"image\":\"x\"}]", "spec.ephemeralContainers[0].name: Duplicate value: \"c\""},
+        {"[{\"name\":\"d\"}]", "spec.ephemeralContainers[0].image: Required value"},
+        {"[{\"name\":\"d\",\"image\":\"x\",\"ports\":[{\"containerPort\":1}]}]",
+         "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container"},
+        {"[{\"name\":\"d\",\"image\":\"x\",\"targetContainerName\":\"e\"}]", "spec.ephemeralContainers[0].targetContainerName: Not found: \"e\""},
+        {"[{\"name\":\"d\",\"image\":\"x\",\"targetContainerName\":\"c\"}]", NULL},
+        {"[{\"name\":\"d\",\"image\":\"y\",\"targetContainerName\":\"c\"}]",
+         "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be changed\n"},
+        {"null", "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be removed\n"},
+    };
+    struct fixture *fixture = *state;
+    make(fixture, AT("pods"), POD("p", "", ""));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char body[300], words[300];
+        snprintf(body, sizeof body, "{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"ephemeralContainers\":%s}}", cases[i].list);
+        snprintf(words, sizeof words, "Pod \"p\" is invalid: %s", cases[i].words ? cases[i].words : "");
+        struct reply reply = ask_as(fixture, "PATCH", AT("pods/p/ephemeralcontainers"), "application/merge-patch+json", body, NULL);
+        assert_string_equal(text(&reply, "message"), cases[i].words ? words : "");
+    }
+    struct reply reply = ask(fixture, "GET", AT("pods/p/ephemeralcontainers"), NULL);
+    assert_int_equal(tree_count(tree_path(reply.tree, "spec.ephemeralContainers")), 1);
+    assert_string_equal(text(&reply, "metadata.labels.a"), ""); /* nothing else changes here */
+    reply = ask_as(fixture, "PATCH", AT("pods/p"), "application/merge-patch+json", "{\"spec\":{\"ephemeralContainers\":null}}", NULL);
+    assert_int_equal(reply.status, 422);
+}
+
+UNIT_TEST(scales_and_logs_are_refused_in_their_words) {
+    struct fixture *fixture = *state;
+    make(fixture, AT("replicationcontrollers"),
+         "{\"metadata\":{\"name\":\"r\"},\"spec\":{\"replicas\":2,\"selector\":{\"a\":\"b\"},\"template\":{\"metadata\":{\"labels\":{\"a\":\"b\"}},"
+         "\"spec\":{"
+         "\"containers\":[{\"name\":\"c\",\"image\":\"x:1\"}]}}}}");
+    struct reply reply = ask(fixture, "GET", AT("replicationcontrollers/r/scale"), NULL);
+    assert_string_equal(text(&reply, "status.selector"), "a=b");
+    reply = ask_as(fixture, "PATCH", AT("replicationcontrollers/r/scale"), "application/merge-patch+json", "{\"spec\":{\"replicas\":-1}}", NULL);
+    assert_int_equal(reply.status, 422);
+    assert_string_equal(text(&reply, "message"),
+                        "Scale.autoscaling \"r\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0");
+    make(fixture, AT("pods"),
+         "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"containers\":[{\"name\":\"a\",\"image\":\"x:1\"},{\"name\":\"b\",\"image\":\"x:1\"}],"
+         "\"initContainers\":[{\"name\":\"i\",\"image\":\"x:1\"}]}}");
+    static const char *const cases[][2] = {
+        {AT("pods/p/log"), "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"},
+        {AT("pods/p/log?container=z"), "container z is not valid for pod p"},
+        {AT("pods/p/log?sinceSeconds=0"), "PodLogOptions \"p\" is invalid: sinceSeconds: Invalid value: 0: must be greater than 0"},
+        {AT("pods/p/log?tailLines=-1"), "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"},
+        {AT("pods/p/log?container=a"), "pod p does not have a host assigned"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        reply = ask(fixture, "GET", cases[i][0], NULL);
+        assert_string_equal(text(&reply, "message"), cases[i][1]);
+    }
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 UNIT_MAIN(WITH_API(pods_keep_the_standard_of_their_namespace), WITH_API(what_makes_pods_is_only_warned_of), WITH_API(pods_get_what_the_cluster_gives),
           WITH_API(classes_that_are_the_default_are_filled_in), WITH_API(limit_ranges_fill_in_and_bound),
           WITH_API(quotas_are_not_exceeded_by_creates_that_arrive_together), WITH_API(quotas_count_all_kinds_and_keep_to_their_scopes),
-          WITH_API(node_ports_are_given_kept_and_given_back), WITH_API(balancers_get_what_they_ask_for))
+          WITH_API(node_ports_are_given_kept_and_given_back), WITH_API(balancers_get_what_they_ask_for), WITH_API(evictions_ask_the_budget),
+          WITH_API(ephemeral_containers_are_only_added), WITH_API(scales_and_logs_are_refused_in_their_words))

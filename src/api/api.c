@@ -415,6 +415,7 @@ void api_free(struct api *api) {
     loop_timer_cancel(&api->bookmark_timer);
     loop_timer_cancel(&api->event_timer);
     http_client_free(api->node);
+    api_proxies_end(api);
     store_set_stamp(api->store, NULL, NULL);
     api_unref(api);
 }

@@ -19,6 +19,16 @@ struct addresses {
     uint64_t *taken;
 };
 
+#define API_PROXIES_MAX 32 /* servers behind proxies that connections are kept to */
+
+/* A server behind a proxy. */
+struct api_proxy {
+    char endpoint[64];
+    struct http_client *client;
+    unsigned requests; /* under way */
+    uint64_t used;     /* when, in requests of the API */
+};
+
 #define NODE_PORT_MIN 30000
 #define NODE_PORT_MAX 32767
 
@@ -36,9 +46,11 @@ struct api {
     struct audit_log *audit;                                       /* NULL: none is kept */
     struct token_cache *token_cache;                               /* made on first use, see account_token.c */
     struct http_client *node;                                      /* made on first use */
-    struct list watches;                                           /* struct watch by its node */
-    struct list tunnels;                                           /* log streams and tunnels, by their node */
-    struct list deferred;                                          /* struct pending: answers without a write */
+    struct api_proxy proxies[API_PROXIES_MAX];
+    struct tls_context *any_server; /* for proxies to https; made on first use */
+    struct list watches;            /* struct watch by its node */
+    struct list tunnels;            /* log streams and tunnels, by their node */
+    struct list deferred;           /* struct pending: answers without a write */
     struct loop_timer bookmark_timer, event_timer;
     struct store_watch *history;        /* sees versions being replaced, see stored.c */
     VECTOR(struct store_object *) cold; /* whose decoded form is to be dropped */
@@ -304,11 +316,30 @@ int api_apply_patch(struct request *request, const struct kube_object *old, cons
 
 /* --- subresource.c, review.c, tunnel.c --- */
 void api_serve_subresource(struct request *request);
+/* A done function that answers with a Status "Success", 201; userdata is the request. */
+void api_answer_status(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json);
+void api_on_eviction_body(void *userdata, struct http_exchange *exchange, struct slice body);
+/* Makes of the given pod the old one with the given ephemeral containers, checked. */
+int api_ephemeral_prepare(struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
 bool api_is_scale(const struct request *request);
 void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form);
 void api_serve_log(struct request *request, struct kube_object *pod);
 void api_serve_tunnel(struct request *request, struct kube_object *pod);
 void api_tunnels_end(struct api *api);
+struct api_tunnel_to {
+    struct http_client *client;
+    bool upgrade;
+    const char *prefix; /* the path of the proxy, for its own words and redirects */
+    unsigned *uses;     /* counted up as long as the tunnel is; may be NULL */
+};
+/* Sends the request on and passes the answer (or, upgraded, the stream) through. */
+void api_tunnel_to(struct request *request, const struct api_tunnel_to *to, const struct http_request_options *options);
+struct http_client *api_node_client(struct api *api); /* NULL: there is no node */
+/* --- proxy.c --- */
+void api_serve_proxy(struct request *request);
+/* The answer's header fields as they go on to our client; the content type apart. */
+const struct http_field *api_proxy_fields(struct request *request, const struct http_answer *head, const char *prefix);
+void api_proxies_end(struct api *api);
 /* The virtual kinds that are only created: SelfSubjectAccessReview and its like. */
 bool api_is_review(const struct request *request);
 void api_serve_review(struct request *request);

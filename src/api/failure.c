@@ -176,22 +176,24 @@ static char *format_warning(struct arena *arena, const char *text) {
     return quoted;
 }
 
-static struct http_field *warning_fields(struct request *request) {
-    size_t count = request->warnings.count;
-    struct http_field *fields = count ? ARENA_ARRAY(request->arena, struct http_field, count + 1) : NULL;
-    for (size_t i = 0; fields && i < count; i++) {
+static struct http_field *extra_fields(struct request *request, int retry_after_s) {
+    size_t count = 0, max = request->warnings.count + (retry_after_s > 0);
+    struct http_field *fields = max ? ARENA_ARRAY(request->arena, struct http_field, max + 1) : NULL;
+    for (size_t i = 0; fields && i < request->warnings.count; i++) {
         const char *value = format_warning(request->arena, request->warnings.items[i]);
-        fields[i] = (struct http_field){"Warning", value};
-        if (!value)
-            fields[i].name = NULL;
+        if (value)
+            fields[count++] = (struct http_field){"Warning", value};
     }
+    const char *seconds = fields && retry_after_s > 0 ? arena_printf(request->arena, "%d", retry_after_s) : NULL;
+    if (seconds)
+        fields[count++] = (struct http_field){"Retry-After", seconds};
     return fields;
 }
 
 void api_respond_json(struct request *request, int code, struct slice body) {
     api_audit(request, code, NULL, NULL);
     if (request->exchange)
-        http_respond(request->exchange, code, "application/json", body, warning_fields(request));
+        http_respond(request->exchange, code, "application/json", body, extra_fields(request, 0));
 }
 
 void api_respond_tree(struct request *request, int code, const struct tree *body) {
@@ -210,7 +212,8 @@ void api_respond_failure(struct request *request, const struct api_failure *fail
     request->api->statistics.requests_failed++;
     api_failure_format(failure, &out);
     api_audit(request, failure->code, failure, NULL);
-    api_respond_json(request, failure->code, buffer_slice(&out));
+    if (request->exchange)
+        http_respond(request->exchange, failure->code, "application/json", buffer_slice(&out), extra_fields(request, failure->retry_after_s));
 }
 
 void api_respond_unknown_path(struct request *request) {

@@ -4,7 +4,8 @@
  *     /apis/{group}/{version}[/namespaces/{namespace}]/{plural}[/{name}[/{subresource}]]
  *
  * with one irregularity: `namespaces/{name}` is an object of its own, and `namespaces/{name}/status` and `…/finalize` are its subresources, not
- * collections. Segments are decoded once, after the cut, so that an encoded slash never makes a segment; segments "." and ".." are refused. */
+ * collections. What follows a `proxy` subresource belongs to another server and stays as it came. Segments are decoded once, after the cut, so that
+ * an encoded slash never makes a segment; segments "." and ".." are refused. */
 #include "api/route.h"
 
 #include "codec/codec.h"
@@ -14,6 +15,7 @@
 struct segments {
     const char *items[SEGMENTS_MAX];
     size_t count;
+    struct slice rest; /* what a proxy gets */
 };
 
 static const struct {
@@ -37,6 +39,14 @@ static int decode_segment(struct arena *arena, struct slice raw, const char **re
     return 0;
 }
 
+/* /api/v1/nodes/{name}/proxy, /api/v1/namespaces/{namespace}/{plural}/{name}/proxy: what follows is another server's, and not looked at. */
+static bool is_proxy(const struct segments *segments) {
+    const char *const *items = segments->items;
+    size_t at = segments->count - 1;
+    return !strcmp(items[at], "proxy") && !strcmp(items[0], "api") &&
+           ((at == 4 && !strcmp(items[2], "nodes")) || (at == 6 && !strcmp(items[2], "namespaces")));
+}
+
 static int split(struct arena *arena, struct slice path, struct segments *segments) {
     while (path.len && path.data[0] == '/')
         path = slice_from(path, 1);
@@ -50,6 +60,10 @@ static int split(struct arena *arena, struct slice path, struct segments *segmen
         if (error)
             return error;
         segments->count++;
+        if (!is_proxy(segments))
+            continue;
+        segments->rest = path.data ? slice_make(path.data - 1, path.len + 1) : (struct slice){NULL, 0}; /* from its slash */
+        return 0;
     }
     return 0;
 }
@@ -135,6 +149,7 @@ int api_route_parse(struct arena *arena, struct slice path, struct api_route *re
         return 0;
     }
     const char *first = segments.items[0];
+    ret->rest = segments.rest;
     if (slice_is(path, "/openid/v1/jwks"))
         ret->type = ROUTE_TOKEN_KEYS;
     else if (slice_is(path, "/.well-known/openid-configuration"))

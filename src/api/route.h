@@ -27,6 +27,7 @@ enum api_route_type {
 struct api_route {
     enum api_route_type type;
     const char *group, *version, *plural, *namespace, *name, *subresource;
+    struct slice rest; /* of a proxy: what follows, as it came, with its slash; empty: nothing */
 };
 
 /* 0; -EINVAL for a path with broken escapes, too many segments, or "." and ".." in it; -ENOMEM. Unknown paths give 0 and ROUTE_UNKNOWN. */

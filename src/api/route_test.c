@@ -53,6 +53,26 @@ UNIT_TEST(reads_resource_paths) {
     }
 }
 
+UNIT_TEST(leaves_what_a_proxy_gets_as_it_came) {
+    static const struct {
+        const char *path, *plural, *name, *rest;
+    } cases[] = {
+        {"/api/v1/namespaces/x/pods/p:8080/proxy", "pods", "p:8080", ""},
+        {"/api/v1/namespaces/x/services/http:s:web/proxy/", "services", "http:s:web", "/"},
+        {"/api/v1/namespaces/x/pods/p/proxy/a%2Fb//c/../d/e/f/g/h/i/j/k", "pods", "p", "/a%2Fb//c/../d/e/f/g/h/i/j/k"},
+        {"/api/v1/nodes/n/proxy/metrics", "nodes", "n", "/metrics"},
+        {"/api/v1/namespaces/proxy/pods/proxy/log", "pods", "proxy", ""},
+    };
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct api_route route = parse(arena, cases[i].path);
+        assert_int_equal(route.type, ROUTE_RESOURCE);
+        assert_string_equal(route.plural, cases[i].plural);
+        assert_string_equal(route.name, cases[i].name);
+        assert_true(slice_is(route.rest, cases[i].rest));
+    }
+}
+
 UNIT_TEST(refuses_tricks) {
     static const char *const paths[] = {"/api/v1/../../x", "/api/v1/%2e%2e/pods", "/api/v1/pods/%00", "/api/v1/pods/%zz",
                                         "/a/b/c/d/e/f/g/h/i/j/k/l/m/n"};
@@ -104,4 +124,5 @@ UNIT_TEST(hands_out_addresses) {
         assert_int_equal(api_addresses_init(&addresses, bad[i], &diag), -EINVAL);
 }
 
-UNIT_MAIN(UNIT(reads_resource_paths), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions), UNIT(hands_out_addresses))
+UNIT_MAIN(UNIT(reads_resource_paths), UNIT(leaves_what_a_proxy_gets_as_it_came), UNIT(refuses_tricks), UNIT(negotiates), UNIT(stamps_versions),
+          UNIT(hands_out_addresses))

@@ -8,7 +8,7 @@ static void respond_created_status(struct request *request) {
     api_respond_json(request, 201, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"code\":201}\n"));
 }
 
-static void answer_status(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
+void api_answer_status(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     (void)object;
     (void)json;
     struct request *request = userdata;
@@ -32,9 +32,9 @@ static void respond_method(struct request *request) {
     api_respond_failure(request, &failure);
 }
 
-/* --- status --- */
+/* --- status, ephemeral containers: parts of the object through another door --- */
 
-static void serve_status(struct request *request) {
+static void serve_part(struct request *request) {
     if (!strcmp(request->verb, "get"))
         api_serve_get(request);
     else if (!strcmp(request->verb, "update"))
@@ -69,9 +69,10 @@ static void put_requirement(struct buffer *out, const struct tree *requirement) 
     }
 }
 
-/* A LabelSelector in its text form. */
-static void put_selector(struct buffer *out, const struct tree *selector) {
-    const struct tree *labels = tree_find(selector, "matchLabels"), *expressions = tree_find(selector, "matchExpressions");
+/* A LabelSelector, or a plain map of labels, in its text form. */
+static void put_selector(struct buffer *out, const struct tree *selector, bool plain) {
+    const struct tree *labels = plain ? selector : tree_find(selector, "matchLabels");
+    const struct tree *expressions = plain ? NULL : tree_find(selector, "matchExpressions");
     size_t count = 0;
     for (size_t i = 0; i < tree_count(labels); i++)
         buffer_printf(out, "%s%s=%s", count++ ? "," : "", labels->children->items[i].key.data, tree_text_or(labels->children->items[i].value, ""));
@@ -89,12 +90,12 @@ static const struct kube_scale_paths *scale_paths(const struct kube_kind *kind) 
 }
 
 /* The selector of a built-in kind is an object, that of a custom one its text. */
-static void put_scale_selector(struct buffer *out, const struct tree *from, const char *path) {
+static void put_scale_selector(struct buffer *out, const struct tree *from, const char *path, const struct kube_kind *kind) {
     const struct tree *selector = path ? tree_path(from, path) : NULL;
     if (selector && selector->type == TREE_STRING)
         buffer_append_slice(out, selector->string);
     else
-        put_selector(out, selector);
+        put_selector(out, selector, kind == &kube_kind_replication_controller);
 }
 
 static struct tree *make_scale(struct arena *arena, const struct kube_object *object) {
@@ -110,7 +111,7 @@ static struct tree *make_scale(struct arena *arena, const struct kube_object *ob
         struct tree *value = tree_find(tree_find(from, "metadata"), kept[i]);
         error = value ? tree_set(arena, metadata, slice_of(kept[i]), value) : 0;
     }
-    put_scale_selector(&selector, from, paths->selector);
+    put_scale_selector(&selector, from, paths->selector, object->kind);
     error = error ? error : tree_set(arena, spec, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, paths->spec_replicas), 0)));
     error = error ? error : tree_set(arena, status, SLICE("replicas"), tree_int(arena, tree_int_or(tree_path(from, paths->status_replicas), 0)));
     error = error ? error : tree_set(arena, status, SLICE("selector"), tree_string(arena, buffer_slice(&selector)));
@@ -146,12 +147,29 @@ static int set_at_path(struct arena *arena, struct tree *map, const char *path, 
     return tree_set(arena, map, name, value);
 }
 
+static int refuse_replicas(const char *name, const struct tree *replicas, struct api_failure *failure) {
+    bool number = replicas->type == TREE_INT;
+    char message[100];
+    if (!number)
+        return api_fail_bad_request(failure,
+                                    "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal %s into Go struct field "
+                                    "ScaleSpec.spec.replicas of type int32",
+                                    tree_type_name(replicas));
+    snprintf(message, sizeof message, "Invalid value: %" PRId64 ": must be greater than or equal to 0", replicas->integer);
+    api_fail(failure, 422, "Invalid", "Scale.autoscaling \"%s\" is invalid: spec.replicas: %s", name, message);
+    snprintf(failure->resource, sizeof failure->resource, "Scale");
+    snprintf(failure->group, sizeof failure->group, "autoscaling");
+    snprintf(failure->name, sizeof failure->name, "%s", name);
+    diag_cause(&failure->diag, "FieldValueInvalid", "spec.replicas", "%s", message);
+    return 422;
+}
+
 /* Sets the object's replicas to what the scale says. */
 static int write_scale(struct request *request, struct kube_object *old, const struct tree *scale, struct api_failure *failure) {
     const struct tree *replicas = tree_path(scale, "spec.replicas");
     const char *version = tree_text_or(tree_path(scale, "metadata.resourceVersion"), NULL);
     if (replicas && (replicas->type != TREE_INT || replicas->integer < 0 || replicas->integer > INT32_MAX))
-        return api_fail_field(failure, old, "FieldValueInvalid", "spec.replicas", "Invalid value: must be a whole number greater than or equal to 0");
+        return refuse_replicas(old->metadata->name, replicas, failure);
     struct arena *arena = request->arena;
     struct tree *tree = kube_encode_tree(old, arena), *metadata = tree ? tree_find(tree, "metadata") : NULL;
     int error = tree ? set_at_path(arena, tree, scale_paths(old->kind)->spec_replicas, tree_int(arena, tree_int_or(replicas, 0))) : -ENOMEM;
@@ -235,7 +253,7 @@ static int bind_pod(struct request *request, const struct kube_object *old, cons
     struct write_options options = api_write_options_of(request);
     options.whole = true;
     options.bind = true;
-    return api_write_update(request->api, object, &options, answer_status, request, failure);
+    return api_write_update(request->api, object, &options, api_answer_status, request, failure);
 }
 
 static void on_binding_body(void *userdata, struct http_exchange *exchange, struct slice body) {
@@ -298,28 +316,6 @@ static void serve_finalize(struct request *request) {
         respond_method(request);
 }
 
-/* --- eviction --- */
-
-static void on_eviction_body(void *userdata, struct http_exchange *exchange, struct slice body) {
-    (void)exchange;
-    struct request *request = userdata;
-    struct api_failure failure;
-    struct tree *eviction = NULL;
-    api_request_hold(request);
-    int code = api_body_parse(request, body, &eviction, &failure);
-    if (!code) {
-        const struct tree *given = tree_find(eviction, "deleteOptions");
-        const struct api_delete_options options = {
-            .grace_seconds = tree_int_or(tree_find(given, "gracePeriodSeconds"), -1),
-            .uid = tree_text_or(tree_path(given, "preconditions.uid"), NULL),
-            .dry_run = api_request_dry_run(request) || tree_count(tree_find(given, "dryRun")),
-        };
-        code =
-            api_write_delete(request->api, &kube_kind_pod, request->route.namespace, request->route.name, &options, answer_status, request, &failure);
-    }
-    finish(request, code, &failure);
-}
-
 /* --- the node's --- */
 
 static void serve_node(struct request *request) {
@@ -342,16 +338,20 @@ static const struct {
     void (*serve)(struct request *request); /* or: */
     on_body_fn *on_create;
 } subresources[] = {
-    {"status", NULL, serve_status, NULL},
-    {"approval", &kube_kind_certificate_signing_request, serve_status, NULL},
+    {"status", NULL, serve_part, NULL},
+    {"approval", &kube_kind_certificate_signing_request, serve_part, NULL},
     {"scale", NULL, serve_scale, NULL},
     {"finalize", &kube_kind_namespace, serve_finalize, NULL},
+    {"ephemeralcontainers", &kube_kind_pod, serve_part, NULL},
     {"log", &kube_kind_pod, serve_node, NULL},
     {"exec", &kube_kind_pod, serve_node, NULL},
     {"attach", &kube_kind_pod, serve_node, NULL},
     {"portforward", &kube_kind_pod, serve_node, NULL},
+    {"proxy", &kube_kind_pod, api_serve_proxy, NULL},
+    {"proxy", &kube_kind_service, api_serve_proxy, NULL},
+    {"proxy", &kube_kind_node, api_serve_proxy, NULL},
     {"binding", &kube_kind_pod, NULL, on_binding_body},
-    {"eviction", &kube_kind_pod, NULL, on_eviction_body},
+    {"eviction", &kube_kind_pod, NULL, api_on_eviction_body},
     {"token", &kube_kind_service_account, api_serve_token, NULL},
 };
 

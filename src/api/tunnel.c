@@ -1,6 +1,6 @@
-/* Logs, exec, attach and forwarded ports are the node's: the request goes on to the node's unix socket and what comes back is passed through, byte
- * for byte. A log is a streamed answer; the others are WebSocket or SPDY/3.1 connections whose upgrade is forwarded, so that the node speaks the
- * protocol with kubectl itself.
+/* Logs, exec, attach and forwarded ports are the node's (and what proxy.c passes to pods goes the same way): the request goes on to the node's unix
+ * socket and what comes back is passed through, byte for byte. A log is a streamed answer; the others are WebSocket or SPDY/3.1 connections whose
+ * upgrade is forwarded, so that the node speaks the protocol with kubectl itself.
  *
  *   log:    GET  → node (stream)  ── head ──► our head ── data ──► chunks … end
  *   exec:   Upgrade → node (upgrade) ── 101 ──► our 101, then bytes both ways until either side closes
@@ -20,6 +20,8 @@ struct tunnel {
     struct http_request *upstream; /* NULL when it has ended */
     struct http_stream *stream;    /* of the client, after an upgrade */
     struct loop_timer pump;        /* upstream has no "drained": looks again while the client is paused */
+    const char *prefix;            /* of a proxy: its own path; NULL: the node's answer, of which only the type counts */
+    unsigned *uses;                /* of the server behind a proxy; may be NULL */
     bool begun, client_paused, ended;
 };
 
@@ -30,6 +32,8 @@ static void tunnel_free(struct tunnel *tunnel) {
     http_request_cancel(tunnel->upstream);
     http_stream_free(tunnel->stream);
     request->on_gone = NULL;
+    if (tunnel->uses)
+        --*tunnel->uses;
     free(tunnel);
     api_request_release(request);
 }
@@ -46,17 +50,25 @@ static struct http_client *node_client(struct api *api) {
 
 /* --- which container --- */
 
+static void put_names(struct buffer *out, const char *lead, const struct kube_container_array *containers) {
+    buffer_printf(out, "%s[", lead);
+    for (size_t i = 0; i < containers->count; i++)
+        buffer_printf(out, "%s%s", i ? " " : "", containers->items[i].name);
+    buffer_append_byte(out, ']');
+}
+
 static const char *only_container(const struct kube_pod *pod, struct api_failure *failure) {
     const char *preferred = kube_map_find(&pod->metadata.annotations, "kubectl.kubernetes.io/default-container");
     if (preferred && *preferred)
         return preferred;
     if (pod->spec.containers.count == 1)
         return pod->spec.containers.items[0].name;
-    CLEANUP(buffer_deinit) struct buffer names = BUFFER_INIT(512);
-    for (size_t i = 0; i < pod->spec.containers.count; i++)
-        buffer_printf(&names, "%s%s", i ? " " : "", pod->spec.containers.items[i].name);
-    api_fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: [%s]", pod->metadata.name,
-                         names.data ? names.data : "");
+    CLEANUP(buffer_deinit) struct buffer names = BUFFER_INIT(4 * KIB);
+    put_names(&names, "", &pod->spec.containers);
+    if (pod->spec.init_containers.count)
+        put_names(&names, " or one of the init containers: ", &pod->spec.init_containers);
+    api_fail_bad_request(failure, "a container name must be specified for pod %s, choose one of: %s", pod->metadata.name,
+                         names.data ? names.data : "[]");
     return NULL;
 }
 
@@ -66,6 +78,9 @@ static bool has_container(const struct kube_pod *pod, const char *name) {
             return true;
     for (size_t i = 0; i < pod->spec.init_containers.count; i++)
         if (!strcmp(pod->spec.init_containers.items[i].name, name))
+            return true;
+    for (size_t i = 0; i < pod->spec.ephemeral_containers.count; i++)
+        if (!strcmp(pod->spec.ephemeral_containers.items[i].name, name))
             return true;
     return false;
 }
@@ -118,9 +133,12 @@ static char *check(struct request *request, const struct kube_pod *pod, const ch
     return NULL;
 }
 
-static void respond_node_lost(struct request *request, int error) {
+static void respond_lost(struct request *request, const char *prefix, int error) {
     struct api_failure failure;
-    api_fail(&failure, 503, "ServiceUnavailable", "the node does not answer: %s; `tidemill status` tells whether it runs", strerror(-error));
+    if (prefix)
+        api_fail(&failure, 503, "ServiceUnavailable", "error trying to reach service: %s", strerror(-error));
+    else
+        api_fail(&failure, 503, "ServiceUnavailable", "the node does not answer: %s; `tidemill status` tells whether it runs", strerror(-error));
     api_respond_failure(request, &failure);
 }
 
@@ -136,10 +154,14 @@ static void on_client_drained(void *userdata, struct http_exchange *exchange) {
 static void on_log_head(void *userdata, const struct http_answer *head) {
     struct tunnel *tunnel = userdata;
     struct slice type = head->header(head, "Content-Type");
-    char *text = type.len ? arena_dup(tunnel->request->arena, type) : NULL;
+    const char *text = type.len ? arena_dup(tunnel->request->arena, type) : NULL;
     tunnel->begun = true;
-    if (tunnel->request->exchange)
-        http_respond_begin(tunnel->request->exchange, head->status, text ? text : "text/plain", -1, NULL);
+    if (!tunnel->request->exchange)
+        return;
+    const struct http_field *fields = tunnel->prefix ? api_proxy_fields(tunnel->request, head, tunnel->prefix) : NULL;
+    if (!tunnel->prefix && !text)
+        text = "text/plain";
+    http_respond_begin(tunnel->request->exchange, head->status, text, -1, fields);
 }
 
 static void on_log_data(void *userdata, struct slice data) {
@@ -156,7 +178,7 @@ static void on_log_end(void *userdata, int error) {
     struct request *request = tunnel->request;
     tunnel->upstream = NULL;
     if (request->exchange && !tunnel->begun)
-        respond_node_lost(request, error ? error : -EPIPE);
+        respond_lost(request, tunnel->prefix, error ? error : -EPIPE);
     else if (request->exchange && error)
         http_abort(request->exchange);
     else if (request->exchange)
@@ -186,14 +208,57 @@ static struct tunnel *tunnel_new(struct request *request) {
 /* A failed start. */
 static void give_up(struct tunnel *tunnel, int error) {
     struct request *request = tunnel->request;
+    const char *prefix = tunnel->prefix;
     api_request_hold(request);
     tunnel_free(tunnel);
-    respond_node_lost(request, error);
+    respond_lost(request, prefix, error);
     api_request_release(request);
+}
+
+/* --- what may be asked of a log --- */
+
+static void fail_option(struct api_failure *failure, const char *pod, const char *reason, const char *field, const char *message) {
+    api_fail(failure, 422, "Invalid", "PodLogOptions \"%s\" is invalid: %s: %s", pod, field, message);
+    snprintf(failure->resource, sizeof failure->resource, "PodLogOptions");
+    snprintf(failure->name, sizeof failure->name, "%s", pod);
+    diag_cause(&failure->diag, reason, field, "%s", message);
+}
+
+static bool check_log_options(struct request *request, struct api_failure *failure) {
+    static const struct {
+        const char *name;
+        int64_t min;
+    } numbers[] = {{"tailLines", 0}, {"limitBytes", 1}, {"sinceSeconds", 1}};
+    const char *pod = request->route.name;
+    char message[200];
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        const char *text = api_request_query(request, numbers[i].name);
+        int64_t number = 0;
+        if (!text)
+            continue;
+        if (slice_parse_i64(slice_of(text), &number)) {
+            api_fail_bad_request(failure, "strconv.ParseInt: parsing \"%.40s\": invalid syntax", text);
+            return false;
+        }
+        if (number >= numbers[i].min)
+            continue;
+        snprintf(message, sizeof message, "Invalid value: %" PRId64 ": must be greater than %s0", number, numbers[i].min ? "" : "or equal to ");
+        fail_option(failure, pod, "FieldValueInvalid", numbers[i].name, message);
+        return false;
+    }
+    if (!api_request_query(request, "sinceSeconds") || !api_request_query(request, "sinceTime"))
+        return true;
+    fail_option(failure, pod, "FieldValueForbidden", "<nil>", "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified");
+    return false;
 }
 
 void api_serve_log(struct request *request, struct kube_object *pod) {
     static const struct http_stream_handlers handlers = {.on_head = on_log_head, .on_data = on_log_data, .on_end = on_log_end};
+    struct api_failure failure;
+    if (!check_log_options(request, &failure)) {
+        api_respond_failure(request, &failure);
+        return;
+    }
     char *target = check(request, pod->pod, "containerLogs");
     if (!target)
         return;
@@ -203,7 +268,7 @@ void api_serve_log(struct request *request, struct kube_object *pod) {
     if (error && tunnel)
         give_up(tunnel, error);
     else if (error)
-        respond_node_lost(request, error);
+        respond_lost(request, NULL, error);
 }
 
 /* --- upgrades --- */
@@ -349,7 +414,31 @@ void api_serve_tunnel(struct request *request, struct kube_object *pod) {
     if (error && tunnel)
         give_up(tunnel, error);
     else if (error)
-        respond_node_lost(request, error);
+        respond_lost(request, NULL, error);
+}
+
+/* --- proxies: the same for another server than the node --- */
+
+void api_tunnel_to(struct request *request, const struct api_tunnel_to *to, const struct http_request_options *options) {
+    static const struct http_stream_handlers stream = {.on_head = on_log_head, .on_data = on_log_data, .on_end = on_log_end};
+    static const struct http_stream_handlers upgraded = {.on_head = on_tunnel_head, .on_data = on_tunnel_data, .on_end = on_tunnel_end};
+    struct tunnel *tunnel = tunnel_new(request);
+    if (!tunnel) {
+        respond_lost(request, to->prefix, -ENOMEM);
+        return;
+    }
+    tunnel->prefix = to->prefix;
+    tunnel->uses = to->uses;
+    if (tunnel->uses)
+        ++*tunnel->uses;
+    int error = to->upgrade ? http_client_upgrade(to->client, options, &upgraded, tunnel, &tunnel->upstream)
+                            : http_client_stream(to->client, options, &stream, tunnel, &tunnel->upstream);
+    if (error)
+        give_up(tunnel, error);
+}
+
+struct http_client *api_node_client(struct api *api) {
+    return node_client(api);
 }
 
 void api_tunnels_end(struct api *api) {

@@ -28,7 +28,7 @@ struct seen {
     struct buffer data;
     bool head, ended;
     int error;
-    char protocol[40];
+    char protocol[40], location[200], extra[40];
 };
 
 /* --- the node --- */
@@ -85,6 +85,12 @@ static void serve_node(void *userdata, struct http_exchange *exchange) {
     }
     if (http_head(exchange)->upgrade.len)
         return accept_spdy(fixture, exchange);
+    if (slice_is(http_path(exchange), "/old")) {
+        const struct http_field fields[] = {
+            {"Location", "/new?a=b"}, {"X-Seen", http_header(exchange, "Authorization").len ? "token" : "nothing"}, {NULL, NULL}};
+        http_respond(exchange, 302, "text/html", SLICE("moved"), fields);
+        return;
+    }
     http_respond_begin(exchange, 200, "text/plain", -1, NULL);
     http_write(exchange, SLICE("first\n"));
     http_write(exchange, SLICE("second\n"));
@@ -108,15 +114,19 @@ static void on_created(void *userdata, const struct api_failure *failure, struct
     *(bool *)userdata = true;
 }
 
-static void create(struct fixture *fixture, const char *json, bool *done) {
+static void create_of(struct fixture *fixture, const struct kube_kind *kind, const char *json, bool *done) {
     struct kube_object *object = NULL;
     struct diag diag = DIAG_INIT;
     struct api_failure failure = {.code = 0};
-    assert_int_equal(kube_decode_json(&kube_kind_pod, slice_of(json), KUBE_STRICT, &object, &diag), 0);
+    assert_int_equal(kube_decode_json(kind, slice_of(json), KUBE_STRICT, &object, &diag), 0);
     assert_int_equal(api_create(fixture->api, object, on_created, done, &failure), 0);
     for (int i = 0; i < TURNS_MAX && !*done; i++)
         assert_int_equal(loop_turn(fixture->loop, 1000), 0);
     assert_true(*done);
+}
+
+static void create(struct fixture *fixture, const char *json, bool *done) {
+    create_of(fixture, &kube_kind_pod, json, done);
 }
 
 static int setup(void **state) {
@@ -178,6 +188,9 @@ static void on_head(void *userdata, const struct http_answer *head) {
     seen->head = true;
     seen->status = head->status;
     snprintf(seen->protocol, sizeof seen->protocol, "%.*s", SLICE_ARG(protocol));
+    struct slice location = head->header(head, "Location"), extra = head->header(head, "X-Seen");
+    snprintf(seen->location, sizeof seen->location, "%.*s", SLICE_ARG(location));
+    snprintf(seen->extra, sizeof seen->extra, "%.*s", SLICE_ARG(extra));
 }
 
 static void on_data(void *userdata, struct slice data) {
@@ -200,9 +213,10 @@ static void wait_for(struct fixture *fixture, const bool *what) {
 }
 
 static struct seen get(struct fixture *fixture, const char *target) {
+    static const struct http_field fields[] = {{"Authorization", "Basic x"}, {NULL, NULL}}; /* says nothing to us, and goes no further */
     struct seen seen = {.data = BUFFER_INIT(MIB)};
     struct http_request *request = NULL;
-    const struct http_request_options options = {.method = "GET", .target = target};
+    const struct http_request_options options = {.method = "GET", .target = target, .fields = fields};
     assert_int_equal(http_client_stream(fixture->client, &options, &handlers, &seen, &request), 0);
     wait_for(fixture, &seen.ended);
     return seen;
@@ -331,11 +345,53 @@ UNIT_TEST(asks_for_an_upgrade) {
     buffer_deinit(&seen.data);
 }
 
+UNIT_TEST(passes_requests_to_servers_in_the_cluster) {
+    static const char *const cases[][2] = {
+        {"/api/v1/namespaces/default/pods/p/proxy/x", "address not allowed"},
+        {"/api/v1/namespaces/default/pods/a:b:c:d/proxy/x", "invalid pod request \\\"a:b:c:d\\\""},
+        {"/api/v1/namespaces/default/services/none/proxy/x", "services \\\"none\\\" not found"},
+        {"/api/v1/namespaces/default/services/s/proxy/x", "no endpoints available for service \\\"s\\\""},
+        {"/api/v1/namespaces/default/services/s:81/proxy/x", "no service port 81 found for service \\\"s\\\""},
+        {"/api/v1/nodes/n2/proxy/x", "nodes \\\"n2\\\" not found"},
+    };
+    struct fixture *fixture = *state;
+    bool node = false, service = false;
+    create_of(fixture, &kube_kind_node, "{\"metadata\":{\"name\":\"n1\"}}", &node);
+    create_of(fixture, &kube_kind_service, "{\"metadata\":{\"name\":\"s\",\"namespace\":\"default\"},\"spec\":{\"ports\":[{\"port\":80}]}}",
+              &service);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct seen seen = get(fixture, cases[i][0]);
+        if (!strstr(seen.data.data, cases[i][1]))
+            fail_msg("%s: %s", cases[i][1], seen.data.data);
+        buffer_deinit(&seen.data);
+    }
+    struct seen seen = get(fixture, "/api/v1/nodes/n1/proxy/a%2Fb?c=d");
+    assert_int_equal(seen.status, 200);
+    assert_string_equal(seen.data.data, "first\nsecond\n");
+    assert_string_equal(fixture->node_target, "/a%2Fb?c=d");
+    buffer_deinit(&seen.data);
+    seen = get(fixture, "/api/v1/nodes/n1/proxy/old");
+    assert_int_equal(seen.status, 302);
+    assert_string_equal(seen.location, "/api/v1/nodes/n1/proxy/new?a=b");
+    assert_string_equal(seen.extra, "nothing");
+    buffer_deinit(&seen.data);
+    seen = get(fixture, "/api/v1/nodes/n1/proxy?a=b");
+    assert_int_equal(seen.status, 301);
+    assert_string_equal(seen.location, "/api/v1/nodes/n1/proxy/?a=b");
+    buffer_deinit(&seen.data);
+    tunnel_spdy(fixture, "/api/v1/nodes/n1/proxy/up?x=y", "/up?x=y");
+}
+
 #define WITH_NODE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {WITH_NODE(streams_logs),       WITH_NODE(asks_which_container),         WITH_NODE(says_when_the_node_is_away),
-                                       WITH_NODE(tunnels_exec),       WITH_NODE(client_that_leaves_ends_exec), WITH_NODE(tunnels_spdy),
-                                       WITH_NODE(asks_for_an_upgrade)};
+    const struct CMUnitTest tests[] = {WITH_NODE(streams_logs),
+                                       WITH_NODE(asks_which_container),
+                                       WITH_NODE(says_when_the_node_is_away),
+                                       WITH_NODE(tunnels_exec),
+                                       WITH_NODE(client_that_leaves_ends_exec),
+                                       WITH_NODE(tunnels_spdy),
+                                       WITH_NODE(asks_for_an_upgrade),
+                                       WITH_NODE(passes_requests_to_servers_in_the_cluster)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -387,7 +387,8 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     bool marked_now = object->metadata->deletion_timestamp.set && !old->metadata->deletion_timestamp.set;
     if (object->kind->has_generation && !options->status && (marked_now || !kube_spec_equal(object, old)))
         object->metadata->generation++;
-    if (kube_validate(object, options->bind ? NULL : old, &diag))
+    bool extended = options->subresource && !strcmp(options->subresource, "ephemeralcontainers"); /* checked already */
+    if (kube_validate(object, options->bind || extended ? NULL : old, &diag))
         return api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
     return 0;
 }
@@ -396,6 +397,8 @@ static int prepare_update(struct admission *admission, struct kube_object *objec
     struct api_failure *failure = admission->failure;
     const struct kube_object *old = admission->old;
     int code = check_version(object, old, revision, failure);
+    if (!code && !strcmp(admission->subresource, "ephemeralcontainers"))
+        code = api_ephemeral_prepare(object, old, failure);
     if (code)
         return code;
     int error = keep_parts(object, old, options);

@@ -146,6 +146,15 @@ static struct slice answer_header(const struct http_answer *answer, const char *
     return request && answer->status ? http1_find(&request->head, name) : (struct slice){0};
 }
 
+bool http_answer_field(const struct http_answer *answer, size_t index, struct slice *ret_name, struct slice *ret_value) {
+    const struct http_request *request = answer->private_data;
+    if (!request || !answer->status || index >= request->head.fields_count)
+        return false;
+    *ret_name = request->head.fields[index].name;
+    *ret_value = request->head.fields[index].value;
+    return true;
+}
+
 static struct http_answer make_answer(const struct http_request *request, int error) {
     return (struct http_answer){.error = error,
                                 .status = error ? 0 : request->head.status,

@@ -38,6 +38,8 @@ struct http_answer {
     struct slice (*header)(const struct http_answer *answer, const char *name);
     const void *private_data;
 };
+/* The header fields in their order; false beyond the last. */
+bool http_answer_field(const struct http_answer *answer, size_t index, struct slice *ret_name, struct slice *ret_value);
 typedef void http_answer_fn(void *userdata, const struct http_answer *answer);
 /* Sends and collects the answer; on_answer runs once, never before this returns. A request on a kept connection that was closed before any answer
  * byte is sent again once (not a POST or JSON patch: it may have been carried out; -ECONNRESET). *ret may be NULL. -EINVAL when target or fields hold

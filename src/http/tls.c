@@ -133,7 +133,7 @@ static int configure(struct tls_context *context, const struct tls_options *opti
         SSL_CTX_set_verify(ssl, options->ca_pem ? SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE : SSL_VERIFY_NONE, NULL);
     } else {
         SSL_CTX_set_alpn_protos(ssl, context->alpn, context->alpn_len);
-        SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+        SSL_CTX_set_verify(ssl, options->any_peer ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
     }
     return r;
 }

@@ -12,6 +12,7 @@ struct tls_options {
     const char *key_pem;
     const char *ca_pem; /* who may sign the other end: clients for a server (NULL: not asked), the server for a client (NULL: system's) */
     bool server;
+    bool any_peer;           /* clients: the server's certificate is not looked at */
     const char *const *alpn; /* ends with NULL; NULL: http/1.1 */
 };
 /* Reference counted; 0 or -EINVAL with diag. A server with a CA asks for a client certificate and goes on without one; one that does not verify ends

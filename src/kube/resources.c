@@ -17,6 +17,7 @@ uint64_t kube_kinds_generation(void) {
     (KUBE_VERB_CREATE | KUBE_VERB_DELETE | KUBE_VERB_DELETECOLLECTION | KUBE_VERB_GET | KUBE_VERB_LIST | KUBE_VERB_PATCH | KUBE_VERB_UPDATE |        \
      KUBE_VERB_WATCH)
 #define VERBS_PART (KUBE_VERB_GET | KUBE_VERB_PATCH | KUBE_VERB_UPDATE)
+#define VERBS_PROXY (KUBE_VERB_CREATE | KUBE_VERB_DELETE | KUBE_VERB_GET | KUBE_VERB_PATCH | KUBE_VERB_UPDATE)
 #define VERBS_STREAM (KUBE_VERB_CREATE | KUBE_VERB_GET)
 
 #define REVIEW(in_group, name, plural_name, singular_name, in_namespace, type_of)                                                                    \
@@ -53,10 +54,14 @@ unsigned kube_kind_verbs(const struct kube_kind *kind) {
 static const struct kube_subresource subresources[] = {
     {"", "pods", "attach", "", "v1", "PodAttachOptions", NULL, VERBS_STREAM, &kube_pod_attach_options_type, true},
     {"", "pods", "binding", "", "v1", "Binding", &kube_binding_type, KUBE_VERB_CREATE, NULL, false},
+    {"", "pods", "ephemeralcontainers", "", "v1", "Pod", NULL, VERBS_PART, NULL, false},
     {"", "pods", "eviction", "policy", "v1", "Eviction", &kube_eviction_type, KUBE_VERB_CREATE, NULL, false},
     {"", "pods", "exec", "", "v1", "PodExecOptions", NULL, VERBS_STREAM, &kube_pod_exec_options_type, true},
     {"", "pods", "log", "", "v1", "Pod", NULL, KUBE_VERB_GET, &kube_pod_log_options_type, false},
     {"", "pods", "portforward", "", "v1", "PodPortForwardOptions", NULL, VERBS_STREAM, &kube_pod_port_forward_options_type, true},
+    {"", "pods", "proxy", "", "v1", "PodProxyOptions", NULL, VERBS_PROXY, &kube_pod_proxy_options_type, true},
+    {"", "services", "proxy", "", "v1", "ServiceProxyOptions", NULL, VERBS_PROXY, &kube_service_proxy_options_type, true},
+    {"", "nodes", "proxy", "", "v1", "NodeProxyOptions", NULL, VERBS_PROXY, &kube_node_proxy_options_type, true},
     {"", "namespaces", "finalize", "", "v1", "Namespace", NULL, KUBE_VERB_UPDATE, NULL, false},
     {"certificates.k8s.io", "certificatesigningrequests", "approval", "certificates.k8s.io", "v1", "CertificateSigningRequest", NULL, VERBS_PART,
      NULL, false},

@@ -251,7 +251,6 @@ void validate_pod(struct validator *validator, const void *data, const void *old
     allowed->active_deadline_seconds = pod->spec.active_deadline_seconds;
     allowed->tolerations = pod->spec.tolerations;
     allowed->scheduling_gates = pod->spec.scheduling_gates;
-    allowed->ephemeral_containers = pod->spec.ephemeral_containers;
     if (!before->spec.node_name)
         allowed->node_name = pod->spec.node_name;
     if (pod->spec.termination_grace_period_seconds && *pod->spec.termination_grace_period_seconds == 1 &&
