@@ -123,6 +123,8 @@ static int requests(__attribute__((unused)) void *context) {
         {"PATCH", MAPS "/b?fieldManager=m", "application/apply-patch+yaml",
          "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"b\"},\"data\":{\"x\":\"y\"}}", 201, "\"x\":\"y\""},
         {"DELETE", MAPS "/a", NULL, NULL, 200, ""},
+        {"GET", "/openapi/v3/apis/scheduling.k8s.io/v1", NULL, NULL, 200, "\"openapi\""},
+        {"GET", "/apis/scheduling.k8s.io", NULL, NULL, 200, "\"preferredVersion\""},
     };
     int r = 0;
     size_t done = 0;

@@ -3,10 +3,11 @@
  * Documents are made from the tables when they are asked for. What is kept is their hashes, and for a while the compressed bytes of those that were
  * asked for: 1. nothing is made before the first question, 2. only compressed forms are kept, and dropped when nobody has asked for
  * API_OPENAPI_IDLE_MS,
- * 3. compressing is a worker thread's, 4. when kinds come and go (kube_kinds_generation), documents of groups without custom kinds keep their hash.
- * The entity tag is the hash of the JSON form, also for protobuf: answers vary by Accept. */
+ * 3. converting and compressing are a worker thread's, 4. when kinds come and go (kube_kinds_generation), documents of groups without custom kinds
+ * keep their hash. The entity tag is the hash of the JSON form, also for protobuf: answers vary by Accept. */
 #include "api/api_priv.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
 #define OPENAPI_BYTES_MAX (64 * MIB)
@@ -114,6 +115,7 @@ static void on_idle(void *userdata) {
             free(api->openapi.entries.items[i].packed[j].data);
             api->openapi.entries.items[i].packed[j] = (struct openapi_packed){0};
         }
+    malloc_trim(0); /* making them left megabytes with the allocator */
 }
 
 void api_openapi_start(struct api *api) {
@@ -188,15 +190,16 @@ static int wanted(struct slice accept, bool v2) {
     return -1;
 }
 
-/* A document on its way: made on the loop, compressed on a worker thread, kept and sent on the loop. */
+/* A document on its way: made on the loop, since kinds come and go there; converted and compressed on a worker thread; kept and sent on the loop. */
 struct openapi_job {
     struct api *api;
     struct request *request;
     char *group, *version; /* NULL: v2 */
     char hash[65];
-    int type; /* of `types` */
+    int type;  /* of `types` */
+    bool pack; /* the client takes gzip */
     struct buffer plain, packed;
-    int error;
+    int error; /* of converting; what cannot be compressed goes as it is */
 };
 
 static void job_free(struct openapi_job *job) {
@@ -226,7 +229,14 @@ static void respond_document(struct request *request, int type, const char *hash
 
 static void job_work(void *userdata) {
     struct openapi_job *job = userdata;
-    job->error = gzip_encode(buffer_slice(&job->plain), &job->packed);
+    if (types[job->type].form != OPENAPI_FORM_JSON) {
+        struct buffer wire = BUFFER_INIT(OPENAPI_BYTES_MAX);
+        job->error = kube_openapi_to_protobuf(buffer_slice(&job->plain), &wire);
+        buffer_deinit(&job->plain);
+        job->plain = wire;
+    }
+    if (!job->error && job->pack && gzip_encode(buffer_slice(&job->plain), &job->packed) != 0)
+        job->pack = false;
 }
 
 static void keep(struct openapi_job *job) {
@@ -245,43 +255,49 @@ static void keep(struct openapi_job *job) {
     (void)loop_timer_set(&cache->idle, API_OPENAPI_IDLE_MS); /* without it, the bytes stay */
 }
 
+static void respond_job(struct openapi_job *job) {
+    if (job->error) {
+        respond_no_memory(job->request);
+        return;
+    }
+    if (job->pack)
+        keep(job);
+    respond_document(job->request, job->type, job->hash, buffer_slice(job->pack ? &job->packed : &job->plain), job->pack);
+}
+
 static void job_done(void *userdata) {
     struct openapi_job *job = userdata;
-    if (!job->error)
-        keep(job);
-    respond_document(job->request, job->type, job->hash, buffer_slice(job->error ? &job->plain : &job->packed), !job->error);
+    respond_job(job);
     api_request_release(job->request);
     api_unref(job->api);
     job_free(job);
 }
 
-/* Makes the document and answers, now or when it is compressed. */
+/* Makes the document and answers, now or when a worker thread is done with it. */
 static int make_and_respond(struct request *request, struct openapi_entry *entry, int type, bool gzip) {
     struct openapi_job *job = calloc(1, sizeof *job);
     if (!job)
         return -ENOMEM;
-    *job = (struct openapi_job){.api = request->api, .request = request, .type = type, .plain = BUFFER_INIT(OPENAPI_BYTES_MAX)};
+    *job = (struct openapi_job){.api = request->api, .request = request, .type = type, .pack = gzip, .plain = BUFFER_INIT(OPENAPI_BYTES_MAX)};
     job->packed = BUFFER_INIT(OPENAPI_BYTES_MAX);
     memcpy(job->hash, entry->hash, sizeof job->hash);
     int error = make_json(entry, &job->plain);
-    if (!error && types[type].form != OPENAPI_FORM_JSON) {
-        struct buffer wire = BUFFER_INIT(OPENAPI_BYTES_MAX);
-        error = kube_openapi_to_protobuf(buffer_slice(&job->plain), &wire);
-        buffer_deinit(&job->plain);
-        job->plain = wire;
-    }
     if (!error && entry->group) {
         job->group = strdup(entry->group);
         job->version = strdup(entry->version);
         error = job->group && job->version ? 0 : -ENOMEM;
     }
-    if (!error && gzip && loop_work(request->api->loop, job_work, job_done, job) == 0) {
+    bool work = gzip || types[type].form != OPENAPI_FORM_JSON;
+    if (!error && work && loop_work(request->api->loop, job_work, job_done, job) == 0) {
         request->api->references++;
         api_request_hold(request);
         return 0;
     }
-    if (!error)
-        respond_document(request, type, job->hash, buffer_slice(&job->plain), false);
+    if (!error) {
+        job->pack = false;
+        job_work(job);
+        respond_job(job);
+    }
     job_free(job);
     return error;
 }
