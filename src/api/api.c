@@ -170,6 +170,10 @@ static void serve_resource(struct request *request) {
         api_serve_review(request);
         return;
     }
+    if (api_is_usage(request)) {
+        api_serve_usage(request);
+        return;
+    }
     request->kind = kube_kind_ref(kube_kind_by_plural(slice_of(route->group), slice_of(route->version), slice_of(route->plural)));
     bool needs_namespace = request->kind && request->kind->namespaced && *route->name && !*route->namespace;
     if (!request->kind || needs_namespace || (!request->kind->namespaced && *route->namespace)) {

@@ -340,6 +340,11 @@ void api_serve_proxy(struct request *request);
 /* The answer's header fields as they go on to our client; the content type apart. */
 const struct http_field *api_proxy_fields(struct request *request, const struct http_answer *head, const char *prefix);
 void api_proxies_end(struct api *api);
+void api_respond_node_lost(struct request *request, int error);
+
+/* --- usage.c: metrics.k8s.io --- */
+bool api_is_usage(const struct request *request);
+void api_serve_usage(struct request *request);
 /* The virtual kinds that are only created: SelfSubjectAccessReview and its like. */
 bool api_is_review(const struct request *request);
 void api_serve_review(struct request *request);

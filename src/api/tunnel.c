@@ -38,7 +38,7 @@ static void tunnel_free(struct tunnel *tunnel) {
     api_request_release(request);
 }
 
-static struct http_client *node_client(struct api *api) {
+struct http_client *api_node_client(struct api *api) {
     if (api->node || !api->options.node_socket)
         return api->node;
     char *endpoint = arena_printf(api->arena, "unix:%s", api->options.node_socket);
@@ -125,7 +125,7 @@ static char *check(struct request *request, const struct kube_pod *pod, const ch
         api_fail_bad_request(&failure, "pod %s does not have a host assigned", request->route.name);
     else if (container && !target)
         api_fail_no_memory(&failure);
-    else if (container && !node_client(request->api))
+    else if (container && !api_node_client(request->api))
         api_fail(&failure, 503, "ServiceUnavailable", "this API server has no node to ask");
     else if (container)
         return target;
@@ -140,6 +140,10 @@ static void respond_lost(struct request *request, const char *prefix, int error)
     else
         api_fail(&failure, 503, "ServiceUnavailable", "the node does not answer: %s; `tidemill status` tells whether it runs", strerror(-error));
     api_respond_failure(request, &failure);
+}
+
+void api_respond_node_lost(struct request *request, int error) {
+    respond_lost(request, NULL, error);
 }
 
 /* --- the node's answer passed on --- */

@@ -19,6 +19,16 @@
 
 struct events;
 struct prune;
+
+/* Two looks at a counter of CPU time, see stats.c. */
+struct stats_sample {
+    int64_t at_ns; /* CLOCK_REALTIME; 0: none */
+    uint64_t cpu_ns;
+};
+struct stats_window {
+    struct stats_sample older, newer;
+};
+
 struct nameserver;
 struct node {
     const struct node_options *options;
@@ -46,9 +56,10 @@ struct node {
     struct loop_timer trim;  /* gives memory back to the system a while after the last work */
     struct buffer node_json; /* what was last registered */
     struct http_server *socket_server, *metrics_server;
-    struct list sessions; /* running logs, exec and attach */
-    struct prune *prune;  /* disk space is being freed; NULL: it is not */
-    int rotation_fd;      /* inotify on logs that are quiet now */
+    struct list sessions;      /* running logs, exec and attach */
+    struct prune *prune;       /* disk space is being freed; NULL: it is not */
+    struct stats_window stats; /* of the machine */
+    int rotation_fd;           /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
 };
 
@@ -119,10 +130,12 @@ struct unit {
     int64_t started_ns, started_ms;
     bool started, ready; /* as the status tells: startup probe passed; readiness */
     struct termination current, last;
-    struct unit_probe probes[3];  /* by enum probe_kind */
-    struct probe_run *hook;       /* postStart or preStop */
-    struct loop_timer hook_timer; /* preStop: sleep */
-    bool pulled_before;           /* this image, so that the event is worded right */
+    struct stats_window stats;
+    char stats_id[CONTAINER_ID_LEN + 1]; /* the run that stats is of */
+    struct unit_probe probes[3];         /* by enum probe_kind */
+    struct probe_run *hook;              /* postStart or preStop */
+    struct loop_timer hook_timer;        /* preStop: sleep */
+    bool pulled_before;                  /* this image, so that the event is worded right */
     bool image_failed;
     /* stopping */
     bool stopping, term_sent, killed_by_liveness;
@@ -328,5 +341,7 @@ void session_serve_forward(struct node *node, struct http_exchange *exchange, st
 void session_unit_ended(struct node *node, const struct unit *unit);
 void sessions_free(struct node *node);
 int metrics_format(struct node *node, struct buffer *out);
+/* kubelet's /stats/summary, appended. */
+int stats_format(struct node *node, struct buffer *out);
 
 #endif

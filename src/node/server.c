@@ -38,6 +38,15 @@ static void serve_metrics(struct node *node, struct http_exchange *exchange) {
         http_respond(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
 }
 
+static void serve_stats(struct node *node, struct http_exchange *exchange) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
+    int r = stats_format(node, &out);
+    if (r < 0)
+        respond_status(exchange, 500, "InternalError", "what is used cannot be told: %s", strerror(-r));
+    else
+        http_respond(exchange, 200, "application/json", buffer_slice(&out), NULL);
+}
+
 static void serve_container(struct node *node, struct http_exchange *exchange, struct slice verb, struct slice rest) {
     const char *namespace = segment(exchange, &rest), *name = segment(exchange, &rest), *container = segment(exchange, &rest);
     struct query query;
@@ -94,6 +103,8 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
         serve_container(userdata, exchange, verb, rest);
     else if (slice_is(verb, "portforward"))
         serve_forward(userdata, exchange, rest);
+    else if (slice_is(http_path(exchange), "/stats/summary"))
+        serve_stats(userdata, exchange);
     else if (slice_is(http_path(exchange), "/prune"))
         serve_prune(userdata, exchange);
     else
