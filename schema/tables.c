@@ -161,11 +161,37 @@ static void write_kind(const struct schema_kind *kind, struct buffer *out) {
                   kind->group, kind->group[0] ? "/" : "", kind->version);
 }
 
+static bool is_of_same_version(const struct schema_kind *a, const struct schema_kind *b) {
+    return strcmp(a->group, b->group) == 0 && strcmp(a->version, b->version) == 0;
+}
+
+/* The served kinds of one group version by their plurals: the order in which upstream tells and kubectl shows them. */
+static void write_version(const struct schema *schema, const struct schema_kind *first, struct buffer *out) {
+    const char *last = "";
+    for (;;) {
+        const struct schema_kind *next = NULL;
+        for (size_t i = 0; i < schema->kinds.count; i++) {
+            const struct schema_kind *kind = schema->kinds.items[i];
+            if (kind->served && is_of_same_version(kind, first) && strcmp(kind->plural, last) > 0 &&
+                (!next || strcmp(kind->plural, next->plural) < 0))
+                next = kind;
+        }
+        if (!next)
+            return;
+        buffer_printf(out, "&kube_kind_%s, ", next->c_name);
+        last = next->plural;
+    }
+}
+
 static void write_lists(const struct schema *schema, struct buffer *out) {
     buffer_append_text(out, "const struct kube_kind *const kube_builtin_kinds[] = {");
-    for (size_t i = 0; i < schema->kinds.count; i++)
-        if (schema->kinds.items[i]->served)
-            buffer_printf(out, "&kube_kind_%s, ", schema->kinds.items[i]->c_name);
+    for (size_t i = 0; i < schema->kinds.count; i++) {
+        bool first = schema->kinds.items[i]->served;
+        for (size_t k = 0; k < i; k++)
+            first &= !schema->kinds.items[k]->served || !is_of_same_version(schema->kinds.items[k], schema->kinds.items[i]);
+        if (first)
+            write_version(schema, schema->kinds.items[i], out);
+    }
     buffer_append_text(
         out, "};\nconst size_t kube_builtin_kinds_count = ARRAY_LEN(kube_builtin_kinds);\n\nconst struct kube_message kube_messages[] = {\n");
     for (size_t i = 0; i < schema->kinds.count; i++)
