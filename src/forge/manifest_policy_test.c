@@ -97,7 +97,8 @@ UNIT_TEST(policy_knows_every_kind) {
                                         "ServiceAccount",
                                         "Event",
                                         "Ingress",
-                                        "Lease"};
+                                        "Lease",
+                                        "PodMetrics"};
     for (size_t i = 0; i < kube_kinds_count(); i++) {
         bool found = !kube_kind_at(i)->namespaced;
         for (size_t k = 0; k < ARRAY_LEN(known); k++)

@@ -119,9 +119,13 @@ static void round_trip(const struct kube_kind *kind) {
 UNIT_TEST(served_kinds_round_trip) {
     if (!available())
         skip();
-    for (size_t i = 0; i < kube_kinds_count(); i++)
-        if (kube_kind_at(i) != &kube_kind_custom_resource_definition) /* there are no files of that group */
-            round_trip(kube_kind_at(i));
+    for (size_t i = 0; i < kube_kinds_count(); i++) {
+        const struct kube_kind *kind = kube_kind_at(i);
+        bool in_files =
+            kind != &kube_kind_custom_resource_definition && strcmp(kind->group, "metrics.k8s.io") != 0; /* those groups are not among them */
+        if (in_files)
+            round_trip(kind);
+    }
 }
 
 UNIT_TEST(other_messages_decode_from_protobuf) {
