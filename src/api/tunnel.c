@@ -441,10 +441,6 @@ void api_tunnel_to(struct request *request, const struct api_tunnel_to *to, cons
         give_up(tunnel, error);
 }
 
-struct http_client *api_node_client(struct api *api) {
-    return node_client(api);
-}
-
 void api_tunnels_end(struct api *api) {
     LIST_FOREACH(node, &api->tunnels) {
         struct tunnel *tunnel = CONTAINER_OF(node, struct tunnel, node);
