@@ -92,11 +92,12 @@ struct api_failure {
     int code;           /* HTTP status: 404, 409, 422, … */
     const char *reason; /* "NotFound", "AlreadyExists", "Conflict", "Invalid", …; static */
     char message[4096];
-    char resource[128]; /* details.kind: plural, or the kind's name for Invalid; empty: none */
-    char group[128];    /* details.group */
-    char name[254];     /* details.name */
-    int retry_after_s;  /* 0: none */
-    struct diag diag;   /* its causes */
+    char resource[128];         /* details.kind: plural, or the kind's name for Invalid; empty: none */
+    char group[128];            /* details.group */
+    char name[254];             /* details.name */
+    int retry_after_s;          /* 0: none */
+    const char *continue_token; /* of an expired list: how to go on regardless; in the request's arena; NULL: none */
+    struct diag diag;           /* its causes */
 };
 /* failure NULL: the write is durable and `object` (borrowed; ref to keep) is the new version, of a delete the last one. */
 typedef void api_done_fn(void *userdata, const struct api_failure *failure, struct kube_object *object);

@@ -64,7 +64,8 @@ struct api {
     struct api_statistics statistics;
 };
 
-enum table_form { TABLE_NONE, TABLE_V1, TABLE_V1BETA1 };
+/* In which form objects are answered: as they are, as rows of a Table, or their metadata alone. */
+enum table_form { TABLE_NONE, TABLE_V1, TABLE_V1BETA1, PARTIAL_V1, PARTIAL_V1BETA1 };
 
 /* One HTTP request. It outlives its exchange while a write is under way, so it has memory of its own. */
 struct request {
@@ -126,6 +127,10 @@ void api_respond_tree(struct request *request, int code, const struct tree *body
 void api_respond_unknown_path(struct request *request);
 /* A Status "Success" with details about a deleted object. */
 void api_respond_deleted(struct request *request, const struct kube_object *object);
+
+/* --- answer.c --- */
+/* The body as it is to be sent: indented or compressed or as it is; in one of the buffers or itself. */
+struct slice api_answer_form(const struct request *request, struct slice body, struct buffer *pretty, struct buffer *compressed, bool *ret_gzip);
 
 /* --- auth.c, bearer.c, account_token.c: who is asking --- */
 int api_user_set(struct arena *arena, const char *name, const char *const *groups, const char *last, struct api_user *ret);
@@ -236,6 +241,16 @@ void api_watch_note_write(struct api *api);
 void api_watches_end(struct api *api);
 /* Ends those of one kind, named by its key. */
 void api_watches_end_kind(struct api *api, const char *key);
+static inline bool api_is_table(const struct request *request) {
+    return request->table == TABLE_V1 || request->table == TABLE_V1BETA1;
+}
+static inline const char *api_meta_version(const struct request *request) {
+    return request->table == TABLE_V1BETA1 || request->table == PARTIAL_V1BETA1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1";
+}
+/* 0: none is asked for. */
+int api_revision_of_request(const struct request *request, uint64_t *ret, struct api_failure *failure);
+/* The rest of a list's metadata; token NULL: nothing. */
+void api_put_continue(const char *token, uint64_t remaining, struct buffer *out);
 enum table_include { INCLUDE_METADATA, INCLUDE_NONE, INCLUDE_OBJECT };
 enum table_include api_table_include_of(const struct request *request);
 void api_table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out);
@@ -293,6 +308,8 @@ int api_write_delete(struct api *api, const struct kube_kind *kind, const char *
 /* --- options.c --- */
 /* The query's options for a write; kind: "CreateOptions", "UpdateOptions", "PatchOptions". 0 or 422. */
 int api_check_options(const struct request *request, const char *kind, bool apply, struct api_failure *failure);
+/* Of a list or watch: resourceVersionMatch and what goes with it. */
+int api_check_list_options(const struct request *request, struct api_failure *failure);
 /* Texts NULL: not given. */
 int api_check_delete_options(const char *propagation, bool orphan_dependents, const char *dry_run, struct api_failure *failure);
 

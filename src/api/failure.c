@@ -144,7 +144,10 @@ static void put_causes(struct buffer *out, const struct diag *diag, bool *first)
 }
 
 void api_failure_format(const struct api_failure *failure, struct buffer *out) {
-    buffer_append_text(out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":");
+    buffer_append_text(out, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{");
+    if (failure->continue_token)
+        buffer_printf(out, "\"continue\":\"%s\"", failure->continue_token);
+    buffer_append_text(out, "},\"status\":\"Failure\",\"message\":");
     json_format_string(out, slice_of(failure->message));
     buffer_append_text(out, ",\"reason\":");
     json_format_string(out, slice_of(failure->reason ? failure->reason : ""));
@@ -176,13 +179,17 @@ static char *format_warning(struct arena *arena, const char *text) {
     return quoted;
 }
 
-static struct http_field *extra_fields(struct request *request, int retry_after_s) {
-    size_t count = 0, max = request->warnings.count + (retry_after_s > 0);
+static struct http_field *extra_fields(struct request *request, int retry_after_s, bool gzip) {
+    size_t count = 0, max = request->warnings.count + (retry_after_s > 0) + (gzip ? 2 : 0);
     struct http_field *fields = max ? ARENA_ARRAY(request->arena, struct http_field, max + 1) : NULL;
     for (size_t i = 0; fields && i < request->warnings.count; i++) {
         const char *value = format_warning(request->arena, request->warnings.items[i]);
         if (value)
             fields[count++] = (struct http_field){"Warning", value};
+    }
+    if (fields && gzip) {
+        fields[count++] = (struct http_field){"Content-Encoding", "gzip"};
+        fields[count++] = (struct http_field){"Vary", "Accept-Encoding"};
     }
     const char *seconds = fields && retry_after_s > 0 ? arena_printf(request->arena, "%d", retry_after_s) : NULL;
     if (seconds)
@@ -192,8 +199,15 @@ static struct http_field *extra_fields(struct request *request, int retry_after_
 
 void api_respond_json(struct request *request, int code, struct slice body) {
     api_audit(request, code, NULL, NULL);
-    if (request->exchange)
-        http_respond(request->exchange, code, "application/json", body, extra_fields(request, 0));
+    CLEANUP(buffer_deinit) struct buffer pretty = BUFFER_INIT(API_ANSWER_BYTES_MAX), compressed = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    if (!request->exchange)
+        return;
+    bool gzip = false;
+    struct slice form = api_answer_form(request, body, &pretty, &compressed, &gzip);
+    struct http_field *fields = extra_fields(request, 0, gzip);
+    if (gzip && !fields)
+        form = body; /* no memory for the header that says so */
+    http_respond(request->exchange, code, "application/json", form, fields);
 }
 
 void api_respond_tree(struct request *request, int code, const struct tree *body) {
@@ -213,7 +227,7 @@ void api_respond_failure(struct request *request, const struct api_failure *fail
     api_failure_format(failure, &out);
     api_audit(request, failure->code, failure, NULL);
     if (request->exchange)
-        http_respond(request->exchange, failure->code, "application/json", buffer_slice(&out), extra_fields(request, failure->retry_after_s));
+        http_respond(request->exchange, failure->code, "application/json", buffer_slice(&out), extra_fields(request, failure->retry_after_s, false));
 }
 
 void api_respond_unknown_path(struct request *request) {

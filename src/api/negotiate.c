@@ -18,18 +18,26 @@ static struct slice media_type(struct slice part) {
 }
 
 enum table_form api_accept_table(struct slice accept) {
+    static const struct {
+        const char *as, *version;
+        enum table_form form;
+    } forms[] = {
+        {"Table", "v1", TABLE_V1},
+        {"Table", "v1beta1", TABLE_V1BETA1},
+        {"PartialObjectMetadata", "v1", PARTIAL_V1},
+        {"PartialObjectMetadata", "v1beta1", PARTIAL_V1BETA1},
+        {"PartialObjectMetadataList", "v1", PARTIAL_V1},
+        {"PartialObjectMetadataList", "v1beta1", PARTIAL_V1BETA1},
+    };
     while (accept.len) {
         struct slice part = slice_trim(slice_cut(&accept, ','));
         if (!slice_is(media_type(part), "application/json"))
             continue;
-        if (!parameter_is(part, "as", "Table"))
+        if (slice_find(part, SLICE("as=")) < 0)
             return TABLE_NONE;
-        if (!parameter_is(part, "g", "meta.k8s.io"))
-            continue;
-        if (parameter_is(part, "v", "v1"))
-            return TABLE_V1;
-        if (parameter_is(part, "v", "v1beta1"))
-            return TABLE_V1BETA1;
+        for (size_t i = 0; i < ARRAY_LEN(forms) && parameter_is(part, "g", "meta.k8s.io"); i++)
+            if (parameter_is(part, "as", forms[i].as) && parameter_is(part, "v", forms[i].version))
+                return forms[i].form;
     }
     return TABLE_NONE;
 }

@@ -77,3 +77,43 @@ int api_check_delete_options(const char *propagation, bool orphan_dependents, co
     check_dry_run(dry_run, &diag);
     return fail("DeleteOptions", &diag, failure);
 }
+
+static void forbid_match(struct diag *diag, const char *why) {
+    diag_cause(diag, "FieldValueForbidden", "resourceVersionMatch", "Forbidden: %s", why);
+}
+
+static void check_list_match(const struct request *request, const char *match, struct diag *diag) {
+    const char *version = api_request_query(request, "resourceVersion"), *token = api_request_query(request, "continue");
+    if (!version || !*version)
+        forbid_match(diag, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+    if (token && *token)
+        forbid_match(diag, "resourceVersionMatch is forbidden when continue is provided");
+    if (strcmp(match, "Exact") && strcmp(match, "NotOlderThan"))
+        diag_cause(diag, "FieldValueNotSupported", "resourceVersionMatch",
+                   "Unsupported value: \"%.100s\": supported values: \"Exact\", \"NotOlderThan\", \"\"", match);
+    if (!strcmp(match, "Exact") && version && !strcmp(version, "0"))
+        forbid_match(diag, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+}
+
+static void check_watch_match(const char *match, bool initial, struct diag *diag) {
+    if (initial && strcmp(match, "NotOlderThan"))
+        forbid_match(diag, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+    if (*match && !initial)
+        forbid_match(diag, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+    if (*match && strcmp(match, "NotOlderThan"))
+        diag_cause(diag, "FieldValueNotSupported", "resourceVersionMatch", "Unsupported value: \"%.100s\": supported values: \"NotOlderThan\"",
+                   match);
+}
+
+int api_check_list_options(const struct request *request, struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    const char *given = api_request_query(request, "resourceVersionMatch"), *match = given ? given : "";
+    bool initial = api_request_query(request, "sendInitialEvents") != NULL;
+    if (!strcmp(request->verb, "watch"))
+        check_watch_match(match, initial, &diag);
+    else if (*match)
+        check_list_match(request, match, &diag);
+    if (initial && strcmp(request->verb, "watch") != 0)
+        diag_cause(&diag, "FieldValueForbidden", "sendInitialEvents", "Forbidden: sendInitialEvents is forbidden for list");
+    return fail("ListOptions", &diag, failure);
+}

@@ -1,8 +1,8 @@
 /* get and list. Both answer with the stored bytes; a list is the concatenation of its items' bytes. Decoding happens only for selectors and Tables.
  *
- * Lists are paged by key: the continue token is the last key that was sent with the revision of the first page, in base64url. Pages show the newest
- * state rather than a snapshot; since every page reports the first page's resourceVersion, a watch that starts there sees all that changed while the
- * pages were read, so nothing is ever missed. A token's revision is not checked against the change ring for that reason. */
+ * Pages are of one snapshot: the continue token names the revision of the first page and the last key, and the store lists as of that revision as
+ * long as its ring of changes reaches back. Afterwards the answer is 410 with a token of revision "newest", by which who will may go on
+ * inconsistently. */
 #include "api/api_priv.h"
 
 #include <stdio.h>
@@ -43,10 +43,36 @@ bool api_selection_matches(const struct selection *selection, struct store_objec
     return kube_field_selector_match(selection->fields, view);
 }
 
+/* --- revisions --- */
+
+/* 504 when the revision has not been reached. */
+static int check_reached(const struct request *request, uint64_t revision, struct api_failure *failure) {
+    uint64_t newest = store_revision(request->api->store);
+    if (revision <= newest)
+        return 0;
+    api_fail(failure, 504, "Timeout", "Timeout: Too large resource version: %" PRIu64 ", current: %" PRIu64, revision, newest);
+    if (failure) {
+        failure->retry_after_s = 1;
+        diag_cause(&failure->diag, "ResourceVersionTooLarge", "", "Too large resource version");
+    }
+    return 504;
+}
+
+int api_revision_of_request(const struct request *request, uint64_t *ret, struct api_failure *failure) {
+    const char *text = api_request_query(request, "resourceVersion");
+    *ret = 0;
+    if (text && *text && slice_parse_u64(slice_of(text), UINT64_MAX, ret))
+        return api_fail_bad_request(failure,
+                                    "invalid resource version: resourceVersion: Invalid value: \"%.64s\": strconv.ParseUint: parsing \"%.64s\": "
+                                    "invalid syntax",
+                                    text, text);
+    return 0;
+}
+
 /* --- get --- */
 
 int api_object_answer(const struct request *request, struct store_object *stored, struct buffer *out) {
-    if (request->table == TABLE_NONE) {
+    if (!api_is_table(request)) {
         int error = api_view_put(request, stored, out);
         return error ? error : buffer_append_text(out, "\n");
     }
@@ -59,20 +85,22 @@ int api_object_answer(const struct request *request, struct store_object *stored
 void api_serve_get(struct request *request) {
     const struct api_route *route = &request->route;
     struct api_failure failure;
-    CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get(request->api->store, api_kind_slice(request->kind), slice_of(route->namespace), slice_of(route->name));
-    if (!stored) {
-        api_fail_not_found(&failure, request->kind, route->name);
-        api_respond_failure(request, &failure);
-        return;
-    }
+    uint64_t revision;
+    int code = api_revision_of_request(request, &revision, &failure);
+    if (!code)
+        code = check_reached(request, revision, &failure);
+    CLEANUP(store_object_unrefp) struct store_object *stored = NULL;
+    if (!code)
+        stored = store_get(request->api->store, api_kind_slice(request->kind), slice_of(route->namespace), slice_of(route->name));
+    if (!code && !stored)
+        code = api_fail_not_found(&failure, request->kind, route->name);
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
-    if (api_object_answer(request, stored, &out)) {
-        api_fail_no_memory(&failure);
+    if (!code && api_object_answer(request, stored, &out))
+        code = api_fail_no_memory(&failure);
+    if (code)
         api_respond_failure(request, &failure);
-        return;
-    }
-    api_respond_json(request, 200, buffer_slice(&out));
+    else
+        api_respond_json(request, 200, buffer_slice(&out));
 }
 
 /* --- list --- */
@@ -81,154 +109,178 @@ struct listing {
     struct request *request;
     struct selection selection;
     struct buffer *out;
-    uint64_t limit; /* 0: none */
-    uint64_t count;
+    uint64_t revision;             /* of the snapshot; UINT64_MAX: the newest state, whatever it is */
+    struct slice namespace_, name; /* list behind this key; data NULL: from the start */
+    uint64_t limit;                /* 0: none */
+    uint64_t count, remaining;
     struct store_object *last; /* the last item that was put; a reference */
-    bool more;
 };
 
-static bool put_item(void *userdata, struct store_object *stored) {
-    struct listing *list = userdata;
-    if (!api_selection_matches(&list->selection, stored))
-        return true;
-    if (list->limit && list->count == list->limit) {
-        list->more = true;
-        return false;
-    }
-    if (list->request->table != TABLE_NONE) {
+static void put_object(struct listing *list, struct store_object *stored) {
+    if (api_is_table(list->request)) {
         api_table_row(list->request, stored, list->count == 0, list->out);
     } else {
         buffer_append_text(list->out, list->count ? "," : "");
         if (api_view_put(list->request, stored, list->out) == -ENOMEM)
             list->request->api->decode_failures++;
     }
+}
+
+static bool put_item(void *userdata, struct store_object *stored) {
+    struct listing *list = userdata;
+    if (!api_selection_matches(&list->selection, stored))
+        return true;
+    if (list->limit && list->count == list->limit) {
+        list->remaining++;
+        return !list->selection.labels && !list->selection.fields; /* without a selection the rest is counted, as upstream */
+    }
+    put_object(list, stored);
     list->count++;
     store_object_unref(list->last);
     list->last = store_object_ref(stored);
     return buffer_error(list->out) == 0;
 }
 
-/* "revision\nnamespace\nname" in base64url. */
-static char *make_token(struct arena *arena, uint64_t revision, const struct store_object *last) {
+/* {"v":"meta.k8s.io/v1","rv":7,"start":"namespace/name"} in base64url, as upstream's; nobody but us reads them. rv -1: the newest. */
+static char *make_token(struct arena *arena, int64_t revision, struct slice namespace, struct slice name) {
     CLEANUP(buffer_deinit) struct buffer plain = BUFFER_INIT(4 * KIB), token = BUFFER_INIT(8 * KIB);
-    buffer_printf(&plain, "%" PRIu64 "\n%.*s\n%.*s", revision, SLICE_ARG(last->namespace), SLICE_ARG(last->name));
+    buffer_printf(&plain, "{\"v\":\"meta.k8s.io/v1\",\"rv\":%" PRIi64 ",\"start\":\"%.*s/%.*s\"}", revision, SLICE_ARG(namespace), SLICE_ARG(name));
     if (buffer_error(&plain) || base64url_encode(&token, buffer_slice(&plain)))
         return NULL;
     return arena_dup(arena, buffer_slice(&token));
 }
 
-struct position {
-    uint64_t revision;
-    struct slice namespace, name; /* data NULL: from the start */
-};
-
-static int read_token(struct request *request, const char *token, struct position *ret) {
+static int read_token(struct request *request, const char *token, struct listing *list, struct api_failure *failure) {
     CLEANUP(buffer_deinit) struct buffer plain = BUFFER_INIT(4 * KIB);
-    if (base64url_decode(&plain, slice_of(token)) || !plain.len)
-        return -EINVAL;
-    char *text = arena_dup(request->arena, buffer_slice(&plain));
-    if (!text)
-        return -ENOMEM;
-    struct slice rest = slice_of(text);
-    if (slice_parse_u64(slice_cut(&rest, '\n'), UINT64_MAX, &ret->revision))
-        return -EINVAL;
-    ret->namespace = slice_cut(&rest, '\n');
-    ret->name = rest;
-    if (!ret->name.len)
-        return -EINVAL;
+    struct tree *tree = NULL;
+    int error = base64url_decode(&plain, slice_of(token));
+    if (!error)
+        error = json_parse(request->arena, buffer_slice(&plain), NULL, &tree, NULL);
+    if (error == -ENOMEM)
+        return api_fail_no_memory(failure);
+    int64_t revision = tree_int_or(tree_find(tree, "rv"), 0);
+    struct slice start = slice_of(tree_text_or(tree_find(tree, "start"), ""));
+    if (error || strcmp(tree_text_or(tree_find(tree, "v"), ""), "meta.k8s.io/v1") || revision == 0 || revision < -1 || slice_index(start, '/') < 0)
+        return api_fail_bad_request(failure, "invalid continue token: continue key is not valid");
+    list->revision = revision < 0 ? UINT64_MAX : (uint64_t)revision;
+    list->namespace_ = slice_cut(&start, '/');
+    list->name = start;
     return 0;
 }
 
-/* The revision the client asks for; 0 when it does not care. */
-static int read_revision(struct request *request, struct api_failure *failure, uint64_t *ret) {
-    const char *text = api_request_query(request, "resourceVersion");
-    *ret = 0;
-    if (!text || !*text)
-        return 0;
-    if (slice_parse_u64(slice_of(text), UINT64_MAX, ret))
-        return api_fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", text);
-    uint64_t newest = store_revision(request->api->store);
-    const char *match = api_request_query(request, "resourceVersionMatch");
-    if (*ret > newest) {
-        api_fail(failure, 504, "Timeout", "Too large resource version: %" PRIu64 ", current: %" PRIu64, *ret, newest);
-        if (failure) {
-            failure->retry_after_s = 1;
-            diag_cause(&failure->diag, "ResourceVersionTooLarge", "", "Too large resource version");
-        }
-        return 504;
-    }
-    if (match && !strcmp(match, "Exact") && *ret != newest)
-        return api_fail(failure, 410, "Expired", "The provided resource version is too old: only the newest, %" PRIu64 ", can be listed exactly.",
-                        newest);
-    return 0;
-}
-
-static int read_list(struct request *request, struct listing *list, struct position *position, struct api_failure *failure) {
+/* A list as of now, as of a revision, or behind a token. */
+static int read_place(struct request *request, struct listing *list, struct api_failure *failure) {
+    const char *token = api_request_query(request, "continue"), *match = api_request_query(request, "resourceVersionMatch");
+    const char *version = api_request_query(request, "resourceVersion");
     uint64_t wanted;
-    int code = api_selection_of_request(request, &list->selection, failure);
-    if (!code)
-        code = read_revision(request, failure, &wanted);
+    int code = api_revision_of_request(request, &wanted, failure);
     if (code)
         return code;
-    const char *limit = api_request_query(request, "limit"), *token = api_request_query(request, "continue");
+    if (token && *token && version && *version && strcmp(version, "0"))
+        return api_fail_bad_request(failure, "specifying resource version is not allowed when using continue");
+    if (token && *token)
+        return read_token(request, token, list, failure);
+    bool exact = match && *match ? !strcmp(match, "Exact") : list->limit > 0;
+    list->revision = exact && wanted ? wanted : UINT64_MAX;
+    return check_reached(request, wanted, failure);
+}
+
+static int read_list(struct request *request, struct listing *list, struct api_failure *failure) {
+    const char *limit = api_request_query(request, "limit");
+    int code = api_check_list_options(request, failure);
+    if (!code)
+        code = api_selection_of_request(request, &list->selection, failure);
+    if (code)
+        return code;
     if (limit && *limit && slice_parse_u64(slice_of(limit), INT64_MAX, &list->limit))
-        return api_fail_bad_request(failure, "invalid limit: \"%.64s\" is not a number", limit);
+        return api_fail_bad_request(failure, "strconv.ParseInt: parsing \"%.64s\": invalid syntax", limit);
     if (list->limit)
         list->limit = MIN(list->limit, API_LIST_ITEMS_MAX);
-    *position = (struct position){.revision = store_revision(request->api->store)};
-    if (token && *token && read_token(request, token, position))
-        return api_fail_bad_request(failure, "continue key is not valid: it is not one that this server gave out");
+    return read_place(request, list, failure);
+}
+
+static int expired(struct listing *list, struct api_failure *failure) {
+    if (!list->name.data)
+        return api_fail(failure, 410, "Expired", "The resourceVersion for the provided list is too old.");
+    api_fail(
+        failure, 410, "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or "
+        "use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an "
+        "inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up "
+        "in the list.");
+    failure->continue_token = make_token(list->request->arena, -1, list->namespace_, list->name);
+    return 410;
+}
+
+static int put_items(struct listing *list, struct api_failure *failure) {
+    struct request *request = list->request;
+    struct store *store = request->api->store;
+    struct slice namespace = *request->route.namespace ? slice_of(request->route.namespace) : (struct slice){NULL, 0};
+    uint64_t blind = api_decode_failures(request->api), revision = list->revision;
+    if (revision == UINT64_MAX)
+        list->revision = store_revision(store);
+    int error = store_list_at(store, list->revision, api_kind_slice(request->kind), namespace, list->namespace_, list->name, put_item, list);
+    if (error == STORE_E_EXPIRED)
+        return expired(list, failure);
+    /* a list that is not whole would be taken for one from which things have gone */
+    if (error || api_decode_failures(request->api) != blind || buffer_error(list->out) == -ENOMEM)
+        return api_fail_no_memory(failure);
     return 0;
 }
 
-static void put_items(struct request *request, struct listing *list, const struct position *position) {
-    struct slice namespace = *request->route.namespace ? slice_of(request->route.namespace) : (struct slice){NULL, 0};
-    store_list(request->api->store, api_kind_slice(request->kind), namespace, position->namespace, position->name, put_item, list);
+static void put_list_head(const struct listing *list, const char *token, struct buffer *out) {
+    const struct request *request = list->request;
+    if (request->table == PARTIAL_V1 || request->table == PARTIAL_V1BETA1)
+        buffer_printf(out, "{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"%s\"", api_meta_version(request));
+    else
+        buffer_printf(out, "{\"kind\":\"%s%s\",\"apiVersion\":\"%s\"",
+                      request->kind->custom ? kube_custom_list_kind(request->kind) : request->kind->kind, request->kind->custom ? "" : "List",
+                      kube_kind_api_version(request->kind));
+    buffer_printf(out, ",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", list->revision);
+    api_put_continue(token, list->selection.labels || list->selection.fields ? 0 : list->remaining, out);
+    buffer_append_text(out, "},\"items\":[");
+}
+
+void api_put_continue(const char *token, uint64_t remaining, struct buffer *out) {
+    if (token)
+        buffer_printf(out, ",\"continue\":\"%s\"", token);
+    if (token && remaining)
+        buffer_printf(out, ",\"remainingItemCount\":%" PRIu64, remaining);
+}
+
+static void put_list(const struct listing *list, const char *token, struct buffer *out) {
+    bool table = api_is_table(list->request);
+    if (table)
+        api_table_begin(list->request, list->request->kind, list->revision, token, out);
+    else
+        put_list_head(list, token, out);
+    buffer_append_slice(out, buffer_slice(list->out));
+    if (table)
+        api_table_end(out);
+    else
+        buffer_append_text(out, "]}\n");
 }
 
 void api_serve_list(struct request *request) {
     struct api_failure failure;
-    CLEANUP(buffer_deinit) struct buffer items = BUFFER_INIT(API_ANSWER_BYTES_MAX);
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer items = BUFFER_INIT(API_ANSWER_BYTES_MAX), out = BUFFER_INIT(API_ANSWER_BYTES_MAX);
     struct listing list = {.request = request, .out = &items};
-    struct position position;
-    if (read_list(request, &list, &position, &failure)) {
-        api_respond_failure(request, &failure);
-        return;
-    }
-    uint64_t blind = api_decode_failures(request->api);
-    put_items(request, &list, &position);
-    const char *token = list.more ? make_token(request->arena, position.revision, list.last) : NULL;
+    int code = read_list(request, &list, &failure);
+    if (!code)
+        code = put_items(&list, &failure);
+    const char *token = NULL;
+    if (!code && list.remaining && !(token = make_token(request->arena, (int64_t)list.revision, list.last->namespace, list.last->name)))
+        code = api_fail_no_memory(&failure);
     store_object_unref(list.last);
-    if ((list.more && !token) || api_decode_failures(request->api) != blind || buffer_error(&items) == -ENOMEM) {
-        api_fail_no_memory(&failure); /* a list that is not whole would be taken for one from which things have gone */
+    if (!code)
+        put_list(&list, token, &out);
+    if (!code && buffer_error(&out) == -ENOMEM)
+        code = api_fail_no_memory(&failure);
+    if (!code && (buffer_error(&items) || buffer_error(&out)))
+        code = api_fail(&failure, 413, "RequestEntityTooLarge",
+                        "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
+    if (code)
         api_respond_failure(request, &failure);
-        return;
-    }
-    if (request->table != TABLE_NONE) {
-        api_table_begin(request, request->kind, position.revision, token, &out);
-        buffer_append_slice(&out, buffer_slice(&items));
-        api_table_end(&out);
-    } else {
-        buffer_printf(&out, "{\"kind\":\"%s%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"",
-                      request->kind->custom ? kube_custom_list_kind(request->kind) : request->kind->kind, request->kind->custom ? "" : "List",
-                      kube_kind_api_version(request->kind), position.revision);
-        if (token)
-            buffer_printf(&out, ",\"continue\":\"%s\"", token);
-        buffer_append_text(&out, "},\"items\":[");
-        buffer_append_slice(&out, buffer_slice(&items));
-        buffer_append_text(&out, "]}\n");
-    }
-    if (buffer_error(&out) == -ENOMEM) {
-        api_fail_no_memory(&failure);
-        api_respond_failure(request, &failure);
-        return;
-    }
-    if (buffer_error(&items) || buffer_error(&out)) {
-        api_fail(&failure, 413, "RequestEntityTooLarge",
-                 "the list is larger than %zu bytes: ask for pages with ?limit=", (size_t)API_ANSWER_BYTES_MAX);
-        api_respond_failure(request, &failure);
-        return;
-    }
-    api_respond_json(request, 200, buffer_slice(&out));
+    else
+        api_respond_json(request, 200, buffer_slice(&out));
 }

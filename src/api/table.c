@@ -2,10 +2,6 @@
  * nothing, as ?includeObject= says. Metadata is cut out of the stored bytes. */
 #include "api/api_priv.h"
 
-static const char *table_version(const struct request *request) {
-    return request->table == TABLE_V1BETA1 ? "meta.k8s.io/v1beta1" : "meta.k8s.io/v1";
-}
-
 enum table_include api_table_include_of(const struct request *request) {
     const char *include = api_request_query(request, "includeObject");
     if (include && !strcmp(include, "None"))
@@ -25,7 +21,7 @@ static void put_column(struct buffer *out, const struct kube_column *column) {
 }
 
 void api_table_begin(const struct request *request, const struct kube_kind *kind, uint64_t revision, const char *continue_token, struct buffer *out) {
-    buffer_printf(out, "{\"kind\":\"Table\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", table_version(request),
+    buffer_printf(out, "{\"kind\":\"Table\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", api_meta_version(request),
                   revision);
     if (continue_token)
         buffer_printf(out, ",\"continue\":\"%s\"", continue_token);
@@ -61,7 +57,7 @@ void api_table_row(const struct request *request, struct store_object *stored, b
         buffer_append_text(out, ",\"object\":");
         api_view_put(request, stored, out);
     } else if (include == INCLUDE_METADATA) {
-        buffer_printf(out, ",\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"%s\",\"metadata\":", table_version(request));
+        buffer_printf(out, ",\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"%s\",\"metadata\":", api_meta_version(request));
         buffer_append_slice(out, api_stored_metadata(stored->value));
         buffer_append_text(out, "}");
     }

@@ -9,6 +9,11 @@ static int put_converted(struct kube_object *object, const struct kube_kind *kin
 }
 
 int api_view_put(const struct request *request, struct store_object *stored, struct buffer *out) {
+    if (request->table == PARTIAL_V1 || request->table == PARTIAL_V1BETA1) {
+        buffer_printf(out, "{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"%s\",\"metadata\":", api_meta_version(request));
+        buffer_append_slice(out, api_stored_metadata(stored->value));
+        return buffer_append_text(out, "}");
+    }
     if (request->kind->custom)
         return api_stored_put(request->api, request->kind, stored, out);
     if (!request->kind->stored_as)

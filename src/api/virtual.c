@@ -57,13 +57,13 @@ static int put_object(void *userdata, const struct kube_object *object) {
     if (error)
         return error;
     buffer_append_text(target->out, target->count++ ? "," : "");
-    return target->request->table == TABLE_NONE ? buffer_append_slice(target->out, buffer_slice(&json))
+    return !api_is_table(target->request) ? buffer_append_slice(target->out, buffer_slice(&json))
                                                 : put_row(target, object, buffer_slice(&json));
 }
 
 static void put_head(struct request *request, struct buffer *out) {
     const struct kube_kind *kind = request->kind;
-    if (request->table != TABLE_NONE)
+    if (api_is_table(request))
         api_table_begin(request, kind, store_revision(request->api->store), NULL, out);
     else if (!*request->route.name)
         buffer_printf(out, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":{},\"items\":[", kind->kind, kube_kind_api_version(kind));
@@ -83,7 +83,7 @@ void api_serve_virtual(struct request *request) {
             code = api_fail_no_memory(&failure);
     if (!code && named && !target.count)
         code = api_fail_not_found(&failure, request->kind, request->route.name);
-    if (request->table != TABLE_NONE)
+    if (api_is_table(request))
         api_table_end(&out);
     else
         buffer_append_text(&out, named ? "\n" : "]}\n");

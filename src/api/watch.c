@@ -79,12 +79,22 @@ static void send_line(struct watch *watch, const struct buffer *line) {
         give_up(watch);
 }
 
-static void send_object(struct watch *watch, const char *type, struct store_object *stored) {
-    CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(16 * MIB);
+/* The object as the event shows it. One that left the selection is shown as it was last inside, under the event's revision. */
+static int put_object(const struct watch *watch, struct store_object *stored, uint64_t revision, struct buffer *out) {
     const struct request *request = watch->request;
+    if (api_is_table(request))
+        return api_object_answer(request, stored, out);
+    if (revision == stored->revision)
+        return api_view_put(request, stored, out);
+    CLEANUP(buffer_deinit) struct buffer plain = BUFFER_INIT(16 * MIB);
+    int error = api_view_put(request, stored, &plain);
+    return error ? error : api_stored_stamp_value(buffer_slice(&plain), revision, out);
+}
+
+static void send_object(struct watch *watch, const char *type, struct store_object *stored, uint64_t revision) {
+    CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(16 * MIB);
     buffer_printf(&line, "{\"type\":\"%s\",\"object\":", type);
-    int error = request->table == TABLE_NONE ? api_view_put(request, stored, &line) : api_object_answer(request, stored, &line);
-    if (error) {
+    if (put_object(watch, stored, revision, &line)) {
         give_up(watch);
         return;
     }
@@ -97,10 +107,12 @@ static void send_object(struct watch *watch, const char *type, struct store_obje
 static void send_bookmark(struct watch *watch, uint64_t revision, bool initial_end) {
     CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(4 * KIB);
     const struct kube_kind *kind = watch->request->kind;
+    bool partial = watch->request->table != TABLE_NONE;
     buffer_printf(&line,
                   "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%" PRIu64
                   "\",\"creationTimestamp\":null%s}}}\n",
-                  kind->kind, kube_kind_api_version(kind), revision, initial_end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
+                  partial ? "PartialObjectMetadata" : kind->kind, partial ? api_meta_version(watch->request) : kube_kind_api_version(kind), revision,
+                  initial_end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
     watch->revision = revision;
     send_line(watch, &line);
 }
@@ -159,7 +171,8 @@ static bool on_change(void *userdata, enum store_change change, struct store_obj
     }
     if (!type)
         return true;
-    send_object(watch, type, object);
+    bool left = change == STORE_MODIFIED && !strcmp(type, "DELETED");
+    send_object(watch, type, left ? previous : object, object->revision);
     return !is_full(watch, on_drained);
 }
 
@@ -190,7 +203,7 @@ static void send_initial(void *userdata, struct http_exchange *exchange) {
     struct watch *watch = userdata;
     while (watch->initial_next < watch->initial.count) {
         struct store_object *stored = watch->initial.items[watch->initial_next++];
-        send_object(watch, "ADDED", stored);
+        send_object(watch, "ADDED", stored, stored->revision);
         store_object_unref(stored);
         if (is_full(watch, send_initial))
             return;
@@ -239,15 +252,17 @@ static void on_timeout(void *userdata) {
 
 static int read_options(struct watch *watch, bool *ret_initial, struct api_failure *failure) {
     struct request *request = watch->request;
-    const char *revision = api_request_query(request, "resourceVersion");
-    uint64_t from = 0;
-    if (revision && *revision && slice_parse_u64(slice_of(revision), UINT64_MAX, &from))
-        return api_fail_bad_request(failure, "invalid resourceVersion: \"%.64s\" is not a number", revision);
+    uint64_t from;
+    int code = api_check_list_options(request, failure);
+    if (!code)
+        code = api_revision_of_request(request, &from, failure);
+    if (code)
+        return code;
     const char *initial = api_request_query(request, "sendInitialEvents");
     bool initial_events = api_request_flag(request, "sendInitialEvents");
     *ret_initial = initial ? initial_events : from == 0;
-    watch->initial_bookmark = initial_events && api_request_flag(request, "allowWatchBookmarks") && request->table == TABLE_NONE;
-    watch->bookmarks = api_request_flag(request, "allowWatchBookmarks") && request->table == TABLE_NONE;
+    watch->initial_bookmark = initial_events && api_request_flag(request, "allowWatchBookmarks") && !api_is_table(request);
+    watch->bookmarks = api_request_flag(request, "allowWatchBookmarks") && !api_is_table(request);
     watch->revision = *ret_initial || !from ? store_revision(request->api->store) : from;
     return api_selection_of_request(request, &watch->selection, failure);
 }

@@ -212,14 +212,72 @@ int kube_selector_parse(struct arena *arena, struct slice text, struct kube_sele
 
 /* ---- fields ---- */
 
+/* What may be selected by, beside metadata.name and metadata.namespace, as upstream has it. */
+static const struct selectable {
+    const char *group, *kind;
+    const char *fields[12];
+} selectables[] = {
+    {"",
+     "Pod",
+     {"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP",
+      "status.nominatedNodeName"}},
+    {"", "Node", {"spec.unschedulable"}},
+    {"", "Namespace", {"status.phase"}},
+    {"", "ReplicationController", {"status.replicas"}},
+    {"", "Secret", {"type"}},
+    {"", "Service", {"spec.clusterIP", "spec.type"}},
+    {"",
+     "Event",
+     {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
+      "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source.component", "type"}},
+    {"events.k8s.io",
+     "Event",
+     {"regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion", "regarding.resourceVersion",
+      "regarding.fieldPath", "reason", "reportingController", "type"}},
+    {"batch", "Job", {"status.successful"}},
+    {"certificates.k8s.io", "CertificateSigningRequest", {"spec.signerName"}},
+};
+
+static const struct selectable *selectable_of(const struct kube_kind *kind) {
+    for (size_t i = 0; i < ARRAY_LEN(selectables); i++)
+        if (strcmp(selectables[i].kind, kind->kind) == 0 && strcmp(selectables[i].group, kind->group) == 0)
+            return &selectables[i];
+    return NULL;
+}
+
+static int check_selectable(const struct kube_kind *kind, const char *label, struct slice path, struct diag *diag) {
+    const struct selectable *selectable = selectable_of(kind);
+    if (slice_is(path, "metadata.name") || slice_is(path, "metadata.namespace"))
+        return 0;
+    for (size_t i = 0; selectable && i < ARRAY_LEN(selectable->fields) && selectable->fields[i]; i++)
+        if (slice_is(path, selectable->fields[i]))
+            return 0;
+    if (!selectable && !kind->custom)
+        return diag_set(diag, -EINVAL, "\"%.200s\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", label);
+    if (kind == &kube_kind_job)
+        return diag_set(diag, -EINVAL, "field label \"%.200s\" not supported for batchv1.Job", label);
+    return diag_set(diag, -EINVAL, "field label not supported: %.200s", label);
+}
+
+/* Names that upstream has for fields that are called otherwise. */
+static struct slice path_of_label(const struct kube_kind *kind, const char *label) {
+    if (kind == &kube_kind_event && strcmp(label, "source") == 0)
+        return SLICE("source.component");
+    if (kind == &kube_kind_job && strcmp(label, "status.successful") == 0)
+        return SLICE("status.succeeded");
+    return slice_of(label);
+}
+
 static int resolve_field(const struct kube_kind *kind, struct requirement *requirement, struct diag *diag) {
     const struct kube_type *type = kind->type;
-    struct slice rest = slice_of(requirement->key);
+    struct slice rest = path_of_label(kind, requirement->key);
     const struct kube_field *field = NULL;
     if (kind->custom && custom_is_selectable(kind, requirement->key))
         return 0; /* steps stay empty */
-    if (kind == &kube_kind_event && strcmp(requirement->key, "source") == 0)
-        rest = SLICE("source.component"); /* upstream's name for it */
+    bool renamed = slice_is(rest, "status.succeeded");
+    int error = check_selectable(kind, requirement->key, renamed ? slice_of(requirement->key) : rest, diag);
+    if (error)
+        return error;
     for (size_t i = 0; i + 1 < FIELD_DEPTH_MAX && rest.len > 0 && type; i++) {
         field = kube_field_find(type, slice_cut(&rest, '.'));
         requirement->steps[i] = field;

@@ -58,6 +58,9 @@ struct store_object *store_get_newest(struct store *store, struct slice kind, st
 typedef bool store_each_fn(void *userdata, struct store_object *object);
 void store_list(struct store *store, struct slice kind, struct slice namespace, struct slice after_namespace, struct slice after_name,
                 store_each_fn *each, void *userdata);
+/* The same as of an earlier revision, exactly, as long as the ring of changes reaches back to it: 0, STORE_E_EXPIRED, -ENOMEM. */
+int store_list_at(struct store *store, uint64_t revision, struct slice kind, struct slice namespace, struct slice after_namespace,
+                  struct slice after_name, store_each_fn *each, void *userdata);
 size_t store_count(struct store *store, struct slice kind);
 
 enum store_verb { STORE_CREATE, STORE_UPDATE, STORE_DELETE };

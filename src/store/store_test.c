@@ -556,6 +556,46 @@ static bool append_meta(void *userdata, struct slice key, struct slice value) {
     return true;
 }
 
+static bool put_name(void *userdata, struct store_object *object) {
+    buffer_printf(userdata, "%.*s=%.*s ", SLICE_ARG(object->name), SLICE_ARG(object->value));
+    return true;
+}
+
+static void assert_list_at(struct fixture *f, uint64_t revision, const char *after, const char *expected) {
+    struct buffer out = BUFFER_INIT(MIB);
+    struct slice none = {NULL, 0};
+    int r = store_list_at(f->store, revision, SLICE("pods"), SLICE("default"), after ? SLICE("default") : none, after ? slice_of(after) : none,
+                          put_name, &out);
+    assert_int_equal(r, 0);
+    assert_string_equal(out.data ? out.data : "", expected);
+    buffer_deinit(&out);
+}
+
+UNIT_TEST(lists_as_of_an_earlier_revision) {
+    struct fixture f;
+    fixture_init(&f, &(struct store_options){.changes_kept = 5});
+    write_now(&f, STORE_CREATE, "b", "1");
+    write_now(&f, STORE_CREATE, "d", "1");
+    uint64_t then = write_now(&f, STORE_CREATE, "f", "1");
+    assert_list_at(&f, then, NULL, "b=1 d=1 f=1 ");
+    write_now(&f, STORE_UPDATE, "b", "2");
+    write_now(&f, STORE_DELETE, "f", "");
+    write_now(&f, STORE_CREATE, "a", "1");
+    write_now(&f, STORE_DELETE, "d", "");
+    uint64_t last = write_now(&f, STORE_CREATE, "d", "3");
+    assert_list_at(&f, then, NULL, "b=1 d=1 f=1 ");
+    assert_list_at(&f, then, "b", "d=1 f=1 ");
+    assert_list_at(&f, then + 2, NULL, "b=2 d=1 ");
+    assert_list_at(&f, last - 1, NULL, "a=1 b=2 ");
+    assert_list_at(&f, last, NULL, "a=1 b=2 d=3 ");
+    write_now(&f, STORE_UPDATE, "b", "3");
+    struct slice none = {NULL, 0};
+    struct buffer out = BUFFER_INIT(MIB);
+    assert_int_equal(store_list_at(f.store, then, SLICE("pods"), none, none, none, put_name, &out), STORE_E_EXPIRED);
+    buffer_deinit(&out);
+    fixture_deinit(&f);
+}
+
 UNIT_TEST(the_side_table_is_durable) {
     struct fixture f;
     fixture_init(&f, &(struct store_options){.path = NULL});
@@ -616,4 +656,4 @@ UNIT_MAIN(UNIT(writes_become_visible_when_durable), UNIT(checks_against_the_newe
           UNIT(refuses_a_newer_schema), UNIT(close_commits_what_is_pending), UNIT(the_log_and_the_wal_stay_bounded),
           UNIT(watches_resume_exactly_even_after_a_restart), UNIT(watches_live_and_filters), UNIT(a_watch_behind_the_ring_expires),
           UNIT(a_paused_watch_resumes_or_gets_lost), UNIT(a_watch_may_be_freed_in_its_callback), UNIT(delivery_is_bounded_per_turn),
-          UNIT(the_side_table_is_durable), UNIT(a_failed_put_returns_to_the_last_durable_value))
+          UNIT(lists_as_of_an_earlier_revision), UNIT(the_side_table_is_durable), UNIT(a_failed_put_returns_to_the_last_durable_value))
