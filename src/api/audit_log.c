@@ -10,6 +10,7 @@
  * events, not the service. Those that are lost are counted, and the next line that comes through says how many.
  * 2. Each line carries in its annotation "tidemill.dev/chain" the SHA-256 of the chain so far and the line without it. Who removes or changes a line
  * breaks the chain from there on; `tidemill audit --verify` looks. The chain goes on over rotations and restarts.
+ * A disk that is full or broken at the start does not keep the API from starting either: the file is opened with the first batch that can be.
  * 3. A line that a crash tore is ended at the next start; its successor begins a new chain ("torn" as the chain so far), which verifying tells. */
 #include "api/audit_priv.h"
 
@@ -52,6 +53,9 @@ struct audit_log {
 static int open_file(struct audit_log *log) {
     char path[512];
     struct stat status;
+    int error = sys_mkdirs(log->folder, 0700);
+    if (error)
+        return error;
     snprintf(path, sizeof path, "%s/audit.log", log->folder);
     log->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (log->fd < 0)
@@ -281,13 +285,14 @@ int audit_log_new(struct loop *loop, const char *folder, struct audit_log **ret,
     loop_defer_init(&log->flush, loop, on_flush, log);
     loop_timer_init(&log->later, loop, on_later, log);
     log->folder = strdup(folder);
-    int error = log->folder ? sys_mkdirs(folder, 0700) : -ENOMEM;
-    error = error ? error : open_file(log);
-    error = error ? error : go_on(log);
-    if (error) {
+    if (!log->folder) {
         audit_log_free(log);
-        return diag_set(diag, error, "cannot open the audit log in %s: %s", folder, strerror(-error));
+        return diag_set(diag, -ENOMEM, "cannot open the audit log in %s", folder);
     }
+    int error = open_file(log);
+    error = error ? error : go_on(log);
+    if (error)
+        log_error("the audit log in %s cannot be opened (%s); trying again with the next event", folder, strerror(-error));
     *ret = log;
     return 0;
 }

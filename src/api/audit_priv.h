@@ -6,7 +6,9 @@
 #include "loop/loop.h"
 
 struct audit_log;
-/* Opens or begins the log in the folder (made when missing), and goes on with its chain. */
+/* Opens or begins the log in the folder (made when missing), and goes on with its chain. A folder that cannot be written is no error: see there.
+ * -ENOMEM.
+ */
 int audit_log_new(struct loop *loop, const char *folder, struct audit_log **ret, struct diag *diag);
 /* Writes what is pending (blocks) and syncs. NULL is fine. */
 void audit_log_free(struct audit_log *log);

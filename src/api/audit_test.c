@@ -113,6 +113,23 @@ static void ends_torn_lines(void **state) {
     assert_int_equal(check_file(fixture->path, chain), 1);
 }
 
+/* The folder cannot be made at first: a file is in its place. */
+static void opens_when_it_can(void **state) {
+    struct fixture *fixture = *state;
+    char chain[65] = "";
+    close_log(fixture);
+    sys_remove_tree(AT_FDCWD, fixture->folder);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture->folder, SLICE("x"), 0600), 0);
+    open_log(fixture);
+    assert_int_equal(unlink(fixture->folder), 0);
+    audit_log_append(fixture->log, EVENT("1"));
+    while (access(fixture->path, F_OK) < 0)
+        assert_int_equal(loop_turn(fixture->loop, 100), 0);
+    close_log(fixture);
+    open_log(fixture);
+    assert_int_equal(check_file(fixture->path, chain), 1);
+}
+
 static int is_rotated(const struct dirent *entry) {
     return slice_starts(slice_of(entry->d_name), SLICE("audit-"));
 }
@@ -157,6 +174,6 @@ static void rotates_and_forgets(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {WITH_LOG(chains_over_restarts), WITH_LOG(writes_by_itself), WITH_LOG(ends_torn_lines),
-                                       WITH_LOG(rotates_and_forgets)};
+                                       WITH_LOG(opens_when_it_can), WITH_LOG(rotates_and_forgets)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
