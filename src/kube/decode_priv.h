@@ -12,4 +12,7 @@ void kube_map_sort(const struct kube_field *field, struct kube_array *map);
 /* "apps/v1" → "apps" and "v1"; "v1" → "" and "v1". */
 void kube_api_version_cut(struct slice api_version, struct slice *ret_group, struct slice *ret_version);
 
+/* A described type by its name on the wire; NULL: none. */
+const struct kube_message *kube_message_find(struct slice api_version, struct slice kind);
+
 #endif

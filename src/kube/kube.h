@@ -290,6 +290,17 @@ int kube_decode_protobuf(const struct kube_kind *kind, struct slice bytes, struc
 /* As above to a tree of any described type (DeleteOptions, Eviction, …) by name. */
 int kube_protobuf_to_tree(struct arena *arena, struct slice bytes, struct tree **ret, struct diag *diag);
 
+/* The object as Kubernetes protobuf in its envelope, byte for byte as upstream writes it. -ENOTSUP: custom kinds have no protobuf. */
+int kube_encode_protobuf(const struct kube_object *object, struct buffer *out);
+/* Any described struct, without an envelope. */
+int kube_encode_protobuf_part(const struct kube_type *type, const void *data, struct buffer *out);
+/* A tree of any described kind; -ENOTSUP when it is of none, -EINVAL when it does not fit it. `_part`: without the envelope, of the kind given. */
+int kube_tree_to_protobuf(const struct tree *tree, struct buffer *out);
+int kube_tree_to_protobuf_part(const char *api_version, const char *kind, const struct tree *tree, struct buffer *out);
+/* The envelope around a message; a message as field `number` of another (lists and watch events are put together of these). */
+int kube_protobuf_wrap(const char *api_version, const char *kind, struct slice raw, struct buffer *out);
+int kube_protobuf_put(uint32_t number, struct slice message, struct buffer *out);
+
 /* Appends the object as JSON with apiVersion and kind first, as upstream's encoder orders fields; empty optional fields are left out. */
 int kube_encode_json(const struct kube_object *object, struct buffer *out);
 /* NULL at the arena's limit. */

@@ -1,5 +1,5 @@
 /* Kubernetes' protobuf → struct. kubectl from 1.32 on and Helm send the bodies of built-in kinds as protobuf: "k8s\0" and then the message
- * runtime.Unknown {typeMeta = 1 {apiVersion = 1, kind = 2}, raw = 2}. We only ever decode it; answers are JSON.
+ * runtime.Unknown {typeMeta = 1 {apiVersion = 1, kind = 2}, raw = 2}. protobuf_encode.c is the way back.
  *
  * The walker goes by the field numbers of the tables. Types that upstream inlines into others are messages of their own on the wire: a field number
  * that some fields carry as inline_number opens them, decoded into the same struct. Special messages: Time {seconds = 1, nanos = 2} (an empty one is
@@ -419,11 +419,11 @@ int kube_decode_protobuf(const struct kube_kind *kind, struct slice bytes, struc
 }
 
 /* Options of requests (DeleteOptions, …) come under the group version of the resource they are sent to. */
-static const struct kube_message *find_message(const struct envelope *envelope) {
+const struct kube_message *kube_message_find(struct slice api_version, struct slice kind) {
     struct slice group, version;
-    kube_api_version_cut(envelope->api_version, &group, &version);
+    kube_api_version_cut(api_version, &group, &version);
     for (const struct kube_message *message = kube_messages; message->kind; message++)
-        if (slice_is(envelope->kind, message->kind) &&
+        if (slice_is(kind, message->kind) &&
             (strcmp(message->group, "meta") == 0 || (slice_is(group, message->group) && slice_is(version, message->version))))
             return message;
     return NULL;
@@ -435,7 +435,7 @@ int kube_protobuf_to_tree(struct arena *arena, struct slice bytes, struct tree *
     int error = open_envelope(&reader, bytes, &envelope);
     if (error)
         return error;
-    const struct kube_message *message = find_message(&envelope);
+    const struct kube_message *message = kube_message_find(envelope.api_version, envelope.kind);
     if (!message)
         return diag_set(diag, -EINVAL, "no kind \"%.*s\" is registered for version \"%.*s\"", SLICE_ARG(slice_head(envelope.kind, 100)),
                         SLICE_ARG(slice_head(envelope.api_version, 100)));
