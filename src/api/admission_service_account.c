@@ -1,5 +1,11 @@
-/* ServiceAccount: every pod runs as an account that exists, "default" when it names none, and inherits the account's imagePullSecrets. */
+/* ServiceAccount: every pod runs as an account that exists, "default" when it names none, and inherits the account's imagePullSecrets. Unless the pod
+ * or the account does not want it, its token comes with the cluster's authority and the pod's namespace as a projected volume that every container
+ * finds where client libraries look. */
 #include "api/admission_priv.h"
+
+#include "sys/sys.h"
+
+#define MOUNT_PATH "/var/run/secrets/kubernetes.io/serviceaccount"
 
 #define ENFORCE "kubernetes.io/enforce-mountable-secrets"
 
@@ -64,6 +70,79 @@ static int copy_pull_secrets(struct kube_object *object, const struct kube_local
     return 0;
 }
 
+/* --- the token's volume --- */
+
+static bool wants_token(const struct kube_pod_spec *spec, const struct kube_service_account *account) {
+    const bool *own = spec->automount_service_account_token, *of = account->automount_service_account_token;
+    return own ? *own : !of || *of;
+}
+
+/* As upstream: the odd second tells that it was admission who asked. */
+static const char volume_json[] =
+    "{\"defaultMode\":420,\"sources\":[{\"serviceAccountToken\":{\"expirationSeconds\":3607,\"path\":\"token\"}},"
+    "{\"configMap\":{\"name\":\"kube-root-ca.crt\",\"items\":[{\"key\":\"ca.crt\",\"path\":\"ca.crt\"}]}},"
+    "{\"downwardAPI\":{\"items\":[{\"path\":\"namespace\",\"fieldRef\":{\"apiVersion\":\"v1\",\"fieldPath\":\"metadata.namespace\"}}]}}]}";
+
+static int add_volume(struct kube_object *object, const char *name) {
+    struct kube_volume_array *list = &object->pod->spec.volumes;
+    struct kube_volume *items = ARENA_ARRAY(object->arena, struct kube_volume, list->count + 1);
+    struct tree *tree = NULL;
+    struct diag diag = DIAG_INIT;
+    if (!items || json_parse(object->arena, SLICE(volume_json), NULL, &tree, &diag))
+        return -ENOMEM;
+    if (list->count)
+        memcpy(items, list->items, list->count * sizeof *items);
+    struct kube_volume *added = &items[list->count];
+    added->name = name;
+    added->projected = ARENA_NEW(object->arena, struct kube_projected_volume_source);
+    if (!added->projected || kube_decode_part(&kube_projected_volume_source_type, tree, object->arena, added->projected, &diag))
+        return -ENOMEM;
+    *list = (struct kube_volume_array){items, list->count + 1};
+    return 0;
+}
+
+static bool mounts_at(const struct kube_container *container, const char *path) {
+    for (size_t i = 0; i < container->volume_mounts.count; i++)
+        if (text_equal(container->volume_mounts.items[i].mount_path, path))
+            return true;
+    return false;
+}
+
+static int add_mount(struct kube_object *object, struct kube_container *container, const char *volume) {
+    struct kube_volume_mount_array *list = &container->volume_mounts;
+    struct kube_volume_mount *items = ARENA_ARRAY(object->arena, struct kube_volume_mount, list->count + 1);
+    if (!items)
+        return -ENOMEM;
+    if (list->count)
+        memcpy(items, list->items, list->count * sizeof *items);
+    items[list->count] = (struct kube_volume_mount){.name = volume, .read_only = true, .mount_path = MOUNT_PATH};
+    *list = (struct kube_volume_mount_array){items, list->count + 1};
+    return 0;
+}
+
+static int mount_token(struct kube_object *object) {
+    struct kube_pod_spec *spec = &object->pod->spec;
+    struct kube_container_array *const lists[] = {&spec->init_containers, &spec->containers};
+    const char *volume = NULL;
+    char suffix[6];
+    for (size_t i = 0; i < spec->volumes.count && !volume; i++)
+        if (slice_starts(slice_of(spec->volumes.items[i].name), SLICE("kube-api-access-")))
+            volume = spec->volumes.items[i].name;
+    bool there = volume != NULL, used = false;
+    sys_random_name(suffix, sizeof suffix - 1);
+    if (!there && !(volume = arena_printf(object->arena, "kube-api-access-%s", suffix)))
+        return -ENOMEM;
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            if (mounts_at(&lists[l]->items[i], MOUNT_PATH))
+                continue;
+            used = true;
+            if (add_mount(object, &lists[l]->items[i], volume))
+                return -ENOMEM;
+        }
+    return used && !there ? add_volume(object, volume) : 0;
+}
+
 int admit_service_account(struct admission *admission) {
     struct kube_object *object = admission->object;
     struct kube_pod_spec *spec = &object->pod->spec;
@@ -81,6 +160,8 @@ int admit_service_account(struct admission *admission) {
     const char *enforce = kube_map_find(&account->metadata.annotations, ENFORCE);
     if (enforce && !strcmp(enforce, "true"))
         code = check_secrets(admission, account);
+    if (!code && wants_token(spec, account) && mount_token(object))
+        code = admission_no_memory(admission);
     if (!code && copy_pull_secrets(object, &account->image_pull_secrets))
         code = admission_no_memory(admission);
     return code;

@@ -111,6 +111,13 @@ UNIT_TEST(pods_get_what_the_cluster_gives) {
     const struct tree *tolerations = tree_path(reply.tree, "spec.tolerations");
     assert_int_equal(tree_count(tolerations), 2);
     assert_string_equal(tree_text_or(tree_find(tree_at(tolerations, 1), "key"), ""), "node.kubernetes.io/unreachable");
+    const struct tree *mount = tree_at(tree_path(tree_at(tree_path(reply.tree, "spec.containers"), 0), "volumeMounts"), 0);
+    const struct tree *volume = tree_at(tree_path(reply.tree, "spec.volumes"), 0);
+    assert_string_equal(tree_text_or(tree_find(mount, "mountPath"), ""), "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_string_equal(tree_text_or(tree_find(mount, "name"), ""), tree_text_or(tree_find(volume, "name"), "none"));
+    assert_int_equal(tree_count(tree_path(volume, "projected.sources")), 3);
+    reply = make(fixture, AT("pods"), POD("alone", "\"automountServiceAccountToken\":false,", ""));
+    assert_int_equal(tree_count(tree_path(reply.tree, "spec.volumes")), 0);
     refuses(fixture, AT("pods"), POD("q", "\"priorityClassName\":\"none\",", ""), 403,
             "pods \"q\" is forbidden: no PriorityClass with name none was found");
     refuses(

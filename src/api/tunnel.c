@@ -162,6 +162,8 @@ static void on_log_head(void *userdata, const struct http_answer *head) {
     tunnel->begun = true;
     if (!tunnel->request->exchange)
         return;
+    if (tunnel->prefix)
+        api_audit(tunnel->request, head->status, NULL, NULL);
     const struct http_field *fields = tunnel->prefix ? api_proxy_fields(tunnel->request, head, tunnel->prefix) : NULL;
     if (!tunnel->prefix && !text)
         text = "text/plain";

@@ -1,5 +1,5 @@
-/* A container's environment, in kubelet's order of precedence: the image's, the services of its namespace, envFrom, env; later ones win. $(NAME) in a
- * value refers to what was defined before it, $$(NAME) is a literal, an unknown name stays as it is. */
+/* A container's environment, in kubelet's order of precedence: the image's, the services of its namespace (and, always, the API), envFrom, env; later
+ * ones win. $(NAME) in a value refers to what was defined before it, $$(NAME) is a literal, an unknown name stays as it is. */
 #include <ctype.h>
 #include <stdio.h>
 
@@ -212,15 +212,18 @@ static int add_service(struct builder *b, const struct kube_service *service) {
 }
 
 static int add_services(struct builder *b) {
-    const bool *links = b->unit->pod->spec_object->pod->spec.enable_service_links;
+    const bool *wanted = b->unit->pod->spec_object->pod->spec.enable_service_links;
+    bool links = !wanted || *wanted;
     const struct informer *informer = b->unit->pod->node->services_informer;
     struct kube_object *object;
     int r = 0;
-    if (!informer || (links && !*links))
+    if (!informer)
         return 0;
     for (size_t at = 0; r == 0 && (object = informer_next(informer, &at));) {
         const char *address = object->service->spec.cluster_ip;
-        if (address && strcmp(address, "None") != 0 && strcmp(object->metadata->namespace, b->unit->pod->namespace) == 0)
+        bool own = links && strcmp(object->metadata->namespace, b->unit->pod->namespace) == 0;
+        bool api = strcmp(object->metadata->namespace, "default") == 0 && strcmp(object->metadata->name, "kubernetes") == 0;
+        if (address && *address && strcmp(address, "None") != 0 && (own || api))
             r = add_service(b, object->service);
     }
     return r;

@@ -169,6 +169,11 @@ struct pod {
     size_t references_count;
     bool references_failed;
     struct http_request *fetch;
+    struct token *tokens; /* see token.c */
+    size_t tokens_count;
+    struct http_request *token_fetch;
+    struct loop_timer token_timer;
+    int64_t token_retry_ms;
     struct unit *units; /* init containers first */
     size_t units_count;
     char waiting_reason[40]; /* of all units while preparing */
@@ -261,9 +266,18 @@ int volumes_source(const struct unit *unit, size_t mount_index, struct arena *ar
 bool volumes_is_read_only(const struct unit *unit, size_t mount_index);
 int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag);
 void volumes_remove(struct pod *pod);
+/* Writes a renewed token in place of the old one. */
+int volumes_write_token(struct pod *pod, const struct kube_volume *volume, const struct kube_service_account_token_projection *projection,
+                        struct diag *diag);
 int volumes_write_hosts(const struct pod *pod);
 
 /* references.c */
+int tokens_collect(struct pod *pod);
+/* Whether all tokens are there; begins to ask otherwise, and syncs the pod when one came. */
+bool tokens_ready(struct pod *pod);
+/* NULL: none. */
+const struct secret *tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *projection);
+void tokens_free(struct pod *pod);
 int references_collect(struct pod *pod);
 /* True when all are answered; otherwise fetches the next and syncs the pod when it came. */
 bool references_ready(struct pod *pod);

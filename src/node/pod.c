@@ -98,6 +98,7 @@ void pod_free(struct pod *pod) {
     loop_defer_schedule(&pod->node->reclaim_defer);
     status_free(pod);
     references_free(pod);
+    tokens_free(pod);
     for (size_t i = 0; i < pod->units_count; i++)
         unit_deinit(&pod->units[i]);
     free(pod->units);
@@ -198,7 +199,7 @@ static void prepare(struct pod *pod) {
         return;
     if (!prepare_network(pod) || !prepare_cgroup(pod))
         return pod_retry(pod);
-    if (!references_ready(pod))
+    if (!references_ready(pod) || !tokens_ready(pod))
         return;
     if (!prepare_volumes(pod))
         return pod_retry(pod);
@@ -267,6 +268,8 @@ int pod_add(struct node *node, struct kube_object *object, bool adopted) {
         r = make_units(pod);
     if (r == 0)
         r = references_collect(pod);
+    if (r == 0)
+        r = tokens_collect(pod);
     if (r == 0)
         r = adopted ? take_over(pod) : take_on(pod);
     if (r < 0) {

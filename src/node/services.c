@@ -1,14 +1,22 @@
 /* Services and EndpointSlices brought into podnet's rules: all of them at once, after a turn of the loop in which something changed. Only ready
  * endpoints are used; a service whose endpoints are all on their way out keeps the terminating ones that still serve, so that the last requests of a
  * rollout find somebody. */
+#include <fcntl.h>
+#include <stdio.h>
+
 #include "node/node_priv.h"
+#include "sys/sys.h"
 
 #define SERVICES_MAX 4096
 #define ENDPOINTS_MAX 65536
 
+#define LISTENERS_BYTES_MAX (4 * MIB)
+
 struct collector {
     struct node *node;
     struct arena *arena;
+    struct buffer listeners[2]; /* of TCP and UDP: what the machine itself listens on, as the kernel tells; read when a balancer is there */
+    bool listeners_read;
     VECTOR(struct podnet_service) services;
 };
 
@@ -57,6 +65,55 @@ static size_t collect_endpoints(const struct collector *collector, const struct 
     return count;
 }
 
+/* --- what comes from outside --- */
+
+static void read_listeners(struct collector *collector) {
+    static const char *const paths[2][2] = {{"/proc/net/tcp", "/proc/net/tcp6"}, {"/proc/net/udp", "/proc/net/udp6"}};
+    if (collector->listeners_read)
+        return;
+    collector->listeners_read = true;
+    for (size_t i = 0; i < 2; i++)
+        for (size_t k = 0; k < 2; k++)
+            sys_read_file(AT_FDCWD, paths[i][k], LISTENERS_BYTES_MAX, &collector->listeners[i]);
+}
+
+/* "  sl  local_address rem_address st …": the address and port in hexadecimal, the state 0A (listening) or, of UDP, 07. */
+static bool machine_listens(struct collector *collector, const struct kube_service_port *port) {
+    char local[8];
+    read_listeners(collector);
+    struct slice text = buffer_slice(&collector->listeners[is_udp(port->protocol)]);
+    snprintf(local, sizeof local, ":%04X", (unsigned)port->port);
+    while (text.len) {
+        struct slice line = slice_cut(&text, '\n'), words[4] = {{NULL, 0}};
+        for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+            line = slice_trim(line);
+            words[i] = slice_cut(&line, ' ');
+        }
+        if (slice_ends(words[1], slice_of(local)) && (slice_is(words[3], "0A") || slice_is(words[3], "07")))
+            return true;
+    }
+    return false;
+}
+
+/* External addresses, and those that the status says the balancer has. A port that the machine itself listens on stays the machine's: nobody is
+ * locked out by a service. */
+static int add_outer(struct collector *collector, const struct kube_service *service, const struct kube_service_port *port,
+                     struct podnet_service *entry) {
+    const struct kube_load_balancer_ingress_array *ingress = &service->status.load_balancer.ingress;
+    const char **extra = ARENA_ARRAY(collector->arena, const char *, service->spec.external_ips.count + ingress->count + 1);
+    if (!extra)
+        return -ENOMEM;
+    for (size_t i = 0; i < service->spec.external_ips.count; i++)
+        extra[entry->extra_count++] = service->spec.external_ips.items[i];
+    for (size_t i = 0; i < ingress->count && !machine_listens(collector, port); i++)
+        if (ingress->items[i].ip)
+            extra[entry->extra_count++] = ingress->items[i].ip;
+    entry->extra = extra;
+    entry->sources = (const char *const *)service->spec.load_balancer_source_ranges.items;
+    entry->sources_count = service->spec.load_balancer_source_ranges.count;
+    return 0;
+}
+
 static int collect_service(struct collector *collector, const struct kube_service *service) {
     const char *address = service->spec.cluster_ip;
     if (!address || !*address || strcmp(address, "None") == 0)
@@ -65,6 +122,10 @@ static int collect_service(struct collector *collector, const struct kube_servic
         const struct kube_service_port *port = &service->spec.ports.items[i];
         struct podnet_service entry = {
             .address = address, .is_udp = is_udp(port->protocol), .port = (uint16_t)port->port, .node_port = (uint16_t)port->node_port};
+        const char *affinity = service->spec.session_affinity;
+        entry.affinity = affinity && strcmp(affinity, "ClientIP") == 0;
+        if (add_outer(collector, service, port, &entry))
+            return -ENOMEM;
         bool terminating = false;
         size_t count = collect_endpoints(collector, service, port, false, NULL, 0);
         if (count == 0) {
@@ -86,7 +147,7 @@ static int collect_service(struct collector *collector, const struct kube_servic
 
 void services_apply(struct node *node) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(64 * MIB);
-    struct collector collector = {.node = node, .arena = arena};
+    struct collector collector = {.node = node, .arena = arena, .listeners = {BUFFER_INIT(LISTENERS_BYTES_MAX), BUFFER_INIT(LISTENERS_BYTES_MAX)}};
     struct diag diag = DIAG_INIT;
     struct kube_object *object;
     int r = arena ? 0 : -ENOMEM;
@@ -99,6 +160,8 @@ void services_apply(struct node *node) {
     if (r < 0)
         log_error("cannot set the service addresses: %s", diag.message[0] ? diag.message : strerror(-r));
     VECTOR_DEINIT(&collector.services);
+    for (size_t i = 0; i < ARRAY_LEN(collector.listeners); i++)
+        buffer_deinit(&collector.listeners[i]);
     loop_timer_set(&node->trim, NODE_TRIM_MS);
 }
 

@@ -1,7 +1,7 @@
 /* A pod's volumes and its files of /etc.
  *
  *   <pod>/volumes/<name>       empty folders on disk, configuration maps, downward API
- *   <run>/volumes/<uid>/<name> tmpfs: empty folders in memory, secrets (they never touch the disk)
+ *   <run>/volumes/<uid>/<name> tmpfs: empty folders in memory, secrets, tokens (they never touch the disk)
  *   <pod>/etc/{hosts,hostname,resolv.conf}
  * Everything is made once and idempotently: after a restart of the node what exists is left alone. Paths inside volumes are the pod author's words:
  * opened beneath the volume's folder only. A sub path is resolved inside the volume and then bound by descriptor to a path of ours, so that a
@@ -83,11 +83,14 @@ static int write_entry(const struct writer *writer, const char *path, struct sli
     CLEANUP(fd_closep) int folder = open_folder_of(writer, path, &leaf);
     if (folder < 0)
         return failed(writer->diag, folder, writer->volume, path);
-    int r = sys_write_file_fast(folder, leaf, bytes, 0600);
-    if (r == 0 && fchmodat(folder, leaf, mode ? (mode_t)*mode & 0777 : writer->mode, 0) < 0)
+    const char *fresh = "..new"; /* whoever reads the file sees the old or the new one, whole and as it may be read */
+    int r = sys_write_file_fast(folder, fresh, bytes, 0600);
+    if (r == 0 && fchmodat(folder, fresh, mode ? (mode_t)*mode & 0777 : writer->mode, 0) < 0)
         r = -errno;
     const struct kube_pod_security_context *security = writer->pod->spec_object->pod->spec.security_context;
-    if (r == 0 && security && security->fs_group && fchownat(folder, leaf, (uid_t)-1, (gid_t)*security->fs_group, AT_SYMLINK_NOFOLLOW) < 0)
+    if (r == 0 && security && security->fs_group && fchownat(folder, fresh, (uid_t)-1, (gid_t)*security->fs_group, AT_SYMLINK_NOFOLLOW) < 0)
+        r = -errno;
+    if (r == 0 && renameat(folder, fresh, folder, leaf) < 0)
         r = -errno;
     return r < 0 ? failed(writer->diag, r, writer->volume, path) : 0;
 }
@@ -159,6 +162,11 @@ static int write_downward(const struct writer *writer, const struct kube_downwar
     return arena ? 0 : -ENOMEM;
 }
 
+static int write_token(const struct writer *writer, const struct kube_service_account_token_projection *projection) {
+    const struct secret *token = tokens_find(writer->pod, projection);
+    return token ? write_entry(writer, projection->path, secret_reveal(token), NULL) : failed(writer->diag, -ENOENT, writer->volume, "no token");
+}
+
 static int write_projected(const struct writer *writer, const struct kube_projected_volume_source *projected) {
     int r = 0;
     for (size_t i = 0; r == 0 && i < projected->sources.count; i++) {
@@ -169,6 +177,8 @@ static int write_projected(const struct writer *writer, const struct kube_projec
             r = write_object(writer, &kube_kind_secret, source->secret->name, &source->secret->items, source->secret->optional);
         if (r == 0 && source->downward_api)
             r = write_downward(writer, &source->downward_api->items);
+        if (r == 0 && source->service_account_token)
+            r = write_token(writer, source->service_account_token);
     }
     return r;
 }
@@ -196,6 +206,15 @@ static int fill_volume(struct pod *pod, const struct kube_volume *volume, const 
     }
     writer.mode = mode_or(volume->projected->default_mode);
     return write_projected(&writer, volume->projected);
+}
+
+int volumes_write_token(struct pod *pod, const struct kube_volume *volume, const struct kube_service_account_token_projection *projection,
+                        struct diag *diag) {
+    char path[PATH_MAX];
+    memory_path(pod, volume->name, path);
+    CLEANUP(fd_closep) int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const struct writer writer = {.pod = pod, .volume = volume, .root = root, .diag = diag, .mode = mode_or(volume->projected->default_mode)};
+    return root < 0 ? failed(diag, -errno, volume, path) : write_token(&writer, projection);
 }
 
 /* --- folders --- */

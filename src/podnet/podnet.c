@@ -114,6 +114,8 @@ static int make_bridge(struct podnet *podnet, struct diag *diag) {
         return diag_set(diag, r, "cannot give %s to the bridge: %s", podnet->gateway, strerror(-r));
     snprintf(name, sizeof name, "ipv6/conf/%s/disable_ipv6", podnet->bridge);
     write_sysctl(name, "1");
+    snprintf(name, sizeof name, "ipv4/conf/%s/route_localnet", podnet->bridge); /* node ports at 127.0.0.1; the table keeps pods away from there */
+    write_sysctl(name, "1");
     write_sysctl("ipv4/ip_forward", "1");
     return 0;
 }

@@ -52,6 +52,11 @@ struct podnet_service {
     const char *address; /* the cluster IP */
     bool is_udp;
     uint16_t port, node_port; /* node_port 0: none */
+    bool affinity;            /* a client stays with its endpoint */
+    const char *const *extra; /* further addresses (a balancer's, external ones); one that another service has already is left out */
+    size_t extra_count;
+    const char *const *sources; /* ranges that may come by node_port and extra; none: all */
+    size_t sources_count;
     const struct podnet_endpoint *endpoints;
     size_t endpoints_count; /* none: connections are refused */
 };

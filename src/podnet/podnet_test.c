@@ -94,6 +94,69 @@ UNIT_TEST(rules_leave_out_what_is_malformed) {
     buffer_deinit(&text);
 }
 
+UNIT_TEST(balancers_and_affinity_have_their_rules) {
+    struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
+    const struct podnet_endpoint endpoints[] = {{"10.9.0.2", 80}, {"10.9.0.3", 80}, {"10.9.0.4", 80}};
+    const char *const extra[] = {"192.0.2.1", "x; flush ruleset"}, *const sources[] = {"198.51.100.0/24", "0.0.0.0/0; flush ruleset"};
+    const struct podnet_service services[] = {
+        {.address = "10.96.0.1",
+         .port = 80,
+         .node_port = 30080,
+         .endpoints = endpoints,
+         .endpoints_count = 3,
+         .affinity = true,
+         .extra = extra,
+         .extra_count = 2},
+        {.address = "10.96.0.2", .port = 80, .endpoints = endpoints, .endpoints_count = 1, .extra = extra, .extra_count = 1},
+        {.address = "10.96.0.3",
+         .port = 81,
+         .node_port = 30081,
+         .endpoints = endpoints,
+         .endpoints_count = 1,
+         .extra = extra,
+         .extra_count = 1,
+         .sources = sources,
+         .sources_count = 2}};
+    const struct rules rules = {.instance = "x", .bridge = "tm-x", .cidr = "10.9.0.0/24", .services = services, .services_count = 3};
+    assert_int_equal(rules_format(&rules, &text), 0);
+    assert_null(strstr(text.data, "flush"));
+    assert_non_null(strstr(text.data, "192.0.2.1 . tcp . 80 : goto service0"));
+    assert_null(strstr(text.data, "192.0.2.1 . tcp . 80 : goto service1")); /* the first has it */
+    assert_non_null(strstr(text.data, "192.0.2.1 . tcp . 81 : goto gate2"));
+    assert_non_null(strstr(text.data, "tcp . 30081 : goto gate2"));
+    assert_non_null(strstr(text.data, "10.96.0.3 . tcp . 81 : goto service2"));
+    assert_non_null(strstr(text.data, "ip saddr { 198.51.100.0/24 } goto service2"));
+    assert_non_null(strstr(text.data, "jhash ip saddr mod 256 map { 0 : 10.9.0."));
+    buffer_deinit(&text);
+}
+
+static void slots_of(size_t endpoints_count, char ret[256]) {
+    struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
+    const struct podnet_endpoint endpoints[] = {{"10.9.0.2", 80}, {"10.9.0.3", 80}, {"10.9.0.4", 80}};
+    const struct podnet_service service = {
+        .address = "10.96.0.1", .port = 80, .endpoints = endpoints, .endpoints_count = endpoints_count, .affinity = true};
+    const struct rules rules = {.instance = "x", .bridge = "tm-x", .cidr = "10.9.0.0/24", .services = &service, .services_count = 1};
+    assert_int_equal(rules_format(&rules, &text), 0);
+    const char *at = strstr(text.data, "map { 0");
+    for (int slot = 0; slot < 256; slot++) {
+        at = strstr(at, "10.9.0.") + 7;
+        ret[slot] = *at;
+    }
+    buffer_deinit(&text);
+}
+
+UNIT_TEST(clients_stay_where_they_are_when_endpoints_come) {
+    char two[256], three[256];
+    int moved = 0;
+    slots_of(2, two);
+    slots_of(3, three);
+    for (int slot = 0; slot < 256; slot++) {
+        moved += two[slot] != three[slot];
+        assert_true(two[slot] == three[slot] || three[slot] == '4'); /* only to the new one */
+    }
+    assert_true(moved > 40 && moved < 130);
+}
+
 /* --- as root --- */
 
 static char dir[64], namespaces[128];
@@ -183,10 +246,31 @@ UNIT_TEST(connects_pods_and_services) {
     close(own);
     assert_int_equal(dial(target), 0); /* this process is still at home */
     const struct podnet_endpoint endpoints[] = {{two.address, 8080}};
-    const struct podnet_service services[] = {{.address = "10.210.0.5", .port = 80, .endpoints = endpoints, .endpoints_count = 1},
-                                              {.address = "10.210.0.6", .port = 80}};
-    if (podnet_set_services(podnet, services, 2, &diag) < 0)
+    const char *const outer[] = {"192.0.2.77"}, *const nobody[] = {"203.0.113.0/24"};
+    const struct podnet_service services[] = {{.address = "10.210.0.5",
+                                               .port = 80,
+                                               .node_port = 32101,
+                                               .endpoints = endpoints,
+                                               .endpoints_count = 1,
+                                               .affinity = true,
+                                               .extra = outer,
+                                               .extra_count = 1},
+                                              {.address = "10.210.0.6", .port = 80},
+                                              {.address = "10.210.0.7",
+                                               .port = 80,
+                                               .node_port = 32102,
+                                               .endpoints = endpoints,
+                                               .endpoints_count = 1,
+                                               .sources = nobody,
+                                               .sources_count = 1}};
+    if (podnet_set_services(podnet, services, 3, &diag) < 0)
         fail_msg("%s", diag.message);
+    assert_int_equal(dial("127.0.0.1:32101"), 0);
+    assert_int_equal(dial("10.209.0.1:32101"), 0); /* the bridge's own address */
+    assert_int_equal(in_pod(&one, dial, "10.209.0.1:32101"), 0);
+    assert_int_equal(in_pod(&one, dial, "192.0.2.77:80"), 0);
+    assert_int_equal(dial("127.0.0.1:32102"), ECONNREFUSED); /* not of the ranges that may */
+    assert_int_equal(dial("10.210.0.7:80"), 0);
     assert_int_equal(dial("10.210.0.5:80"), 0);
     assert_int_equal(in_pod(&one, dial, "10.210.0.5:80"), 0);
     assert_int_equal(in_pod(&two, dial, "10.210.0.5:80"), 0); /* to itself */
@@ -203,4 +287,5 @@ UNIT_TEST(connects_pods_and_services) {
 }
 
 UNIT_MAIN(UNIT(hands_out_each_address_once), UNIT(a_freed_address_comes_last), UNIT(survives_in_its_text), UNIT(refuses_ranges_that_are_none),
-          UNIT(rules_leave_out_what_is_malformed), UNIT(connects_pods_and_services))
+          UNIT(rules_leave_out_what_is_malformed), UNIT(balancers_and_affinity_have_their_rules),
+          UNIT(clients_stay_where_they_are_when_endpoints_come), UNIT(connects_pods_and_services))

@@ -3,20 +3,31 @@
  *
  * A packet to a service address is looked up in one verdict map (whatever the number of services), then sent to one of its endpoints at random. Pod
  * to service to pod: both pods are on one bridge, so the answer would go straight back and miss the translation; such connections are masqueraded
- * (they come from the bridge's address). A service without endpoints refuses at once instead of letting clients wait. */
+ * (they come from the bridge's address). The same holds for what the machine sends to a node port of its own by a loopback address. A service without
+ * endpoints refuses at once instead of letting clients wait.
+ *
+ * Session affinity is arithmetic, not memory: a client's address is hashed into one of AFFINITY_SLOTS, and each slot prefers the endpoints in an
+ * order of its own. So clients stay with their endpoint across a new table, and when endpoints come or go only those move that must. */
 #include "podnet/rules_priv.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
+
+#define AFFINITY_SLOTS 256
 
 static bool is_address(const char *text) {
     struct in_addr parsed;
     return text && inet_pton(AF_INET, text, &parsed) == 1;
 }
 
+static bool is_usable(const struct podnet_endpoint *endpoint) {
+    return is_address(endpoint->address) && endpoint->port;
+}
+
 static size_t count_endpoints(const struct podnet_service *service) {
     size_t count = 0;
     for (size_t i = 0; i < service->endpoints_count; i++)
-        count += is_address(service->endpoints[i].address) && service->endpoints[i].port;
+        count += is_usable(&service->endpoints[i]);
     return count;
 }
 
@@ -28,35 +39,131 @@ static const char *protocol_of(const struct podnet_service *service) {
     return service->is_udp ? "udp" : "tcp";
 }
 
-static void add_chain(const struct podnet_service *service, size_t index, struct buffer *out) {
-    size_t count = count_endpoints(service), at = 0;
-    buffer_printf(out, "  chain service%zu {\n    meta l4proto %s dnat ip to numgen random mod %zu map {", index, protocol_of(service), count);
-    for (size_t i = 0; i < service->endpoints_count; i++)
-        if (is_address(service->endpoints[i].address) && service->endpoints[i].port)
-            buffer_printf(out, "%s %zu : %s . %u", at ? "," : "", at, service->endpoints[i].address, service->endpoints[i].port), at++;
-    buffer_append_text(out, " }\n  }\n");
+/* --- chains --- */
+
+/* The endpoint that the slot likes best (rendezvous hashing). */
+static const struct podnet_endpoint *preferred(const struct podnet_service *service, unsigned slot) {
+    const struct podnet_endpoint *best = NULL;
+    uint64_t most = 0;
+    for (size_t i = 0; i < service->endpoints_count; i++) {
+        const struct podnet_endpoint *endpoint = &service->endpoints[i];
+        if (!is_usable(endpoint))
+            continue;
+        uint64_t weight = slice_hash(slice_of(endpoint->address)) ^ endpoint->port;
+        weight = (weight ^ (slot + 1) * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
+        weight = (weight ^ weight >> 29) * UINT64_C(0x94d049bb133111eb);
+        if (!best || weight > most) {
+            best = endpoint;
+            most = weight;
+        }
+    }
+    return best;
 }
+
+static void add_slots(const struct podnet_service *service, struct buffer *out) {
+    buffer_printf(out, "jhash ip saddr mod %d map {", AFFINITY_SLOTS);
+    for (unsigned slot = 0; slot < AFFINITY_SLOTS; slot++) {
+        const struct podnet_endpoint *endpoint = preferred(service, slot);
+        buffer_printf(out, "%s %u : %s . %u", slot ? "," : "", slot, endpoint->address, endpoint->port);
+    }
+    buffer_append_text(out, " }");
+}
+
+static void add_numbers(const struct podnet_service *service, struct buffer *out) {
+    size_t at = 0;
+    buffer_printf(out, "numgen random mod %zu map {", count_endpoints(service));
+    for (size_t i = 0; i < service->endpoints_count; i++)
+        if (is_usable(&service->endpoints[i]))
+            buffer_printf(out, "%s %zu : %s . %u", at ? "," : "", at, service->endpoints[i].address, service->endpoints[i].port), at++;
+    buffer_append_text(out, " }");
+}
+
+/* "10.0.0.0/8" and the like: what a person wrote. */
+static bool is_range(const char *text) {
+    struct slice rest = slice_of(text), address = slice_cut(&rest, '/');
+    char copy[INET_ADDRSTRLEN];
+    uint64_t prefix = 0;
+    if (!address.len || address.len >= sizeof copy || !rest.data || slice_parse_u64(rest, 32, &prefix))
+        return false;
+    memcpy(copy, address.data, address.len);
+    copy[address.len] = 0;
+    return is_address(copy);
+}
+
+/* Only clients of these ranges get through by the service's outer addresses. Without a good range: nobody. */
+static void add_gate(const struct podnet_service *service, size_t index, struct buffer *out) {
+    size_t count = 0;
+    buffer_printf(out, "  chain gate%zu {\n", index);
+    for (size_t i = 0; i < service->sources_count; i++)
+        if (is_range(service->sources[i]))
+            buffer_printf(out, "%s%s", count++ ? ", " : "    ip saddr { ", service->sources[i]);
+    if (count)
+        buffer_printf(out, " } goto service%zu\n", index);
+    buffer_append_text(out, "  }\n");
+}
+
+static void add_chain(const struct podnet_service *service, size_t index, struct buffer *out) {
+    buffer_printf(out, "  chain service%zu {\n    meta l4proto %s dnat ip to ", index, protocol_of(service));
+    if (service->affinity)
+        add_slots(service, out);
+    else
+        add_numbers(service, out);
+    buffer_append_text(out, "\n  }\n");
+    if (service->sources_count)
+        add_gate(service, index, out);
+}
+
+/* --- elements of the maps --- */
 
 enum element { ELEMENT_SERVICE, ELEMENT_NODE_PORT, ELEMENT_REFUSED };
 
-static void add_elements(const struct rules *rules, enum element what, struct buffer *out) {
-    bool first = true;
-    for (size_t i = 0; i < rules->services_count; i++) {
-        const struct podnet_service *service = &rules->services[i];
-        bool has_endpoints = count_endpoints(service) > 0;
-        if (!is_valid(service) || has_endpoints == (what == ELEMENT_REFUSED) || (what == ELEMENT_NODE_PORT && !service->node_port))
-            continue;
-        buffer_append_text(out, first ? "    elements = { " : ", ");
-        first = false;
-        if (what == ELEMENT_NODE_PORT)
-            buffer_printf(out, "%s . %u", protocol_of(service), service->node_port);
-        else
-            buffer_printf(out, "%s . %s . %u", service->address, protocol_of(service), service->port);
-        if (what != ELEMENT_REFUSED)
-            buffer_printf(out, " : goto service%zu", i);
-    }
-    if (!first)
+struct elements {
+    const struct rules *rules;
+    enum element what;
+    struct buffer *out;
+    struct map *seen; /* an element that stands twice would spoil the whole table */
+    bool first;
+    int error;
+};
+
+static void add_element(struct elements *elements, size_t index, const char *address, uint16_t port, bool gated) {
+    char key[64];
+    const struct podnet_service *service = &elements->rules->services[index];
+    if (address)
+        snprintf(key, sizeof key, "%s . %s . %u", address, protocol_of(service), port);
+    else
+        snprintf(key, sizeof key, "%s . %u", protocol_of(service), port);
+    if (map_find(elements->seen, slice_of(key)))
+        return;
+    if (map_put(elements->seen, slice_of(key), elements, NULL))
+        elements->error = -ENOMEM;
+    buffer_printf(elements->out, "%s%s", elements->first ? "    elements = { " : ", ", key);
+    elements->first = false;
+    if (elements->what != ELEMENT_REFUSED)
+        buffer_printf(elements->out, " : goto %s%zu", gated ? "gate" : "service", index);
+}
+
+/* The cluster's own addresses go before what services claim besides. */
+static int add_elements(const struct rules *rules, enum element what, struct buffer *out) {
+    CLEANUP(map_freep) struct map *seen = map_new();
+    struct elements elements = {.rules = rules, .what = what, .out = out, .seen = seen, .first = true, .error = seen ? 0 : -ENOMEM};
+    for (int outer = 0; outer < 2 && !elements.error; outer++)
+        for (size_t i = 0; i < rules->services_count && !elements.error; i++) {
+            const struct podnet_service *service = &rules->services[i];
+            bool has_endpoints = count_endpoints(service) > 0;
+            if (!is_valid(service) || has_endpoints == (what == ELEMENT_REFUSED) || (what == ELEMENT_NODE_PORT && (!service->node_port || outer)))
+                continue;
+            if (what == ELEMENT_NODE_PORT)
+                add_element(&elements, i, NULL, service->node_port, service->sources_count > 0);
+            else if (!outer)
+                add_element(&elements, i, service->address, service->port, false);
+            for (size_t k = 0; outer && k < service->extra_count; k++)
+                if (is_address(service->extra[k]))
+                    add_element(&elements, i, service->extra[k], service->port, service->sources_count > 0);
+        }
+    if (!elements.first)
         buffer_append_text(out, " }\n");
+    return elements.error;
 }
 
 int rules_format(const struct rules *rules, struct buffer *out) {
@@ -67,11 +174,11 @@ int rules_format(const struct rules *rules, struct buffer *out) {
         if (is_valid(&rules->services[i]) && count_endpoints(&rules->services[i]))
             add_chain(&rules->services[i], i, out);
     buffer_append_text(out, "  map services {\n    type ipv4_addr . inet_proto . inet_service : verdict\n");
-    add_elements(rules, ELEMENT_SERVICE, out);
+    int error = add_elements(rules, ELEMENT_SERVICE, out);
     buffer_append_text(out, "  }\n  map node_ports {\n    type inet_proto . inet_service : verdict\n");
-    add_elements(rules, ELEMENT_NODE_PORT, out);
+    error = error ? error : add_elements(rules, ELEMENT_NODE_PORT, out);
     buffer_append_text(out, "  }\n  set refused {\n    type ipv4_addr . inet_proto . inet_service\n");
-    add_elements(rules, ELEMENT_REFUSED, out);
+    error = error ? error : add_elements(rules, ELEMENT_REFUSED, out);
     buffer_append_text(out, "  }\n"
                             "  chain translate {\n    ip daddr . meta l4proto . th dport vmap @services\n    fib daddr type local meta l4proto . th "
                             "dport vmap @node_ports\n  }\n"
@@ -80,11 +187,14 @@ int rules_format(const struct rules *rules, struct buffer *out) {
     buffer_printf(out,
                   "  chain postrouting {\n    type nat hook postrouting priority 100\n    ip saddr %s ip daddr != %s oifname != \"%s\" masquerade\n",
                   cidr, cidr, bridge);
-    buffer_printf(out, "    ip saddr %s ip daddr %s ct status dnat masquerade\n  }\n", cidr, cidr);
+    buffer_printf(out, "    ip saddr { %s, 127.0.0.0/8 } ip daddr %s ct status dnat masquerade\n  }\n", cidr, cidr);
     buffer_append_text(out, "  chain refuse {\n    ip daddr . meta l4proto . th dport @refused meta l4proto tcp reject with tcp reset\n    ip daddr "
                             ". meta l4proto . th dport @refused reject\n  }\n");
-    buffer_printf(out, "  chain input {\n    type filter hook input priority 0\n    iifname \"%s\" ip daddr 127.0.0.0/8 drop\n  }\n", bridge);
+    buffer_printf(out,
+                  "  chain input {\n    type filter hook input priority 0\n    iifname \"%s\" ip daddr 127.0.0.0/8 ct direction reply accept\n"
+                  "    iifname \"%s\" ip daddr 127.0.0.0/8 drop\n  }\n",
+                  bridge, bridge);
     buffer_append_text(out, "  chain forward {\n    type filter hook forward priority 0\n    jump refuse\n  }\n"
                             "  chain refuse_local {\n    type filter hook output priority 0\n    jump refuse\n  }\n}\n");
-    return buffer_error(out);
+    return error ? error : buffer_error(out);
 }
