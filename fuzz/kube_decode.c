@@ -5,10 +5,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct kube_kind *choose(uint8_t byte) {
-    size_t count = 0;
-    while (kube_kinds[count])
-        count++;
-    return byte == '{' ? NULL : kube_kinds[byte % count];
+    return byte == '{' ? NULL : kube_kind_at(byte % kube_kinds_count());
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

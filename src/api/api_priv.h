@@ -57,6 +57,8 @@ struct api {
     struct loop_defer drop;
     struct list crds; /* struct crd by its node */
     struct loop_defer crd_step;
+    struct loop_timer crd_timer;
+    bool crd_reload;          /* something about definitions was not done for want of memory */
     unsigned crd_deletes;     /* instances of definitions that go, on their way */
     unsigned bootstrapping;   /* writes of bootstrap under way: not ready before they are durable */
     uint64_t decode_failures; /* for want of memory */

@@ -7,13 +7,15 @@
  *    shows it. Upstream's controllers do the same a moment later.
  * 2. A definition takes effect in the turn that commits it, before its writer is answered: who reads the answer finds the routes.
  * 3. At start all definitions are installed before anything else is read, so that objects of their kinds can be decoded.
- * 4. A definition that cannot be installed (no memory, too many kinds) leaves its objects in the store as they are; they show again when it can.
+ * 4. A definition that cannot be installed for want of memory leaves its objects in the store as they are. It is tried again in the next turn, and
+ *    then every second until it can be.
  * 5. Instances are deleted in batches, the next when the one before is durable; those that finalizers keep are waited for, without polling. */
 #include "api/crd_priv.h"
 
 #include <stdio.h>
 
 #define DELETES_MAX 200 /* instances of one definition on their way at a time */
+#define RETRY_AFTER_MS 1000
 
 static void on_step(void *userdata);
 
@@ -71,6 +73,14 @@ static struct crd *crd_of(struct api *api, const struct kube_custom_resource_def
     return crd;
 }
 
+/* Something was not done for want of memory: all definitions are looked at again. */
+static void try_again(struct api *api) {
+    bool first = !api->crd_reload;
+    api->crd_reload = true;
+    if (first || loop_timer_set(&api->crd_timer, RETRY_AFTER_MS) < 0)
+        loop_defer_schedule(&api->crd_step);
+}
+
 /* --- into and out of the table of kinds --- */
 
 static int compile(struct crd *crd, const struct kube_object *object) {
@@ -105,6 +115,8 @@ static void take_effect(struct crd *crd, const struct kube_object *object) {
     else if (crd->installed)
         forget_kinds(crd->api, crd);
     crd->installed = crd->installed && established;
+    if (established && !crd->installed)
+        try_again(crd->api);
     crd->generation = crd->installed ? generation : 0;
     api_cache_drop(crd->api); /* what was decoded by the old schema */
 }
@@ -129,7 +141,9 @@ void api_crd_note(struct api *api, const struct kube_object *object, const struc
             forget_kinds(api, crd);
         reconsider(api, crd->group);
         crd_free(crd);
-    } else if (!removed && (crd = crd_of(api, definition, stored->created_revision))) {
+    } else if (!removed && !(crd = crd_of(api, definition, stored->created_revision))) {
+        try_again(api);
+    } else if (!removed) {
         take_effect(crd, object);
         if (crd->terminating)
             loop_defer_schedule(&api->crd_step);
@@ -147,9 +161,12 @@ void api_crd_note_instance_removed(struct api *api) {
 
 static bool load(void *userdata, struct store_object *stored) {
     struct api *api = userdata;
+    uint64_t blind = api_decode_failures(api);
     const struct kube_object *object = api_decode(api, stored);
     if (object)
         api_crd_note(api, object, stored, false);
+    else if (api_decode_failures(api) != blind)
+        try_again(api);
     else
         log_error("a custom resource definition cannot be read; its objects stay as they are name=%.*s", SLICE_ARG(stored->name));
     api_decode_trim(api);
@@ -160,11 +177,21 @@ void api_crd_start(struct api *api) {
     struct slice none = {NULL, 0};
     list_init(&api->crds);
     loop_defer_init(&api->crd_step, api->loop, on_step, api);
+    loop_timer_init(&api->crd_timer, api->loop, on_step, api);
     store_list(api->store, api_kind_slice(&kube_kind_custom_resource_definition), none, none, none, load, api);
+}
+
+static void load_again(struct api *api) {
+    struct slice none = {NULL, 0};
+    store_list(api->store, api_kind_slice(&kube_kind_custom_resource_definition), none, none, none, load, api);
+    bool complete = !loop_timer_is_set(&api->crd_timer);
+    if (complete)
+        api->crd_reload = false;
 }
 
 void api_crd_end(struct api *api) {
     loop_defer_cancel(&api->crd_step);
+    loop_timer_cancel(&api->crd_timer);
     while (!list_empty(&api->crds)) {
         struct crd *crd = CONTAINER_OF(api->crds.next, struct crd, node);
         kube_custom_remove(slice_of(crd->group), slice_of(crd->plural));
@@ -190,6 +217,7 @@ struct batch {
         const char *namespace, *name;
     } items[DELETES_MAX];
     size_t count;
+    bool failed;
 };
 
 static bool collect(void *userdata, struct store_object *stored) {
@@ -199,7 +227,8 @@ static bool collect(void *userdata, struct store_object *stored) {
         return true; /* a finalizer keeps it: its removal is noted */
     batch->items[batch->count].namespace = arena_dup(batch->arena, stored->namespace);
     batch->items[batch->count].name = arena_dup(batch->arena, stored->name);
-    if (!batch->items[batch->count].namespace || !batch->items[batch->count].name)
+    batch->failed = !batch->items[batch->count].namespace || !batch->items[batch->count].name;
+    if (batch->failed)
         return false;
     return ++batch->count < DELETES_MAX;
 }
@@ -213,27 +242,35 @@ static void delete_instances(struct api *api, const struct kube_kind *kind) {
         batch->api = api;
         batch->arena = arena;
         store_list(api->store, api_kind_slice(kind), none, none, none, collect, batch);
-        for (size_t i = 0; i < batch->count; i++)
-            api->crd_deletes += !api_delete(api, kind, batch->items[i].namespace, batch->items[i].name, &options, on_one_deleted, api, NULL);
+        for (size_t i = 0; i < batch->count; i++) {
+            int code = api_delete(api, kind, batch->items[i].namespace, batch->items[i].name, &options, on_one_deleted, api, NULL);
+            api->crd_deletes += !code;
+            batch->failed = batch->failed || (code && code != 404);
+        }
     }
+    if ((!arena || batch->failed) && !api->crd_deletes)
+        try_again(api);
     arena_free(arena);
     free(batch);
     api_decode_trim(api);
 }
 
 static void on_finished(void *userdata, const struct api_failure *failure, struct kube_object *object) {
-    (void)userdata;
     (void)object;
-    if (failure && failure->code != 404)
-        log_warning("a custom resource definition without instances could not be removed: %s", failure->message);
+    if (!failure || failure->code == 404)
+        return;
+    try_again(userdata);
+    log_warning("a custom resource definition without instances could not be removed: %s", failure->message);
 }
 
 /* Nothing is left: the finalizer goes, and with it the definition. */
 static void finish(struct api *api, const struct crd *crd) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = api_stored_get(api, &kube_kind_custom_resource_definition, "", crd->name);
     struct kube_object *copy = object ? kube_object_copy(object) : NULL;
-    if (!copy)
+    if (!copy) {
+        try_again(api);
         return;
+    }
     struct kube_string_list *list = &copy->metadata->finalizers;
     size_t kept = 0;
     for (size_t i = 0; i < list->count; i++)
@@ -242,10 +279,10 @@ static void finish(struct api *api, const struct crd *crd) {
     bool dropped = kept < list->count;
     list->count = kept;
     copy->metadata->resource_version = NULL;
-    if (dropped)
-        api_update(api, copy, on_finished, NULL, NULL);
-    else
+    if (!dropped)
         kube_object_unref(copy);
+    else if (api_update(api, copy, on_finished, api, NULL))
+        try_again(api);
 }
 
 static void clean(struct api *api, struct crd *crd) {
@@ -265,17 +302,24 @@ static void judge_again(struct api *api, struct crd *crd) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = api_stored_get(api, &kube_kind_custom_resource_definition, "", crd->name);
     struct kube_object *copy = object ? kube_object_copy(object) : NULL;
     crd->reconsider = false;
-    if (!copy)
-        return;
-    copy->metadata->resource_version = NULL;
-    if (api_crd_judge(api, copy, crd->created) || kube_object_equal(copy, object))
+    bool judged = copy && !api_crd_judge(api, copy, crd->created);
+    if (judged && kube_object_equal(copy, object)) {
         kube_object_unref(copy);
+        return;
+    }
+    if (judged)
+        copy->metadata->resource_version = NULL;
     else
-        api_update_status(api, copy, NULL, NULL, NULL);
+        kube_object_unref(copy);
+    if (!judged || api_update_status(api, copy, NULL, NULL, NULL))
+        try_again(api);
 }
 
 static void on_step(void *userdata) {
     struct api *api = userdata;
+    loop_timer_cancel(&api->crd_timer);
+    if (api->crd_reload)
+        load_again(api);
     LIST_FOREACH(node, &api->crds) {
         struct crd *crd = CONTAINER_OF(node, struct crd, node);
         if (crd->reconsider)

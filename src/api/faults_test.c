@@ -145,12 +145,49 @@ static int requests(__attribute__((unused)) void *context) {
     return r;
 }
 
+#define CRDS "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+#define WIDGETS "/apis/example.com/v1/namespaces/default/widgets"
+#define CRD                                                                                                                                          \
+    "{\"metadata\":{\"name\":\"widgets.example.com\"},\"spec\":{\"group\":\"example.com\",\"scope\":\"Namespaced\",\"names\":{\"plural\":"           \
+    "\"widgets\",\"kind\":\"Widget\"},\"versions\":[{\"name\":\"v1\",\"served\":true,\"storage\":true,\"schema\":{\"openAPIV3Schema\":{\"type\":"    \
+    "\"object\",\"properties\":{\"a\":{\"type\":\"integer\",\"default\":7}}}}}]}}"
+
+/* A definition that was acknowledged serves, if not at once for want of memory, then soon; and goes with its object. */
+static int definitions(__attribute__((unused)) void *context) {
+    struct fixture fixture;
+    struct reply reply;
+    faults_pause();
+    open_all(&fixture);
+    faults_resume();
+    int r = ask(&fixture, "POST", CRDS, "application/json", CRD, 201, &reply);
+    if (r == 0) {
+        faults_pause(); /* the next turn has made up for it, at the latest */
+        while (kube_custom_version(SLICE("example.com"), SLICE("v1"), SLICE("widgets")) == NULL)
+            assert_int_equal(loop_turn(fixture.loop, 1000), 0);
+        faults_resume();
+        r = ask(&fixture, "POST", WIDGETS, "application/json", "{\"metadata\":{\"name\":\"w\"}}", 201, &reply);
+        assert_true(r < 0 || strstr(reply.body, "\"a\":7"));
+    }
+    if (r == 0)
+        r = ask(&fixture, "DELETE", CRDS "/widgets.example.com", NULL, NULL, 200, &reply);
+    for (int i = 0; r == 0 && kube_custom_version(SLICE("example.com"), SLICE("v1"), SLICE("widgets")); i++)
+        (void)loop_turn(fixture.loop, 1000);
+    faults_pause();
+    close_all(&fixture);
+    faults_resume();
+    return r;
+}
+
+UNIT_TEST(definitions_take_effect) {
+    TEST_FAULTS_ANY(definitions, NULL);
+}
+
 UNIT_TEST(answers_are_right_or_say_that_they_failed) {
     TEST_FAULTS_ANY(requests, NULL);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(answers_are_right_or_say_that_they_failed)};
+    const struct CMUnitTest tests[] = {UNIT(answers_are_right_or_say_that_they_failed), UNIT(definitions_take_effect)};
     faults_skip_time(50);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -261,8 +261,9 @@ static int prepare_create(struct admission *admission, struct kube_object *objec
     admission->object = object;
     int code = api_admit(admission, ADMIT_MUTATE);
     struct diag diag = DIAG_INIT;
-    if (!code && kube_validate(object, NULL, &diag))
-        code = api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
+    int error = code ? 0 : kube_validate(object, NULL, &diag);
+    if (error)
+        code = error == -ENOMEM ? api_fail_no_memory(failure) : api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
     if (!code)
         code = api_admit(admission, ADMIT_VALIDATE);
     return code ? code : api_admit(admission, ADMIT_TAKE);
@@ -388,9 +389,10 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     if (object->kind->has_generation && !options->status && (marked_now || !kube_spec_equal(object, old)))
         object->metadata->generation++;
     bool extended = options->subresource && !strcmp(options->subresource, "ephemeralcontainers"); /* checked already */
-    if (kube_validate(object, options->bind || extended ? NULL : old, &diag))
-        return api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
-    return 0;
+    int error = kube_validate(object, options->bind || extended ? NULL : old, &diag);
+    if (error == -ENOMEM)
+        return api_fail_no_memory(failure);
+    return error ? api_fail_invalid(failure, object->kind, object->metadata->name, &diag) : 0;
 }
 
 static int prepare_update(struct admission *admission, struct kube_object *object, uint64_t revision, const struct write_options *options) {

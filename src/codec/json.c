@@ -379,6 +379,8 @@ static int read_value(struct reader *reader, struct tree **ret) {
 }
 
 int json_parse(struct arena *arena, struct slice text, const struct json_options *options, struct tree **ret, struct diag *diag) {
+    if (text.len == 0)
+        text = SLICE("");
     struct reader reader = {.arena = arena,
                             .start = text.data,
                             .at = text.data,
@@ -387,8 +389,6 @@ int json_parse(struct arena *arena, struct slice text, const struct json_options
                             .line = 1,
                             .allow_duplicates = options && options->allow_duplicates,
                             .diag = diag};
-    if (text.len == 0)
-        reader.at = reader.end = reader.line_start = "";
     skip_blanks(&reader);
     struct tree *root;
     int r = read_value(&reader, &root);

@@ -194,7 +194,9 @@ static int fill_content(struct kube_custom *custom, const struct tree *names, co
     content->schema = custom_schema_compile(&compiler, tree_path(version, "schema.openAPIV3Schema"));
     content->regexes = compiler.regexes;
     *nodes = compiler.nodes;
-    int error = content->schema ? keep_text(content, tree_path(version, "schema.openAPIV3Schema")) : -ENOMEM;
+    int error = compiler.nodes > CUSTOM_SCHEMA_NODES_MAX ? -E2BIG
+                : content->schema                        ? keep_text(content, tree_path(version, "schema.openAPIV3Schema"))
+                                                         : -ENOMEM;
     if (error == 0)
         error = read_names(content, &custom->kind, names);
     if (error == 0)

@@ -319,12 +319,14 @@ static bool put_identity(const struct custom_schema *schema, const struct tree *
 
 static void check_duplicates(struct checker *checker, const struct custom_schema *schema, const struct tree *list) {
     CLEANUP(buffer_deinit) struct buffer identity = BUFFER_INIT(API_BODY_BYTES_MAX);
-    CLEANUP(map_freep) struct map *seen = tree_count(list) > 1 ? map_new() : NULL;
+    CLEANUP(map_freep) struct map *seen = map_new();
     static char here;
-    for (size_t i = 0; seen && i < tree_count(list); i++) {
+    for (size_t i = 0; i < tree_count(list); i++) {
         void *before = NULL;
-        if (!put_identity(schema, tree_at(list, i), &identity) || map_put(seen, buffer_slice(&identity), &here, &before) != 0)
-            break; /* no memory: the store will not take the object either */
+        if (!seen || !put_identity(schema, tree_at(list, i), &identity) || map_put(seen, buffer_slice(&identity), &here, &before) != 0) {
+            checker->validator->no_memory = true;
+            return;
+        }
         if (!before)
             continue;
         size_t path = kube_path_push_index(&checker->validator->path, i);

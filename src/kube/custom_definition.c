@@ -123,10 +123,12 @@ static void check_scale(struct validator *validator, const struct tree *scale) {
     kube_path_pop(&validator->path, before);
 }
 
-static bool is_json_path(const char *text) {
+static bool is_json_path(struct validator *validator, const char *text) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
     struct custom_path *path = NULL;
-    return *text == '.' && arena && custom_path_parse(arena, slice_of(text), &path) != -EINVAL;
+    int error = arena ? custom_path_parse(arena, slice_of(text), &path) : -ENOMEM;
+    validator->no_memory = validator->no_memory || error == -ENOMEM;
+    return *text == '.' && error != -EINVAL;
 }
 
 static void check_column(struct validator *validator, const struct tree *column) {
@@ -150,7 +152,7 @@ static void check_column(struct validator *validator, const struct tree *column)
         fail_text(validator, "format", format, "must be one of int32,int64,float,double,byte,date,date-time,password");
     if (!*path)
         fail_required(validator, "jsonPath", "");
-    else if (!is_json_path(path))
+    else if (!is_json_path(validator, path))
         fail_text(validator, "jsonPath", path, "must be a json path that begins with .");
 }
 
@@ -220,6 +222,9 @@ static void fail_versions(struct validator *validator, const struct tree *versio
 
 static void check_versions(struct validator *validator, const struct tree *versions) {
     size_t storage = 0;
+    if (tree_count(versions) > CUSTOM_VERSIONS_MAX)
+        fail_reason(validator, "FieldValueTooMany", "versions", "Too many: %zu: must have at most %d items", tree_count(versions),
+                    CUSTOM_VERSIONS_MAX);
     bool unique = true;
     for (size_t i = 0; i < tree_count(versions); i++) {
         const struct tree *version = tree_at(versions, i);
@@ -285,13 +290,23 @@ static void check_update(struct validator *validator, const struct tree *definit
     }
 }
 
+/* What is stored can be installed: nothing here is larger than the limits. */
+static void check_size(struct validator *validator, const struct tree *definition) {
+    struct kube_custom_set *set = NULL;
+    int error = kube_custom_compile(definition, &set, NULL);
+    if (error == -E2BIG)
+        fail_value(validator, "spec.versions", "[]", "the schemas are too large: all versions together may have %d nodes", CUSTOM_SCHEMA_NODES_MAX);
+    validator->no_memory = validator->no_memory || error == -ENOMEM;
+    kube_custom_set_free(set);
+}
+
 void validate_custom_resource_definition(struct validator *validator, const void *data, const void *old_data) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(2 * TREE_BYTES_MAX);
     const struct tree *definition = arena ? kube_encode_tree(validator->object, arena) : NULL, *spec = tree_find(definition, "spec");
     const struct tree *old = definition && old_data && validator->old ? kube_encode_tree(validator->old, arena) : NULL;
     (void)data;
     if (!definition || (validator->old && old_data && !old)) {
-        fail_value(validator, "spec", "{}", "takes too much memory to validate");
+        validator->no_memory = true;
         return;
     }
     if (old && tree_equal(spec, tree_find(old, "spec"))) { /* as good as it was: a change of status does not check a large schema again */
@@ -309,4 +324,6 @@ void validate_custom_resource_definition(struct validator *validator, const void
     kube_path_pop(&validator->path, before);
     if (old)
         check_update(validator, definition, old);
+    if (validator->errors == 0)
+        check_size(validator, definition);
 }

@@ -8,7 +8,8 @@
 #include "kube/schema_priv.h"
 #include "kube/validate_priv.h"
 
-#define CUSTOM_KINDS_MAX 4096             /* versions of all definitions together */
+#define CUSTOM_KINDS_MAX 16384            /* versions of all definitions together */
+#define CUSTOM_VERSIONS_MAX 16            /* of one definition */
 #define CUSTOM_SCHEMA_NODES_MAX 100000    /* of one definition */
 #define CUSTOM_PATTERN_STEPS_MAX 1000000  /* PCRE2's match limit: a pattern that needs more does not match */
 #define CUSTOM_PATTERN_HEAP_KIB_MAX 1024  /* … and its memory */

@@ -237,10 +237,9 @@ static bool read_children(struct custom_compiler *compiler, const struct tree *n
 }
 
 static const struct custom_schema *compile(struct custom_compiler *compiler, const struct tree *node) {
-    struct custom_schema *schema = compiler->nodes < CUSTOM_SCHEMA_NODES_MAX ? ARENA_NEW(compiler->arena, struct custom_schema) : NULL;
+    struct custom_schema *schema = ++compiler->nodes <= CUSTOM_SCHEMA_NODES_MAX ? ARENA_NEW(compiler->arena, struct custom_schema) : NULL;
     if (!schema)
         return NULL;
-    compiler->nodes++;
     if (!node || node->type != TREE_MAP)
         return schema;
     bool complete = true;

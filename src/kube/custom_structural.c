@@ -159,6 +159,7 @@ static void check_keywords(struct validator *validator, const struct tree *node)
         fail_supported(validator, "type", type, types);
     CLEANUP(arena_freep) struct arena *arena = *pattern ? arena_new(64 * KIB) : NULL;
     const char *error = arena ? custom_pattern_error(arena, pattern) : NULL;
+    validator->no_memory = validator->no_memory || (*pattern && !arena);
     if (error)
         fail_text(validator, "pattern", pattern, "must be a valid regular expression, but isn't: %s", error);
     const struct tree *rules = tree_find(node, "x-kubernetes-validations");
@@ -333,6 +334,7 @@ static void report_unknown(void *userdata, const char *path) {
 static void check_default(struct validator *validator, const struct tree *node) {
     const struct tree *value = tree_find(node, "default");
     CLEANUP(arena_freep) struct arena *arena = value ? arena_new(TREE_BYTES_MAX) : NULL;
+    validator->no_memory = validator->no_memory || (value && !arena);
     if (!arena)
         return;
     struct custom_compiler compiler = {.arena = arena};
@@ -342,7 +344,7 @@ static void check_default(struct validator *validator, const struct tree *node) 
     struct custom_pruner pruner = {.arena = arena, .path = &place, .unknown = report_unknown, .userdata = &unknown};
     struct tree *kept = schema ? custom_prune(&pruner, schema, value) : NULL;
     if (!kept || custom_default(schema, arena, kept) != 0)
-        fail_value(validator, "default", tree_type_name(value), "takes too much memory to check");
+        validator->no_memory = true;
     size_t before = kube_path_push_field(&validator->path, "default");
     if (unknown)
         fail_value(validator, NULL, tree_type_name(value), "must not have unknown fields");

@@ -1,6 +1,6 @@
 #include <stdio.h>
 
-#include "kube/testing_priv.h"
+#include "kube/custom_testing_priv.h"
 
 #include "faults.h"
 
@@ -159,4 +159,62 @@ UNIT_TEST(merges_and_selectors) {
     TEST_FAULTS(documents, NULL);
 }
 
-UNIT_MAIN(UNIT(objects), UNIT(refusals), UNIT(merges_and_selectors))
+/* A definition is compiled, installed and lived by, or the table of kinds is as it was. */
+#define WIDGET_SCHEMA                                                                                                                                \
+    "{'type':'object','properties':{'spec':{'type':'object','required':['a'],'properties':{'a':{'type':'string','pattern':'^x+$'},'l':{'type':'"     \
+    "array',"                                                                                                                                        \
+    "'x-kubernetes-list-type':'set','items':{'type':'string'}},'d':{'type':'object','default':{'k':[1]},'x-kubernetes-preserve-unknown-fields':"     \
+    "true}}}}}"
+#define WIDGET_MORE                                                                                                                                  \
+    ",'additionalPrinterColumns':[{'name':'A','type':'string','jsonPath':'.spec.a'},{'name':'N','type':'string','jsonPath':'.metadata.name'}],"      \
+    "'selectableFields':[{'jsonPath':'.spec.a'}],'subresources':{'status':{},'scale':{'specReplicasPath':'.spec.n','statusReplicasPath':'.status.n'" \
+    "}}"
+
+static int live_by_definition(struct arena *arena, const struct tree *given, const struct tree *wrong) {
+    struct diag diag = DIAG_INIT;
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(API_BODY_BYTES_MAX);
+    CLEANUP(kube_object_unrefp) struct kube_object *object = NULL, *copy = NULL, *bad = NULL;
+    int r = kube_decode_tree(widget("v1"), given, KUBE_STRICT, &object, &diag);
+    if (r < 0 || (r = kube_default(object)) < 0)
+        return r;
+    if ((r = kube_validate(object, NULL, &diag)) < 0)
+        return r;
+    if (!(copy = kube_object_copy(object)) || (r = kube_encode_json(copy, &json)) < 0)
+        return copy ? r : -ENOMEM;
+    assert_non_null(strstr(json.data, "\"d\":{\"k\":[1]}"));
+    struct tree *row = kube_table_row(object, arena, NOW);
+    if (!row)
+        return -ENOMEM;
+    assert_int_equal(tree_count(row), 3);
+    if ((r = kube_decode_tree(widget("v1"), wrong, KUBE_LENIENT, &bad, &diag)) < 0)
+        return r;
+    r = kube_validate(bad, NULL, &diag);
+    assert_true(r == -EINVAL || r == -ENOMEM);
+    return r == -EINVAL ? 0 : r;
+}
+
+static int definition(__attribute__((unused)) void *context) {
+    struct diag diag = DIAG_INIT;
+    struct kube_custom_set *set = NULL;
+    faults_pause();
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    struct tree *tree = tree_from(arena, widgets_from(arena, WIDGET_SCHEMA, WIDGET_MORE));
+    struct tree *given = tree_from(arena, "{'metadata':{'name':'w','namespace':'n'},'spec':{'a':'xx','l':['p','q']}}");
+    struct tree *wrong = tree_from(arena, "{'metadata':{'name':'w','namespace':'n'},'spec':{'a':'xx','l':['p','p']}}");
+    size_t before = kube_kinds_count();
+    faults_resume();
+    int r = kube_custom_compile(tree, &set, &diag);
+    if (r == 0 && (r = kube_custom_install(set)) < 0)
+        kube_custom_set_free(set);
+    if (r == 0)
+        r = live_by_definition(arena, given, wrong);
+    widgets_remove();
+    assert_int_equal(kube_kinds_count(), before);
+    return r;
+}
+
+UNIT_TEST(definitions) {
+    TEST_FAULTS(definition, NULL);
+}
+
+UNIT_MAIN(UNIT(objects), UNIT(refusals), UNIT(merges_and_selectors), UNIT(definitions))

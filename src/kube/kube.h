@@ -324,7 +324,7 @@ int kube_encode_differences(const struct kube_object *old, const struct kube_obj
 /* Fills upstream's defaults in place. -ENOMEM. */
 int kube_default(struct kube_object *object);
 /* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value,
- * …`. `old` is NULL on create (then immutability is not checked). */
+ * …`. `old` is NULL on create (then immutability is not checked). -ENOMEM: it could not be checked. */
 int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag);
 
 /* Strategic merge patch by the kind's merge keys, all directives ($patch, $retainKeys, $setElementOrder, $deleteFromPrimitiveList). */
@@ -352,7 +352,8 @@ int kube_openapi_to_protobuf(struct slice json, struct buffer *out);
  * A kind keeps its address while its names and scope stay the same: a new version of the definition changes what is behind it. */
 struct kube_custom_set; /* the compiled kinds of one definition, not yet installed */
 /* Compiles all versions of the definition (CustomResourceDefinition as a tree). What is wrong in a schema is left out, since validation has refused
- * it before it was stored: so a definition can always be loaded. -EINVAL with diag when not even the names can be read; -ENOMEM. */
+ * it before it was stored: so a definition can always be loaded. -EINVAL with diag when not even the names can be read; -E2BIG: more than the
+ * limit of nodes; -ENOMEM. */
 int kube_custom_compile(const struct tree *definition, struct kube_custom_set **ret, struct diag *diag);
 void kube_custom_set_free(struct kube_custom_set *set); /* NULL is fine */
 DEFINE_CLEANUP(struct kube_custom_set, kube_custom_set_free)

@@ -334,5 +334,7 @@ int kube_validate(const struct kube_object *object, const struct kube_object *ol
         diag_set(diag, -EINVAL, "%s%s%s \"%s\" is invalid: %s%s%s", kind->kind, kind->group[0] ? "." : "", kind->group,
                  kube_text_or(object->metadata->name, ""), validator.errors > 1 ? "[" : "", validator.summary.data, validator.errors > 1 ? "]" : "");
     buffer_deinit(&validator.summary);
+    if (validator.no_memory)
+        return diag_set(diag, -ENOMEM, "the object takes too much memory to check");
     return validator.errors > 0 ? -EINVAL : 0;
 }

@@ -10,6 +10,7 @@ struct validator {
     struct diag *diag;
     struct kube_path path;
     size_t errors;
+    bool no_memory; /* to check with: nothing can be said of the object */
     struct buffer summary; /* "spec.a: Required value, spec.b: …" */
 };
 
