@@ -69,8 +69,21 @@ struct claim {
     } conflict;
 };
 
+/* Built-in kinds have their names for ever. */
+static bool is_builtin(const char *group, const char *name, bool kinds) {
+    for (size_t i = 0; i < kube_kinds_count(); i++) {
+        const struct kube_kind *kind = kube_kind_at(i);
+        if (!kind->custom && !strcmp(kind->group, group) &&
+            (kinds ? text_is(kind->kind, name) : text_is(kind->plural, name) || text_is(kind->singular, name)))
+            return true;
+    }
+    return false;
+}
+
 /* mine: the name has been accepted for this definition before. */
 static bool is_taken(const struct claim *claim, const char *name, bool kinds, bool mine) {
+    if (is_builtin(claim->group, name, kinds))
+        return true;
     LIST_FOREACH(node, &claim->api->crds) {
         const struct crd *crd = CONTAINER_OF(node, struct crd, node);
         const struct kube_custom_resource_definition_names *names = &crd->accepted;

@@ -245,6 +245,35 @@ UNIT_TEST(names_belong_to_one) {
     assert_string_equal(condition(&reply, "Established", "status"), "True");
 }
 
+UNIT_TEST(builtin_kinds_keep_their_names) {
+    struct fixture *fixture = *state;
+    struct reply reply =
+        send_to(fixture, "POST", CRDS,
+                "{'metadata':{'name':'ingresses.networking.k8s.io','annotations':{'api-approved.kubernetes.io':'x'}},'spec':{'group':"
+                "'networking.k8s.io','scope':'Namespaced','names':" NAMES(
+                    "ingresses", "Ingress", "in") ",'versions':[{'name':'v9','served':"
+                                                  "true,'storage':true,'schema':{'openAPIV3Schema':{'type':'object'}}}]}}");
+    assert_int_equal(reply.status, 201);
+    assert_string_equal(condition(&reply, "NamesAccepted", "status"), "False");
+    assert_int_equal(ask(fixture, "GET", "/apis/networking.k8s.io/v9/ingresses", NULL).status, 404);
+    assert_int_equal(ask(fixture, "GET", "/apis/networking.k8s.io/v1/ingresses", NULL).status, 200);
+}
+
+/* Nobody is called for conversion: it is said, and what would need it is not served. */
+UNIT_TEST(conversion_webhooks_are_not_called) {
+    struct fixture *fixture = *state;
+    const char *at = strstr(CRONTABS, "'scope'");
+    char *body =
+        arena_printf(fixture->arena,
+                     "%.*s'conversion':{'strategy':'Webhook','webhook':{'conversionReviewVersions':['v1'],'clientConfig':{'url':'https://x/'}}},%s",
+                     (int)(at - CRONTABS), CRONTABS, at);
+    struct reply reply = send_to(fixture, "POST", CRDS, body);
+    assert_int_equal(reply.status, 201);
+    assert_non_null(strstr(reply.warning, "conversion webhooks are not called: only the storage version is served"));
+    assert_int_equal(ask(fixture, "GET", TABS, NULL).status, 200);
+    assert_int_equal(ask(fixture, "GET", OLD_TABS, NULL).status, 404);
+}
+
 UNIT_TEST(a_definition_goes_after_its_objects) {
     struct fixture *fixture = *state;
     send_to(fixture, "POST", CRDS, CRONTABS);
@@ -291,9 +320,16 @@ UNIT_TEST(apply_owns_by_the_schema) {
 #define API_UNIT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        API_UNIT(a_definition_serves_at_once), API_UNIT(objects_are_pruned_filled_and_checked), API_UNIT(status_scale_and_generation),
-        API_UNIT(versions_are_views),          API_UNIT(a_changed_schema_applies_at_once),      API_UNIT(definitions_that_are_refused),
-        API_UNIT(names_belong_to_one),         API_UNIT(a_definition_goes_after_its_objects),   API_UNIT(apply_owns_by_the_schema)};
+    const struct CMUnitTest tests[] = {API_UNIT(a_definition_serves_at_once),
+                                       API_UNIT(objects_are_pruned_filled_and_checked),
+                                       API_UNIT(status_scale_and_generation),
+                                       API_UNIT(versions_are_views),
+                                       API_UNIT(a_changed_schema_applies_at_once),
+                                       API_UNIT(definitions_that_are_refused),
+                                       API_UNIT(names_belong_to_one),
+                                       API_UNIT(a_definition_goes_after_its_objects),
+                                       API_UNIT(apply_owns_by_the_schema),
+                                       API_UNIT(builtin_kinds_keep_their_names),
+                                       API_UNIT(conversion_webhooks_are_not_called)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

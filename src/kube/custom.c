@@ -18,8 +18,9 @@ struct kube_custom_set {
     size_t count;
 };
 
-/* One per process, like the table of built-in kinds. */
+/* One per process, like the table of built-in kinds. `served` are those of them that requests find, in the same order. */
 static VECTOR(struct kube_custom *) table;
+static VECTOR(struct kube_custom *) served;
 
 static struct kube_custom *custom_of(const struct kube_kind *kind) {
     return (struct kube_custom *)(uintptr_t)kind->custom;
@@ -321,8 +322,8 @@ static bool take_over(struct kube_custom_set *set, struct kube_custom *installed
             continue;
         struct custom_content old = installed->content;
         installed->content = new_one->content;
-        if (old.generation == new_one->content.generation)
-            installed->content.revision = old.revision; /* a change of status alone */
+        if (old.generation == new_one->content.generation || slice_equal(old.text, installed->content.text))
+            installed->content.revision = old.revision; /* what was written by the old schema was written by the new one */
         new_one->content = old;
         show_content(installed);
         new_one->spent = true;
@@ -331,13 +332,18 @@ static bool take_over(struct kube_custom_set *set, struct kube_custom *installed
     return false;
 }
 
-/* Which versions are views of which. */
-static void set_storage(void) {
+/* Which versions are views of which, and which are served. There is room in `served` for all. */
+static void table_changed(void) {
     struct slice none = {NULL, 0};
+    served.count = 0;
+    for (size_t i = 0; i < table.count; i++)
+        if (table.items[i]->content.served)
+            served.items[served.count++] = table.items[i];
     for (size_t i = 0; i < table.count; i++) {
         struct kube_kind *kind = &table.items[i]->kind;
         kind->stored_as = table.items[i]->content.storage ? NULL : kube_custom_version(slice_of(kind->group), none, slice_of(kind->plural));
     }
+    kube_kinds_changed();
 }
 
 int kube_custom_install(struct kube_custom_set *set) {
@@ -345,6 +351,9 @@ int kube_custom_install(struct kube_custom_set *set) {
         return -E2BIG;
     while (table.capacity < table.count + set->count)
         if (vector_grow(&table.items, table.capacity, &table.capacity, sizeof *table.items) < 0)
+            return -ENOMEM;
+    while (served.capacity < table.capacity)
+        if (vector_grow(&served.items, served.capacity, &served.capacity, sizeof *served.items) < 0)
             return -ENOMEM;
     const struct kube_kind *first = set->count ? &set->kinds[0]->kind : NULL;
     for (size_t i = table.count; first && i-- > 0;) {
@@ -360,8 +369,7 @@ int kube_custom_install(struct kube_custom_set *set) {
             table_insert(set->kinds[i]);
     free(set->kinds);
     free(set);
-    set_storage();
-    kube_kinds_changed();
+    table_changed();
     return 0;
 }
 
@@ -369,23 +377,19 @@ void kube_custom_remove(struct slice group, struct slice plural) {
     for (size_t i = table.count; i-- > 0;)
         if (is_of(table.items[i], group, plural))
             table_remove(i);
-    kube_kinds_changed();
-    if (table.count == 0)
+    table_changed();
+    if (table.count == 0) {
         VECTOR_DEINIT(&table);
+        VECTOR_DEINIT(&served);
+    }
 }
 
 size_t custom_kinds_served(void) {
-    size_t count = 0;
-    for (size_t i = 0; i < table.count; i++)
-        count += table.items[i]->content.served;
-    return count;
+    return served.count;
 }
 
 const struct kube_kind *custom_kind_served_at(size_t index) {
-    for (size_t i = 0; i < table.count; i++)
-        if (table.items[i]->content.served && index-- == 0)
-            return &table.items[i]->kind;
-    return NULL;
+    return index < served.count ? &served.items[index]->kind : NULL;
 }
 
 const struct kube_kind *custom_kind_find(struct slice group, struct slice version, struct slice kind) {
