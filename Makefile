@@ -16,7 +16,7 @@ help:
 	@echo "make test     install what is needed, build and run all tests (as root)"
 	@echo "make unit     unit tests only, with address and undefined-behaviour sanitizers"
 	@echo "make e2e      end-to-end tests only"
-	@echo "make matrix   build kubectl 1.29 to 1.33 (needs Go) and test with each"
+	@echo "make matrix   build kubectl 1.29 to 1.33 and Helm 3 and 4 (needs Go) and test with each"
 	@echo "make bench    measure, beside a peer where there is one"
 	@echo "make check    the tree's shape: floors, sizes, forbidden functions"
 	@echo "make fuzz     run every fuzz target for FUZZ_SECONDS (default 10) each"
@@ -51,7 +51,8 @@ test: deps-test unit all check
 
 matrix: deps-test all
 	@scripts/fetch-kubectl-matrix
-	@python3 -m pytest -q -rs tests/e2e/test_kubectl_matrix.py
+	@scripts/fetch-helm
+	@python3 -m pytest -q -rs tests/e2e/test_kubectl_matrix.py tests/e2e/test_kubectl_commands.py tests/e2e/test_explain.py tests/e2e/test_helm.py
 
 bench: all
 	@scripts/install-dependencies --bench

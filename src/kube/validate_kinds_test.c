@@ -43,6 +43,14 @@ UNIT_TEST(stateful_sets) {
           "spec.updateStrategy: Invalid value: \"Never\": must be 'RollingUpdate' or 'OnDelete'");
     check(kind, SET(",'persistentVolumeClaimRetentionPolicy':{'whenDeleted':'Keep'}"), NULL,
           "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: \"Keep\": supported values: \"Delete\", \"Retain\"");
+    static const char mounting[] = "{" IN ",'spec':{'selector':{'matchLabels':{'a':'b'}},'volumeClaimTemplates':[{'metadata':{'name':'data'}}],"
+                                   "'template':{'metadata':{'labels':{'a':'b'}},'spec':{'containers':[{'name':'c','image':'i',"
+                                   "'volumeMounts':[{'name':'%s','mountPath':'/data'}]}]}}}}";
+    char text[600];
+    snprintf(text, sizeof text, mounting, "data");
+    check(kind, text, NULL, "");
+    snprintf(text, sizeof text, mounting, "other");
+    check(kind, text, NULL, "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\"");
 }
 
 UNIT_TEST(daemon_sets_and_controllers) {

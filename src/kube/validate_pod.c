@@ -17,11 +17,22 @@ static bool container_named_before(const struct kube_pod_spec *spec, const char 
     return false;
 }
 
-static bool has_volume(const struct kube_pod_spec *spec, const char *name) {
+/* Pods of a stateful set also get its claims. */
+static bool has_claim_template(const struct kube_object *object, const char *name) {
+    if (object->kind != &kube_kind_stateful_set)
+        return false;
+    const struct kube_persistent_volume_claim_array *claims = &object->stateful_set->spec.volume_claim_templates;
+    for (size_t i = 0; i < claims->count; i++)
+        if (kube_text_is(claims->items[i].metadata.name, name))
+            return true;
+    return false;
+}
+
+static bool has_volume(const struct validator *validator, const struct kube_pod_spec *spec, const char *name) {
     for (size_t i = 0; i < spec->volumes.count; i++)
         if (kube_text_is(spec->volumes.items[i].name, name))
             return true;
-    return false;
+    return has_claim_template(validator->object, name);
 }
 
 static void check_mounts(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container *container) {
@@ -29,7 +40,7 @@ static void check_mounts(struct validator *validator, const struct kube_pod_spec
         const struct kube_volume_mount *mount = &container->volume_mounts.items[i];
         size_t before = kube_path_push_field(&validator->path, "volumeMounts");
         kube_path_push_index(&validator->path, i);
-        if (mount->name && !has_volume(spec, mount->name))
+        if (mount->name && !has_volume(validator, spec, mount->name))
             fail_not_found(validator, "name", mount->name);
         for (size_t j = 0; mount->mount_path && j < i; j++)
             if (kube_text_is(container->volume_mounts.items[j].mount_path, mount->mount_path)) {

