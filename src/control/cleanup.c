@@ -24,6 +24,13 @@ static bool is_stranded(struct context *context, const struct kube_object *pod) 
     return is_deleting(pod) && (!pod->pod->spec.node_name || lacks_node(context, pod));
 }
 
+static void mark_failed(struct context *context, const struct kube_object *pod) {
+    struct kube_object *copy = context_copy(context, pod);
+    if (copy)
+        copy->pod->status.phase = "Failed";
+    context_update_status(context, copy);
+}
+
 /* The pod says why it failed, for those who count failures, and goes. */
 static void collect_orphan(struct context *context, const struct kube_object *pod) {
     context->group++;
@@ -93,6 +100,8 @@ static void collect_one(struct context *context, const struct kube_object *pod) 
     if (is_stranded(context, pod)) {
         if (pod->metadata->finalizers.count == 0)
             context_delete(context, pod, NULL, 0);
+        else if (!pod_is_finished(pod->pod))
+            mark_failed(context, pod); /* whoever holds it may wait for that */
     } else if (lacks_node(context, pod)) {
         if (context->after_wait)
             collect_orphan(context, pod);

@@ -223,7 +223,7 @@ static inline const char *cluster_delete(struct cluster *cluster, const struct k
         cluster_commit(cluster, at, NULL);
         return NULL;
     }
-    if (is_deleting(old))
+    if (is_deleting(old) && (graceful || *old->metadata->deletion_grace_period_seconds == 0))
         return NULL;
     struct kube_object *marked = kube_object_copy(old);
     marked->metadata->deletion_timestamp = (struct kube_time){.ns = cluster->now_ns, .set = true};
@@ -504,7 +504,9 @@ static inline void cluster_run_pods(struct cluster *cluster) {
             if (pod->kind != &kube_kind_pod || !pod->pod->spec.node_name || pod_is_finished(pod->pod))
                 continue;
             busy = is_deleting(pod) || !kube_pod_is_ready(pod->pod);
-            if (is_deleting(pod))
+            if (is_deleting(pod) && pod->metadata->finalizers.count) /* it says how it ended; somebody waits for that */
+                cluster_set_pod(cluster, pod, "Failed", false);
+            else if (is_deleting(pod))
                 cluster_delete(cluster, pod->kind, pod->metadata->namespace, pod->metadata->name, NULL, NULL, 0);
             else if (busy)
                 cluster_set_pod(cluster, pod, "Running", true);

@@ -346,8 +346,8 @@ static void schedule(struct run *run) {
         context_event(context, run->object, "Warning", "InvalidSchedule", "invalid schedule: %s : %s", spec->schedule, wrong);
         return;
     }
-    if (context->failure && strncmp(context->failure, "Conflict", 8) != 0)
-        context_event(context, run->object, "Warning", "FailedCreate", "Error creating job: %s", context->failure);
+    if (context_failure(context))
+        context_event(context, run->object, "Warning", "FailedCreate", "Error creating job: %s", context_failure(context));
     if (due.at_s != CRON_NEVER)
         act(run, &due);
     wake_at_next(run, &due);

@@ -464,6 +464,21 @@ static void clean(struct pod *pod) {
         pod_free(pod);
 }
 
+/* Also a pod that was made to end has succeeded or failed: those who count its kind wait to hear it. */
+static void set_last_phase(struct pod *pod) {
+    bool failed = false;
+    if (pod->phase && (strcmp(pod->phase, "Succeeded") == 0 || strcmp(pod->phase, "Failed") == 0))
+        return;
+    for (size_t i = 0; i < pod->units_count; i++)
+        failed = failed || (!pod->units[i].is_init && (pod->units[i].stage != UNIT_EXITED || unit_failed(&pod->units[i])));
+    pod->phase = failed ? "Failed" : "Succeeded";
+}
+
+/* Somebody keeps it by a finalizer, and the API does not know yet that it has ended. */
+static bool is_awaited(const struct pod *pod) {
+    return pod->object && pod->object->metadata->finalizers.count && !has_ended_before(pod->object);
+}
+
 static void stop(struct pod *pod) {
     if (pod->stage != POD_STOPPING) {
         pod->stage = POD_STOPPING;
@@ -476,7 +491,8 @@ static void stop(struct pod *pod) {
             status_update(pod);
         return;
     }
-    if (!pod->orphan && access(pod->dir, F_OK) == 0)
+    set_last_phase(pod);
+    if (!pod->orphan && (access(pod->dir, F_OK) == 0 || is_awaited(pod)))
         status_update(pod); /* the last word, with exit codes */
     release(pod);
     record_remove(pod);
