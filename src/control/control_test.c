@@ -120,6 +120,33 @@ UNIT_TEST(an_update_rolls_and_undo_brings_the_old_one_back) {
     cluster_deinit(&cluster);
 }
 
+static const char *refuse_sets(struct cluster *cluster, const struct control_action *action) {
+    (void)cluster;
+    return action->verb == CONTROL_CREATE && action->kind == &kube_kind_replica_set ? "Forbidden: exceeded quota: q" : NULL;
+}
+
+UNIT_TEST(a_refused_replica_set_shows_in_the_deployment) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster_add_node(&cluster, "8", "110");
+    cluster.refuse = refuse_sets;
+    cluster_add(&cluster, &kube_kind_deployment, web);
+    cluster_settle(&cluster);
+    assert_string_equal(condition(&cluster, "Progressing")->reason, "ReplicaSetCreateError");
+    assert_string_equal(condition(&cluster, "Progressing")->status, "False");
+    assert_non_null(strstr(condition(&cluster, "Progressing")->message, "Failed to create new replica set \"web-"));
+    assert_non_null(strstr(condition(&cluster, "Progressing")->message, "\": exceeded quota: q"));
+    size_t actions = cluster.actions;
+    cluster_wait(&cluster, 3600);
+    assert_true(cluster.actions - actions < 40);
+    cluster.refuse = NULL;
+    cluster_wait(&cluster, 1001);
+    cluster_run_pods(&cluster);
+    assert_string_equal(condition(&cluster, "Progressing")->reason, "NewReplicaSetAvailable");
+    assert_string_equal(revision_of(&cluster, "web:1"), "1");
+    cluster_deinit(&cluster);
+}
+
 UNIT_TEST(history_is_limited) {
     struct cluster cluster;
     start_web(&cluster);
@@ -592,11 +619,12 @@ UNIT_TEST(indexed_jobs_fill_every_index) {
 }
 
 UNIT_MAIN(UNIT(a_deployment_gets_its_pods), UNIT(a_cluster_at_rest_does_nothing), UNIT(an_update_rolls_and_undo_brings_the_old_one_back),
-          UNIT(history_is_limited), UNIT(a_broken_image_stops_the_rollout_and_times_out), UNIT(paused_deployments_scale_and_do_not_roll),
-          UNIT(scaling_in_the_middle_of_a_rollout_is_proportional), UNIT(recreate_waits_until_the_old_pods_are_gone),
-          UNIT(pods_are_replaced_adopted_and_released), UNIT(the_pods_that_serve_least_go_first), UNIT(min_ready_seconds_delays_availability),
-          UNIT(deleting_an_owner_deletes_what_it_owns), UNIT(a_new_deployment_of_the_name_adopts_orphans_and_not_strangers),
-          UNIT(namespaces_are_emptied_before_they_go), UNIT(pods_without_a_node_do_not_hang_and_finished_ones_do_not_pile_up),
-          UNIT(events_count_up_and_expire), UNIT(a_waiting_pod_gets_the_room_that_another_leaves), UNIT(services_get_endpoints),
-          UNIT(named_ports_mean_what_each_pod_says), UNIT(jobs_run_to_completion), UNIT(jobs_back_off_and_give_up),
-          UNIT(jobs_have_a_deadline_and_can_be_suspended), UNIT(indexed_jobs_fill_every_index))
+          UNIT(history_is_limited), UNIT(a_refused_replica_set_shows_in_the_deployment), UNIT(a_broken_image_stops_the_rollout_and_times_out),
+          UNIT(paused_deployments_scale_and_do_not_roll), UNIT(scaling_in_the_middle_of_a_rollout_is_proportional),
+          UNIT(recreate_waits_until_the_old_pods_are_gone), UNIT(pods_are_replaced_adopted_and_released), UNIT(the_pods_that_serve_least_go_first),
+          UNIT(min_ready_seconds_delays_availability), UNIT(deleting_an_owner_deletes_what_it_owns),
+          UNIT(a_new_deployment_of_the_name_adopts_orphans_and_not_strangers), UNIT(namespaces_are_emptied_before_they_go),
+          UNIT(pods_without_a_node_do_not_hang_and_finished_ones_do_not_pile_up), UNIT(events_count_up_and_expire),
+          UNIT(a_waiting_pod_gets_the_room_that_another_leaves), UNIT(services_get_endpoints), UNIT(named_ports_mean_what_each_pod_says),
+          UNIT(jobs_run_to_completion), UNIT(jobs_back_off_and_give_up), UNIT(jobs_have_a_deadline_and_can_be_suspended),
+          UNIT(indexed_jobs_fill_every_index))

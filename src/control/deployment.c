@@ -7,6 +7,8 @@
  * (history, undo), the conditions and observedGeneration (status). ReplicaSets are changed in copies, flushed once at the end of a run. */
 #include "control/deployment_priv.h"
 
+#define HISTORY_TEXT_MAX 2000 /* of the annotation that lists a revision's former numbers */
+
 int deployment_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
     const struct kube_kind *kind = (object ? object : old)->kind;
     if (kind == &kube_kind_deployment)
@@ -183,12 +185,22 @@ static void copy_annotations(struct rollout *rollout, struct kube_object *set) {
             set_annotation(rollout->context, set, annotations->items[i].key, annotations->items[i].value);
 }
 
+/* "1,4,7" without its first numbers, so that one more fits. */
+static const char *shorten_history(const char *history, size_t more) {
+    while (history && strlen(history) + 1 + more > HISTORY_TEXT_MAX) {
+        const char *comma = strchr(history, ',');
+        history = comma ? comma + 1 : NULL;
+    }
+    return history;
+}
+
 static void raise_revision(struct rollout *rollout, struct kube_object *set, int64_t number) {
     const char *old = kube_map_find(&set->metadata->annotations, ANNOTATION_REVISION);
-    const char *history = kube_map_find(&set->metadata->annotations, ANNOTATION_REVISION_HISTORY);
-    if (old)
+    if (old) {
+        const char *history = shorten_history(kube_map_find(&set->metadata->annotations, ANNOTATION_REVISION_HISTORY), strlen(old));
         set_annotation(rollout->context, set, ANNOTATION_REVISION_HISTORY,
-                       history ? arena_printf(rollout->context->arena, "%.1900s,%s", history, old) : old);
+                       history ? arena_printf(rollout->context->arena, "%s,%s", history, old) : old);
+    }
     set_number_annotation(rollout->context, set, ANNOTATION_REVISION, number);
 }
 
@@ -293,6 +305,11 @@ static void create_newest(struct rollout *rollout) {
         context_event(context, rollout->object, "Normal", "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", object->metadata->name,
                       revision->replicas);
     set_deployment_revision(rollout, arena_printf(context->arena, "%" PRId64, number));
+    const char *failure = context_failure(context);
+    if (failure) {
+        rollout->creation_failure = arena_printf(context->arena, "Failed to create new replica set \"%s\": %s", object->metadata->name, failure);
+        context_event(context, rollout->object, "Warning", "ReplicaSetCreateError", "%s", rollout->creation_failure);
+    }
     if (rollout_has_deadline(rollout))
         rollout_set_condition(rollout, "Progressing", "True", "NewReplicaSetCreated",
                               arena_printf(context->arena, "Created new replica set \"%s\"", object->metadata->name));
@@ -545,8 +562,30 @@ static bool selects_everything(const struct kube_label_selector *selector) {
     return selector && selector->match_labels.count == 0 && selector->match_expressions.count == 0;
 }
 
+/* The ReplicaSet was refused the last time: that is said before it is tried again, since what follows a refusal is not done. */
+static void say_failure(struct rollout *rollout) {
+    struct kube_object *copy = context_copy(rollout->context, rollout->object);
+    if (!copy)
+        return;
+    struct kube_object *meant = rollout->status;
+    rollout->status = copy;
+    if (rollout_has_deadline(rollout))
+        rollout_set_condition(rollout, "Progressing", "False", "ReplicaSetCreateError", rollout->creation_failure);
+    copy->deployment->status.observed_generation = rollout->object->metadata->generation;
+    if (!kube_equal(&kube_deployment_status_type, &copy->deployment->status, &rollout->deployment->status)) {
+        context_update_status(rollout->context, kube_object_ref(copy));
+        meant->metadata->resource_version = NULL; /* what comes after is of a later version */
+        if (rollout->changed)
+            rollout->changed->metadata->resource_version = NULL;
+    }
+    kube_object_unref(copy);
+    rollout->status = meant;
+}
+
 static void flush(struct rollout *rollout) {
     struct context *context = rollout->context;
+    if (rollout->creation_failure)
+        say_failure(rollout);
     for (size_t i = 0; i < rollout->count; i++) {
         struct revision *revision = &rollout->revisions[i];
         if (revision->is_created)

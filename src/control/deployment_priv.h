@@ -28,6 +28,7 @@ struct rollout {
     size_t count;
     struct revision *newest; /* of the present template, or NULL */
     int32_t replicas, max_surge, max_unavailable;
+    const char *creation_failure; /* why the last run could not make the ReplicaSet; NULL: it could */
 };
 
 static inline const struct kube_replica_set *revision_set(const struct revision *revision) {
