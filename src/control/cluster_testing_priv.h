@@ -10,6 +10,7 @@
 
 #define CLUSTER_START_NS (INT64_C(1800000000) * NS_PER_S)
 #define RUNS_IN_FLIGHT_MAX 8
+#define HOT_STEPS 30000 /* nothing takes so many */
 
 struct cluster_change {
     struct kube_object *object, *old;
@@ -35,9 +36,20 @@ struct cluster {
     /* Why the API refuses what a controller wants, or NULL; may be NULL */
     const char *(*refuse)(struct cluster *cluster, const struct control_action *action);
     void (*on_engine)(bool enter); /* around the code under test; may be NULL. It may then find no memory, and is asked again */
+    void (*mutate)(struct cluster *cluster, struct cluster_run *run); /* breaks a controller on purpose; may be NULL */
+    /* What the controllers see of an object (owned by the cluster until its run has begun); NULL: itself. May be NULL. */
+    struct kube_object *(*falsify)(struct cluster *cluster, const struct kube_object *object);
+    VECTOR(struct kube_object *) falsified;
+    void (*on_hot)(struct cluster *cluster); /* it never comes to an end; NULL: a failure */
+    bool hot;                                /* it did not */
+    int64_t wall_offset_ns;                  /* of the wall clock, that jumps, to now_ns, that does not */
     void *userdata;
     struct zone *zone;
 };
+
+static inline int64_t cluster_wall_ns(const struct cluster *cluster) {
+    return cluster->now_ns + cluster->wall_offset_ns;
+}
 
 static inline uint64_t cluster_random(struct cluster *cluster, uint64_t below) {
     cluster->random = cluster->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -55,18 +67,39 @@ static inline size_t cluster_index(const struct cluster *cluster, const struct k
     return SIZE_MAX;
 }
 
+/* As the controllers see it. */
+static inline const struct kube_object *cluster_shown(struct cluster *cluster, const struct kube_object *object) {
+    struct kube_object *false_one = cluster->falsify ? cluster->falsify(cluster, object) : NULL;
+    if (!false_one)
+        return object;
+    assert_int_equal(VECTOR_PUSH(&cluster->falsified, false_one), 0);
+    return false_one;
+}
+
+static inline void cluster_forget_falsified(struct cluster *cluster) {
+    for (size_t i = 0; i < cluster->falsified.count; i++)
+        kube_object_unref(cluster->falsified.items[i]);
+    VECTOR_DEINIT(&cluster->falsified);
+}
+
 static inline const struct kube_object *cluster_get(void *userdata, const struct kube_kind *kind, const char *namespace, const char *name) {
     struct cluster *cluster = userdata;
     size_t at = cluster_index(cluster, kind, namespace, name);
     return at == SIZE_MAX ? NULL : cluster->objects.items[at];
 }
 
-static inline void cluster_list(void *userdata, const struct kube_kind *kind, const char *namespace, bool (*each)(void *, const struct kube_object *),
-                                void *each_userdata) {
+static inline const struct kube_object *cluster_view_get(void *userdata, const struct kube_kind *kind, const char *namespace, const char *name) {
+    const struct kube_object *object = cluster_get(userdata, kind, namespace, name);
+    return object ? cluster_shown(userdata, object) : NULL;
+}
+
+static inline void cluster_view_list(void *userdata, const struct kube_kind *kind, const char *namespace,
+                                     bool (*each)(void *, const struct kube_object *), void *each_userdata) {
     struct cluster *cluster = userdata;
     for (size_t i = 0; i < cluster->objects.count; i++) {
         const struct kube_object *object = cluster->objects.items[i];
-        if (object->kind == kind && (!namespace || same_text(object->metadata->namespace, namespace)) && !each(each_userdata, object))
+        if (object->kind == kind && (!namespace || same_text(object->metadata->namespace, namespace)) &&
+            !each(each_userdata, cluster_shown(cluster, object)))
             return;
     }
 }
@@ -117,7 +150,7 @@ static inline const char *cluster_create(struct cluster *cluster, struct kube_ob
         return "AlreadyExists";
     }
     object->metadata->uid = arena_printf(object->arena, "uid-%" PRIu64, cluster->revision + 1);
-    object->metadata->creation_timestamp = (struct kube_time){.ns = cluster->now_ns - cluster->now_ns % NS_PER_S, .set = true};
+    object->metadata->creation_timestamp = (struct kube_time){.ns = cluster_wall_ns(cluster) - cluster_wall_ns(cluster) % NS_PER_S, .set = true};
     object->metadata->generation = 1;
     if (object->kind == &kube_kind_pod)
         object->pod->status.phase = "Pending";
@@ -226,7 +259,7 @@ static inline const char *cluster_delete(struct cluster *cluster, const struct k
     if (is_deleting(old) && (graceful || *old->metadata->deletion_grace_period_seconds == 0))
         return NULL;
     struct kube_object *marked = kube_object_copy(old);
-    marked->metadata->deletion_timestamp = (struct kube_time){.ns = cluster->now_ns, .set = true};
+    marked->metadata->deletion_timestamp = (struct kube_time){.ns = cluster_wall_ns(cluster), .set = true};
     marked->metadata->deletion_grace_period_seconds = int64_new(marked->arena, graceful ? 30 : 0);
     if (finalizer) {
         const char **items = ARENA_ARRAY(marked->arena, const char *, marked->metadata->finalizers.count + 1);
@@ -268,25 +301,44 @@ static inline const char *cluster_apply(struct cluster *cluster, struct control_
 
 /* ---- driving ---- */
 
-static inline void cluster_init(struct cluster *cluster, uint64_t seed) {
-    *cluster = (struct cluster){.random = seed * 2 + 1, .now_ns = CLUSTER_START_NS};
-    struct control_options options = {
-        .view = {.userdata = cluster, .get = cluster_get, .list = cluster_list, .zone = cluster_zone}, .seed = seed, .finished_pods_max = 5};
+static inline void cluster_start_control(struct cluster *cluster, uint64_t seed) {
+    struct control_options options = {.view = {.userdata = cluster, .get = cluster_view_get, .list = cluster_view_list, .zone = cluster_zone},
+                                      .seed = seed,
+                                      .finished_pods_max = 5};
     cluster->control = control_new(&options);
     assert_non_null(cluster->control);
+}
+
+static inline void cluster_init(struct cluster *cluster, uint64_t seed) {
+    *cluster = (struct cluster){.random = seed * 2 + 1, .now_ns = CLUSTER_START_NS};
+    cluster_start_control(cluster, seed);
+}
+
+static inline void cluster_drop_run(struct cluster_run *run) {
+    for (size_t i = 0; i < run->actions.count; i++) {
+        free((void *)(uintptr_t)run->actions.items[i].namespace);
+        free((void *)(uintptr_t)run->actions.items[i].name);
+        free((void *)(uintptr_t)run->actions.items[i].uid);
+    }
+    control_actions_deinit(&run->actions);
+}
+
+static inline void cluster_drop_changes(struct cluster *cluster) {
+    for (size_t i = 0; i < cluster->changes.count; i++) {
+        kube_object_unref(cluster->changes.items[i].object);
+        kube_object_unref(cluster->changes.items[i].old);
+    }
+    VECTOR_DEINIT(&cluster->changes);
 }
 
 static inline void cluster_deinit(struct cluster *cluster) {
     control_free(cluster->control);
     for (size_t i = 0; i < cluster->runs_count; i++)
-        control_actions_deinit(&cluster->runs[i].actions);
-    for (size_t i = 0; i < cluster->changes.count; i++) {
-        kube_object_unref(cluster->changes.items[i].object);
-        kube_object_unref(cluster->changes.items[i].old);
-    }
+        cluster_drop_run(&cluster->runs[i]);
+    cluster_drop_changes(cluster);
+    cluster_forget_falsified(cluster);
     for (size_t i = 0; i < cluster->objects.count; i++)
         kube_object_unref(cluster->objects.items[i]);
-    VECTOR_DEINIT(&cluster->changes);
     VECTOR_DEINIT(&cluster->objects);
     zone_free(cluster->zone);
 }
@@ -323,7 +375,7 @@ static inline bool cluster_start_run(struct cluster *cluster) {
     struct cluster_run *run = &cluster->runs[cluster->runs_count];
     *run = (struct cluster_run){.key = key};
     cluster_engine(cluster, true);
-    run->error = control_reconcile(cluster->control, &run->key, cluster->now_ns, &run->actions);
+    run->error = control_reconcile(cluster->control, &run->key, cluster_wall_ns(cluster), &run->actions);
     cluster_engine(cluster, false);
     if (run->error == -ENOMEM && cluster->on_engine)
         control_actions_deinit(&run->actions);
@@ -336,6 +388,9 @@ static inline bool cluster_start_run(struct cluster *cluster) {
         action->name = strdup(action->name);
         action->uid = action->uid ? strdup(action->uid) : NULL;
     }
+    cluster_forget_falsified(cluster);
+    if (cluster->mutate)
+        cluster->mutate(cluster, run);
     cluster->runs_count++;
     cluster->reconciles++;
     return true;
@@ -361,11 +416,8 @@ static inline bool cluster_end_run(struct cluster *cluster) {
             failure = refused;
             stopped = action->group;
         }
-        free((void *)(uintptr_t)action->namespace);
-        free((void *)(uintptr_t)action->name);
-        free((void *)(uintptr_t)action->uid);
     }
-    control_actions_deinit(&run.actions);
+    cluster_drop_run(&run);
     cluster_engine(cluster, true);
     control_done(cluster->control, &run.key, failure, cluster->now_ns);
     cluster_engine(cluster, false);
@@ -382,15 +434,44 @@ static inline bool cluster_step(struct cluster *cluster) {
     return false;
 }
 
+/* The watch is lost: what was not told yet is never told; everything that is there is told again. */
+static inline void cluster_start_over(struct cluster *cluster) {
+    cluster_drop_changes(cluster);
+    for (size_t i = 0; i < cluster->objects.count; i++)
+        assert_int_equal(control_on_change(cluster->control, cluster->objects.items[i], NULL, cluster->now_ns), 0);
+}
+
+/* The controllers die in the middle of their work: of what they were about to write, a part is written. Others begin from what is there. */
+static inline void cluster_crash(struct cluster *cluster) {
+    while (cluster->runs_count) {
+        struct cluster_run run = cluster->runs[--cluster->runs_count];
+        size_t written = cluster_random(cluster, run.actions.count + 1);
+        for (size_t i = 0; i < written; i++)
+            if (cluster_apply(cluster, &run.actions.items[i]))
+                break;
+        cluster_drop_run(&run);
+    }
+    control_free(cluster->control);
+    cluster_start_control(cluster, cluster_random(cluster, UINT32_MAX));
+    cluster_start_over(cluster);
+}
+
 static inline void cluster_exhaust(struct cluster *cluster) {
-    for (size_t steps = 0; cluster_step(cluster); steps++)
-        assert_true(steps < 100000); /* a hot loop */
+    for (size_t steps = 0; cluster_step(cluster); steps++) {
+        if (steps < HOT_STEPS)
+            continue;
+        if (!cluster->on_hot)
+            fail_msg("a hot loop");
+        cluster->hot = true;
+        cluster->on_hot(cluster);
+        return;
+    }
 }
 
 /* Until nothing more happens within a second: lost races are tried again. */
 static inline void cluster_settle(struct cluster *cluster) {
     cluster_exhaust(cluster);
-    while (control_deadline(cluster->control) <= cluster->now_ns + NS_PER_S) {
+    while (!cluster->hot && control_deadline(cluster->control) <= cluster->now_ns + NS_PER_S) {
         cluster->now_ns = MAX(cluster->now_ns, control_deadline(cluster->control));
         cluster_exhaust(cluster);
     }
@@ -400,7 +481,7 @@ static inline void cluster_settle(struct cluster *cluster) {
 static inline void cluster_wait(struct cluster *cluster, int64_t seconds) {
     int64_t end_ns = cluster->now_ns + seconds * NS_PER_S;
     cluster_settle(cluster);
-    while (control_deadline(cluster->control) <= end_ns) {
+    while (!cluster->hot && control_deadline(cluster->control) <= end_ns) {
         cluster->now_ns = MAX(cluster->now_ns, control_deadline(cluster->control));
         cluster_exhaust(cluster);
     }
@@ -454,7 +535,7 @@ static inline void cluster_set_pod(struct cluster *cluster, const struct kube_ob
     struct kube_object *copy = kube_object_copy(pod);
     copy->pod->status.phase = phase;
     copy->pod->status.pod_ip = arena_printf(copy->arena, "10.1.0.%u", (unsigned)(slice_hash(slice_of(pod->metadata->name)) % 250 + 1));
-    cluster_set_condition(copy, "Ready", ready, cluster->now_ns);
+    cluster_set_condition(copy, "Ready", ready, cluster_wall_ns(cluster));
     const char *refused = cluster_update(cluster, copy, true);
     assert_null(refused);
 }
@@ -490,10 +571,24 @@ static inline bool cluster_reclaim(struct cluster *cluster, const struct kube_ob
     return true;
 }
 
+/* All claims that the pod mounts are bound. */
+static inline bool cluster_has_claims(struct cluster *cluster, const struct kube_object *pod) {
+    for (size_t i = 0; i < pod->pod->spec.volumes.count; i++) {
+        const struct kube_persistent_volume_claim_volume_source *source = pod->pod->spec.volumes.items[i].persistent_volume_claim;
+        const struct kube_object *claim =
+            source ? cluster_get(cluster, &kube_kind_persistent_volume_claim, pod->metadata->namespace, source->claim_name) : NULL;
+        if (source && (!claim || !text_is(claim->persistent_volume_claim->status.phase, "Bound")))
+            return false;
+    }
+    return true;
+}
+
 /* Starts, readies and removes pods until the platform is content. */
 static inline void cluster_run_pods(struct cluster *cluster) {
     bool busy = true;
     for (size_t rounds = 0; busy; rounds++) {
+        if (cluster->hot)
+            return;
         assert_true(rounds < 10000);
         cluster_settle(cluster);
         busy = false;

@@ -283,16 +283,17 @@ static void delete_succeeded(struct garrison *garrison, const struct post *post,
 
 /* ---- each node's pods ---- */
 
-/* Two may be there while a new one takes over; all others go. */
+/* Two may be there while a new one takes over; all others go: of each sort the oldest stays, but rather one that serves. */
 static void prune_surge(struct garrison *garrison, const struct kube_object *const *running, size_t count) {
     const struct kube_object *newer = NULL, *older = NULL;
     for (size_t i = 0; i < count; i++) {
         const struct kube_object **place = is_updated(garrison, running[i]) ? &newer : &older;
-        if (*place)
-            delete_pod(garrison, running[i]);
-        else
+        if (!*place || (!kube_pod_is_ready((*place)->pod) && kube_pod_is_ready(running[i]->pod)))
             *place = running[i];
     }
+    for (size_t i = 0; i < count; i++)
+        if (running[i] != newer && running[i] != older)
+            delete_pod(garrison, running[i]);
     if (newer && older && (!kube_pod_is_ready(older->pod) || is_available(garrison, newer)))
         delete_pod(garrison, older);
 }
@@ -376,8 +377,10 @@ static void roll_without_surge(struct garrison *garrison) {
             unavailable++;
         else if (newer)
             unavailable += !is_available(garrison, newer);
-        else if (!is_available(garrison, older))
-            delete_pod(garrison, older); /* costs nothing */
+        else if (!is_available(garrison, older)) {
+            delete_pod(garrison, older); /* costs nothing more */
+            unavailable++;               /* upstream does not count it, and so may go below the bound */
+        }
     }
     for (size_t i = 0; i < garrison->count && unavailable < garrison->max_unavailable; i++) {
         const struct kube_object *newer, *older;

@@ -341,15 +341,6 @@ static bool annotations_need_update(const struct rollout *rollout, const struct 
            number_annotation(revision->managed.object, ANNOTATION_MAX) != (int64_t)rollout->replicas + rollout->max_surge;
 }
 
-static bool is_scaling(const struct rollout *rollout) {
-    for (size_t i = 0; i < rollout->count; i++) {
-        int64_t desired = number_annotation(rollout->revisions[i].managed.object, ANNOTATION_DESIRED);
-        if (rollout->revisions[i].replicas > 0 && desired >= 0 && desired != rollout->replicas)
-            return true;
-    }
-    return false;
-}
-
 static struct revision *active_or_latest(struct rollout *rollout) {
     struct revision *active = NULL;
     size_t count = 0;
@@ -361,6 +352,19 @@ static struct revision *active_or_latest(struct rollout *rollout) {
     if (count == 0)
         return rollout->newest ? rollout->newest : rollout->count ? &rollout->revisions[rollout->count - 1] : NULL;
     return count == 1 ? active : NULL;
+}
+
+/* Several active ReplicaSets are scaled in proportion when rolling. Under Recreate (changed to in mid-rollout) nobody would scale them, and upstream
+ * waits for ever: there, going on with the recreation does it. */
+static bool is_scaling(struct rollout *rollout) {
+    if (!is_rolling(rollout->deployment) && !active_or_latest(rollout))
+        return false;
+    for (size_t i = 0; i < rollout->count; i++) {
+        int64_t desired = number_annotation(rollout->revisions[i].managed.object, ANNOTATION_DESIRED);
+        if (rollout->revisions[i].replicas > 0 && desired >= 0 && desired != rollout->replicas)
+            return true;
+    }
+    return false;
 }
 
 static bool is_saturated(const struct rollout *rollout) {

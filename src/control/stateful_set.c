@@ -305,21 +305,11 @@ static int32_t unavailable_max(const struct ensemble *ensemble) {
     return MAX(1, most);
 }
 
-/* With the default of one: the highest of another revision goes, whatever its state; whoever is unhealthy above it is waited for. */
-static void update_one(const struct ensemble *ensemble, int32_t partition) {
-    for (int32_t i = ensemble->count; i-- > partition;) {
-        const struct managed *pod = ensemble->replicas[i];
-        if (pod && !is_of(pod, ensemble->history.update) && !is_deleting(pod->object)) {
-            delete_pod(ensemble, pod);
-            return;
-        }
-        if (is_unhealthy(pod))
-            return;
-    }
-}
-
-static void update_several(const struct ensemble *ensemble, int32_t partition, int32_t most) {
-    int32_t unavailable = 0;
+/* From the highest ordinal down. A pod of another revision that does not serve goes for free; of the others as many as maxUnavailable leaves. (With
+ * Parallel upstream's older algorithm may take a second one, when the template changes again while the first is away.) */
+static void update_pods(const struct ensemble *ensemble) {
+    const struct kube_rolling_update_stateful_set_strategy *rolling = ensemble->set->spec.update_strategy.rolling_update;
+    int32_t partition = MAX(0, rolling ? int32_or(rolling->partition, 0) : 0), most = unavailable_max(ensemble), unavailable = 0;
     for (int32_t i = 0; i < ensemble->count; i++)
         unavailable += is_unhealthy(ensemble->replicas[i]) || !runs_available(ensemble, ensemble->replicas[i]->object);
     for (int32_t i = ensemble->count; i-- > partition;) {
@@ -332,15 +322,6 @@ static void update_several(const struct ensemble *ensemble, int32_t partition, i
         unavailable += costs;
         delete_pod(ensemble, pod);
     }
-}
-
-static void update_pods(const struct ensemble *ensemble) {
-    const struct kube_rolling_update_stateful_set_strategy *rolling = ensemble->set->spec.update_strategy.rolling_update;
-    int32_t partition = MAX(0, rolling ? int32_or(rolling->partition, 0) : 0), most = unavailable_max(ensemble);
-    if (most == 1)
-        update_one(ensemble, partition);
-    else
-        update_several(ensemble, partition, most);
 }
 
 /* ---- one run ---- */
