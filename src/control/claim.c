@@ -28,6 +28,8 @@ int claim_on_change(struct control *control, const struct kube_object *object, c
         return control_enqueue_object(control, CONTROLLER_CLAIM, either);
     if (either->kind == &kube_kind_storage_class)
         return object ? look_at_all(control) : 0;
+    if (either->kind == &kube_kind_node) /* the one that a volume is to be made on is back */
+        return object && !old ? look_at_all(control) : 0;
     if (either->kind != &kube_kind_persistent_volume)
         return 0;
     const struct kube_object_reference *reference = either->persistent_volume->spec.claim_ref;

@@ -158,6 +158,49 @@ UNIT_TEST(pods_of_a_node_that_is_gone_fail_after_a_while) {
     cluster_deinit(&cluster);
 }
 
-UNIT_MAIN(UNIT(a_namespace_says_what_keeps_it), UNIT(a_namespace_says_why_it_cannot_be_emptied),
+/* ---- volumes whose node or claim went at the wrong moment ---- */
+
+UNIT_TEST(a_volume_is_made_when_its_node_is_back) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster_add_storage_class(&cluster);
+    cluster_add(&cluster, &kube_kind_persistent_volume_claim,
+                "{'metadata':{'name':'c','namespace':'d','annotations':{'volume.kubernetes.io/selected-node':'n1'}},'spec':{'storageClassName':"
+                "'local-path','accessModes':['ReadWriteOnce'],'resources':{'requests':{'storage':'1Gi'}}}}");
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_persistent_volume), 0);
+    cluster_add_node(&cluster, "8", "110");
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_persistent_volume), 1);
+    cluster_deinit(&cluster);
+}
+
+UNIT_TEST(a_claim_that_goes_is_told_to_a_volume_that_it_had_not_named_yet) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster_add(&cluster, &kube_kind_persistent_volume_claim, "{'metadata':{'name':'c','namespace':'d'},'spec':{'volumeName':''}}");
+    char text[300];
+    snprintf(text, sizeof text, "{'metadata':{'name':'v'},'spec':{'claimRef':{'namespace':'d','name':'c','uid':'%s'}}}",
+             cluster_get(&cluster, &kube_kind_persistent_volume_claim, "d", "c")->metadata->uid);
+    cluster_add(&cluster, &kube_kind_persistent_volume, text);
+    while (cluster_tell(&cluster))
+        ;
+    struct control_key key;
+    while (control_next(cluster.control, cluster.now_ns, &key))
+        control_done(cluster.control, &key, NULL, cluster.now_ns);
+    cluster_delete(&cluster, &kube_kind_persistent_volume_claim, "d", "c", NULL, NULL, -1);
+    while (cluster_tell(&cluster))
+        ;
+    bool told = false;
+    while (control_next(cluster.control, cluster.now_ns, &key)) {
+        told |= key.kind == &kube_kind_persistent_volume && text_is(key.name, "v");
+        control_done(cluster.control, &key, NULL, cluster.now_ns);
+    }
+    assert_true(told);
+    cluster_deinit(&cluster);
+}
+
+UNIT_MAIN(UNIT(a_volume_is_made_when_its_node_is_back), UNIT(a_claim_that_goes_is_told_to_a_volume_that_it_had_not_named_yet),
+          UNIT(a_namespace_says_what_keeps_it), UNIT(a_namespace_says_why_it_cannot_be_emptied),
           UNIT(an_owner_in_another_namespace_is_none_and_somebody_is_told), UNIT(an_object_of_no_namespace_is_not_collected_for_an_owner_of_one),
           UNIT(an_owner_of_an_unknown_kind_is_taken_to_be_there), UNIT(pods_of_a_node_that_is_gone_fail_after_a_while))
