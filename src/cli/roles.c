@@ -66,6 +66,7 @@ static int core(const struct settings *settings, struct diag *diag) {
     uint64_t port = 80, keep_images = IMAGES_KEPT_DEFAULT;
     const char *bridge = settings_bridge_address(settings);
     const char *registry = arena_printf(settings->arena, "%s:%s", bridge, settings_port(settings->registry_listen));
+    const char *api_pods = settings_api_pods_address(settings);
     slice_parse_u64(slice_of(settings_port(settings->http_listen)), 65535, &port);
     slice_parse_u64(slice_of(settings->keep_images), IMAGES_KEPT_MAX, &keep_images);
     const struct core_options options = {.instance = settings->instance,
@@ -74,6 +75,7 @@ static int core(const struct settings *settings, struct diag *diag) {
                                          .version = TIDEMILL_VERSION,
                                          .node_name = settings->node_name,
                                          .api_fd = get_socket("api", settings->api_listen, diag),
+                                         .api_pods_fd = api_pods ? get_socket("api-pods", api_pods, diag) : -1,
                                          .api_unix_fd = get_unix_socket(settings, "api-unix", "api.sock", diag),
                                          .registry_fd = get_socket("registry", settings->registry_listen, diag),
                                          .registry_pods_fd = get_socket("registry-pods", registry, diag),
@@ -93,6 +95,8 @@ static int core(const struct settings *settings, struct diag *diag) {
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
         if (fds[i] < 0)
             return fds[i];
+    if (api_pods && options.api_pods_fd < 0)
+        return options.api_pods_fd;
     return core_run(&options, diag);
 }
 

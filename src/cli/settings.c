@@ -289,6 +289,14 @@ const char *settings_bridge_address(const struct settings *settings) {
     return arena_strdup(settings->arena, inet_ntop(AF_INET, &address, text, sizeof text));
 }
 
+const char *settings_api_pods_address(const struct settings *settings) {
+    static const char *const everywhere[] = {"0.0.0.0:", "[::]:", "*:", ":"};
+    for (size_t i = 0; i < ARRAY_LEN(everywhere); i++)
+        if (slice_starts(slice_of(settings->api_listen), slice_of(everywhere[i])))
+            return NULL;
+    return arena_printf(settings->arena, "%s:%s", settings_bridge_address(settings), settings_port(settings->api_listen));
+}
+
 const char *settings_port(const char *address) {
     const char *colon = strrchr(address, ':');
     return colon ? colon + 1 : "";

@@ -46,6 +46,8 @@ const char *const *settings_argv(const struct settings *settings, const char *ex
 const char *settings_path(const struct settings *settings, const char *base, const char *name);
 /* The first host address of the pod range ("10.88.0.1"), in the arena; NULL when the range is malformed. */
 const char *settings_bridge_address(const struct settings *settings);
+/* Where pods reach the API: the bridge\'s address with the API\'s port; NULL when the API listens everywhere anyway. In the arena. */
+const char *settings_api_pods_address(const struct settings *settings);
 /* The port of a HOST:PORT text, "" when there is none. */
 const char *settings_port(const char *address);
 

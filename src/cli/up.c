@@ -135,6 +135,8 @@ static void plan_sockets(struct plan *plan) {
     static const struct account root = {0, 0};
     const struct settings *settings = plan->settings;
     add_socket(plan, "api", settings->api_listen, 0, &root);
+    if (settings_api_pods_address(settings))
+        add_socket(plan, "api-pods", settings_api_pods_address(settings), 0, &root);
     add_socket(plan, "api-unix", unix_address(settings, "api.sock"), 0666, &root); /* who one is follows from the peer's uid */
     add_socket(plan, "registry", settings->registry_listen, 0, &root);
     add_socket(plan, "registry-pods",
@@ -159,7 +161,7 @@ static void add_role(struct plan *plan, const char *name, const char *const *soc
 }
 
 static void plan_roles(struct plan *plan) {
-    static const char *const core[] = {"api", "api-unix", "registry", "registry-pods", "git", "job", NULL};
+    static const char *const core[] = {"api", "api-pods", "api-unix", "registry", "registry-pods", "git", "job", NULL};
     static const char *const node[] = {"node", NULL};
     static const char *const gateway[] = {"http", "gateway", NULL};
     static const char *const monitor[] = {"monitor", NULL};

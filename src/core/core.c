@@ -30,7 +30,8 @@ struct core {
     struct loop_signal *signals;
     struct http_server *servers[CORE_SERVERS_MAX];
     size_t servers_count;
-    struct http_server *tls_server;
+    struct http_server *tls_servers[2]; /* those of the API over TCP: get renewed certificates */
+    size_t tls_count;
     struct loop_timer stop_timer;
     int64_t stop_deadline_ns;
     bool stopping;
@@ -55,8 +56,8 @@ static int open_store(struct core *core, struct diag *diag) {
 
 static void on_renewed(void *userdata, struct tls_context *context) {
     struct core *core = userdata;
-    if (core->tls_server)
-        http_server_set_tls(core->tls_server, context);
+    for (size_t i = 0; i < core->tls_count; i++)
+        http_server_set_tls(core->tls_servers[i], context);
 }
 
 static const char *first_service_address(struct core *core) {
@@ -159,7 +160,7 @@ static int serve(struct core *core, int fd, struct tls_context *tls, http_handle
     if (error)
         return diag_set(diag, error, "cannot serve an inherited socket: %s", strerror(-error));
     if (tls)
-        core->tls_server = core->servers[core->servers_count];
+        core->tls_servers[core->tls_count++] = core->servers[core->servers_count];
     core->servers_count++;
     return 0;
 }
@@ -168,6 +169,7 @@ static int open_servers(struct core *core, struct diag *diag) {
     const struct core_options *options = core->options;
     struct platform *platform = core->platform;
     int error = serve(core, options->api_fd, identity_tls(core->identity), api_handle, core->api, diag);
+    error = error ? error : serve(core, options->api_pods_fd, identity_tls(core->identity), api_handle, core->api, diag);
     error = error ? error : serve(core, options->api_unix_fd, NULL, api_handle, core->api, diag);
     error = error ? error : serve(core, options->registry_fd, NULL, platform_handle_registry, platform, diag);
     error = error ? error : serve(core, options->registry_pods_fd, NULL, platform_handle_registry, platform, diag);

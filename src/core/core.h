@@ -12,6 +12,7 @@ struct core_options {
     const char *node_name;
     /* Listening sockets, handed down; -1: not served. They stay the caller's. */
     int api_fd;                 /* TCP, TLS */
+    int api_pods_fd;            /* TCP on the bridge's address, for pods; -1: api_fd listens there too */
     int api_unix_fd;            /* <run>/api.sock */
     int registry_fd;            /* TCP on the host's loopback */
     int registry_pods_fd;       /* TCP on the bridge's address */

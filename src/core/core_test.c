@@ -53,6 +53,7 @@ static void start(struct fixture *fixture) {
         .api_fd = fixture->api_fd,
         .api_unix_fd = fixture->unix_fd,
         .registry_fd = -1,
+        .api_pods_fd = -1,
         .registry_pods_fd = -1,
         .git_fd = -1,
         .job_fd = -1,
