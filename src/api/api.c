@@ -9,6 +9,7 @@
 
 static void request_free(struct request *request) {
     VECTOR_DEINIT(&request->warnings);
+    VECTOR_DEINIT(&request->faults);
     kube_kind_unref(request->kind);
     arena_free(request->arena);
     free(request);

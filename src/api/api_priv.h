@@ -90,6 +90,7 @@ struct request {
     enum table_form table;
     unsigned holds; /* writes that will call back */
     VECTOR(const char *) warnings;
+    VECTOR(const char *) faults;              /* of the body's text: keys that stand there twice; warnings or errors, as fieldValidation says */
     int success_code;                         /* of the write under way: 200 or 201 */
     void (*on_gone)(struct request *request); /* the client has gone; may be NULL */
     void *extra;                              /* of the one who set on_gone */
@@ -325,6 +326,12 @@ void api_answer_written(void *userdata, const struct api_failure *failure, struc
 bool api_request_dry_run(const struct request *request);
 /* Tree of a body → object of the request's kind, honouring fieldValidation; namespace and name of the URL are checked and filled in. */
 int api_decode_body(struct request *request, struct tree *tree, struct kube_object **ret, struct api_failure *failure);
+/* The same of an object that a patch has made; `show` appends what upstream shows of it when the object cannot be decoded. */
+typedef void patch_show_fn(const void *userdata, struct buffer *out);
+int api_decode_patched(struct request *request, struct tree *tree, patch_show_fn *show, const void *userdata, struct kube_object **ret,
+                       struct api_failure *failure);
+/* fieldValidation is Strict. */
+bool api_is_strict(const struct request *request);
 
 /* --- patch.c, apply.c --- */
 void api_serve_patch(struct request *request);

@@ -78,6 +78,30 @@ enum body_form api_body_form_of(struct slice content_type) {
     return BODY_UNKNOWN;
 }
 
+static void note_duplicate(void *userdata, const char *path) {
+    struct request *request = userdata;
+    const char *text = arena_printf(request->arena, "duplicate field \"%s\"", path);
+    if (text)
+        VECTOR_PUSH(&request->faults, text);
+}
+
+static int parse_json(struct request *request, struct slice body, struct tree **ret, struct diag *diag) {
+    struct json_duplicates duplicates = {.count = 0};
+    const struct json_options options = {.allow_duplicates = true, .duplicates = &duplicates};
+    int error = json_parse(request->arena, body, &options, ret, diag);
+    return error ? error : json_duplicates_each(*ret, &duplicates, note_duplicate, request);
+}
+
+/* Upstream turns YAML into JSON first, and that step speaks of lines. */
+static int parse_yaml(struct request *request, struct slice body, struct tree **ret, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer duplicates = BUFFER_INIT(4 * KIB);
+    int error = yaml_parse_lenient(request->arena, body, &duplicates, ret, diag);
+    const char *text = !error && duplicates.len ? arena_printf(request->arena, "yaml: unmarshal errors:%s", duplicates.data) : NULL;
+    if (text)
+        VECTOR_PUSH(&request->faults, text);
+    return error;
+}
+
 int api_body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     struct slice type = http_header(request->exchange, "Content-Type");
@@ -89,13 +113,9 @@ int api_body_parse(struct request *request, struct slice body, struct tree **ret
         /* Some clients send YAML under this name; Kubernetes reads JSON only, and so do we. */
     case BODY_JSON_PATCH:
     case BODY_MERGE_PATCH:
-    case BODY_STRATEGIC_PATCH: {
-        const struct json_options options = {.allow_duplicates = true};
-        error = json_parse(request->arena, body, &options, ret, &diag);
-        break;
-    }
+    case BODY_STRATEGIC_PATCH: error = parse_json(request, body, ret, &diag); break;
     case BODY_YAML:
-    case BODY_APPLY: error = yaml_parse_one(request->arena, body, ret, &diag); break;
+    case BODY_APPLY: error = parse_yaml(request, body, ret, &diag); break;
     case BODY_PROTOBUF: error = kube_protobuf_to_tree(request->arena, body, ret, &diag); break;
     default:
         return api_fail(failure, 415, "UnsupportedMediaType",

@@ -6,12 +6,50 @@
 
 #include <stdio.h>
 
+#define JSON_PATCH_OPERATIONS_MAX 10000 /* as upstream */
+
 static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
     if (error == -ENOENT)
-        return api_fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request: %s", diag->message);
+        return api_fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request");
     return api_fail_bad_request(failure, "error decoding patch: %s", diag->message);
+}
+
+/* As Go prints maps: map[a:1 b:[x y]], keys in order. It is how upstream shows a strategic patch that led nowhere. */
+static void put_go(const struct tree *node, struct buffer *out) {
+    if (node->type != TREE_MAP && node->type != TREE_LIST) {
+        if (node->type == TREE_STRING)
+            buffer_append_slice(out, node->string);
+        else if (node->type == TREE_NULL)
+            buffer_append_text(out, "<nil>");
+        else
+            json_format(out, node);
+        return;
+    }
+    buffer_append_text(out, node->type == TREE_MAP ? "map[" : "[");
+    for (size_t i = 0; i < tree_count(node); i++) {
+        const struct tree_entry *entry = &node->children->items[i];
+        if (i)
+            buffer_append_text(out, " ");
+        if (node->type == TREE_MAP)
+            buffer_printf(out, "%.*s:", SLICE_ARG(entry->key));
+        put_go(entry->value, out);
+    }
+    buffer_append_text(out, "]");
+}
+
+struct shown {
+    enum body_form form;
+    const struct tree *patch, *result;
+};
+
+static void show(const void *userdata, struct buffer *out) {
+    const struct shown *shown = userdata;
+    if (shown->form == BODY_STRATEGIC_PATCH)
+        put_go(shown->patch, out);
+    else
+        json_format(out, shown->result);
 }
 
 static int apply_to_tree(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, struct tree **ret,
@@ -19,6 +57,9 @@ static int apply_to_tree(struct request *request, enum body_form form, const str
     struct diag diag = DIAG_INIT;
     struct tree *tree = kube_encode_tree(old, request->arena);
     int error = tree ? 0 : -ENOMEM;
+    if (form == BODY_JSON_PATCH && tree_count(patch) > JSON_PATCH_OPERATIONS_MAX)
+        return api_fail(failure, 413, "RequestEntityTooLarge", "The allowed maximum operations in a JSON patch is %d, got %zu",
+                        JSON_PATCH_OPERATIONS_MAX, tree_count(patch));
     if (!error && form == BODY_JSON_PATCH) {
         error = tree_json_patch(request->arena, tree, patch, ret, &diag);
     } else if (!error && form == BODY_MERGE_PATCH) {
@@ -28,6 +69,14 @@ static int apply_to_tree(struct request *request, enum body_form form, const str
         error = kube_strategic_merge(request->kind, request->arena, tree, patch, ret, &diag);
     }
     return error ? patch_failed(failure, error, &diag) : 0;
+}
+
+/* A key that stands twice in an applied document. */
+static int check_applied(struct request *request, struct api_failure *failure) {
+    const char *fault = request->faults.count ? request->faults.items[0] : NULL;
+    if (fault && api_is_strict(request))
+        return api_fail_bad_request(failure, "error strict decoding YAML: error converting YAML to JSON: %s", fault);
+    return 0;
 }
 
 static int create_applied(struct request *request, struct tree *applied, const char *manager, struct api_failure *failure) {
@@ -40,7 +89,9 @@ static int create_applied(struct request *request, struct tree *applied, const c
         snprintf(why, sizeof why, "uid mismatch: the provided object specified uid %.100s, and no existing object was found", uid);
         return api_fail_conflict(failure, request->kind, request->route.name, why);
     }
-    int code = api_apply_patch(request, NULL, applied, manager, true, &managed, &tree, failure);
+    int code = check_applied(request, failure);
+    if (!code)
+        code = api_apply_patch(request, NULL, applied, manager, true, &managed, &tree, failure);
     if (!code)
         code = api_decode_body(request, tree, &object, failure);
     if (code)
@@ -56,10 +107,15 @@ static int update_patched(struct request *request, enum body_form form, const st
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
     struct managed managed;
-    int code = form == BODY_APPLY ? api_apply_patch(request, old, patch, manager, api_request_flag(request, "force"), &managed, &tree, failure)
-                                  : apply_to_tree(request, form, old, patch, &tree, failure);
-    if (!code)
+    int code = form == BODY_APPLY ? check_applied(request, failure) : apply_to_tree(request, form, old, patch, &tree, failure);
+    if (!code && form == BODY_APPLY)
+        code = api_apply_patch(request, old, patch, manager, api_request_flag(request, "force"), &managed, &tree, failure);
+    if (!code && form == BODY_APPLY) {
         code = api_decode_body(request, tree, &object, failure);
+    } else if (!code) {
+        const struct shown shown = {form, patch, tree};
+        code = api_decode_patched(request, tree, show, &shown, &object, failure);
+    }
     if (code)
         return code;
     struct write_options options = api_write_options_of(request);

@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#define PATCH_SHOWN_BYTES_MAX 200 /* of a patch that cannot be taken, in the answer */
+
 bool api_request_dry_run(const struct request *request) {
     const char *value = api_request_query(request, "dryRun");
     return value && !strcmp(value, "All");
@@ -94,6 +96,38 @@ static int check_place(struct request *request, struct kube_object *object, stru
     return complete ? 0 : api_fail_no_memory(failure);
 }
 
+bool api_is_strict(const struct request *request) {
+    return strictness_of(request) == KUBE_STRICT;
+}
+
+/* Keys that stood twice are warnings, or come in front of what else is wrong. 0 or -EINVAL. */
+static int add_faults(struct request *request, int error, struct diag *diag) {
+    static const char prefix[] = "strict decoding error: ";
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(sizeof diag->message);
+    enum kube_strictness strictness = strictness_of(request);
+    if (strictness == KUBE_WARN && !error)
+        for (size_t i = 0; i < request->faults.count; i++)
+            VECTOR_PUSH(&request->warnings, request->faults.items[i]);
+    bool strict_error = slice_starts(slice_of(diag->message), SLICE(prefix));
+    if (strictness != KUBE_STRICT || !request->faults.count || (error && !strict_error))
+        return error;
+    for (size_t i = 0; i < request->faults.count; i++)
+        buffer_printf(&text, "%s%s", i ? ", " : "", request->faults.items[i]);
+    if (strict_error)
+        buffer_printf(&text, ", %s", diag->message + sizeof prefix - 1);
+    return diag_set(diag, -EINVAL, "%s%s", prefix, text.data ? text.data : "");
+}
+
+static int decode(struct request *request, const struct tree *tree, struct kube_object **ret, struct diag *diag) {
+    int error = kube_decode_tree(request->kind, tree, strictness_of(request), ret, diag);
+    if (error == -ENOMEM)
+        return error;
+    error = add_faults(request, error, diag);
+    if (!error)
+        keep_warnings(request, diag);
+    return error;
+}
+
 int api_decode_body(struct request *request, struct tree *tree, struct kube_object **ret, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     const struct kube_kind *kind = request->kind;
@@ -101,13 +135,40 @@ int api_decode_body(struct request *request, struct tree *tree, struct kube_obje
     int code = check_type(request, tree, failure);
     if (code)
         return code;
-    int error = kube_decode_tree(kind, tree, strictness_of(request), &object, &diag);
+    int error = decode(request, tree, &object, &diag);
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
     if (error)
         return api_fail_bad_request(failure, "%s in version \"%s\" cannot be handled as a %s: %s", kind->kind, kind->version, kind->kind,
                                     diag.message);
-    keep_warnings(request, &diag);
+    code = check_place(request, object, failure);
+    if (!code)
+        *ret = TAKE(object);
+    return code;
+}
+
+int api_decode_patched(struct request *request, struct tree *tree, patch_show_fn *show, const void *userdata, struct kube_object **ret,
+                       struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
+    int code = check_type(request, tree, failure);
+    if (code)
+        return code;
+    int error = decode(request, tree, &object, &diag);
+    if (error == -ENOMEM)
+        return api_fail_no_memory(failure);
+    if (error) {
+        char message[DIAG_TEXT_MAX];
+        snprintf(message, sizeof message, "%s", diag.message);
+        diag = DIAG_INIT;
+        CLEANUP(buffer_deinit) struct buffer shown = BUFFER_INIT(16 * MIB), quoted = BUFFER_INIT(4 * KIB);
+        show(userdata, &shown);
+        json_format_string(&quoted, slice_head(buffer_slice(&shown), PATCH_SHOWN_BYTES_MAX));
+        diag_cause(&diag, "FieldValueInvalid", "patch", "Invalid value: %s: %s", quoted.data ? quoted.data : "\"\"", message);
+        api_fail(failure, 422, "Invalid", " \"\" is invalid: patch: %s", diag.causes[0].message);
+        failure->diag = diag;
+        return 422;
+    }
     code = check_place(request, object, failure);
     if (!code)
         *ret = TAKE(object);

@@ -14,6 +14,7 @@ struct reader {
     uint32_t line;
     unsigned depth;
     bool allow_duplicates;
+    struct json_duplicates *duplicates;
     struct diag *diag;
 };
 
@@ -275,6 +276,11 @@ static int add_member(struct reader *reader, struct tree *map, const struct tree
         return diag_set(reader->diag, -EINVAL, "duplicate key \"%.*s\"", SLICE_ARG(slice_head(member->key, 100)));
     }
     if (old) {
+        struct json_duplicates *noted = reader->duplicates;
+        if (noted && noted->count < JSON_DUPLICATES_MAX) {
+            noted->items[noted->count].map = map->children;
+            noted->items[noted->count++].key = member->key;
+        }
         old->value = member->value;
         return 0;
     }
@@ -388,6 +394,7 @@ int json_parse(struct arena *arena, struct slice text, const struct json_options
                             .line_start = text.data,
                             .line = 1,
                             .allow_duplicates = options && options->allow_duplicates,
+                            .duplicates = options ? options->duplicates : NULL,
                             .diag = diag};
     skip_blanks(&reader);
     struct tree *root;
@@ -483,4 +490,49 @@ int json_format(struct buffer *out, const struct tree *node) {
 int json_format_pretty(struct buffer *out, const struct tree *node) {
     format(out, node, 0);
     return buffer_append_byte(out, '\n');
+}
+
+/* --- duplicates --- */
+
+struct duplicates_walk {
+    const struct json_duplicates *duplicates;
+    struct buffer path;
+    void (*each)(void *userdata, const char *path);
+    void *userdata;
+};
+
+static void tell_duplicates(struct duplicates_walk *walk, const struct tree *node) {
+    const struct json_duplicates *duplicates = walk->duplicates;
+    size_t before = walk->path.len;
+    for (size_t i = 0; i < duplicates->count; i++) {
+        if (duplicates->items[i].map != node->children)
+            continue;
+        buffer_printf(&walk->path, "%s%.*s", before ? "." : "", SLICE_ARG(duplicates->items[i].key));
+        if (!buffer_error(&walk->path))
+            walk->each(walk->userdata, walk->path.data);
+        buffer_truncate(&walk->path, before);
+    }
+    for (size_t i = 0; i < tree_count(node) && !buffer_error(&walk->path); i++) {
+        const struct tree_entry *entry = &node->children->items[i];
+        if (entry->value->type != TREE_MAP && entry->value->type != TREE_LIST)
+            continue;
+        if (node->type == TREE_LIST)
+            buffer_printf(&walk->path, "[%zu]", i);
+        else
+            buffer_printf(&walk->path, "%s%.*s", before ? "." : "", SLICE_ARG(entry->key));
+        tell_duplicates(walk, entry->value);
+        if (!buffer_error(&walk->path))
+            buffer_truncate(&walk->path, before);
+    }
+}
+
+int json_duplicates_each(const struct tree *root, const struct json_duplicates *duplicates, void (*each)(void *userdata, const char *path),
+                         void *userdata) {
+    if (!duplicates->count || (root->type != TREE_MAP && root->type != TREE_LIST))
+        return 0;
+    struct duplicates_walk walk = {.duplicates = duplicates, .path = BUFFER_INIT(64 * KIB), .each = each, .userdata = userdata};
+    tell_duplicates(&walk, root);
+    int error = buffer_error(&walk.path) == -ENOMEM ? -ENOMEM : 0;
+    buffer_deinit(&walk.path);
+    return error;
 }

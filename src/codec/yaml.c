@@ -20,6 +20,7 @@ struct reader {
     struct arena *arena;
     struct diag *diag;
     VECTOR(struct anchor) anchors;
+    struct buffer *duplicates; /* notes of equal keys, of which the last wins; NULL: they are errors */
     size_t copied;
     unsigned depth;
 };
@@ -258,10 +259,13 @@ static int read_pair(struct reader *reader, struct tree *map, struct tree **merg
             *merge = tree_list(reader->arena);
         return tree_push(reader->arena, *merge, value);
     }
-    if (tree_find_entry(map, text))
+    bool again = tree_find_entry(map, text) != NULL;
+    if (again && reader->duplicates)
+        buffer_printf(reader->duplicates, "\n  line %" PRIu32 ": key \"%.100s\" already set in map", key->line, text.data);
+    else if (again)
         return fail_at(reader, key->line, key->column, "duplicate key \"%s\"", text.data);
     r = tree_set(reader->arena, map, text, value);
-    if (r == 0) {
+    if (r == 0 && !again) {
         struct tree_entry *entry = &map->children->items[map->children->count - 1];
         entry->line = key->line;
         entry->column = key->column;
@@ -354,8 +358,8 @@ static int read_documents(struct reader *reader, struct tree *documents) {
     }
 }
 
-int yaml_parse(struct arena *arena, struct slice text, struct tree ***ret, size_t *ret_count, struct diag *diag) {
-    struct reader reader = {.arena = arena, .diag = diag};
+static int parse(struct arena *arena, struct slice text, struct buffer *duplicates, struct tree ***ret, size_t *ret_count, struct diag *diag) {
+    struct reader reader = {.arena = arena, .diag = diag, .duplicates = duplicates};
     struct tree *documents = tree_list(arena);
     if (!documents || !yaml_parser_initialize(&reader.parser))
         return -ENOMEM;
@@ -377,10 +381,14 @@ int yaml_parse(struct arena *arena, struct slice text, struct tree ***ret, size_
     return 0;
 }
 
-int yaml_parse_one(struct arena *arena, struct slice text, struct tree **ret, struct diag *diag) {
+int yaml_parse(struct arena *arena, struct slice text, struct tree ***ret, size_t *ret_count, struct diag *diag) {
+    return parse(arena, text, NULL, ret, ret_count, diag);
+}
+
+int yaml_parse_lenient(struct arena *arena, struct slice text, struct buffer *duplicates, struct tree **ret, struct diag *diag) {
     struct tree **documents;
     size_t count;
-    int r = yaml_parse(arena, text, &documents, &count, diag);
+    int r = parse(arena, text, duplicates, &documents, &count, diag);
     if (r < 0)
         return r;
     if (count > 1) {
@@ -389,4 +397,8 @@ int yaml_parse_one(struct arena *arena, struct slice text, struct tree **ret, st
     }
     *ret = count ? documents[0] : tree_null(arena);
     return *ret ? 0 : -ENOMEM;
+}
+
+int yaml_parse_one(struct arena *arena, struct slice text, struct tree **ret, struct diag *diag) {
+    return yaml_parse_lenient(arena, text, NULL, ret, diag);
 }
