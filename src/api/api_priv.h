@@ -252,6 +252,8 @@ static inline const char *api_meta_version(const struct request *request) {
 }
 /* 0: none is asked for. */
 int api_revision_of_request(const struct request *request, uint64_t *ret, struct api_failure *failure);
+/* A list up to its metadata's resourceVersion. */
+void api_put_list_head(const struct request *request, uint64_t revision, struct buffer *out);
 /* The rest of a list's metadata; token NULL: nothing. */
 void api_put_continue(const char *token, uint64_t remaining, struct buffer *out);
 enum table_include { INCLUDE_METADATA, INCLUDE_NONE, INCLUDE_OBJECT };

@@ -228,15 +228,18 @@ static int put_items(struct listing *list, struct api_failure *failure) {
     return 0;
 }
 
-static void put_list_head(const struct listing *list, const char *token, struct buffer *out) {
-    const struct request *request = list->request;
+void api_put_list_head(const struct request *request, uint64_t revision, struct buffer *out) {
     if (request->table == PARTIAL_V1 || request->table == PARTIAL_V1BETA1)
         buffer_printf(out, "{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"%s\"", api_meta_version(request));
     else
         buffer_printf(out, "{\"kind\":\"%s%s\",\"apiVersion\":\"%s\"",
                       request->kind->custom ? kube_custom_list_kind(request->kind) : request->kind->kind, request->kind->custom ? "" : "List",
                       kube_kind_api_version(request->kind));
-    buffer_printf(out, ",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", list->revision);
+    buffer_printf(out, ",\"metadata\":{\"resourceVersion\":\"%" PRIu64 "\"", revision);
+}
+
+static void put_list_head(const struct listing *list, const char *token, struct buffer *out) {
+    api_put_list_head(list->request, list->revision, out);
     api_put_continue(token, list->selection.labels || list->selection.fields ? 0 : list->remaining, out);
     buffer_append_text(out, "},\"items\":[");
 }

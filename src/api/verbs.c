@@ -86,7 +86,11 @@ static int check_place(struct request *request, struct kube_object *object, stru
     const struct api_route *route = &request->route;
     const char *namespace = metadata->namespace ? metadata->namespace : "", *name = metadata->name ? metadata->name : "";
     if (request->kind->namespaced && *namespace && *route->namespace && strcmp(namespace, route->namespace))
-        return api_fail_bad_request(failure, "the namespace of the provided object does not match the namespace sent on the request");
+        return *route->name ? api_fail_bad_request(failure, "the namespace of the object (%.63s) does not match the namespace on the request (%.63s)",
+                                                   namespace, route->namespace)
+                            : api_fail_bad_request(failure, "the namespace of the provided object does not match the namespace sent on the request");
+    if (*route->name && !*name && !strcmp(request->verb, "update"))
+        return api_fail_bad_request(failure, "the name of the object (%.253s based on URL) was undeterminable: name must be provided", route->name);
     if (*route->name && *name && strcmp(name, route->name))
         return api_fail_bad_request(failure, "the name of the object (%.253s) does not match the name on the URL (%.253s)", name, route->name);
     metadata->namespace = request->kind->namespaced ? arena_strdup(object->arena, *route->namespace ? route->namespace : namespace) : NULL;
@@ -192,6 +196,51 @@ static struct kube_object *read_object(struct request *request, struct slice bod
 
 /* --- create and update --- */
 
+/* Takes the object over. */
+static int create(struct request *request, struct kube_object *object, struct api_failure *failure) {
+    struct write_options options = api_write_options_of(request);
+    const char *version = object->metadata->resource_version;
+    if (version && *version && strcmp(version, "0")) {
+        kube_object_unref(object);
+        return api_fail(failure, 500, "", "resourceVersion should not be set on objects to be created");
+    }
+    request->success_code = 201;
+    return api_write_create(request->api, object, &options, api_answer_written, request, failure);
+}
+
+/* Kinds of which a PUT makes the object when there is none, as upstream. */
+static bool is_created_by_update(const struct kube_kind *kind) {
+    static const struct kube_kind *const kinds[] = {
+        &kube_kind_endpoints,    &kube_kind_event,        &kube_kind_events_event, &kube_kind_lease,   &kube_kind_limit_range,
+        &kube_kind_cluster_role, &kube_kind_role_binding, &kube_kind_role,         &kube_kind_service, &kube_kind_cluster_role_binding,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (kinds[i] == kind)
+            return true;
+    return false;
+}
+
+static bool may_create(struct request *request) {
+    struct api_access access = {.verb = "create",
+                                .group = request->route.group,
+                                .resource = request->route.plural,
+                                .namespace = request->route.namespace,
+                                .name = request->route.name};
+    return api_authorize(request->api, &request->user, &access, NULL);
+}
+
+/* Takes the object over. */
+static int update(struct request *request, struct kube_object *object, struct api_failure *failure) {
+    struct write_options options = api_write_options_of(request);
+    if (!*request->route.subresource && is_created_by_update(request->kind)) {
+        CLEANUP(kube_object_unrefp) struct kube_object *there = NULL;
+        int code = api_stored_find(request->api, request->kind, request->route.namespace, request->route.name, &there, failure);
+        if (code == 404 && may_create(request))
+            return create(request, object, failure);
+    }
+    return api_write_update(request->api, object, &options, api_answer_written, request, failure);
+}
+
 static void on_create_body(void *userdata, struct http_exchange *exchange, struct slice body) {
     (void)exchange;
     struct request *request = userdata;
@@ -199,10 +248,8 @@ static void on_create_body(void *userdata, struct http_exchange *exchange, struc
     struct kube_object *object = read_object(request, body, "CreateOptions");
     if (!object)
         return;
-    struct write_options options = api_write_options_of(request);
-    request->success_code = 201;
     api_request_hold(request);
-    finish(request, api_write_create(request->api, object, &options, api_answer_written, request, &failure), &failure);
+    finish(request, create(request, object, &failure), &failure);
 }
 
 void api_serve_create(struct request *request) {
@@ -216,9 +263,8 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
     struct kube_object *object = read_object(request, body, "UpdateOptions");
     if (!object)
         return;
-    struct write_options options = api_write_options_of(request);
     api_request_hold(request);
-    finish(request, api_write_update(request->api, object, &options, api_answer_written, request, &failure), &failure);
+    finish(request, update(request, object, &failure), &failure);
 }
 
 void api_serve_update(struct request *request) {
@@ -292,7 +338,9 @@ struct collection {
     struct selection selection;
     struct api_delete_options options;
     VECTOR(struct store_object *) objects;
+    uint64_t limit; /* 0: none */
     size_t waiting;
+    struct buffer answer; /* the list of what was to be deleted, as it was */
     bool failed;
     struct api_failure failure; /* the first */
 };
@@ -304,7 +352,8 @@ static void collection_done(struct collection *collection) {
     if (collection->failed)
         api_respond_failure(request, &collection->failure);
     else
-        api_respond_json(request, 200, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\"}\n"));
+        api_respond_json(request, 200, buffer_slice(&collection->answer));
+    buffer_deinit(&collection->answer);
     free(collection);
     api_request_release(request);
 }
@@ -324,6 +373,8 @@ static bool collect(void *userdata, struct store_object *stored) {
     struct collection *collection = userdata;
     if (!api_selection_matches(&collection->selection, stored))
         return true;
+    if (collection->limit && collection->objects.count == collection->limit)
+        return false;
     struct store_object *reference = store_object_ref(stored);
     if (!VECTOR_PUSH(&collection->objects, reference))
         return true;
@@ -333,10 +384,29 @@ static bool collect(void *userdata, struct store_object *stored) {
     return false;
 }
 
+/* Made before anything is deleted. */
+static int put_answer(struct collection *collection) {
+    const struct request *request = collection->request;
+    struct buffer *out = &collection->answer;
+    api_put_list_head(request, store_revision(request->api->store), out);
+    buffer_append_text(out, "},\"items\":[");
+    for (size_t i = 0; i < collection->objects.count; i++) {
+        buffer_append_text(out, i ? "," : "");
+        if (api_view_put(request, collection->objects.items[i], out) == -ENOMEM)
+            return -ENOMEM;
+    }
+    return buffer_append_text(out, "]}\n");
+}
+
 static void delete_all(struct collection *collection) {
     struct request *request = collection->request;
+    bool none = collection->failed; /* not all are known, or could be told: nothing is deleted */
     for (size_t i = 0; i < collection->objects.count; i++) {
         struct store_object *stored = collection->objects.items[i];
+        if (none) {
+            store_object_unref(stored);
+            continue;
+        }
         char *namespace = arena_dup(request->arena, stored->namespace), *name = arena_dup(request->arena, stored->name);
         struct api_failure failure;
         collection->waiting++;
@@ -359,7 +429,10 @@ static void on_collection_body(void *userdata, struct http_exchange *exchange, s
     struct request *request = userdata;
     struct api_failure failure;
     struct collection *collection = calloc(1, sizeof *collection);
+    const char *limit = api_request_query(request, "limit");
     int code = collection ? read_delete_options(request, body, &collection->options, &failure) : api_fail_no_memory(&failure);
+    if (!code && limit && *limit && slice_parse_u64(slice_of(limit), INT64_MAX, &collection->limit))
+        code = api_fail_bad_request(&failure, "strconv.ParseInt: parsing \"%.64s\": invalid syntax", limit);
     if (!code)
         code = api_selection_of_request(request, &collection->selection, &failure);
     if (code) {
@@ -368,6 +441,7 @@ static void on_collection_body(void *userdata, struct http_exchange *exchange, s
         return;
     }
     collection->request = request;
+    collection->answer = BUFFER_INIT(API_ANSWER_BYTES_MAX);
     struct slice none = {NULL, 0};
     struct slice in = *request->route.namespace ? slice_of(request->route.namespace) : none;
     uint64_t blind = api_decode_failures(request->api);
@@ -378,6 +452,10 @@ static void on_collection_body(void *userdata, struct http_exchange *exchange, s
     }
     api_request_hold(request);
     collection->waiting = 1; /* of this function */
+    if (!collection->failed && put_answer(collection)) {
+        collection->failed = true;
+        api_fail_no_memory(&collection->failure);
+    }
     delete_all(collection);
     collection_done(collection);
 }

@@ -1,6 +1,8 @@
 /* Metadata of roots, label selectors, and the kinds that hold data: config maps, secrets, events. */
 #include "kube/validate_priv.h"
 
+#include <stdio.h>
+
 #define DATA_BYTES_MAX MIB /* of all values of a config map or secret together, as upstream */
 
 static const char *name_format(const struct kube_kind *kind) {
@@ -60,6 +62,24 @@ static void check_unchanged(struct validator *validator, const char *name, const
         fail_text(validator, name, value, "field is immutable");
 }
 
+static bool holds(const struct kube_string_list *list, const char *text) {
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], text) == 0)
+            return true;
+    return false;
+}
+
+/* Of an object that is being deleted. */
+static void check_no_new_finalizers(struct validator *validator, const struct kube_string_list *finalizers, const struct kube_string_list *before) {
+    char found[400] = "";
+    for (size_t i = 0; i < finalizers->count; i++)
+        if (!holds(before, finalizers->items[i]))
+            snprintf(found + strlen(found), sizeof found - strlen(found), "%s\"%.100s\"", *found ? ", " : "", finalizers->items[i]);
+    if (*found)
+        fail_forbidden(validator, "finalizers", "no new finalizers can be added if the object is being deleted, found new finalizers []string{%s}",
+                       found);
+}
+
 void validate_metadata(struct validator *validator, const void *data, const void *old) {
     const struct kube_object_meta *metadata = data, *before = old;
     check_name(validator, metadata);
@@ -75,6 +95,8 @@ void validate_metadata(struct validator *validator, const void *data, const void
     check_unchanged(validator, "name", metadata->name, before->name);
     check_unchanged(validator, "namespace", metadata->namespace, before->namespace);
     check_unchanged(validator, "uid", metadata->uid, before->uid);
+    if (before->deletion_timestamp.set)
+        check_no_new_finalizers(validator, &metadata->finalizers, &before->finalizers);
 }
 
 void validate_label_requirement(struct validator *validator, const void *data, const void *old) {

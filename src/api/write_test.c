@@ -1,0 +1,105 @@
+/* What may be written, and what is said when it may not. */
+#include "api/api_testing_priv.h"
+
+#define MAPS "/api/v1/namespaces/default/configmaps"
+#define LEASES "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+#define MERGE "application/merge-patch+json"
+
+static void make_map(struct fixture *fixture, const char *name, const char *more) {
+    char body[512];
+    snprintf(body, sizeof body, "{\"metadata\":{\"name\":\"%s\",\"labels\":{\"app\":\"x\"}%s}}", name, more);
+    assert_int_equal(ask(fixture, "POST", MAPS, body).status, 201);
+}
+
+UNIT_TEST(refusals_are_upstreams) {
+    struct fixture *fixture = *state;
+    make_map(fixture, "a", "");
+    make_map(fixture, "held", ",\"finalizers\":[\"x/y\"]");
+    assert_int_equal(ask(fixture, "DELETE", MAPS "/held", NULL).status, 200);
+    const struct {
+        const char *method, *target, *body;
+        int status;
+        const char *message;
+    } cases[] = {
+        {"POST", MAPS, "{\"metadata\":{\"name\":\"b\",\"resourceVersion\":\"7\"}}", 500,
+         "resourceVersion should not be set on objects to be created"},
+        {"POST", MAPS, "{\"metadata\":{\"name\":\"b\",\"namespace\":\"other\"}}", 400,
+         "the namespace of the provided object does not match the namespace sent on the request"},
+        {"POST", MAPS "?fieldManager=a%00", "{\"metadata\":{\"name\":\"b\"}}", 400, "the request's path or query is malformed"},
+        {"POST", MAPS "?fieldManager=a%09b", "{\"metadata\":{\"name\":\"b\"}}", 422,
+         "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\tb\": invalid character U+0009 (at position 1)"},
+        {"PUT", MAPS "/a", "{\"metadata\":{\"name\":\"b\"}}", 400, "the name of the object (b) does not match the name on the URL (a)"},
+        {"PUT", MAPS "/a", "{\"metadata\":{}}", 400, "the name of the object (a based on URL) was undeterminable: name must be provided"},
+        {"PUT", MAPS "/none", "{\"metadata\":{\"name\":\"none\"}}", 404, "configmaps \"none\" not found"},
+        {"PUT", MAPS "/held", "{\"metadata\":{\"name\":\"held\",\"finalizers\":[\"x/y\",\"n/w\"]}}", 422,
+         "ConfigMap \"held\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new "
+         "finalizers []string{\"n/w\"}"},
+        {"DELETE", MAPS "/a?propagationPolicy=x", NULL, 422,
+         "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"x\": supported values: \"Foreground\", \"Background\", "
+         "\"Orphan\", \"nil\""},
+        {"DELETE", MAPS "/a", "{\"orphanDependents\":true,\"propagationPolicy\":\"Orphan\"}", 422,
+         "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"Orphan\": orphanDependents and deletionPropagation cannot "
+         "be "
+         "both set"},
+        {"DELETE", MAPS "/a", "{\"dryRun\":[\"x\"]}", 422,
+         "DeleteOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: []string{\"x\"}: supported values: \"All\""},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct reply reply = ask(fixture, cases[i].method, cases[i].target, cases[i].body);
+        if (reply.status != cases[i].status || strcmp(text(&reply, "message"), cases[i].message))
+            fail_msg("%s %s: %d %s", cases[i].method, cases[i].target, reply.status, text(&reply, "message"));
+    }
+    /* the last finalizer may go, and the object with it */
+    assert_int_equal(ask_as(fixture, "PATCH", MAPS "/held", MERGE, "{\"metadata\":{\"finalizers\":null}}", NULL).status, 200);
+    assert_int_equal(ask(fixture, "GET", MAPS "/held", NULL).status, 404);
+}
+
+UNIT_TEST(some_kinds_are_created_by_an_update) {
+    struct fixture *fixture = *state;
+    struct reply reply = ask(fixture, "PUT", LEASES "/l", "{\"metadata\":{\"name\":\"l\"},\"spec\":{\"holderIdentity\":\"a\"}}");
+    assert_int_equal(reply.status, 201);
+    assert_true(*text(&reply, "metadata.uid"));
+    reply = ask(fixture, "PUT", LEASES "/l", "{\"metadata\":{\"name\":\"l\"},\"spec\":{\"holderIdentity\":\"b\"}}");
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "spec.holderIdentity"), "b");
+}
+
+UNIT_TEST(a_collection_is_answered_with_what_it_was) {
+    struct fixture *fixture = *state;
+    for (const char *name = "abc"; *name; name++)
+        make_map(fixture, (const char[]){*name, 0}, "");
+    struct reply reply = ask(fixture, "DELETE", MAPS "?labelSelector=app%3Dx&limit=2", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "kind"), "ConfigMapList");
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 2);
+    reply = ask(fixture, "GET", MAPS "?labelSelector=app%3Dx", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
+    reply = ask(fixture, "DELETE", MAPS "?labelSelector=app%3Dx&dryRun=All", NULL);
+    assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
+    assert_int_equal(ask(fixture, "GET", MAPS "/c", NULL).status, 200);
+}
+
+/* metadata.generation counts changes of the specification, of the kinds that have one. */
+UNIT_TEST(generations_count_as_upstream) {
+    struct fixture *fixture = *state;
+    struct reply reply = ask(fixture, "POST", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
+                             "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"podSelector\":{}}}");
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 1);
+    reply = ask_as(fixture, "PATCH", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/p", MERGE,
+                   "{\"spec\":{\"policyTypes\":[\"Ingress\",\"Egress\"]}}", NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 2);
+    reply = ask(fixture, "POST", "/api/v1/namespaces/default/services", "{\"metadata\":{\"name\":\"s\"},\"spec\":{\"ports\":[{\"port\":80}]}}");
+    assert_int_equal(reply.status, 201);
+    assert_null(tree_path(reply.tree, "metadata.generation"));
+}
+
+#define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_API(refusals_are_upstreams),
+        WITH_API(some_kinds_are_created_by_an_update),
+        WITH_API(a_collection_is_answered_with_what_it_was),
+        WITH_API(generations_count_as_upstream),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
