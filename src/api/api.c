@@ -295,6 +295,7 @@ void api_handle(void *userdata, struct http_exchange *exchange) {
     if (!identify(request, mount != NULL))
         return;
     request->table = api_accept_table(http_header(exchange, "Accept"));
+    request->protobuf = !api_is_table(request) && api_accept_protobuf(http_header(exchange, "Accept"));
     struct api_access access;
     struct api_failure failure;
     char reason[API_REASON_BYTES];

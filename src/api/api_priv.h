@@ -88,6 +88,7 @@ struct request {
     const struct kube_kind *kind; /* of resource routes */
     const char *verb;
     enum table_form table;
+    bool protobuf;  /* the client would rather have it than JSON */
     unsigned holds; /* writes that will call back */
     VECTOR(const char *) warnings;
     VECTOR(const char *) faults;              /* of the body's text: keys that stand there twice; warnings or errors, as fieldValidation says */
@@ -130,6 +131,12 @@ void api_respond_tree(struct request *request, int code, const struct tree *body
 void api_respond_unknown_path(struct request *request);
 /* A Status "Success" with details about a deleted object. */
 void api_respond_deleted(struct request *request, const struct kube_object *object);
+
+/* --- wire.c --- */
+#define API_PROTOBUF "application/vnd.kubernetes.protobuf"
+/* A JSON answer, or an event of a watch, as protobuf; nothing is appended when that fails: -ENOTSUP when it has no such form, -ENOMEM. */
+int api_wire_encode(struct slice json, struct buffer *out);
+int api_wire_encode_event(struct slice json, struct buffer *out);
 
 /* --- answer.c --- */
 /* The body as it is to be sent: indented or compressed or as it is; in one of the buffers or itself. */
@@ -183,6 +190,8 @@ void api_audit(struct request *request, int code, const struct api_failure *fail
 /* --- negotiate.c --- */
 enum discovery_form { DISCOVERY_PLAIN, DISCOVERY_V2, DISCOVERY_V2BETA1 };
 enum table_form api_accept_table(struct slice accept);
+/* Protobuf comes before any JSON in the client's list. */
+bool api_accept_protobuf(struct slice accept);
 enum discovery_form api_accept_discovery(struct slice accept);
 enum body_form { BODY_JSON, BODY_YAML, BODY_PROTOBUF, BODY_JSON_PATCH, BODY_MERGE_PATCH, BODY_STRATEGIC_PATCH, BODY_APPLY, BODY_UNKNOWN };
 enum body_form api_body_form_of(struct slice content_type);

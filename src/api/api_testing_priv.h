@@ -29,6 +29,7 @@ struct reply {
     int status;
     struct tree *tree;
     struct buffer body;
+    struct slice bytes; /* of the body; in the fixture's arena */
     struct fixture *fixture;
     char warning[1024];
 };
@@ -92,6 +93,7 @@ static inline void on_answer(void *userdata, const struct http_answer *answer) {
     struct slice warning = answer->header(answer, "Warning");
     snprintf(reply->warning, sizeof reply->warning, "%.*s", SLICE_ARG(warning));
     const char *copy = arena_dup(reply->fixture->arena, answer->body);
+    reply->bytes = slice_make(copy, answer->body.len);
     if (answer->body.len && answer->body.data[0] == '{')
         assert_int_equal(json_parse(reply->fixture->arena, slice_make(copy, answer->body.len), NULL, &reply->tree, &diag), 0);
 }

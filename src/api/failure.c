@@ -197,10 +197,19 @@ static struct http_field *extra_fields(struct request *request, int retry_after_
     return fields;
 }
 
+/* False: there is no such answer, or it is not wanted. */
+static bool respond_protobuf(struct request *request, int code, struct slice body, int retry_after_s) {
+    CLEANUP(buffer_deinit) struct buffer wire = BUFFER_INIT(API_ANSWER_BYTES_MAX);
+    if (!request->protobuf || api_wire_encode(body, &wire))
+        return false;
+    http_respond(request->exchange, code, API_PROTOBUF, buffer_slice(&wire), extra_fields(request, retry_after_s, false));
+    return true;
+}
+
 void api_respond_json(struct request *request, int code, struct slice body) {
     api_audit(request, code, NULL, NULL);
     CLEANUP(buffer_deinit) struct buffer pretty = BUFFER_INIT(API_ANSWER_BYTES_MAX), compressed = BUFFER_INIT(API_ANSWER_BYTES_MAX);
-    if (!request->exchange)
+    if (!request->exchange || respond_protobuf(request, code, body, 0))
         return;
     bool gzip = false;
     struct slice form = api_answer_form(request, body, &pretty, &compressed, &gzip);
@@ -226,7 +235,7 @@ void api_respond_failure(struct request *request, const struct api_failure *fail
     request->api->statistics.requests_failed++;
     api_failure_format(failure, &out);
     api_audit(request, failure->code, failure, NULL);
-    if (request->exchange)
+    if (request->exchange && !respond_protobuf(request, failure->code, buffer_slice(&out), failure->retry_after_s))
         http_respond(request->exchange, failure->code, "application/json", buffer_slice(&out), extra_fields(request, failure->retry_after_s, false));
 }
 

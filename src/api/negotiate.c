@@ -1,5 +1,5 @@
 /* What the client sends and what it wants, by its headers. Accept lists are read in the client's order and the first form that we have wins; whoever
- * accepts anything gets JSON. Protobuf is read but never written: every client that prefers it also takes JSON. */
+ * accepts anything gets JSON. Protobuf is made of the JSON, see wire.c. */
 #include "api/api_priv.h"
 
 static bool parameter_is(struct slice part, const char *name, const char *value) {
@@ -40,6 +40,17 @@ enum table_form api_accept_table(struct slice accept) {
                 return forms[i].form;
     }
     return TABLE_NONE;
+}
+
+bool api_accept_protobuf(struct slice accept) {
+    while (accept.len) {
+        struct slice type = media_type(slice_trim(slice_cut(&accept, ',')));
+        if (slice_is(type, API_PROTOBUF))
+            return true;
+        if (slice_is(type, "application/json") || slice_is(type, "application/yaml") || slice_is(type, "*/*") || slice_is(type, "application/*"))
+            return false;
+    }
+    return false;
 }
 
 enum discovery_form api_accept_discovery(struct slice accept) {

@@ -72,9 +72,13 @@ static void give_up(struct watch *watch) {
 }
 
 static void send_line(struct watch *watch, const struct buffer *line) {
+    CLEANUP(buffer_deinit) struct buffer frame = BUFFER_INIT(16 * MIB);
+    bool wire = watch->request->protobuf;
     int error = buffer_error(line);
+    if (!error && wire)
+        error = api_wire_encode_event(buffer_slice(line), &frame);
     if (!error)
-        error = watch->request->exchange ? http_write(watch->request->exchange, buffer_slice(line)) : -EPIPE;
+        error = watch->request->exchange ? http_write(watch->request->exchange, buffer_slice(wire ? &frame : line)) : -EPIPE;
     if (error && error != -EPIPE)
         give_up(watch);
 }
@@ -304,7 +308,8 @@ void api_serve_watch(struct request *request) {
         api_respond_failure(request, &failure);
         return;
     }
-    http_respond_begin(request->exchange, 200, "application/json", -1, NULL);
+    request->protobuf = request->protobuf && !request->kind->custom;
+    http_respond_begin(request->exchange, 200, request->protobuf ? API_PROTOBUF ";stream=watch" : "application/json", -1, NULL);
     send_initial(watch, request->exchange);
 }
 

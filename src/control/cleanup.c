@@ -128,12 +128,10 @@ int event_on_change(struct control *control, const struct kube_object *object, c
     return control_enqueue_object(control, CONTROLLER_EVENT, object);
 }
 
+/* An event that tells of something long ago lives its time from when it was told. */
 static int64_t last_seen_ns(const struct kube_event *event) {
-    const struct kube_time *times[] = {&event->last_timestamp, &event->event_time, &event->first_timestamp, &event->metadata.creation_timestamp};
-    for (size_t i = 0; i < ARRAY_LEN(times); i++)
-        if (times[i]->set)
-            return times[i]->ns;
-    return 0;
+    int64_t last = event->metadata.creation_timestamp.ns;
+    return event->last_timestamp.set ? MAX(last, event->last_timestamp.ns) : last;
 }
 
 void event_reconcile(struct context *context) {
