@@ -276,7 +276,8 @@ static void write_status(struct flock *flock, size_t victims) {
     if (!flock->copy)
         return;
     struct tally tally = count_pods(flock, victims);
-    const char *failure = context_failure(context), *reason = victims ? "FailedDelete" : "FailedCreate";
+    bool unsettled = victims || flock->pods.list.count < flock->wanted; /* otherwise what has failed is no longer wanted */
+    const char *failure = unsettled ? context_failure(context) : NULL, *reason = victims ? "FailedDelete" : "FailedCreate";
     if (failure)
         context_event(context, flock->object, "Warning", reason, "Error %s: %s", victims ? "deleting" : "creating", failure);
     const char *message = failure ? arena_strdup(flock->copy->arena, failure) : NULL;

@@ -521,6 +521,14 @@ UNIT_TEST(a_refused_pod_shows_in_the_status_and_is_tried_ever_more_rarely) {
     size_t reconciles = cluster.reconciles;
     cluster_wait(&cluster, 86400);
     assert_true(cluster.reconciles - reconciles < 200); /* every 1000 s */
+    struct kube_object *copy;
+    *edit_old(&cluster, &copy)->spec.replicas = 2; /* no more is wanted: nothing fails */
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_get(&cluster, &kube_kind_replication_controller, "d", "old")->replication_controller->status.conditions.count, 0);
+    *edit_old(&cluster, &copy)->spec.replicas = 3;
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_settle(&cluster);
     cluster.refuse = NULL;
     cluster_wait(&cluster, 1001);
     cluster_run_pods(&cluster);
