@@ -25,6 +25,7 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_GARBAGE] = {"garbage", "garbage-collector", garbage_on_change, garbage_reconcile},
     [CONTROLLER_POD_GARBAGE] = {"pod-garbage", "pod-garbage-collector", pod_garbage_on_change, pod_garbage_reconcile},
     [CONTROLLER_EVENT] = {"event", "event-controller", event_on_change, event_reconcile},
+    [CONTROLLER_NODE_TAINT] = {"node-taint", "taint-eviction-controller", node_taint_on_change, node_taint_reconcile},
     [CONTROLLER_SCHEDULER] = {"scheduler", "default-scheduler", scheduler_on_change, scheduler_reconcile},
     [CONTROLLER_RESOURCE_QUOTA] = {"resourcequota", "resourcequota-controller", resource_quota_on_change, resource_quota_reconcile},
     [CONTROLLER_CLAIM_PROTECTION] = {"claim-protection", "pvc-protection-controller", claim_protection_on_change, claim_protection_reconcile},

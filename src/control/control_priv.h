@@ -107,6 +107,7 @@ enum controller_id {
     CONTROLLER_GARBAGE,
     CONTROLLER_POD_GARBAGE,
     CONTROLLER_EVENT,
+    CONTROLLER_NODE_TAINT,
     CONTROLLER_SCHEDULER,
     CONTROLLER_RESOURCE_QUOTA,
     CONTROLLER_CLAIM_PROTECTION,
@@ -177,6 +178,8 @@ int pod_garbage_on_change(struct control *control, const struct kube_object *obj
 void pod_garbage_reconcile(struct context *context);
 int event_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void event_reconcile(struct context *context);
+int node_taint_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void node_taint_reconcile(struct context *context);
 int scheduler_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void scheduler_reconcile(struct context *context);
 int resource_quota_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
@@ -287,6 +290,9 @@ bool is_deleting(const struct kube_object *object);
 bool pod_is_finished(const struct kube_pod *pod);
 /* Neither finished nor being deleted. */
 bool pod_is_active(const struct kube_object *object);
+/* Sets or replaces a condition of a pod's copy; -ENOMEM. */
+int pod_put_condition(struct context *context, struct kube_object *copy, const char *type, const char *status, const char *reason,
+                      const char *message);
 const struct kube_pod_condition *pod_condition(const struct kube_pod *pod, const char *type);
 /* Ready for at least min_ready_seconds. *ret_wait_ms (may be NULL): when a ready pod is not yet available, how long it takes. */
 bool pod_is_available(const struct kube_pod *pod, int32_t min_ready_seconds, int64_t wall_ns, int64_t *ret_wait_ms);

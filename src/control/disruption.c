@@ -255,7 +255,7 @@ static void reconcile_budget(struct context *context, const struct kube_object *
                       assessment.failure);
         copy->pod_disruption_budget->status.disruptions_allowed = 0;
         copy->pod_disruption_budget->status.observed_generation = object->metadata->generation;
-        set_condition(&assessment, copy, "SyncFailed", assessment.failure);
+        set_condition(&assessment, copy, "SyncFailed", arena_strdup(copy->arena, assessment.failure));
     }
     if (copy && !kube_equal(&kube_pod_disruption_budget_status_type, &copy->pod_disruption_budget->status, &assessment.budget->status))
         context_update_status(context, TAKE(copy));

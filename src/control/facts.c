@@ -73,6 +73,29 @@ const struct kube_pod_condition *pod_condition(const struct kube_pod *pod, const
     return NULL;
 }
 
+int pod_put_condition(struct context *context, struct kube_object *copy, const char *type, const char *status, const char *reason,
+                      const char *message) {
+    struct kube_pod_condition_array *list = &copy->pod->status.conditions;
+    struct kube_pod_condition *items = ARENA_ARRAY(copy->arena, struct kube_pod_condition, list->count + 1);
+    if (!items)
+        return -ENOMEM;
+    size_t at = list->count;
+    for (size_t i = 0; i < list->count; i++) {
+        items[i] = list->items[i];
+        if (text_is(items[i].type, type))
+            at = i;
+    }
+    struct kube_time since = at < list->count && text_is(items[at].status, status) ? items[at].last_transition_time : context_now(context);
+    items[at] = (struct kube_pod_condition){.type = type,
+                                            .status = status,
+                                            .reason = reason,
+                                            .message = message ? arena_strdup(copy->arena, message) : NULL,
+                                            .last_transition_time = since};
+    list->items = items;
+    list->count = MAX(list->count, at + 1);
+    return 0;
+}
+
 bool pod_is_available(const struct kube_pod *pod, int32_t min_ready_seconds, int64_t wall_ns, int64_t *ret_wait_ms) {
     if (!kube_pod_is_ready(pod))
         return false;

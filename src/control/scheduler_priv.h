@@ -122,8 +122,5 @@ struct host *choose(const struct snapshot *snapshot, const struct wish *wish, st
 struct host *preempt(struct snapshot *snapshot, struct wish *wish, const enum fit *fits_now, const char **ret_why);
 /* "0/1 nodes are available: 1 Insufficient cpu." in the arena. */
 const char *verdict_format(struct context *context, const struct verdict *verdict, size_t hosts);
-/* Sets or replaces a condition of the copy. */
-int pod_put_condition(struct context *context, struct kube_object *copy, const char *type, const char *status, const char *reason,
-                      const char *message);
 
 #endif

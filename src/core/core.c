@@ -27,6 +27,7 @@ struct core {
     struct platform *platform;
     struct api *api;
     struct executor *executor;
+    struct pulse *pulse;
     struct loop_signal *signals;
     struct http_server *servers[CORE_SERVERS_MAX];
     size_t servers_count;
@@ -146,7 +147,12 @@ static int open_api(struct core *core, struct diag *diag) {
     snprintf(volumes_folder, sizeof volumes_folder, "%s/volumes", options->state);
     const struct executor_options controllers = {.identity = core->identity, .volumes_folder = volumes_folder};
     error = executor_new(core->loop, core->store, core->api, &controllers, &core->executor);
-    return error ? diag_set(diag, error, "cannot start the controllers: %s", strerror(-error)) : 0;
+    if (error)
+        return diag_set(diag, error, "cannot start the controllers: %s", strerror(-error));
+    const struct pulse_options pulse = {
+        .loop = core->loop, .store = core->store, .api = core->api, .run = options->run, .node_name = options->node_name};
+    error = pulse_new(&pulse, &core->pulse);
+    return error ? diag_set(diag, error, "cannot look after the node: %s", strerror(-error)) : 0;
 }
 
 /* --- serving --- */
@@ -241,6 +247,7 @@ static void flush(struct core *core) {
 static void close_all(struct core *core) {
     for (size_t i = 0; i < core->servers_count; i++)
         http_server_free(core->servers[i]);
+    pulse_free(core->pulse);
     if (core->executor)
         executor_stop(core->executor);
     if (core->store)

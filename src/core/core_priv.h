@@ -52,6 +52,17 @@ void executor_stop(struct executor *executor);
 void executor_free(struct executor *executor);
 void executor_metrics(const struct executor *executor, struct buffer *out);
 
+/* --- pulse.c: sees that the node's process is gone, and says so in the Node --- */
+struct pulse;
+struct pulse_options {
+    struct loop *loop;
+    struct store *store;
+    struct api *api;
+    const char *run, *node_name; /* borrowed */
+};
+int pulse_new(const struct pulse_options *options, struct pulse **ret);
+void pulse_free(struct pulse *pulse); /* before the api and the store; NULL is fine */
+
 /* --- zones.c: the machine's time zones --- */
 struct zones;
 struct zones *zones_new(void); /* NULL without memory */

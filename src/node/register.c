@@ -1,5 +1,5 @@
-/* The Node object: made when it is missing, its status told once per start and when something changed. No heartbeats: that core and node live on one
- * machine is seen by the socket between them, and an idle platform writes nothing to disk. */
+/* The Node object: made when it is missing, its status told at each start, of this process and of core. No heartbeats: that the node lives is seen by
+ * the answer that core holds open (GET /alive, core's pulse.c), and an idle platform writes nothing to disk. */
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>

@@ -96,6 +96,13 @@ static void serve_prune(struct node *node, struct http_exchange *exchange) {
         prune_serve(node, exchange, &query);
 }
 
+/* An answer that ends with this process: by it core sees that the node is there. What core believed meanwhile is put right. */
+static void serve_alive(struct node *node, struct http_exchange *exchange) {
+    http_respond_begin(exchange, 200, "text/plain; charset=utf-8", -1, NULL);
+    http_write(exchange, SLICE("alive\n"));
+    register_node(node);
+}
+
 static void on_request(void *userdata, struct http_exchange *exchange) {
     struct slice rest = slice_from(http_path(exchange), 1);
     struct slice verb = slice_cut(&rest, '/');
@@ -105,6 +112,8 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
         serve_forward(userdata, exchange, rest);
     else if (slice_is(http_path(exchange), "/stats/summary"))
         serve_stats(userdata, exchange);
+    else if (slice_is(http_path(exchange), "/alive"))
+        serve_alive(userdata, exchange);
     else if (slice_is(http_path(exchange), "/prune"))
         serve_prune(userdata, exchange);
     else

@@ -189,13 +189,19 @@ static char *names_of(struct arena *arena, const struct pod *pod, bool init) {
 void status_take_conditions(struct pod *pod) {
     const struct kube_pod_status *status = api_status(pod);
     for (size_t i = 0; i < status->conditions.count; i++)
-        for (size_t k = 0; k < CONDITIONS; k++)
-            if (!pod->conditions.known[k] && strcmp(status->conditions.items[i].type, condition_names[k]) == 0 &&
-                status->conditions.items[i].last_transition_time.set) {
-                pod->conditions.known[k] = true;
-                pod->conditions.value[k] = strcmp(status->conditions.items[i].status, "True") == 0;
-                pod->conditions.since_ns[k] = status->conditions.items[i].last_transition_time.ns;
-            }
+        for (size_t k = 0; k < CONDITIONS; k++) {
+            const struct kube_pod_condition *condition = &status->conditions.items[i];
+            bool value = strcmp(condition->status, "True") == 0;
+            if (strcmp(condition->type, condition_names[k]) != 0)
+                continue;
+            if (pod->conditions.known[k] && pod->conditions.value[k] != value)
+                buffer_reset(&pod->status_json); /* core said otherwise while we were not there: it is told again */
+            if (pod->conditions.known[k] || !condition->last_transition_time.set)
+                continue;
+            pod->conditions.known[k] = true;
+            pod->conditions.value[k] = value;
+            pod->conditions.since_ns[k] = condition->last_transition_time.ns;
+        }
 }
 
 /* What was told before a restart of the node, and since when each condition holds. */

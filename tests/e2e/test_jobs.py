@@ -1,5 +1,7 @@
-"""Jobs and scheduling with real pods: indexes, failure policy, cron jobs, room and who gives way for whom."""
+"""Jobs and scheduling with real pods: indexes, failure policy, cron jobs, room and who gives way for whom, taints, a lost node."""
 
+import os
+import signal
 import textwrap
 
 import pytest
@@ -136,3 +138,45 @@ def test_room_is_counted_and_given_back(platform, tiny_image):
     events = platform.get("events", "--field-selector", "involvedObject.name=second,reason=Preempted")["items"]
     assert len(events) == 1 and events[0]["message"].endswith("on node node1")
     platform.kubectl("delete", "priorityclass", "urgent")
+
+
+def test_taints_keep_pods_away_and_drive_them_out(platform, tiny_image):
+    running_pod(platform, "stays", tiny_image, spec="tolerations: [{key: maintenance, operator: Exists}],")
+    running_pod(platform, "leaves", tiny_image)
+    running_pod(platform, "lingers", tiny_image, spec="tolerations: [{key: maintenance, operator: Exists, effect: NoExecute, tolerationSeconds: 1}],")
+    platform.kubectl("wait", "--for=condition=ready", "pod", "-l", "test=jobs", "--timeout=60s")
+    platform.kubectl("taint", "node", "node1", "maintenance=now:NoExecute")
+    wait_for(lambda: [each["metadata"]["name"] for each in platform.get("pod", "-l", "test=jobs")["items"]] == ["stays"], "the others to go")
+    events = platform.get("events", "--field-selector", "reason=TaintManagerEviction")["items"]
+    assert {each["message"] for each in events} >= {"Marking for deletion Pod default/leaves"}
+    running_pod(platform, "late", tiny_image)
+    assert scheduled(platform, "late")["message"].startswith("0/1 nodes are available: 1 node(s) had untolerated taint {maintenance: now}.")
+    platform.kubectl("taint", "node", "node1", "maintenance-")
+    platform.kubectl("wait", "--for=condition=ready", "pod/late", "--timeout=60s")
+    platform.kubectl("cordon", "node1")
+    assert "node.kubernetes.io/unschedulable:NoSchedule" in platform.kubectl("describe", "node", "node1").stdout
+    running_pod(platform, "cordoned", tiny_image)
+    assert scheduled(platform, "cordoned")["message"].startswith("0/1 nodes are available: 1 node(s) were unschedulable.")
+    platform.kubectl("delete", "pod", "cordoned")
+    drained = platform.kubectl("drain", "node1", "--force", "--ignore-daemonsets", "--timeout=60s").stdout
+    assert "pod/late evicted" in drained and "node/node1 drained" in drained
+    platform.kubectl("uncordon", "node1")
+    assert not platform.get("node", "node1")["spec"].get("taints")
+
+
+def test_a_node_that_is_gone_is_unknown_until_it_comes_back(platform, tiny_image):
+    running_pod(platform, "orphan", tiny_image)
+    platform.kubectl("wait", "--for=condition=ready", "pod/orphan", "--timeout=60s")
+    pids = platform.pids()
+    os.kill(pids["supervisor"], signal.SIGSTOP)  # which would start it again at once
+    try:
+        os.kill(pids["node"], signal.SIGKILL)
+        platform.kubectl("wait", "--for=condition=Ready=Unknown", "node/node1", "--timeout=60s")
+        keys = [(each["key"], each["effect"]) for each in platform.get("node", "node1")["spec"]["taints"]]
+        assert keys == [("node.kubernetes.io/unreachable", "NoSchedule"), ("node.kubernetes.io/unreachable", "NoExecute")]
+        platform.kubectl("wait", "--for=condition=Ready=False", "pod/orphan", "--timeout=60s")
+    finally:
+        os.kill(pids["supervisor"], signal.SIGCONT)
+    platform.kubectl("wait", "--for=condition=Ready", "node/node1", "--timeout=60s")
+    wait_for(lambda: not platform.get("node", "node1")["spec"].get("taints"), "the taints to go")
+    platform.kubectl("wait", "--for=condition=ready", "pod/orphan", "--timeout=60s")
