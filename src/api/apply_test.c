@@ -185,6 +185,24 @@ UNIT_TEST(kubectl_takes_over_what_it_applied_itself) {
                         "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"data\":{\"x\":\"2\"}}\n");
 }
 
+UNIT_TEST(scales_are_owned_and_applied) {
+    struct fixture *fixture = *state;
+    apply(fixture, WEB "?fieldManager=k", WEB_YAML);
+    struct reply reply = apply(fixture, WEB "/scale?fieldManager=s", "apiVersion: autoscaling/v1\nkind: Scale\nspec: {replicas: 5}\n");
+    assert_string_equal(text(&reply, "message"), "Apply failed with 1 conflict: conflict with \"k\": .spec.replicas");
+    reply = apply(fixture, WEB "/scale?fieldManager=s&force=true", "apiVersion: autoscaling/v1\nkind: Scale\nspec: {replicas: 5}\n");
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(text(&reply, "kind"), "Scale");
+    reply = ask(fixture, "GET", WEB, NULL);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "spec.replicas"), 0), 5);
+    assert_string_equal(owned(fixture, &reply, "s", "Apply", "scale"), "{'f:spec':{'f:replicas':{}}}");
+    assert_null(strstr(owned(fixture, &reply, "k", "Apply", ""), "f:replicas"));
+    ask_as(fixture, "PATCH", WEB "/scale?fieldManager=t", MERGE, "{\"spec\":{\"replicas\":4}}", NULL);
+    reply = ask(fixture, "GET", WEB, NULL);
+    assert_string_equal(owned(fixture, &reply, "t", "Update", "scale"), "{'f:spec':{'f:replicas':{}}}");
+    assert_string_equal(owned(fixture, &reply, "s", "Apply", "scale"), "");
+}
+
 UNIT_TEST(old_updaters_are_merged) {
     struct fixture *fixture = *state;
     ask(fixture, "POST", MAPS "?fieldManager=m0", "{\"metadata\":{\"name\":\"a\"},\"data\":{\"k0\":\"1\"}}");
@@ -212,6 +230,7 @@ int main(void) {
         WITH_API(versions_in_the_configuration_are_preconditions),
         WITH_API(entries_can_be_reset_and_migrated),
         WITH_API(kubectl_takes_over_what_it_applied_itself),
+        WITH_API(scales_are_owned_and_applied),
         WITH_API(old_updaters_are_merged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

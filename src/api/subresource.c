@@ -1,6 +1,7 @@
 /* Subresources, from one table by name. status is the object seen through another door; scale is a view of three numbers; binding, eviction and token
  * are requests in the form of objects; log, exec and attach are the node's, see tunnel.c. */
 #include "api/api_priv.h"
+#include "api/managed.h"
 
 #include <stdio.h>
 
@@ -191,12 +192,54 @@ static struct kube_object *find_object(struct request *request) {
     return object;
 }
 
+/* What an applied scale says of the object itself. */
+static struct tree *config_of_scale(struct arena *arena, const struct kube_object *old, const struct tree *scale) {
+    struct tree *config = tree_map(arena), *metadata = tree_map(arena), *replicas = tree_path(scale, "spec.replicas");
+    const char *version = tree_text_or(tree_path(scale, "metadata.resourceVersion"), NULL);
+    if (!config || !metadata || tree_set_text(arena, config, "apiVersion", kube_kind_api_version(old->kind)) ||
+        tree_set_text(arena, config, "kind", old->kind->kind) || tree_set_text(arena, metadata, "name", old->metadata->name) ||
+        tree_set(arena, config, SLICE("metadata"), metadata))
+        return NULL;
+    if (version && tree_set_text(arena, metadata, "resourceVersion", version))
+        return NULL;
+    return !replicas || !set_at_path(arena, config, scale_paths(old->kind)->spec_replicas, replicas) ? config : NULL;
+}
+
+/* The number is applied to the object, where it is owned through the scale. */
+static int apply_scale(struct request *request, struct kube_object *old, const struct tree *scale, struct api_failure *failure) {
+    const struct tree *replicas = tree_path(scale, "spec.replicas");
+    const char *version = tree_text_or(tree_find(scale, "apiVersion"), "");
+    if (strcmp(version, "autoscaling/v1"))
+        return api_fail_bad_request(failure, "Incorrect version specified in apply patch. Specified patch version: %.100s, expected: autoscaling/v1",
+                                    version);
+    if (replicas && (replicas->type != TREE_INT || replicas->integer < 0 || replicas->integer > INT32_MAX))
+        return refuse_replicas(old->metadata->name, replicas, failure);
+    struct managed managed;
+    struct kube_object *object = NULL;
+    struct diag diag = DIAG_INIT;
+    struct tree *config = config_of_scale(request->arena, old, scale), *tree = NULL;
+    int code = config ? api_apply_patch(request, old, config, api_request_query(request, "fieldManager"), api_request_flag(request, "force"),
+                                        &managed, &tree, failure)
+                      : api_fail_no_memory(failure);
+    if (!code && kube_decode_tree(old->kind, tree, KUBE_LENIENT, &object, &diag))
+        code = api_fail_no_memory(failure);
+    if (code)
+        return code;
+    struct write_options options = api_write_options_of(request);
+    options.managed = &managed;
+    return api_write_update(request->api, object, &options, answer_scale, request, failure);
+}
+
 void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form) {
     struct api_failure failure;
     CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
     if (!old)
         return;
     api_request_hold(request);
+    if (form == BODY_APPLY) {
+        finish(request, apply_scale(request, old, patch, &failure), &failure);
+        return;
+    }
     struct diag diag = DIAG_INIT;
     struct tree *scale = make_scale(request->arena, old), *patched = NULL;
     int error = scale ? 0 : -ENOMEM;
@@ -205,8 +248,9 @@ void api_serve_scale_patch(struct request *request, struct tree *patch, enum bod
     else if (!error)
         patched = tree_merge_patch(request->arena, scale, patch);
     int code = error == -ENOMEM || (!error && !patched) ? api_fail_no_memory(&failure)
-               : error                                  ? api_fail_bad_request(&failure, "error decoding patch: %s", diag.message)
-                                                        : 0;
+               : error == -ENOENT ? api_fail(&failure, 422, "Invalid", "the server rejected our request due to an error in our request")
+               : error            ? api_fail_bad_request(&failure, "error decoding patch: %s", diag.message)
+                                  : 0;
     finish(request, code ? code : write_scale(request, old, patched, &failure), &failure);
 }
 
