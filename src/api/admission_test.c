@@ -397,10 +397,58 @@ UNIT_TEST(scales_and_logs_are_refused_in_their_words) {
     }
 }
 
+/* --- the token of the account --- */
+
+static const char *mounted(const struct reply *reply) {
+    const struct tree *mounts = tree_find(tree_at(tree_path(reply->tree, "spec.containers"), 0), "volumeMounts");
+    for (size_t i = 0; i < tree_count(mounts); i++)
+        if (!strcmp(tree_text_or(tree_find(tree_at(mounts, i), "mountPath"), ""), "/var/run/secrets/kubernetes.io/serviceaccount"))
+            return tree_text_or(tree_find(tree_at(mounts, i), "name"), "");
+    return NULL;
+}
+
+static const struct tree *token_volume(const struct reply *reply) {
+    const struct tree *volumes = tree_path(reply->tree, "spec.volumes");
+    for (size_t i = 0; i < tree_count(volumes); i++)
+        if (tree_path(tree_at(volumes, i), "projected.sources"))
+            return tree_at(volumes, i);
+    return NULL;
+}
+
+UNIT_TEST(pods_find_a_token_unless_they_say_otherwise) {
+    struct fixture *fixture = *state;
+    make(fixture, AT("serviceaccounts"), "{\"metadata\":{\"name\":\"quiet\"},\"automountServiceAccountToken\":false}");
+    struct reply reply = make(fixture, AT("pods"), POD("yes", "", ""));
+    const struct tree *volume = token_volume(&reply), *sources = tree_path(volume, "projected.sources");
+    assert_int_equal(tree_count(sources), 3);
+    assert_int_equal(tree_int_or(tree_path(tree_at(sources, 0), "serviceAccountToken.expirationSeconds"), 0), 3607);
+    assert_string_equal(tree_text_or(tree_path(tree_at(sources, 1), "configMap.name"), ""), "kube-root-ca.crt");
+    assert_string_equal(mounted(&reply), tree_text_or(tree_find(volume, "name"), "?"));
+    assert_int_equal(strncmp(mounted(&reply), "kube-api-access-", 16), 0);
+
+    static const char *const silent[] = {
+        POD("no", "\"automountServiceAccountToken\":false,", ""),
+        POD("by-account", "\"serviceAccountName\":\"quiet\",", ""),
+    };
+    for (size_t i = 0; i < ARRAY_LEN(silent); i++) {
+        reply = make(fixture, AT("pods"), silent[i]);
+        assert_null(token_volume(&reply));
+        assert_null(mounted(&reply));
+    }
+    reply = make(fixture, AT("pods"), POD("by-pod", "\"serviceAccountName\":\"quiet\",\"automountServiceAccountToken\":true,", ""));
+    assert_non_null(mounted(&reply));
+    reply = make(fixture, AT("pods"), /* what is mounted there by the pod's own wish stays */
+                 POD("own", "\"volumes\":[{\"name\":\"v\",\"emptyDir\":{}}],",
+                     ",\"volumeMounts\":[{\"name\":\"v\",\"mountPath\":\"/var/run/secrets/kubernetes.io/serviceaccount\"}]"));
+    assert_string_equal(mounted(&reply), "v");
+    assert_null(token_volume(&reply));
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 UNIT_MAIN(WITH_API(pods_keep_the_standard_of_their_namespace), WITH_API(what_makes_pods_is_only_warned_of), WITH_API(pods_get_what_the_cluster_gives),
           WITH_API(classes_that_are_the_default_are_filled_in), WITH_API(limit_ranges_fill_in_and_bound),
           WITH_API(quotas_are_not_exceeded_by_creates_that_arrive_together), WITH_API(quotas_count_all_kinds_and_keep_to_their_scopes),
           WITH_API(node_ports_are_given_kept_and_given_back), WITH_API(balancers_get_what_they_ask_for), WITH_API(evictions_ask_the_budget),
-          WITH_API(ephemeral_containers_are_only_added), WITH_API(scales_and_logs_are_refused_in_their_words))
+          WITH_API(ephemeral_containers_are_only_added), WITH_API(pods_find_a_token_unless_they_say_otherwise),
+          WITH_API(scales_and_logs_are_refused_in_their_words))

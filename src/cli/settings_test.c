@@ -64,6 +64,22 @@ UNIT_TEST(another_process_gets_the_same) {
     settings_deinit(&copy);
 }
 
+static void check_api_for_pods(const char *listen, const char *expected) {
+    struct settings settings;
+    struct diag diag = DIAG_INIT;
+    struct invocation invocation = invoke((const char *const[]){"api-listen", listen, "pod-cidr", "10.7.0.0/16", NULL});
+    assert_int_equal(settings_read(&invocation, &settings, &diag), 0);
+    const char *seen = settings_api_pods_address(&settings);
+    assert_string_equal(seen ? seen : "", expected);
+    settings_deinit(&settings);
+}
+
+UNIT_TEST(pods_reach_the_api_at_the_bridge) {
+    check_api_for_pods("127.0.0.1:6443", "10.7.0.1:6443");
+    check_api_for_pods("192.0.2.1:8443", "10.7.0.1:8443");
+    check_api_for_pods("0.0.0.0:6443", "");
+}
+
 UNIT_TEST(bad_values_are_told) {
     static const struct {
         const char *flag, *value, *words;
@@ -83,4 +99,5 @@ UNIT_TEST(bad_values_are_told) {
     }
 }
 
-UNIT_MAIN(UNIT(flags_beat_the_file_which_beats_defaults), UNIT(another_process_gets_the_same), UNIT(bad_values_are_told))
+UNIT_MAIN(UNIT(flags_beat_the_file_which_beats_defaults), UNIT(another_process_gets_the_same), UNIT(pods_reach_the_api_at_the_bridge),
+          UNIT(bad_values_are_told))

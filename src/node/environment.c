@@ -69,8 +69,23 @@ static const char *subscript(struct arena *arena, const char *path, const char *
     return arena_dup(arena, slice_make(path + lead_len + 2, len - lead_len - 4));
 }
 
+/* As a file shows them: key="value", a line each. */
+static const char *format_map(struct arena *arena, const struct kube_string_map *map) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    for (size_t i = 0; i < map->count; i++) {
+        buffer_printf(&out, "%s%s=", i ? "\n" : "", map->items[i].key);
+        json_format_string(&out, slice_of(map->items[i].value ? map->items[i].value : ""));
+    }
+    return buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
+}
+
 int environment_field(const struct pod *pod, struct arena *arena, const char *path, const char **ret) {
-    const struct kube_pod *spec = pod->spec_object->pod;
+    const struct kube_pod *spec = (pod->object ? pod->object : pod->spec_object)->pod; /* labels and annotations as they are now */
+    const struct kube_string_map *map = strcmp(path, "metadata.labels") == 0        ? &spec->metadata.labels
+                                        : strcmp(path, "metadata.annotations") == 0 ? &spec->metadata.annotations
+                                                                                    : NULL;
+    if (map)
+        return (*ret = format_map(arena, map)) ? 0 : -ENOMEM;
     const struct {
         const char *path, *value;
     } fields[] = {

@@ -84,7 +84,8 @@ static void format_event(struct pod *pod, const struct unit *unit, const char *t
     set_field(out, "namespace", pod->namespace, false);
     set_field(out, "uid", pod->uid, false);
     set_field(out, "resourceVersion", meta->resource_version, false);
-    snprintf(field, sizeof field, "spec.%s{%s}", unit && unit->is_init ? "initContainers" : "containers", unit ? unit->spec->name : "");
+    const char *list = !unit ? "" : unit->is_init ? "initContainers" : unit->is_ephemeral ? "ephemeralContainers" : "containers";
+    snprintf(field, sizeof field, "spec.%s{%s}", list, unit ? unit->spec->name : "");
     if (unit)
         set_field(out, "fieldPath", field, false);
     buffer_append_text(out, "},\"source\":{\"component\":\"kubelet\"");

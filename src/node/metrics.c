@@ -41,8 +41,8 @@ int metrics_format(struct node *node, struct buffer *out) {
         for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
             const struct pod *pod = value;
             for (size_t i = 0; i < pod->units_count; i++)
-                if (pod->units[i].stage == UNIT_RUNNING)
-                    add_sample(&pod->units[i], family, out);
+                if (pod->units[i]->stage == UNIT_RUNNING)
+                    add_sample(pod->units[i], family, out);
         }
     }
     buffer_printf(out, "# HELP tidemill_node_pods Pods on this node.\n# TYPE tidemill_node_pods gauge\ntidemill_node_pods %zu\n",

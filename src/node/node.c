@@ -122,7 +122,7 @@ static bool is_known_container(const struct node *node, const char *id) {
     for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
         const struct pod *pod = value;
         for (size_t i = 0; i < pod->units_count; i++)
-            if (pod->units[i].container && strcmp(pod->units[i].id, id) == 0)
+            if (pod->units[i]->container && strcmp(pod->units[i]->id, id) == 0)
                 return true;
     }
     return false;
@@ -317,6 +317,7 @@ static void stop_node(struct node *node) {
     if (node->pods)
         free_pods(node);
     map_free(TAKE(node->pods));
+    map_free(TAKE(node->watched)); /* empty: the pods held them */
     if (node->seccomp)
         free_programs(node);
     rotation_stop(node);
@@ -381,9 +382,10 @@ static int init(struct node *node) {
     loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
     loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();
+    node->watched = map_new();
     node->seccomp = map_new();
     node->removals = map_new();
-    return node->pods && node->seccomp && node->removals ? 0 : -ENOMEM;
+    return node->pods && node->watched && node->seccomp && node->removals ? 0 : -ENOMEM;
 }
 
 static int run(struct node *node, struct diag *diag) {

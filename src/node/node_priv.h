@@ -46,6 +46,7 @@ struct node {
     char own_hosts_text[3][80];
     const char *own_hosts[16];
     struct map *pods;     /* uid → struct pod */
+    struct map *watched;  /* "plural/namespace/name" → struct watched */
     struct map *seccomp;  /* capabilities as text → program (char *) */
     struct map *removals; /* volume → struct removal */
     struct loop_defer reclaim_defer;
@@ -63,14 +64,34 @@ struct node {
     struct loop_io *rotation_io;
 };
 
-/* --- what pods refer to: configuration maps and secrets, fetched once per pod (references.c) --- */
+/* --- what pods refer to: configuration maps, secrets, claims and their volumes (references.c), each watched once (watched.c) --- */
+
+#define WATCHED_KEY_BYTES 600
+
+struct watched;
+/* +1; NULL: no memory. Its pods get pod_reference_changed. */
+struct watched *watched_get(struct node *node, const struct kube_kind *kind, const char *namespace, const char *name);
+void watched_unref(struct watched *watched); /* NULL is fine */
+bool watched_is_known(const struct watched *watched);
+const struct kube_object *watched_object(const struct watched *watched); /* NULL: it is not there */
+/* Keeps the object as it is now, and watches no more. */
+void watched_freeze(struct watched *watched);
 
 struct reference {
     const struct kube_kind *kind;
-    const char *name;
-    bool optional, for_volume;
-    bool answered; /* then object, or NULL: not found */
-    struct kube_object *object;
+    char *name;
+    bool optional, for_volume, told;
+    struct watched *watched; /* NULL: not asked for yet */
+};
+
+/* A service account token of a projected volume (token.c). */
+struct pod_token {
+    struct pod *pod;
+    size_t volume, source; /* which of the pod's spec */
+    struct secret *text;   /* NULL: not there yet */
+    struct http_request *request;
+    struct loop_timer timer; /* when the next one is due */
+    int64_t retry_ms;
 };
 
 /* --- images of other registries (remote_image.c) --- */
@@ -111,8 +132,11 @@ struct unit_probe {
 
 struct unit {
     struct pod *pod;
-    const struct kube_container *spec; /* of pod->spec_object */
-    bool is_init, is_sidecar;
+    const struct kube_container *spec; /* of pod->spec_object, or `ephemeral` */
+    struct kube_container ephemeral;   /* what an ephemeral one is, in the words of the others */
+    const char *target;                /* ephemeral: whose processes it sees; or NULL */
+    bool is_init, is_sidecar, is_ephemeral;
+    bool respecified; /* its image was changed: it runs again whatever the policy */
     enum unit_stage stage;
     char waiting_reason[40], waiting_message[1024];
     int restart_count;
@@ -165,18 +189,12 @@ struct pod {
     enum pod_stage stage;
     bool network_ready, volumes_ready, giving /* its volumes to its fsGroup */, given, orphan /* gone from the API */, needs_sync;
     struct podnet_pod net;
-    struct reference *references;
-    size_t references_count;
-    bool references_failed;
-    struct http_request *fetch;
-    struct token *tokens; /* see token.c */
+    VECTOR(struct reference) references;
+    struct pod_token *tokens;
     size_t tokens_count;
-    struct http_request *token_fetch;
-    struct loop_timer token_timer;
-    int64_t token_retry_ms;
-    struct unit *units; /* init containers first */
+    bool volumes_stale;  /* what is shown in a volume has changed */
+    struct unit **units; /* init containers first, ephemeral ones last */
     size_t units_count;
-    char waiting_reason[40]; /* of all units while preparing */
     int64_t start_time_ns;
     const char *phase;
     char failed_reason[40], failed_message[256]; /* Evicted-like ends: DeadlineExceeded */
@@ -195,8 +213,9 @@ struct pod {
     bool status_in_flight, status_dirty, status_failed, delete_in_flight, delete_done;
     unsigned deletions; /* containers being deleted; each holds the pod */
     int64_t grace_s;
-    bool ended_before; /* when we first saw it: its status is not ours to tell */
-    bool gone;         /* cleaned: freed when the last deletion ends */
+    int64_t stop_began_ms; /* monotonic; 0: not yet */
+    bool ended_before;     /* when we first saw it: its status is not ours to tell */
+    bool gone;             /* cleaned: freed when the last deletion ends */
 };
 
 /* pod.c */
@@ -204,6 +223,7 @@ int pod_add(struct node *node, struct kube_object *object, bool adopted);
 void pod_update(struct pod *pod, struct kube_object *object);
 void pod_orphaned(struct pod *pod);
 void pod_retry(struct pod *pod); /* with growing pauses */
+void pod_reference_changed(struct pod *pod);
 void pod_sync_later(struct pod *pod);
 void pod_free(struct pod *pod);
 struct pod *pod_find(const struct node *node, const char *namespace, const char *name);
@@ -212,8 +232,13 @@ bool pod_is_deleted(const struct pod *pod);
 const char *pod_restart_policy(const struct pod *pod);
 
 /* unit.c */
-void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *spec, bool is_init);
-void unit_deinit(struct unit *unit);
+struct unit *unit_new(struct pod *pod, const struct kube_container *spec, bool is_init);
+struct unit *unit_new_ephemeral(struct pod *pod, const struct kube_ephemeral_container *spec);
+/* The pod's object was replaced. */
+void unit_respecify(struct unit *unit, const struct kube_container *spec);
+void unit_respecify_ephemeral(struct unit *unit, const struct kube_ephemeral_container *spec);
+void unit_reconsider(struct unit *unit); /* what it lacked may be there now */
+void unit_free(struct unit *unit);
 void unit_start(struct unit *unit);   /* from UNIT_WAITING; does nothing before start_at_ms */
 void unit_adopt(struct unit *unit);   /* after loading: looks what became of unit->id */
 void unit_restart(struct unit *unit); /* from UNIT_EXITED: waits out the back-off */
@@ -227,6 +252,7 @@ void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]);
 void probing_begin(struct unit *unit);
 void probing_end(struct unit *unit);
 void probing_deinit(struct unit *unit);
+void probing_respecify(struct unit *unit);
 /* postStart, preStop: done(unit, success, message); false when it could not be started. */
 bool probing_run_hook(struct unit *unit, const struct kube_lifecycle_handler *handler, int64_t timeout_ms, probe_done_fn *done);
 
@@ -266,23 +292,45 @@ int volumes_source(const struct unit *unit, size_t mount_index, struct arena *ar
 bool volumes_is_read_only(const struct unit *unit, size_t mount_index);
 int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag);
 void volumes_remove(struct pod *pod);
-/* Writes a renewed token in place of the old one. */
-int volumes_write_token(struct pod *pod, const struct kube_volume *volume, const struct kube_service_account_token_projection *projection,
-                        struct diag *diag);
+void volumes_refresh(struct pod *pod);
 int volumes_write_hosts(const struct pod *pod);
 
 /* references.c */
-int tokens_collect(struct pod *pod);
-/* Whether all tokens are there; begins to ask otherwise, and syncs the pod when one came. */
-bool tokens_ready(struct pod *pod);
-/* NULL: none. */
-const struct secret *tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *projection);
-void tokens_free(struct pod *pod);
 int references_collect(struct pod *pod);
-/* True when all are answered; otherwise fetches the next and syncs the pod when it came. */
+int references_collect_container(struct pod *pod, const struct kube_container *container);
+/* Begins to watch what is not watched yet. True when all is known, and nothing that a volume needs is missing; the pod is synced when that changes.
+ */
 bool references_ready(struct pod *pod);
+bool references_has(const struct pod *pod, const struct watched *watched);
 const struct kube_object *references_find(const struct pod *pod, const struct kube_kind *kind, const char *name);
 void references_free(struct pod *pod);
+
+/* token.c */
+int tokens_collect(struct pod *pod);
+/* True when all are there; otherwise they are being asked for, and the pod is synced when one came. */
+bool tokens_ready(struct pod *pod);
+struct slice tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *source); /* empty: not there */
+void tokens_free(struct pod *pod);
+
+/* payload.c: the files of a volume, replaced all at once. Paths and bytes are the caller's. */
+#define PAYLOAD_BYTES_MAX (4 * MIB) /* of one file */
+struct payload_file {
+    const char *path;
+    struct slice bytes;
+    mode_t mode;
+};
+struct payload {
+    struct payload_file *items;
+    size_t count, capacity;
+    uid_t user; /* owner and group of the files; -1: ours */
+    gid_t group;
+};
+/* Relative, without ".", "..", empty parts, and parts that begin with "..". */
+bool payload_path_is_safe(const char *path);
+/* A path that is there already is replaced. */
+int payload_put(struct payload *payload, const char *path, struct slice bytes, mode_t mode);
+/* Writes nothing when the folder shows exactly these files. */
+int payload_write(const char *path, const struct payload *payload, bool *ret_changed);
 
 /* persistent.c: volumes that outlive the pod */
 const char *persistent_claim_name(const struct pod *pod, const struct kube_volume *volume); /* NULL: it names none */

@@ -1,5 +1,5 @@
 /* Persistent volumes of pods. A pod names claims; each is bound to a volume, and the volume is a folder of this machine: one of ours, made here when
- * the first pod mounts it, or one that a person named (local, hostPath). Claim and volume are references of the pod, fetched like its secrets.
+ * the first pod mounts it, or one that a person named (local, hostPath). Claim and volume are references of the pod, watched like its secrets.
  *
  * Ours are <state>/volumes/<volume>, nothing else: a volume that says it is ours and names another path is refused, here and when it is removed
  * (reclaim.c). They are made with mode 0777, since nobody knows which user a container runs as; the folder above them is root's alone, so that only
@@ -74,23 +74,23 @@ int persistent_prepare(const struct pod *pod, const struct kube_volume *volume, 
     const struct kube_object *found = find_volume(pod, volume);
     const char *claim = persistent_claim_name(pod, volume);
     if (!found || !claim)
-        return diag_set(diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": persistentvolumeclaim \"%s\" has no volume", volume->name,
+        return diag_set(diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\" : persistentvolumeclaim \"%s\" has no volume", volume->name,
                         claim ? claim : "");
     const struct kube_persistent_volume_spec *spec = &found->persistent_volume->spec;
     if (!spec->claim_ref || !spec->claim_ref->name || strcmp(spec->claim_ref->name, claim) != 0 || !spec->claim_ref->namespace ||
         strcmp(spec->claim_ref->namespace, pod->namespace) != 0)
-        return diag_set(diag, -EBUSY, "MountVolume.SetUp failed for volume \"%s\": volume \"%s\" belongs to another claim", volume->name,
+        return diag_set(diag, -EBUSY, "MountVolume.SetUp failed for volume \"%s\" : volume \"%s\" belongs to another claim", volume->name,
                         found->metadata->name);
     if (spec->volume_mode && strcmp(spec->volume_mode, "Block") == 0)
-        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\": block volumes are not supported", volume->name);
+        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\" : block volumes are not supported", volume->name);
     if (persistent_is_ours(pod->node, found, path)) {
         int r = make_folder(pod->node, found->metadata->name);
-        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": %s: %s", volume->name, path, strerror(-r)) : 0;
+        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\" : %s: %s", volume->name, path, strerror(-r)) : 0;
     }
     if (spec->host_path)
         return volumes_check_host_path(volume->name, spec->host_path, diag);
     if (!spec->local)
-        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\": this kind of persistent volume is not supported", volume->name);
+        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\" : this kind of persistent volume is not supported", volume->name);
     if (stat(spec->local->path, &st) < 0)
         return diag_set(diag, -ENOENT, "MountVolume.NewMounter initialization failed for volume \"%s\" : path \"%s\" does not exist",
                         found->metadata->name, spec->local->path);

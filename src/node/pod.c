@@ -19,6 +19,7 @@
 #define ORPHAN_GRACE_S 2
 #define RETRY_FIRST_MS 500
 #define RETRY_MAX_MS 30000
+#define STOP_GRACE_MIN_S 2
 
 static void sync_pod(void *userdata);
 static void on_retry(void *userdata);
@@ -37,8 +38,8 @@ const char *pod_restart_policy(const struct pod *pod) {
 
 struct unit *pod_unit(const struct pod *pod, const char *name) {
     for (size_t i = 0; i < pod->units_count; i++)
-        if (strcmp(pod->units[i].spec->name, name) == 0)
-            return &pod->units[i];
+        if (strcmp(pod->units[i]->spec->name, name) == 0)
+            return pod->units[i];
     return NULL;
 }
 
@@ -56,7 +57,7 @@ struct pod *pod_find(const struct node *node, const char *namespace, const char 
 
 static bool any_busy(const struct pod *pod) {
     for (size_t i = 0; i < pod->units_count; i++)
-        if (unit_is_busy(&pod->units[i]) || pod->units[i].stage == UNIT_PULLING)
+        if (unit_is_busy(pod->units[i]) || pod->units[i]->stage == UNIT_PULLING)
             return true;
     return false;
 }
@@ -76,18 +77,42 @@ void pod_sync_later(struct pod *pod) {
     loop_defer_schedule(&pod->sync);
 }
 
+static int add_unit(struct pod *pod, struct unit *unit) {
+    struct unit **units = unit ? realloc(pod->units, (pod->units_count + 1) * sizeof *units) : NULL;
+    if (!units) {
+        unit_free(unit);
+        return -ENOMEM;
+    }
+    pod->units = units;
+    pod->units[pod->units_count++] = unit;
+    return 0;
+}
+
+/* Ephemeral containers are added while the pod runs, and never leave it. */
+static int add_ephemeral(struct pod *pod) {
+    const struct kube_ephemeral_container_array *list = &pod->spec_object->pod->spec.ephemeral_containers;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < list->count; i++)
+        if (!pod_unit(pod, list->items[i].name))
+            r = add_unit(pod, unit_new_ephemeral(pod, &list->items[i]));
+    return r;
+}
+
 static int make_units(struct pod *pod) {
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
-    size_t count = spec->init_containers.count + spec->containers.count;
-    pod->units = calloc(count ? count : 1, sizeof *pod->units);
-    if (!pod->units)
-        return -ENOMEM;
-    for (size_t i = 0; i < count; i++) {
-        bool is_init = i < spec->init_containers.count;
-        unit_init(&pod->units[i], pod, is_init ? &spec->init_containers.items[i] : &spec->containers.items[i - spec->init_containers.count], is_init);
-        pod->units_count = i + 1;
-    }
-    return 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < spec->init_containers.count; i++)
+        r = add_unit(pod, unit_new(pod, &spec->init_containers.items[i], true));
+    for (size_t i = 0; r == 0 && i < spec->containers.count; i++)
+        r = add_unit(pod, unit_new(pod, &spec->containers.items[i], false));
+    return r == 0 ? add_ephemeral(pod) : r;
+}
+
+static void take_object(struct pod *pod, struct kube_object *object) {
+    pod->spec_object = kube_object_ref(object);
+    pod->uid = object->metadata->uid;
+    pod->namespace = object->metadata->namespace;
+    pod->name = object->metadata->name;
 }
 
 void pod_free(struct pod *pod) {
@@ -100,7 +125,7 @@ void pod_free(struct pod *pod) {
     references_free(pod);
     tokens_free(pod);
     for (size_t i = 0; i < pod->units_count; i++)
-        unit_deinit(&pod->units[i]);
+        unit_free(pod->units[i]);
     free(pod->units);
     loop_defer_cancel(&pod->sync);
     loop_timer_cancel(&pod->retry);
@@ -119,10 +144,7 @@ static struct pod *pod_new(struct node *node, struct kube_object *object) {
     if (!pod)
         return NULL;
     pod->node = node;
-    pod->spec_object = kube_object_ref(object);
-    pod->uid = object->metadata->uid;
-    pod->namespace = object->metadata->namespace;
-    pod->name = object->metadata->name;
+    take_object(pod, object);
     pod->phase = "Pending";
     pod->status_json = pod->status_sending = BUFFER_INIT(MIB);
     snprintf(pod->dir, sizeof pod->dir, "%s/pods/%s", node->state_dir, pod->uid);
@@ -131,6 +153,15 @@ static struct pod *pod_new(struct node *node, struct kube_object *object) {
     loop_timer_init(&pod->deadline, node->loop, on_deadline, pod);
     loop_timer_init(&pod->status_retry, node->loop, on_status_retry, pod);
     return pod;
+}
+
+void pod_reference_changed(struct pod *pod) {
+    pod->volumes_stale = true;
+    if (pod->stage == POD_PREPARING)
+        loop_timer_cancel(&pod->retry);
+    for (size_t i = 0; i < pod->units_count; i++)
+        unit_reconsider(pod->units[i]);
+    pod_sync_later(pod);
 }
 
 void pod_retry(struct pod *pod) {
@@ -186,6 +217,7 @@ static bool prepare_volumes(struct pod *pod) {
     struct diag diag = DIAG_INIT;
     if (pod->volumes_ready)
         return true;
+    pod->volumes_stale = false;
     if (volumes_prepare(pod, &diag) < 0) {
         event_pod(pod, NULL, "Warning", "FailedMount", "%s", diag.message);
         return false;
@@ -199,14 +231,14 @@ static void prepare(struct pod *pod) {
         return;
     if (!prepare_network(pod) || !prepare_cgroup(pod))
         return pod_retry(pod);
-    if (!references_ready(pod) || !tokens_ready(pod))
+    bool has_references = references_ready(pod), has_tokens = tokens_ready(pod);
+    if (!has_references || !has_tokens)
         return;
     if (!prepare_volumes(pod))
         return pod_retry(pod);
     if (!persistent_ready(pod))
         return;
     pod->retry_ms = 0;
-    pod->waiting_reason[0] = 0;
     pod->stage = POD_ACTIVE;
 }
 
@@ -222,7 +254,7 @@ static int take_over(struct pod *pod) {
         prepare_network(pod); /* the same address, unless the machine was restarted */
     status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)
-        unit_adopt(&pod->units[i]);
+        unit_adopt(pod->units[i]);
     record_save(pod);
     return 0;
 }
@@ -283,14 +315,65 @@ int pod_add(struct node *node, struct kube_object *object, bool adopted) {
     return 0;
 }
 
+/* An image, a deadline or the list of ephemeral containers was changed: nothing else of a spec can be. All that points into the old object is led to
+ * the new one. */
+static int respecify(struct pod *pod, struct kube_object *object) {
+    CLEANUP(kube_object_unrefp) struct kube_object *old = pod->spec_object;
+    const struct kube_pod_spec *spec = &object->pod->spec;
+    take_object(pod, object);
+    for (size_t i = 0; i < spec->init_containers.count + spec->containers.count; i++) {
+        bool is_init = i < spec->init_containers.count;
+        const struct kube_container *container = is_init ? &spec->init_containers.items[i] : &spec->containers.items[i - spec->init_containers.count];
+        unit_respecify(pod->units[i], container);
+    }
+    for (size_t i = 0, first = spec->init_containers.count + spec->containers.count; first + i < pod->units_count; i++)
+        unit_respecify_ephemeral(pod->units[first + i], &spec->ephemeral_containers.items[i]);
+    size_t before = pod->units_count;
+    int r = add_ephemeral(pod);
+    for (size_t i = before; r == 0 && i < pod->units_count; i++)
+        r = references_collect_container(pod, pod->units[i]->spec);
+    if (r == 0)
+        r = record_save_spec(pod);
+    if (r == 0)
+        record_save(pod);
+    set_deadline(pod);
+    return r;
+}
+
+/* The lists are those that we know, ephemeral containers may be more: anything else would not be this pod. */
+static bool is_respecified(const struct pod *pod, const struct kube_object *object) {
+    const struct kube_pod_spec *old = &pod->spec_object->pod->spec, *new = &object->pod->spec;
+    return !pod->ended_before && pod->stage <= POD_ACTIVE && !pod_is_deleted(pod) && old->containers.count == new->containers.count &&
+           old->init_containers.count == new->init_containers.count && old->ephemeral_containers.count <= new->ephemeral_containers.count &&
+           !kube_equal(&kube_pod_spec_type, old, new);
+}
+
+static bool same_map(const struct kube_string_map *a, const struct kube_string_map *b) {
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++) {
+        const char *value = kube_map_find(b, a->items[i].key);
+        same = value && a->items[i].value && strcmp(a->items[i].value, value) == 0;
+    }
+    return same;
+}
+
+/* In what the downward API's files show. */
+static bool shows_differently(const struct kube_object *old, const struct kube_object *new) {
+    return !same_map(&old->metadata->labels, &new->metadata->labels) || !same_map(&old->metadata->annotations, &new->metadata->annotations);
+}
+
 void pod_update(struct pod *pod, struct kube_object *object) {
     bool first = !pod->object;
+    pod->volumes_stale = pod->volumes_stale || first || shows_differently(pod->object, object);
     kube_object_ref(object);
     kube_object_unref(pod->object);
     pod->object = object;
     pod->grace_s = grace_of(pod);
     if (first)
         status_take_conditions(pod);
+    int r = is_respecified(pod, object) ? respecify(pod, object) : 0;
+    if (r < 0)
+        log_error("cannot take on the change of pod %s/%s: %s", pod->namespace, pod->name, strerror(-r));
     pod_sync_later(pod);
 }
 
@@ -305,7 +388,7 @@ void pod_orphaned(struct pod *pod) {
 
 static bool wants_restart(const struct unit *unit) {
     const char *policy = pod_restart_policy(unit->pod);
-    if (unit->is_sidecar || strcmp(policy, "Always") == 0)
+    if (unit->is_sidecar || unit->respecified || strcmp(policy, "Always") == 0)
         return true;
     return strcmp(policy, "OnFailure") == 0 && unit_failed(unit);
 }
@@ -337,11 +420,15 @@ static void run_unit(struct unit *unit) {
 
 static void run_units(struct pod *pod) {
     size_t i = 0;
-    for (; i < pod->units_count && pod->units[i].is_init; i++)
-        if (!run_init(&pod->units[i]))
+    for (size_t k = 0; k < pod->units_count; k++)
+        if (pod->units[k]->is_ephemeral)
+            unit_start(pod->units[k]); /* once, whatever becomes of it; not even init containers come before */
+    for (; i < pod->units_count && pod->units[i]->is_init; i++)
+        if (!run_init(pod->units[i]))
             return;
     for (; i < pod->units_count; i++)
-        run_unit(&pod->units[i]);
+        if (!pod->units[i]->is_ephemeral)
+            run_unit(pod->units[i]);
 }
 
 /* Succeeded, Failed, or NULL while something may still run. */
@@ -350,10 +437,10 @@ static const char *final_phase(const struct pod *pod) {
     if (pod->failed_reason[0])
         return "Failed";
     for (size_t i = 0; i < pod->units_count; i++) {
-        const struct unit *unit = &pod->units[i];
+        const struct unit *unit = pod->units[i];
         if (unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && unit_failed(unit) && strcmp(pod_restart_policy(pod), "Never") == 0)
             return "Failed";
-        if (unit->is_init)
+        if (unit->is_init || unit->is_ephemeral)
             continue;
         if (unit->stage != UNIT_EXITED || wants_restart(unit))
             return NULL;
@@ -372,10 +459,7 @@ static void release(struct pod *pod) {
     cgroup_remove(&pod->node->cgroups, path);
 }
 
-static void finish_when_ended(struct pod *pod) {
-    const char *phase = final_phase(pod);
-    if (!phase)
-        return;
+static void finish(struct pod *pod, const char *phase) {
     stop_units(pod, pod->grace_s); /* what is left: sidecars, or all at a deadline */
     if (any_busy(pod) || pod->deletions)
         return;
@@ -398,20 +482,33 @@ static void on_deadline(void *userdata) {
 
 /* --- stopping --- */
 
-/* Sidecars go last, as they serve the others. */
-static void stop_units(struct pod *pod, int64_t grace_s) {
-    bool mains_run = false;
+/* What is left of the time that the pod was given, two seconds at least; without haste none is granted to who was told already. */
+static int64_t grace_left_s(const struct pod *pod, const struct unit *unit, int64_t grace_s) {
+    if (unit->stopping || grace_s <= 0)
+        return grace_s;
+    int64_t gone_s = (loop_now_ns(pod->node->loop) / 1000000 - pod->stop_began_ms) / 1000;
+    return MIN(grace_s, MAX(STOP_GRACE_MIN_S, grace_s - gone_s));
+}
+
+/* True while it may still run. */
+static bool stop_unit(struct pod *pod, struct unit *unit, int64_t grace_s) {
     char why[300];
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < pod->units_count; i++) {
-            struct unit *unit = &pod->units[i];
-            if (unit->is_sidecar != (pass == 1) || (pass == 1 && mains_run))
-                continue;
-            snprintf(why, sizeof why, "Stopping container %s", unit->spec->name);
-            unit_stop(unit, grace_s, why);
-            mains_run = mains_run || (pass == 0 && unit_is_busy(unit));
-        }
-    }
+    snprintf(why, sizeof why, "Stopping container %s", unit->spec->name);
+    unit_stop(unit, grace_left_s(pod, unit, grace_s), why);
+    return unit_is_busy(unit);
+}
+
+/* Sidecars go last and one after the other, the one that came first at the end: they serve the others. */
+static void stop_units(struct pod *pod, int64_t grace_s) {
+    bool runs = false;
+    if (!pod->stop_began_ms)
+        pod->stop_began_ms = loop_now_ns(pod->node->loop) / 1000000;
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (!pod->units[i]->is_sidecar)
+            runs = stop_unit(pod, pod->units[i], grace_s) || runs;
+    for (size_t i = pod->units_count; !runs && i-- > 0;)
+        if (pod->units[i]->is_sidecar)
+            runs = stop_unit(pod, pod->units[i], grace_s);
 }
 
 struct delete_request {
@@ -469,8 +566,10 @@ static void set_last_phase(struct pod *pod) {
     bool failed = false;
     if (pod->phase && (strcmp(pod->phase, "Succeeded") == 0 || strcmp(pod->phase, "Failed") == 0))
         return;
-    for (size_t i = 0; i < pod->units_count; i++)
-        failed = failed || (!pod->units[i].is_init && (pod->units[i].stage != UNIT_EXITED || unit_failed(&pod->units[i])));
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct unit *unit = pod->units[i];
+        failed = failed || (!unit->is_init && !unit->is_ephemeral && (unit->stage != UNIT_EXITED || unit_failed(unit)));
+    }
     pod->phase = failed ? "Failed" : "Succeeded";
 }
 
@@ -507,9 +606,15 @@ static void sync_pod(void *userdata) {
     } else if (pod->stage <= POD_ACTIVE) {
         if (pod->stage == POD_PREPARING)
             prepare(pod);
-        if (pod->stage == POD_ACTIVE && !pod->failed_reason[0])
+        if (pod->stage == POD_ACTIVE && pod->volumes_stale) {
+            pod->volumes_stale = false;
+            volumes_refresh(pod);
+        }
+        const char *phase = final_phase(pod);
+        if (phase)
+            finish(pod, phase);
+        else if (pod->stage == POD_ACTIVE)
             run_units(pod);
-        finish_when_ended(pod);
         status_update(pod);
     } else if (pod->stage == POD_ENDED)
         status_update(pod);

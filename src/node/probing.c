@@ -45,12 +45,23 @@ static void begin_rest(struct unit *unit) {
         schedule(liveness);
 }
 
-void probing_begin(struct unit *unit) {
+static const struct kube_probe *spec_of(const struct unit *unit, enum probe_kind kind) {
     const struct kube_probe *const specs[] = {unit->spec->startup_probe, unit->spec->liveness_probe, unit->spec->readiness_probe};
+    return specs[kind];
+}
+
+/* Probes cannot change, only be somewhere else in memory. */
+void probing_respecify(struct unit *unit) {
+    for (size_t i = 0; i < ARRAY_LEN(unit->probes); i++)
+        if (unit->probes[i].spec)
+            unit->probes[i].spec = spec_of(unit, (enum probe_kind)i);
+}
+
+void probing_begin(struct unit *unit) {
     bool was_started = unit->started, was_ready = unit->ready;
-    for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(unit->probes); i++) {
         struct unit_probe *it = &unit->probes[i];
-        const struct kube_probe *spec = specs[i];
+        const struct kube_probe *spec = spec_of(unit, (enum probe_kind)i);
         *it = (struct unit_probe){.unit = unit, .spec = spec};
         if (!spec)
             continue;

@@ -111,7 +111,7 @@ static void finish(struct prune *prune) {
 static bool needs_image(const struct pod *pod) {
     bool needs = pod->stage != POD_ENDED || pod->deletions;
     for (size_t i = 0; !needs && i < pod->units_count; i++)
-        needs = pod->units[i].container != NULL; /* its root file system may still be mounted */
+        needs = pod->units[i]->container != NULL; /* its root file system may still be mounted */
     return needs;
 }
 
@@ -120,7 +120,7 @@ static bool is_calm(const struct node *node) {
     void *value;
     for (size_t at = 0; map_next(node->pods, &at, &key, &value);)
         for (size_t i = 0; i < ((struct pod *)value)->units_count; i++)
-            if (((struct pod *)value)->units[i].pull)
+            if (((struct pod *)value)->units[i]->pull)
                 return false;
     return true;
 }
@@ -149,7 +149,7 @@ static int collect_needs(struct prune *prune) {
         const struct pod *pod = value;
         units += pod->units_count;
         for (size_t i = 0; i < pod->units_count; i++)
-            layers += pod->units[i].image ? pod->units[i].image->layers_count : 0;
+            layers += pod->units[i]->image ? pod->units[i]->image->layers_count : 0;
     }
     const char **configs = ARENA_ARRAY(prune->arena, const char *, units + 1), **chains = ARENA_ARRAY(prune->arena, const char *, layers + 1);
     if (!configs || !chains)
@@ -158,7 +158,7 @@ static int collect_needs(struct prune *prune) {
     for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
         const struct pod *pod = value;
         for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++)
-            if (add_unit(prune, &pod->units[i], &configs, &chains) < 0)
+            if (add_unit(prune, pod->units[i], &configs, &chains) < 0)
                 return -ENOMEM;
     }
     *configs = *chains = NULL;
@@ -171,7 +171,7 @@ static bool is_needed_now(const struct prune *prune, const char *layer) {
     for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
         const struct pod *pod = value;
         for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++) {
-            const struct image *image = pod->units[i].image;
+            const struct image *image = pod->units[i]->image;
             for (size_t k = 0; image && k < image->layers_count; k++)
                 if (strcmp(image->layers[k].chain_id + 7, layer) == 0)
                     return true;

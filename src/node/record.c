@@ -31,7 +31,7 @@ void record_save(struct pod *pod) {
     buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"ended\":\"%s\",\"address\":\"%s\",\"failedReason\":\"%s\",\"units\":{", pod->start_time_ns,
                   pod->stage == POD_ENDED ? pod->phase : "", pod->net.address, pod->failed_reason);
     for (size_t i = 0; i < pod->units_count; i++) {
-        const struct unit *unit = &pod->units[i];
+        const struct unit *unit = pod->units[i];
         buffer_append_text(&out, i ? "," : "");
         json_format_string(&out, slice_of(unit->spec->name));
         buffer_printf(&out,
@@ -112,9 +112,9 @@ int record_load(struct pod *pod) {
         pod->network_ready = true;
     }
     for (size_t i = 0; i < pod->units_count; i++) {
-        const struct tree *unit = tree_find(tree_find(root, "units"), pod->units[i].spec->name);
+        const struct tree *unit = tree_find(tree_find(root, "units"), pod->units[i]->spec->name);
         if (unit)
-            load_unit(unit, &pod->units[i]);
+            load_unit(unit, pod->units[i]);
     }
     return 0;
 }

@@ -15,8 +15,8 @@ static struct unit *find_unit(const struct node *node, int watch) {
     for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
         struct pod *pod = value;
         for (size_t i = 0; i < pod->units_count; i++)
-            if (pod->units[i].log_watch == watch)
-                return &pod->units[i];
+            if (pod->units[i]->log_watch == watch)
+                return pod->units[i];
     }
     return NULL;
 }

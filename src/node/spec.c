@@ -285,12 +285,12 @@ void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
     int64_t request = 0, memory = 0, cpu = 0;
     bool all_memory = true, all_cpu = true;
     for (size_t i = 0; i < pod->units_count; i++) {
-        const struct kube_resource_requirements *resources = &pod->units[i].spec->resources;
+        const struct kube_resource_requirements *resources = &pod->units[i]->spec->resources;
         int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0),
                 memory_limit = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
         all_cpu = all_cpu && cpu_limit > 0;
         all_memory = all_memory && memory_limit > 0;
-        if (pod->units[i].is_init && !pod->units[i].is_sidecar) {
+        if (pod->units[i]->is_init && !pod->units[i]->is_sidecar) {
             cpu = MAX(cpu, cpu_limit);
             memory = MAX(memory, memory_limit);
             continue;
@@ -321,6 +321,20 @@ static void make_working_dir(const struct unit *unit, struct arena *arena, const
         return;
 }
 
+/* An ephemeral container may look into another one: it is in its PID namespace. */
+static int choose_pid_namespace(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
+    const struct kube_pod_spec *spec = &unit->pod->spec_object->pod->spec;
+    bundle->host_pid = spec->host_pid;
+    if (spec->host_pid || !unit->target)
+        return 0;
+    const struct unit *target = pod_unit(unit->pod, unit->target);
+    pid_t pid = target && target->stage == UNIT_RUNNING && target->container ? container_pid(target->container) : 0;
+    if (pid <= 0)
+        return diag_set(diag, -ESRCH, "unable to find target container %s", unit->target);
+    bundle->pid_namespace = arena_printf(arena, "/proc/%d/ns/pid", (int)pid);
+    return bundle->pid_namespace ? 0 : -ENOMEM;
+}
+
 static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
     struct pod *pod = unit->pod;
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
@@ -341,7 +355,9 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     bundle->network_namespace = spec->host_network ? NULL : pod->net.network;
     bundle->ipc_namespace = spec->host_ipc ? NULL : pod->net.ipc;
     bundle->uts_namespace = spec->host_network ? NULL : pod->net.uts; /* the host's name too */
-    bundle->host_pid = spec->host_pid;
+    r = choose_pid_namespace(unit, arena, bundle, diag);
+    if (r < 0)
+        return r;
     bundle->cgroup_path = arena_printf(arena, "%s/pod%s/%s", pod->node->cgroup_root, pod->uid, unit->id);
     spec_limits(unit->spec, &bundle->limits);
     bundle->seccomp_program = is_unconfined(unit) ? NULL : spec_seccomp(pod->node, bundle->process.capabilities);

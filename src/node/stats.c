@@ -75,7 +75,7 @@ static bool is_measured(const struct unit *unit) {
 
 static bool runs(const struct pod *pod) {
     for (size_t i = 0; i < pod->units_count; i++)
-        if (is_measured(&pod->units[i]))
+        if (is_measured(pod->units[i]))
             return true;
     return false;
 }
@@ -89,10 +89,10 @@ static void put_pod(struct pod *pod, int64_t now_ns, const char *time, struct bu
     buffer_printf(out, ",\"uid\":\"%s\"},\"containers\":[", pod->uid);
     bool first = true;
     for (size_t i = 0; i < pod->units_count; i++) {
-        if (!is_measured(&pod->units[i]))
+        if (!is_measured(pod->units[i]))
             continue;
         buffer_append_text(out, first ? "" : ",");
-        put_unit(&pod->units[i], now_ns, time, &sum, out);
+        put_unit(pod->units[i], now_ns, time, &sum, out);
         first = false;
     }
     buffer_append_text(out, "],");

@@ -11,8 +11,8 @@
 #define STATUS_ARENA_BYTES_MAX (8 * MIB)
 #define RETRY_MS 2000
 
-enum pod_condition { CONDITION_INITIALIZED, CONDITION_READY, CONDITION_CONTAINERS_READY, CONDITIONS };
-static const char *const condition_names[] = {"Initialized", "Ready", "ContainersReady"};
+enum pod_condition { CONDITION_INITIALIZED, CONDITION_READY, CONDITION_CONTAINERS_READY, CONDITION_TO_START, CONDITIONS };
+static const char *const condition_names[] = {"Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"};
 
 /* --- a small builder --- */
 
@@ -76,12 +76,41 @@ static void add_state(struct builder *b, struct tree *status, const struct unit 
     } else {
         struct tree *waiting = set_map(b, state, "waiting");
         bool under_way = unit->stage != UNIT_WAITING;
-        const char *reason = unit->pod->stage == POD_PREPARING && unit->pod->waiting_reason[0] ? unit->pod->waiting_reason : unit->waiting_reason;
+        const char *reason = unit->waiting_reason;
         if (under_way && strcmp(reason, "CrashLoopBackOff") == 0)
             reason = "ContainerCreating";
         set_text(b, waiting, "reason", reason);
         if (unit->waiting_message[0] && !under_way)
             set_text(b, waiting, "message", unit->waiting_message);
+    }
+}
+
+static void add_mounts(struct builder *b, struct tree *status, const struct unit *unit) {
+    const struct kube_volume_mount_array *mounts = &unit->spec->volume_mounts;
+    struct tree *list = mounts->count ? set_list(b, status, "volumeMounts") : NULL;
+    for (size_t i = 0; i < mounts->count; i++) {
+        struct tree *mount = push_map(b, list);
+        set_text(b, mount, "name", mounts->items[i].name);
+        set_text(b, mount, "mountPath", mounts->items[i].mount_path);
+        if (!mounts->items[i].read_only)
+            continue;
+        set(b, mount, "readOnly", tree_bool(b->arena, true));
+        set_text(b, mount, "recursiveReadOnly", "Disabled");
+    }
+}
+
+/* What the running container was given. */
+static void add_resources(struct builder *b, struct tree *status, const struct unit *unit) {
+    const struct kube_resource_requirements *resources = &unit->spec->resources;
+    const struct {
+        const char *name;
+        const struct kube_quantity_map *map;
+    } maps[] = {{"limits", &resources->limits}, {"requests", &resources->requests}};
+    struct tree *to = set_map(b, status, "resources");
+    for (size_t m = 0; m < ARRAY_LEN(maps); m++) {
+        struct tree *map = maps[m].map->count ? set_map(b, to, maps[m].name) : NULL;
+        for (size_t i = 0; i < maps[m].map->count; i++)
+            set_text(b, map, maps[m].map->items[i].key, maps[m].map->items[i].value.text);
     }
 }
 
@@ -94,33 +123,47 @@ static void add_unit(struct builder *b, struct tree *list, const struct unit *un
         add_termination(b, last, &unit->last);
     bool running = unit->stage == UNIT_RUNNING;
     bool completed_init = unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && !unit_failed(unit);
-    set(b, status, "ready", tree_bool(b->arena, (running && unit->ready) || completed_init));
+    set(b, status, "ready", tree_bool(b->arena, (running && unit->ready && !unit->is_ephemeral) || completed_init));
     set(b, status, "restartCount", tree_int(b->arena, unit->restart_count));
     set_text(b, status, "image", unit->spec->image ? unit->spec->image : "");
     set_text(b, status, "imageID", unit->image_id);
     if (unit->id[0] && (running || unit->stage == UNIT_EXITED))
         add_container_id(b, status, unit->id);
-    set(b, status, "started", tree_bool(b->arena, running && unit->started));
+    else if (unit->last.set && unit->last.id[0])
+        add_container_id(b, status, unit->last.id);
+    if (!unit->is_ephemeral)
+        set(b, status, "started", tree_bool(b->arena, running && unit->started));
+    if (running && !unit->is_ephemeral)
+        add_resources(b, status, unit);
+    add_mounts(b, status, unit);
+}
+
+static bool is_of_list(const struct unit *unit, bool init, bool ephemeral) {
+    return unit->is_init == init && unit->is_ephemeral == ephemeral;
 }
 
 static void add_units(struct builder *b, struct tree *status, const struct pod *pod) {
-    struct tree *inits = NULL;
-    for (size_t i = 0; i < pod->units_count && pod->units[i].is_init; i++) {
-        if (!inits)
-            inits = set_list(b, status, "initContainerStatuses");
-        add_unit(b, inits, &pod->units[i]);
+    static const struct {
+        const char *name;
+        bool init, ephemeral;
+    } lists[] = {{"initContainerStatuses", true, false}, {"containerStatuses", false, false}, {"ephemeralContainerStatuses", false, true}};
+    for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
+        struct tree *list = NULL;
+        for (size_t i = 0; i < pod->units_count; i++) {
+            if (!is_of_list(pod->units[i], lists[l].init, lists[l].ephemeral))
+                continue;
+            if (!list)
+                list = set_list(b, status, lists[l].name);
+            add_unit(b, list, pod->units[i]);
+        }
     }
-    struct tree *list = set_list(b, status, "containerStatuses");
-    for (size_t i = 0; i < pod->units_count; i++)
-        if (!pod->units[i].is_init)
-            add_unit(b, list, &pod->units[i]);
 }
 
 /* --- phase and conditions --- */
 
 static bool is_initialized(const struct pod *pod) {
-    for (size_t i = 0; i < pod->units_count && pod->units[i].is_init; i++) {
-        const struct unit *unit = &pod->units[i];
+    for (size_t i = 0; i < pod->units_count && pod->units[i]->is_init; i++) {
+        const struct unit *unit = pod->units[i];
         if (unit->is_sidecar ? !unit->started : unit->stage != UNIT_EXITED || unit_failed(unit))
             return false;
     }
@@ -140,10 +183,10 @@ void status_compute_phase(struct pod *pod) {
         return;
     }
     for (size_t i = 0; i < pod->units_count; i++)
-        ran = ran || (!pod->units[i].is_init && (pod->units[i].stage >= UNIT_RUNNING || pod->units[i].last.set));
+        ran = ran || (is_of_list(pod->units[i], false, false) && (pod->units[i]->stage >= UNIT_RUNNING || pod->units[i]->last.set));
     bool waiting_first = false;
     for (size_t i = 0; i < pod->units_count; i++)
-        waiting_first = waiting_first || (!pod->units[i].is_init && pod->units[i].stage < UNIT_RUNNING && !pod->units[i].last.set);
+        waiting_first = waiting_first || (is_of_list(pod->units[i], false, false) && pod->units[i]->stage < UNIT_RUNNING && !pod->units[i]->last.set);
     pod->phase = ran && !waiting_first ? "Running" : "Pending";
 }
 
@@ -169,7 +212,7 @@ static bool units_ready(const struct pod *pod) {
     if (pod->stage == POD_ENDED || pod->stage == POD_CLEANING)
         return false;
     for (size_t i = 0; i < pod->units_count; i++)
-        if (!pod->units[i].is_init && !(pod->units[i].stage == UNIT_RUNNING && pod->units[i].ready))
+        if (is_of_list(pod->units[i], false, false) && !(pod->units[i]->stage == UNIT_RUNNING && pod->units[i]->ready))
             return false;
     return true;
 }
@@ -177,10 +220,10 @@ static bool units_ready(const struct pod *pod) {
 static char *names_of(struct arena *arena, const struct pod *pod, bool init) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * KIB);
     for (size_t i = 0; i < pod->units_count; i++) {
-        const struct unit *unit = &pod->units[i];
+        const struct unit *unit = pod->units[i];
         bool fine =
             init ? (unit->is_sidecar ? unit->started : unit->stage == UNIT_EXITED && !unit_failed(unit)) : unit->stage == UNIT_RUNNING && unit->ready;
-        if (unit->is_init == init && !fine)
+        if (is_of_list(unit, init, false) && !fine)
             buffer_printf(&out, "%s%s", out.len ? " " : "", unit->spec->name);
     }
     return arena_dup(arena, buffer_slice(&out));
@@ -290,6 +333,8 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
     }
     const char *unready_reason = completed ? "PodCompleted" : strcmp(pod->phase, "Failed") == 0 ? "PodFailed" : "ContainersNotReady";
     const char *unready = is_final(pod) ? NULL : arena_printf(b->arena, "containers with unready status: [%s]", names);
+    bool has_sandbox = pod->network_ready && pod->stage != POD_ENDED && pod->stage != POD_CLEANING;
+    add_condition(b, list, pod, CONDITION_TO_START, has_sandbox, NULL, NULL);
     add_condition(b, list, pod, CONDITION_INITIALIZED, initialized, initialized ? (completed ? "PodCompleted" : NULL) : "ContainersNotInitialized",
                   initialized ? NULL : arena_printf(b->arena, "containers with incomplete status: [%s]", inits));
     bool open = gates_open(pod);

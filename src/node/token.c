@@ -1,156 +1,148 @@
-/* Tokens of service accounts in projected volumes: asked for from the API for this very pod (TokenRequest with a reference to it, so they die with
- * it) before the volumes are made, and again when four fifths of their life, or a day, are over. A new token replaces the file in one step; a failed
- * renewal is tried again with growing pauses, the old one stays meanwhile. A pod's tokens are asked for one after the other. */
+/* Service account tokens of projected volumes: asked for when the pod is prepared, bound to it, and again when four fifths of their life are over (a
+ * day at most), so that what the files hold is always good. They are in memory and on the pod's tmpfs, nowhere else: after a restart of the node
+ * new ones are asked for. While that fails the old ones stay, and it is tried again. */
+#include "codec/codec.h"
+#include "http/http.h"
 #include "node/node_priv.h"
 
-#define TOKENS_MAX 32
-#define RETRY_MS_MIN 500
-#define RETRY_MS_MAX 60000
-#define LIFE_MS_MAX (INT64_C(24) * 3600 * 1000)
-#define DEFAULT_LIFE_S 3600
+#define LIFE_DEFAULT_S 3600
+#define REFRESH_MS_MAX (24 * 3600 * INT64_C(1000))
+#define REFRESH_MS_MIN 1000
+#define RETRY_FIRST_MS 500
+#define RETRY_MAX_MS 60000
 
-struct token {
-    const struct kube_volume *volume;
-    const struct kube_service_account_token_projection *projection;
-    struct secret *text; /* NULL: not yet */
-    int64_t renew_ns;    /* monotonic; when it is asked for (again) */
-};
+static const struct kube_service_account_token_projection *source_of(const struct pod_token *token) {
+    const struct kube_volume *volume = &token->pod->spec_object->pod->spec.volumes.items[token->volume];
+    return volume->projected->sources.items[token->source].service_account_token;
+}
 
-static struct token *next_due(struct pod *pod) {
-    struct token *next = NULL;
-    for (size_t i = 0; i < pod->tokens_count; i++)
-        if (!next || pod->tokens[i].renew_ns < next->renew_ns)
-            next = &pod->tokens[i];
-    return next;
+static const char *account_of(const struct pod *pod) {
+    const char *name = pod->spec_object->pod->spec.service_account_name;
+    return name && *name ? name : "default";
 }
 
 static void on_timer(void *userdata);
 
-static void arm(struct pod *pod) {
-    const struct token *next = next_due(pod);
-    if (!next || pod->token_fetch)
-        return;
-    int64_t wait_ns = next->renew_ns - loop_now_ns(pod->node->loop);
-    loop_timer_set(&pod->token_timer, MAX(wait_ns, 0) / 1000000);
-}
-
 int tokens_collect(struct pod *pod) {
-    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
-    loop_timer_init(&pod->token_timer, pod->node->loop, on_timer, pod);
-    for (size_t i = 0; i < spec->volumes.count; i++) {
-        const struct kube_projected_volume_source *projected = spec->volumes.items[i].projected;
+    const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    size_t count = 0;
+    for (size_t i = 0; i < volumes->count; i++)
+        count += volumes->items[i].projected ? volumes->items[i].projected->sources.count : 0;
+    pod->tokens = calloc(count + 1, sizeof *pod->tokens);
+    if (!pod->tokens)
+        return -ENOMEM;
+    for (size_t i = 0; i < volumes->count; i++) {
+        const struct kube_projected_volume_source *projected = volumes->items[i].projected;
         for (size_t k = 0; projected && k < projected->sources.count; k++) {
-            const struct kube_service_account_token_projection *projection = projected->sources.items[k].service_account_token;
-            if (!projection)
+            if (!projected->sources.items[k].service_account_token)
                 continue;
-            if (!pod->tokens && !(pod->tokens = calloc(TOKENS_MAX, sizeof *pod->tokens)))
-                return -ENOMEM;
-            if (pod->tokens_count == TOKENS_MAX)
-                return -E2BIG;
-            pod->tokens[pod->tokens_count++] = (struct token){.volume = &spec->volumes.items[i], .projection = projection};
+            struct pod_token *token = &pod->tokens[pod->tokens_count++];
+            *token = (struct pod_token){.pod = pod, .volume = i, .source = k};
+            loop_timer_init(&token->timer, pod->node->loop, on_timer, token);
         }
     }
     return 0;
 }
 
 void tokens_free(struct pod *pod) {
-    http_request_cancel(pod->token_fetch);
-    pod->token_fetch = NULL;
-    loop_timer_cancel(&pod->token_timer);
-    for (size_t i = 0; i < pod->tokens_count; i++)
+    for (size_t i = 0; i < pod->tokens_count; i++) {
+        http_request_cancel(pod->tokens[i].request);
+        loop_timer_cancel(&pod->tokens[i].timer);
         secret_free(pod->tokens[i].text);
-    free(pod->tokens);
-    pod->tokens = NULL;
+    }
+    free(TAKE(pod->tokens));
     pod->tokens_count = 0;
 }
 
-const struct secret *tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *projection) {
+struct slice tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *source) {
     for (size_t i = 0; i < pod->tokens_count; i++)
-        if (pod->tokens[i].projection == projection)
-            return pod->tokens[i].text;
-    return NULL;
+        if (source_of(&pod->tokens[i]) == source && pod->tokens[i].text)
+            return secret_reveal(pod->tokens[i].text);
+    return (struct slice){0};
 }
 
-/* Keeps the token, and writes it when its volume is there. */
-static int take(struct pod *pod, struct token *token, const struct tree *answer, struct diag *diag) {
-    const struct tree *text = tree_path(answer, "status.token");
-    int64_t life_s = tree_int_or(tree_path(answer, "spec.expirationSeconds"), DEFAULT_LIFE_S);
-    if (!text || text->type != TREE_STRING)
-        return diag_set(diag, -EIO, "the API's answer holds no token");
-    struct secret *secret = secret_new(text->string);
+/* --- asking --- */
+
+static int take(struct pod_token *token, struct slice body) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    struct tree *root = NULL;
+    int64_t expires_ns, now_ns = loop_wall_ns(token->pod->node->loop);
+    int r = arena ? json_parse(arena, body, NULL, &root, NULL) : -ENOMEM;
+    if (r < 0)
+        return r;
+    const char *text = tree_text_or(tree_path(root, "status.token"), NULL);
+    if (!text || timestamp_parse(slice_of(tree_text_or(tree_path(root, "status.expirationTimestamp"), "")), &expires_ns) < 0)
+        return -EBADMSG;
+    struct secret *secret = secret_new(slice_of(text));
     if (!secret)
         return -ENOMEM;
     secret_free(token->text);
     token->text = secret;
-    token->renew_ns = loop_now_ns(pod->node->loop) + MIN(MIN(life_s, INT32_MAX) * 800, LIFE_MS_MAX) * 1000000;
-    return pod->volumes_ready ? volumes_write_token(pod, token->volume, token->projection, diag) : 0;
+    int64_t life_ms = MAX(0, expires_ns - now_ns) / 1000000;
+    return loop_timer_set(&token->timer, MAX(REFRESH_MS_MIN, MIN(life_ms / 5 * 4, REFRESH_MS_MAX)));
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {
-    struct pod *pod = userdata;
-    struct token *token = next_due(pod);
+    struct pod_token *token = userdata;
+    struct pod *pod = token->pod;
     struct diag diag = DIAG_INIT;
-    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    struct tree *tree = NULL;
-    pod->token_fetch = NULL;
+    token->request = NULL;
     int r = client_check(answer, &diag);
     if (r == 0)
-        r = arena ? json_parse(arena, answer->body, NULL, &tree, &diag) : -ENOMEM;
-    if (r == 0)
-        r = take(pod, token, tree, &diag);
-    if (r < 0) {
-        if (!token->text)
-            event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed for volume \"%s\": failed to fetch token: %s",
-                      token->volume->name, diag.message);
-        pod->token_retry_ms = pod->token_retry_ms ? MIN(pod->token_retry_ms * 2, RETRY_MS_MAX) : RETRY_MS_MIN;
-        token->renew_ns = loop_now_ns(pod->node->loop) + pod->token_retry_ms * 1000000;
-    } else {
-        pod->token_retry_ms = 0;
+        r = take(token, answer->body);
+    if (r == 0) {
+        token->retry_ms = 0;
+        pod->volumes_stale = true;
         pod_sync_later(pod);
+        return;
     }
-    arm(pod);
+    if (!token->text)
+        event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed for volume \"%s\" : failed to fetch token: %s",
+                  pod->spec_object->pod->spec.volumes.items[token->volume].name, diag.message[0] ? diag.message : strerror(-r));
+    token->retry_ms = token->retry_ms ? MIN(token->retry_ms * 2, RETRY_MAX_MS) : RETRY_FIRST_MS;
+    loop_timer_set(&token->timer, token->retry_ms);
 }
 
-static int format_request(const struct pod *pod, const struct token *token, struct buffer *out) {
-    const char *audience = token->projection->audience;
-    const int64_t *life_s = token->projection->expiration_seconds;
+static int format_request(const struct pod_token *token, struct buffer *out) {
+    const struct kube_service_account_token_projection *source = source_of(token);
+    const struct pod *pod = token->pod;
+    int64_t life_s = source->expiration_seconds ? *source->expiration_seconds : LIFE_DEFAULT_S;
     buffer_append_text(out, "{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"TokenRequest\",\"spec\":{\"audiences\":[");
-    if (audience && *audience)
-        json_format_string(out, slice_of(audience));
-    buffer_printf(out, "],\"expirationSeconds\":%" PRId64 ",\"boundObjectRef\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"name\":",
-                  life_s ? *life_s : DEFAULT_LIFE_S);
+    if (source->audience && *source->audience)
+        json_format_string(out, slice_of(source->audience));
+    buffer_printf(out, "],\"expirationSeconds\":%" PRId64 ",\"boundObjectRef\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"name\":", life_s);
     json_format_string(out, slice_of(pod->name));
-    buffer_append_text(out, ",\"uid\":");
-    json_format_string(out, slice_of(pod->uid));
-    buffer_append_text(out, "}}}");
-    return buffer_error(out);
+    return buffer_printf(out, ",\"uid\":\"%s\"}}}", pod->uid);
+}
+
+static void ask(struct pod_token *token) {
+    struct pod *pod = token->pod;
+    CLEANUP(buffer_deinit) struct buffer body = BUFFER_INIT(16 * KIB);
+    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
+    static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
+    const char *path = arena ? client_path(arena, &kube_kind_service_account, pod->namespace, account_of(pod), "token") : NULL;
+    int r = path ? format_request(token, &body) : -ENOMEM;
+    const struct http_request_options options = {
+        .method = "POST", .target = path, .content_type = "application/json", .fields = fields, .body = buffer_slice(&body)};
+    if (r == 0)
+        r = http_client_send(client_http(pod->node->client), &options, on_answer, token, &token->request);
+    if (r < 0)
+        loop_timer_set(&token->timer, RETRY_MAX_MS);
 }
 
 static void on_timer(void *userdata) {
-    struct pod *pod = userdata;
-    struct token *token = next_due(pod);
-    const char *account = pod->spec_object->pod->spec.service_account_name;
-    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
-    CLEANUP(buffer_deinit) struct buffer body = BUFFER_INIT(16 * KIB);
-    if (!token || pod->token_fetch || pod->orphan)
-        return;
-    const char *path =
-        arena ? client_path(arena, &kube_kind_service_account, pod->namespace, account && *account ? account : "default", "token") : NULL;
-    int r = path ? format_request(pod, token, &body) : -ENOMEM;
-    const struct http_request_options options = {.method = "POST", .target = path, .content_type = "application/json", .body = buffer_slice(&body)};
-    if (r == 0)
-        r = http_client_send(client_http(pod->node->client), &options, on_answer, pod, &pod->token_fetch);
-    if (r < 0)
-        loop_timer_set(&pod->token_timer, RETRY_MS_MAX);
+    struct pod_token *token = userdata;
+    if (!token->request && !pod_is_deleted(token->pod) && token->pod->stage <= POD_ACTIVE)
+        ask(token);
 }
 
 bool tokens_ready(struct pod *pod) {
+    bool ready = true;
     for (size_t i = 0; i < pod->tokens_count; i++) {
-        if (pod->tokens[i].text)
-            continue;
-        if (!loop_timer_is_set(&pod->token_timer))
-            arm(pod);
-        return false;
+        struct pod_token *token = &pod->tokens[i];
+        if (!token->text && !token->request && !loop_timer_is_set(&token->timer))
+            ask(token);
+        ready = ready && token->text;
     }
-    return true;
+    return ready;
 }

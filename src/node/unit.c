@@ -8,7 +8,7 @@
  *  1. Each run has an id of its own, recorded on disk before the container is created: what a crash leaves is either known by its id or has no
  * bundle.
  *  2. An exit is recorded (unit->current) and saved before its container is deleted, so no exit code is lost.
- *  3. Every asynchronous thing a unit has under way is cancelled in unit_deinit; deletions alone outlive it, and hold the pod. */
+ *  3. Every asynchronous thing a unit has under way is cancelled in unit_free; deletions alone outlive it, and hold the pod. */
 #include <signal.h>
 
 #include "codec/codec.h"
@@ -36,16 +36,79 @@ static void on_wake(void *userdata) {
 static void on_kill_timer(void *userdata);
 static void on_hook_timer(void *userdata);
 
-void unit_init(struct unit *unit, struct pod *pod, const struct kube_container *spec, bool is_init) {
-    *unit = (struct unit){.pod = pod, .spec = spec, .is_init = is_init, .waiting_reason = "ContainerCreating", .log_watch = -1};
-    unit->is_sidecar = is_init && spec->restart_policy && strcmp(spec->restart_policy, "Always") == 0;
-    if (is_init || pod->units_count)
-        snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "PodInitializing");
+static struct unit *make(struct pod *pod) {
+    struct unit *unit = calloc(1, sizeof *unit);
     struct loop *loop = pod->node->loop;
+    if (!unit)
+        return NULL;
+    *unit = (struct unit){.pod = pod, .waiting_reason = "ContainerCreating", .log_watch = -1};
+    if (pod->spec_object->pod->spec.init_containers.count)
+        snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "PodInitializing");
     loop_timer_init(&unit->timer, loop, on_wake, unit);
     loop_timer_init(&unit->kill_timer, loop, on_kill_timer, unit);
     loop_timer_init(&unit->hook_timer, loop, on_hook_timer, unit);
     loop_timer_init(&unit->log_timer, loop, on_wake, unit); /* replaced by rotation_watch */
+    return unit;
+}
+
+struct unit *unit_new(struct pod *pod, const struct kube_container *spec, bool is_init) {
+    struct unit *unit = make(pod);
+    if (!unit)
+        return NULL;
+    unit->spec = spec;
+    unit->is_init = is_init;
+    unit->is_sidecar = is_init && spec->restart_policy && strcmp(spec->restart_policy, "Always") == 0;
+    return unit;
+}
+
+/* The fields that an ephemeral container may have; the others stay empty. */
+void unit_respecify_ephemeral(struct unit *unit, const struct kube_ephemeral_container *spec) {
+    unit->ephemeral = (struct kube_container){.name = spec->name,
+                                              .image = spec->image,
+                                              .command = spec->command,
+                                              .args = spec->args,
+                                              .working_dir = spec->working_dir,
+                                              .env_from = spec->env_from,
+                                              .env = spec->env,
+                                              .volume_mounts = spec->volume_mounts,
+                                              .termination_message_path = spec->termination_message_path,
+                                              .termination_message_policy = spec->termination_message_policy,
+                                              .image_pull_policy = spec->image_pull_policy,
+                                              .security_context = spec->security_context,
+                                              .stdin = spec->stdin,
+                                              .stdin_once = spec->stdin_once,
+                                              .tty = spec->tty};
+    unit->spec = &unit->ephemeral;
+    unit->target = spec->target_container_name && *spec->target_container_name ? spec->target_container_name : NULL;
+}
+
+struct unit *unit_new_ephemeral(struct pod *pod, const struct kube_ephemeral_container *spec) {
+    struct unit *unit = make(pod);
+    if (!unit)
+        return NULL;
+    unit->is_ephemeral = true;
+    unit_respecify_ephemeral(unit, spec);
+    return unit;
+}
+
+void unit_respecify(struct unit *unit, const struct kube_container *spec) {
+    bool same = strcmp(unit->spec->image ? unit->spec->image : "", spec->image ? spec->image : "") == 0;
+    unit->spec = spec;
+    probing_respecify(unit);
+    if (same)
+        return;
+    char why[300];
+    snprintf(why, sizeof why, "Container %s definition changed, will be restarted", spec->name);
+    unit->respecified = unit_is_busy(unit) || unit->stage == UNIT_EXITED;
+    unit->start_at_ms = 0;
+    backoff_reset(&unit->backoff);
+    backoff_reset(&unit->pull_backoff);
+    unit_stop(unit, unit->pod->grace_s, why);
+}
+
+void unit_reconsider(struct unit *unit) {
+    if (unit->stage == UNIT_WAITING && strcmp(unit->waiting_reason, "CreateContainerConfigError") == 0)
+        unit->start_at_ms = 0;
 }
 
 static void end_hook(struct unit *unit) {
@@ -54,7 +117,9 @@ static void end_hook(struct unit *unit) {
     loop_timer_cancel(&unit->hook_timer);
 }
 
-void unit_deinit(struct unit *unit) {
+void unit_free(struct unit *unit) {
+    if (!unit)
+        return;
     probing_deinit(unit);
     end_hook(unit);
     loop_timer_cancel(&unit->timer);
@@ -64,6 +129,7 @@ void unit_deinit(struct unit *unit) {
     remote_image_free(TAKE(unit->remote_pull));
     container_free(unit->container);
     image_unref(unit->image);
+    free(unit);
 }
 
 bool unit_is_busy(const struct unit *unit) {
@@ -297,6 +363,7 @@ static void create(struct unit *unit) {
     if (unit->has_run)
         unit->restart_count++;
     unit->has_run = true;
+    unit->respecified = false;
     if (!unit->pulled_before)
         event_pod(unit->pod, unit, "Normal", "Pulled", "Container image \"%s\" already present on machine", unit->spec->image);
     unit->pulled_before = false;
@@ -459,7 +526,7 @@ void unit_restart(struct unit *unit) {
         return;
     int64_t ran_ms = (unit->current.finished_ns - unit->current.started_ns) / 1000000;
     int64_t since_ms = MAX(0, loop_wall_ns(unit->pod->node->loop) - unit->current.finished_ns) / 1000000;
-    int64_t delay_ms = backoff_next_ms(&unit->backoff, ran_ms);
+    int64_t delay_ms = unit->respecified ? 0 : backoff_next_ms(&unit->backoff, ran_ms);
     unit->last = unit->current;
     unit->current = (struct termination){.set = false};
     if (delay_ms > 0) {

@@ -3,9 +3,8 @@
  *   <pod>/volumes/<name>       empty folders on disk, configuration maps, downward API
  *   <run>/volumes/<uid>/<name> tmpfs: empty folders in memory, secrets, tokens (they never touch the disk)
  *   <pod>/etc/{hosts,hostname,resolv.conf}
- * Everything is made once and idempotently: after a restart of the node what exists is left alone. Paths inside volumes are the pod author's words:
- * opened beneath the volume's folder only. A sub path is resolved inside the volume and then bound by descriptor to a path of ours, so that a
- * container cannot swap it for a link before crun mounts it. */
+ * Everything is made idempotently; what is filled from the API is replaced as a whole when it changes (payload.c). A sub path is resolved inside the
+ * volume and then bound by descriptor to a path of ours, so that a container cannot swap it for a link before crun mounts it. */
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -13,16 +12,18 @@
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
+/* What a volume is being filled with. */
 struct writer {
     struct pod *pod;
     const struct kube_volume *volume;
-    int root; /* the volume's folder */
+    struct arena *arena;
+    struct payload *payload;
     mode_t mode;
     struct diag *diag;
 };
 
 static int failed(struct diag *diag, int error, const struct kube_volume *volume, const char *what) {
-    return diag_set(diag, error, "MountVolume.SetUp failed for volume \"%s\": %s: %s", volume->name, what, strerror(-error));
+    return diag_set(diag, error, "MountVolume.SetUp failed for volume \"%s\" : %s: %s", volume->name, what, strerror(-error));
 }
 
 static void disk_path(const struct pod *pod, const char *name, char ret[PATH_MAX]) {
@@ -48,50 +49,17 @@ static bool in_memory(const struct kube_volume *volume) {
 
 /* --- files of configuration maps, secrets, downward API --- */
 
-static bool path_is_safe(const char *path) {
-    struct slice rest = slice_of(path);
-    if (!*path || *path == '/' || strlen(path) >= PATH_MAX)
-        return false;
-    while (rest.data) {
-        struct slice part = slice_cut(&rest, '/');
-        if (part.len == 0 || part.len > NAME_MAX || slice_is(part, ".") || slice_is(part, ".."))
-            return false;
-    }
-    return true;
+/* A pod with an fsGroup can read all of its volumes through it. */
+static mode_t mode_for_group(const struct pod *pod, mode_t mode) {
+    const struct kube_pod_security_context *security = pod->spec_object->pod->spec.security_context;
+    return security && security->fs_group ? mode | 0440 : mode;
 }
 
-static int open_folder_of(const struct writer *writer, const char *path, const char **ret_leaf) {
-    int at = fcntl(writer->root, F_DUPFD_CLOEXEC, 3);
-    const char *slash;
-    for (; at >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
-        char name[NAME_MAX + 1];
-        snprintf(name, sizeof name, "%.*s", (int)(slash - path), path);
-        if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
-            return close(at), -errno;
-        int next = sys_open_beneath(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-        close(at);
-        at = next;
-    }
-    *ret_leaf = path;
-    return at < 0 ? (at == -1 ? -errno : at) : at;
-}
-
-static int write_entry(const struct writer *writer, const char *path, struct slice bytes, const int32_t *mode) {
-    const char *leaf;
-    if (!path_is_safe(path))
-        return diag_set(writer->diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": invalid path \"%.200s\"", writer->volume->name, path);
-    CLEANUP(fd_closep) int folder = open_folder_of(writer, path, &leaf);
-    if (folder < 0)
-        return failed(writer->diag, folder, writer->volume, path);
-    const char *fresh = "..new"; /* whoever reads the file sees the old or the new one, whole and as it may be read */
-    int r = sys_write_file_fast(folder, fresh, bytes, 0600);
-    if (r == 0 && fchmodat(folder, fresh, mode ? (mode_t)*mode & 0777 : writer->mode, 0) < 0)
-        r = -errno;
-    const struct kube_pod_security_context *security = writer->pod->spec_object->pod->spec.security_context;
-    if (r == 0 && security && security->fs_group && fchownat(folder, fresh, (uid_t)-1, (gid_t)*security->fs_group, AT_SYMLINK_NOFOLLOW) < 0)
-        r = -errno;
-    if (r == 0 && renameat(folder, fresh, folder, leaf) < 0)
-        r = -errno;
+static int put(const struct writer *writer, const char *path, struct slice bytes, const int32_t *mode) {
+    if (!payload_path_is_safe(path))
+        return diag_set(writer->diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\" : invalid path \"%.200s\"", writer->volume->name, path);
+    mode_t wanted = mode_for_group(writer->pod, mode ? (mode_t)*mode & 0777 : writer->mode);
+    int r = payload_put(writer->payload, path, bytes, wanted);
     return r < 0 ? failed(writer->diag, r, writer->volume, path) : 0;
 }
 
@@ -112,9 +80,9 @@ static int write_all(const struct writer *writer, const struct kube_object *obje
     const struct kube_bytes_map *map = object->kind == &kube_kind_secret ? &object->secret->data : &object->config_map->binary_data;
     int r = 0;
     for (size_t i = 0; r == 0 && object->kind == &kube_kind_config_map && i < object->config_map->data.count; i++)
-        r = write_entry(writer, object->config_map->data.items[i].key, slice_of(object->config_map->data.items[i].value), NULL);
+        r = put(writer, object->config_map->data.items[i].key, slice_of(object->config_map->data.items[i].value), NULL);
     for (size_t i = 0; r == 0 && i < map->count; i++)
-        r = write_entry(writer, map->items[i].key, map->items[i].value, NULL);
+        r = put(writer, map->items[i].key, map->items[i].value, NULL);
     return r;
 }
 
@@ -124,7 +92,7 @@ static int write_object(const struct writer *writer, const struct kube_kind *kin
     struct slice value;
     if (!object)
         return optional && *optional ? 0
-                                     : diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": %s \"%s\" not found",
+                                     : diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\" : %s \"%s\" not found",
                                                 writer->volume->name, kind->singular, name);
     if (items->count == 0)
         return write_all(writer, object);
@@ -133,10 +101,14 @@ static int write_object(const struct writer *writer, const struct kube_kind *kin
         if (!find_key(object, item->key, &value)) {
             if (optional && *optional)
                 continue;
-            return diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\": references non-existent %s key: %s",
-                            writer->volume->name, kind->singular, item->key);
+            return kind == &kube_kind_secret
+                       ? diag_set(writer->diag, -ENOENT, "MountVolume.SetUp failed for volume \"%s\" : references non-existent secret key: %s",
+                                  writer->volume->name, item->key)
+                       : diag_set(writer->diag, -ENOENT,
+                                  "MountVolume.SetUp failed for volume \"%s\" : configmap references non-existent config key: %s",
+                                  writer->volume->name, item->key);
         }
-        int r = write_entry(writer, item->path, value, item->mode);
+        int r = put(writer, item->path, value, item->mode);
         if (r < 0)
             return r;
     }
@@ -144,27 +116,45 @@ static int write_object(const struct writer *writer, const struct kube_kind *kin
 }
 
 static int write_downward(const struct writer *writer, const struct kube_downward_api_volume_file_array *items) {
-    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    for (size_t i = 0; arena && i < items->count; i++) {
+    for (size_t i = 0; i < items->count; i++) {
         const struct kube_downward_api_volume_file *item = &items->items[i];
         const char *value = "";
         int r = -EINVAL;
         if (item->field_ref)
-            r = environment_field(writer->pod, arena, item->field_ref->field_path, &value);
+            r = environment_field(writer->pod, writer->arena, item->field_ref->field_path, &value);
         else if (item->resource_field_ref && writer->pod->units_count)
-            r = environment_resource(&writer->pod->units[0], arena, item->resource_field_ref, &value);
+            r = environment_resource(writer->pod->units[0], writer->arena, item->resource_field_ref, &value);
         if (r < 0)
             return failed(writer->diag, r, writer->volume, item->path);
-        r = write_entry(writer, item->path, slice_of(value), item->mode);
+        r = put(writer, item->path, slice_of(value), item->mode);
         if (r < 0)
             return r;
     }
-    return arena ? 0 : -ENOMEM;
+    return 0;
 }
 
-static int write_token(const struct writer *writer, const struct kube_service_account_token_projection *projection) {
-    const struct secret *token = tokens_find(writer->pod, projection);
-    return token ? write_entry(writer, projection->path, secret_reveal(token), NULL) : failed(writer->diag, -ENOENT, writer->volume, "no token");
+/* The one user that all containers run as, by their own words; -1: there is none. */
+static uid_t common_user(const struct pod *pod) {
+    const struct kube_pod_security_context *of_pod = pod->spec_object->pod->spec.security_context;
+    int64_t common = -1;
+    for (size_t i = 0; i < pod->units_count; i++) {
+        const struct kube_security_context *security = pod->units[i]->spec->security_context;
+        const int64_t *user = security && security->run_as_user ? security->run_as_user : of_pod ? of_pod->run_as_user : NULL;
+        if (!user || (i && *user != common))
+            return (uid_t)-1;
+        common = *user;
+    }
+    return (uid_t)common;
+}
+
+static int write_token(const struct writer *writer, const struct kube_service_account_token_projection *source) {
+    const struct kube_pod_security_context *security = writer->pod->spec_object->pod->spec.security_context;
+    bool narrow = (security && security->fs_group) || common_user(writer->pod) != (uid_t)-1;
+    struct slice token = tokens_find(writer->pod, source);
+    int32_t mode = 0600;
+    if (!token.len)
+        return failed(writer->diag, -EAGAIN, writer->volume, "failed to fetch token");
+    return put(writer, source->path, token, narrow ? &mode : NULL);
 }
 
 static int write_projected(const struct writer *writer, const struct kube_projected_volume_source *projected) {
@@ -187,34 +177,43 @@ static mode_t mode_or(const int32_t *mode) {
     return mode ? (mode_t)*mode & 0777 : 0644;
 }
 
-static int fill_volume(struct pod *pod, const struct kube_volume *volume, const char *path, struct diag *diag) {
-    CLEANUP(fd_closep) int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct writer writer = {.pod = pod, .volume = volume, .root = root, .diag = diag};
-    if (root < 0)
-        return failed(diag, -errno, volume, path);
-    if (volume->config_map) {
-        writer.mode = mode_or(volume->config_map->default_mode);
-        return write_object(&writer, &kube_kind_config_map, volume->config_map->name, &volume->config_map->items, volume->config_map->optional);
-    }
-    if (volume->secret) {
-        writer.mode = mode_or(volume->secret->default_mode);
-        return write_object(&writer, &kube_kind_secret, volume->secret->secret_name, &volume->secret->items, volume->secret->optional);
-    }
-    if (volume->downward_api) {
-        writer.mode = mode_or(volume->downward_api->default_mode);
-        return write_downward(&writer, &volume->downward_api->items);
-    }
-    writer.mode = mode_or(volume->projected->default_mode);
-    return write_projected(&writer, volume->projected);
+static bool is_filled(const struct kube_volume *volume) {
+    return volume->config_map || volume->secret || volume->downward_api || volume->projected;
 }
 
-int volumes_write_token(struct pod *pod, const struct kube_volume *volume, const struct kube_service_account_token_projection *projection,
-                        struct diag *diag) {
-    char path[PATH_MAX];
-    memory_path(pod, volume->name, path);
-    CLEANUP(fd_closep) int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const struct writer writer = {.pod = pod, .volume = volume, .root = root, .diag = diag, .mode = mode_or(volume->projected->default_mode)};
-    return root < 0 ? failed(diag, -errno, volume, path) : write_token(&writer, projection);
+static int collect_files(struct writer *writer) {
+    const struct kube_volume *volume = writer->volume;
+    if (volume->config_map) {
+        writer->mode = mode_or(volume->config_map->default_mode);
+        return write_object(writer, &kube_kind_config_map, volume->config_map->name, &volume->config_map->items, volume->config_map->optional);
+    }
+    if (volume->secret) {
+        writer->mode = mode_or(volume->secret->default_mode);
+        return write_object(writer, &kube_kind_secret, volume->secret->secret_name, &volume->secret->items, volume->secret->optional);
+    }
+    if (volume->downward_api) {
+        writer->mode = mode_or(volume->downward_api->default_mode);
+        return write_downward(writer, &volume->downward_api->items);
+    }
+    writer->mode = mode_or(volume->projected->default_mode);
+    return write_projected(writer, volume->projected);
+}
+
+static int fill_volume(struct pod *pod, const struct kube_volume *volume, const char *path, struct diag *diag) {
+    const struct kube_pod_security_context *security = pod->spec_object->pod->spec.security_context;
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    struct payload payload = {.user = volume->projected ? common_user(pod) : (uid_t)-1,
+                              .group = security && security->fs_group ? (gid_t)*security->fs_group : (gid_t)-1};
+    struct writer writer = {.pod = pod, .volume = volume, .arena = arena, .payload = &payload, .diag = diag};
+    bool changed = false;
+    int r = arena ? collect_files(&writer) : -ENOMEM;
+    if (r == 0) {
+        r = payload_write(path, &payload, &changed);
+        if (r < 0)
+            failed(diag, r, volume, path);
+    }
+    VECTOR_DEINIT(&payload);
+    return r;
 }
 
 /* --- folders --- */
@@ -253,11 +252,11 @@ int volumes_check_host_path(const char *name, const struct kube_host_path_volume
             CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
             r = fd < 0 ? -errno : 0;
         }
-        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not there", name, path) : 0;
+        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\" : hostPath type check failed: %s is not there", name, path) : 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         if (strcmp(type, types[i].type) == 0 && (st.st_mode & S_IFMT) != types[i].format)
-            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\": hostPath type check failed: %s is not a %s", name, path,
+            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\" : hostPath type check failed: %s is not a %s", name, path,
                             types[i].type);
     return 0;
 }
@@ -268,14 +267,32 @@ static int prepare_volume(struct pod *pod, const struct kube_volume *volume, str
         return volumes_check_host_path(volume->name, volume->host_path, diag);
     if (volume->persistent_volume_claim || volume->ephemeral)
         return persistent_prepare(pod, volume, diag);
-    if (!volume->empty_dir && !volume->config_map && !volume->secret && !volume->downward_api && !volume->projected)
-        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\": this kind of volume is not supported", volume->name);
+    if (!volume->empty_dir && !is_filled(volume))
+        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\" : this kind of volume is not supported", volume->name);
     if (in_memory(volume))
         memory_path(pod, volume->name, path);
     else
         disk_path(pod, volume->name, path);
     int r = make_folder(pod, volume, path, volume->empty_dir ? 0777 : 0755, diag);
     return r < 0 || volume->empty_dir ? r : fill_volume(pod, volume, path, diag);
+}
+
+/* After something that a filled volume shows has changed. What cannot be shown any more stays as it was. */
+void volumes_refresh(struct pod *pod) {
+    const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    char path[PATH_MAX];
+    for (size_t i = 0; i < volumes->count; i++) {
+        struct diag diag = DIAG_INIT;
+        const struct kube_volume *volume = &volumes->items[i];
+        if (!is_filled(volume))
+            continue;
+        if (in_memory(volume))
+            memory_path(pod, volume->name, path);
+        else
+            disk_path(pod, volume->name, path);
+        if (fill_volume(pod, volume, path, &diag) < 0)
+            event_pod(pod, NULL, "Warning", "FailedMount", "%s", diag.message);
+    }
 }
 
 /* --- /etc --- */
@@ -364,7 +381,7 @@ static int bind_sub_path(const struct unit *unit, size_t index, const char *volu
     CLEANUP(fd_closep) int root = open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return -errno;
-    CLEANUP(fd_closep) int fd = path_is_safe(sub_path) ? open_sub_path(root, sub_path) : -EINVAL;
+    CLEANUP(fd_closep) int fd = payload_path_is_safe(sub_path) ? open_sub_path(root, sub_path) : -EINVAL;
     if (fd < 0)
         return fd;
     if (fstat(fd, &st) < 0)
@@ -411,7 +428,9 @@ int volumes_source(const struct unit *unit, size_t mount_index, struct arena *ar
 bool volumes_is_read_only(const struct unit *unit, size_t mount_index) {
     const struct kube_volume_mount *mount = &unit->spec->volume_mounts.items[mount_index];
     const struct kube_volume *volume = find_volume(unit->pod, mount->name);
-    return mount->read_only || (volume && volume->persistent_volume_claim && volume->persistent_volume_claim->read_only);
+    if (mount->read_only || !volume)
+        return mount->read_only;
+    return is_filled(volume) || (volume->persistent_volume_claim && volume->persistent_volume_claim->read_only);
 }
 
 static void on_mount(__attribute__((unused)) void *userdata, const char *target) {

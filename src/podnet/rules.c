@@ -7,7 +7,9 @@
  * endpoints refuses at once instead of letting clients wait.
  *
  * Session affinity is arithmetic, not memory: a client's address is hashed into one of AFFINITY_SLOTS, and each slot prefers the endpoints in an
- * order of its own. So clients stay with their endpoint across a new table, and when endpoints come or go only those move that must. */
+ * order of its own. So clients stay with their endpoint across a new table, and when endpoints come or go only those move that must.
+ *
+ * What listens on the bridge's address is for pods and this machine: packets to it that come in by another interface are dropped. */
 #include "podnet/rules_priv.h"
 
 #include <arpa/inet.h>
@@ -192,8 +194,9 @@ int rules_format(const struct rules *rules, struct buffer *out) {
                             ". meta l4proto . th dport @refused reject\n  }\n");
     buffer_printf(out,
                   "  chain input {\n    type filter hook input priority 0\n    iifname \"%s\" ip daddr 127.0.0.0/8 ct direction reply accept\n"
-                  "    iifname \"%s\" ip daddr 127.0.0.0/8 drop\n  }\n",
-                  bridge, bridge);
+                  "    iifname \"%s\" ip daddr 127.0.0.0/8 drop\n"
+                  "    iifname != \"%s\" iifname != \"lo\" ip daddr %s ct status != dnat drop\n  }\n",
+                  bridge, bridge, bridge, cidr);
     buffer_append_text(out, "  chain forward {\n    type filter hook forward priority 0\n    jump refuse\n  }\n"
                             "  chain refuse_local {\n    type filter hook output priority 0\n    jump refuse\n  }\n}\n");
     return error ? error : buffer_error(out);

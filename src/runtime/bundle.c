@@ -2,8 +2,8 @@
  *
  * A container that is not privileged gets: no new namespaces to see the host through, masked and read-only paths of /proc and /sys, the default
  * devices only, and the seccomp program. Capabilities are set in bounding, effective and permitted, never in inheritable (CVE-2022-29162); for a user
- * other than root they count only in the bounding set, as in docker and containerd. PID, mount and cgroup namespaces are new; network, IPC and UTS
- * are the pod's. */
+ * other than root they count only in the bounding set, as in docker and containerd. Mount and cgroup namespaces are new, and PID too unless another's
+ * is joined; network, IPC and UTS are the pod's. */
 #include "runtime/bundle.h"
 
 #include <stdio.h>
@@ -197,7 +197,7 @@ static void add_namespaces(struct builder *b, struct tree *linux_, const struct 
     } namespaces[] = {
         {"mount", NULL, true},
         {"cgroup", NULL, true},
-        {"pid", NULL, !bundle->host_pid},
+        {"pid", bundle->pid_namespace, !bundle->host_pid},
         {"network", bundle->network_namespace, bundle->network_namespace != NULL},
         {"ipc", bundle->ipc_namespace, bundle->ipc_namespace != NULL},
         {"uts", bundle->uts_namespace, bundle->uts_namespace != NULL},

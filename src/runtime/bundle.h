@@ -49,6 +49,7 @@ struct bundle {
     bool read_only_rootfs, privileged;
     const char *hostname;                                          /* NULL: that of the UTS namespace that is joined */
     const char *network_namespace, *ipc_namespace, *uts_namespace; /* paths; NULL: the host's */
+    const char *pid_namespace;                                     /* a path; NULL: a new one */
     bool host_pid;
     const char *cgroup_path;
     struct cgroup_limits limits;

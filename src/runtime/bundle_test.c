@@ -56,6 +56,27 @@ UNIT_TEST(describes_a_confined_container) {
     arena_free(arena);
 }
 
+static const struct tree *pid_namespace(const struct tree *root) {
+    const struct tree *list = tree_path(root, "linux.namespaces");
+    for (size_t i = 0; i < tree_count(list); i++)
+        if (strcmp(tree_text_or(tree_find(tree_at(list, i), "type"), ""), "pid") == 0)
+            return tree_at(list, i);
+    return NULL;
+}
+
+UNIT_TEST(processes_are_its_own_another_s_or_the_hosts) {
+    struct arena *arena = arena_new(16 * MIB);
+    struct bundle bundle = bundle_of();
+    const struct tree *own = pid_namespace(format(arena, &bundle));
+    assert_non_null(own);
+    assert_null(tree_find(own, "path"));
+    bundle.pid_namespace = "/proc/7/ns/pid";
+    assert_string_equal(tree_text_or(tree_find(pid_namespace(format(arena, &bundle)), "path"), ""), "/proc/7/ns/pid");
+    bundle.host_pid = true;
+    assert_null(pid_namespace(format(arena, &bundle)));
+    arena_free(arena);
+}
+
 UNIT_TEST(another_user_has_no_effective_capabilities) {
     struct arena *arena = arena_new(16 * MIB);
     struct bundle bundle = bundle_of();
@@ -99,5 +120,5 @@ UNIT_TEST(compiles_the_seccomp_profile) {
     buffer_deinit(&admin);
 }
 
-UNIT_MAIN(UNIT(describes_a_confined_container), UNIT(another_user_has_no_effective_capabilities), UNIT(a_privileged_container_is_not_masked),
-          UNIT(knows_capabilities), UNIT(compiles_the_seccomp_profile))
+UNIT_MAIN(UNIT(describes_a_confined_container), UNIT(processes_are_its_own_another_s_or_the_hosts), UNIT(another_user_has_no_effective_capabilities),
+          UNIT(a_privileged_container_is_not_masked), UNIT(knows_capabilities), UNIT(compiles_the_seccomp_profile))

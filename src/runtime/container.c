@@ -619,8 +619,7 @@ int container_delete_id(struct containers *containers, const char *id, container
 }
 
 int container_delete(struct container *container, container_done_fn *on_deleted, void *userdata) {
-    if (container->state != CONTAINER_EXITED)
-        container_kill(container);
+    container_kill(container); /* one that has ended may have left processes, where the PID namespace was not its own */
     int r = container_delete_id(container->containers, container->id, on_deleted, userdata);
     if (r == 0)
         container_free(container);
