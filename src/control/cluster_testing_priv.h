@@ -596,12 +596,13 @@ static inline void cluster_run_pods(struct cluster *cluster) {
             const struct kube_object *pod = cluster->objects.items[i];
             if (pod->kind == &kube_kind_persistent_volume)
                 busy = cluster_reclaim(cluster, pod);
-            if (pod->kind != &kube_kind_pod || !pod->pod->spec.node_name || pod_is_finished(pod->pod))
+            if (pod->kind != &kube_kind_pod || !pod->pod->spec.node_name)
                 continue;
-            busy = is_deleting(pod) || !kube_pod_is_ready(pod->pod);
-            if (is_deleting(pod) && pod->metadata->finalizers.count) /* it says how it ended; somebody waits for that */
+            bool finished = pod_is_finished(pod->pod), held = pod->metadata->finalizers.count > 0;
+            busy = is_deleting(pod) ? !held || !finished : !finished && !kube_pod_is_ready(pod->pod);
+            if (busy && is_deleting(pod) && held) /* it says how it ended; somebody waits for that */
                 cluster_set_pod(cluster, pod, "Failed", false);
-            else if (is_deleting(pod))
+            else if (busy && is_deleting(pod))
                 cluster_delete(cluster, pod->kind, pod->metadata->namespace, pod->metadata->name, NULL, NULL, 0);
             else if (busy)
                 cluster_set_pod(cluster, pod, "Running", true);

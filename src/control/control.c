@@ -17,6 +17,7 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_JOB] = {"job", "job-controller", job_on_change, job_reconcile},
     [CONTROLLER_CRON_JOB] = {"cronjob", "cronjob-controller", cron_job_on_change, cron_job_reconcile},
     [CONTROLLER_CLAIM] = {"claim", "persistentvolume-controller", claim_on_change, claim_reconcile},
+    [CONTROLLER_EPHEMERAL] = {"ephemeral-volume", "ephemeral-volume-controller", ephemeral_on_change, ephemeral_reconcile},
     [CONTROLLER_VOLUME] = {"volume", "persistentvolume-controller", volume_on_change, volume_reconcile},
     [CONTROLLER_ENDPOINT_SLICE] = {"endpointslice", "endpoint-slice-controller", endpoint_slice_on_change, endpoint_slice_reconcile},
     [CONTROLLER_ENDPOINTS] = {"endpoints", "endpoint-controller", endpoints_on_change, endpoints_reconcile},

@@ -100,6 +100,7 @@ enum controller_id {
     CONTROLLER_CRON_JOB,
     CONTROLLER_CLAIM,
     CONTROLLER_VOLUME,
+    CONTROLLER_EPHEMERAL,
     CONTROLLER_ENDPOINT_SLICE,
     CONTROLLER_ENDPOINTS,
     CONTROLLER_ENDPOINT_MIRROR,
@@ -162,6 +163,8 @@ int cron_job_on_change(struct control *control, const struct kube_object *object
 void cron_job_reconcile(struct context *context);
 int claim_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void claim_reconcile(struct context *context);
+int ephemeral_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
+void ephemeral_reconcile(struct context *context);
 int volume_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void volume_reconcile(struct context *context);
 int endpoint_slice_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);

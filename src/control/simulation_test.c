@@ -47,7 +47,9 @@ static void job_node_acts(struct cluster *cluster) {
     bool finished = pod && !is_deleting(pod) && pod_is_finished(pod->pod);
     if (!pod || !pod->pod->spec.node_name || (finished && dice > 0))
         return;
-    if (is_deleting(pod))
+    if (is_deleting(pod) && !pod_is_finished(pod->pod) && pod->metadata->finalizers.count)
+        cluster_set_pod(cluster, pod, dice < 8 ? "Failed" : "Succeeded", false); /* how it ended */
+    else if (is_deleting(pod))
         cluster_delete(cluster, pod->kind, "d", pod->metadata->name, NULL, NULL, 0);
     else if (dice == 0)
         cluster_delete(cluster, pod->kind, "d", pod->metadata->name, NULL, NULL, -1);
@@ -74,8 +76,12 @@ static void run_job_history(uint64_t seed) {
                                     "'template':{'spec':{'restartPolicy':'Never','containers':[{'name':'c','image':'i'}]}}}}");
     *object->job->spec.completions = 1 + (int32_t)cluster_random(&cluster, 8);
     *object->job->spec.parallelism = 1 + (int32_t)cluster_random(&cluster, 4);
-    if (cluster_random(&cluster, 2))
+    if (cluster_random(&cluster, 2)) {
         object->job->spec.completion_mode = "Indexed";
+        if (cluster_random(&cluster, 2))
+            object->job->spec.backoff_limit_per_index = int32_new(object->arena, (int32_t)cluster_random(&cluster, 3));
+    }
+    object->job->spec.pod_replacement_policy = cluster_random(&cluster, 2) ? "Failed" : "TerminatingOrFailed";
     assert_null(cluster_create(&cluster, object));
     cluster.on_commit = check_job;
     for (size_t turn = 0; !job_has_ended(&cluster); turn++) {
@@ -88,7 +94,7 @@ static void run_job_history(uint64_t seed) {
     }
     object = cluster_edit(&cluster, &kube_kind_job, "d", "j");
     int32_t wanted = *object->job->spec.completions, backoff_limit = *object->job->spec.backoff_limit;
-    if (object->job->status.succeeded < wanted && object->job->status.failed <= backoff_limit)
+    if (object->job->status.succeeded < wanted && object->job->status.failed <= backoff_limit && !object->job->spec.backoff_limit_per_index)
         fail_seed(&world, "a job ended early");
     kube_object_unref(object);
     cluster_run_pods(&cluster);

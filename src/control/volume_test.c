@@ -278,6 +278,24 @@ UNIT_TEST(a_claim_for_one_pod_is_had_by_one) {
     cluster_deinit(&cluster);
 }
 
+UNIT_TEST(an_ephemeral_volume_comes_and_goes_with_its_pod) {
+    struct cluster cluster;
+    start(&cluster);
+    cluster_add(&cluster, &kube_kind_pod,
+                "{'metadata':{'name':'p','namespace':'d'},'spec':{'containers':[{'name':'c','image':'i'}],'volumes':[{'name':'v','ephemeral':"
+                "{'volumeClaimTemplate':{'metadata':{'labels':{'a':'b'}},'spec':{'accessModes':['ReadWriteOnce'],'resources':{'requests':{'storage':"
+                "'1Gi'}}}}}}]}}");
+    cluster_run_pods(&cluster);
+    assert_string_equal(pod(&cluster, "p")->spec.node_name, "n1");
+    assert_string_equal(claim(&cluster, "p-v")->status.phase, "Bound");
+    assert_string_equal(kube_map_find(&claim(&cluster, "p-v")->metadata.labels, "a"), "b");
+    cluster_delete(&cluster, &kube_kind_pod, "d", "p", NULL, NULL, 0);
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_persistent_volume_claim), 0);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_persistent_volume), 0);
+    cluster_deinit(&cluster);
+}
+
 UNIT_TEST(a_claim_grows) {
     struct cluster cluster;
     start(&cluster);
@@ -299,4 +317,4 @@ UNIT_TEST(a_claim_grows) {
 UNIT_MAIN(UNIT(a_volume_is_made_where_the_first_pod_runs), UNIT(a_deleted_claim_takes_its_volume_along_when_the_node_has_removed_it),
           UNIT(retained_volumes_stay_for_a_person_to_decide), UNIT(what_nobody_can_do_is_said), UNIT(the_smallest_volume_that_suits_is_taken),
           UNIT(either_side_may_name_the_other), UNIT(a_claim_whose_volume_is_gone_is_lost), UNIT(pods_wait_for_their_claims),
-          UNIT(a_claim_for_one_pod_is_had_by_one), UNIT(a_claim_grows))
+          UNIT(a_claim_for_one_pod_is_had_by_one), UNIT(an_ephemeral_volume_comes_and_goes_with_its_pod), UNIT(a_claim_grows))
