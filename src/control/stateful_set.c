@@ -280,7 +280,15 @@ static bool process_condemned(const struct ensemble *ensemble) {
     const struct managed *unhealthy = first_unhealthy(ensemble);
     for (size_t i = 0; i < ensemble->condemned_count; i++)
         claim_apply_retention(ensemble, ordinal_of(ensemble->object, ensemble->condemned[i]->object), ensemble->condemned[i]->object);
+    bool ended = false;
     for (size_t i = 0; i < ensemble->condemned_count; i++) {
+        const struct managed *pod = ensemble->condemned[i];
+        if (!pod_is_finished(pod->object->pod) || is_deleting(pod->object))
+            continue;
+        delete_pod(ensemble, pod); /* it will never be ready again: whoever waited for that (as upstream does) would wait for ever */
+        ended = true;
+    }
+    for (size_t i = 0; i < ensemble->condemned_count && !ended; i++) {
         const struct managed *pod = ensemble->condemned[i];
         bool waits = !runs_available(ensemble, pod->object) && pod != unhealthy;
         if (ensemble->monotonic && (is_deleting(pod->object) || waits))
@@ -291,7 +299,7 @@ static bool process_condemned(const struct ensemble *ensemble) {
         if (ensemble->monotonic)
             return false;
     }
-    return true;
+    return !ended;
 }
 
 /* ---- another template ---- */

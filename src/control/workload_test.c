@@ -88,6 +88,18 @@ UNIT_TEST(pods_of_a_set_come_one_after_the_other_with_an_identity) {
     cluster_deinit(&cluster);
 }
 
+UNIT_TEST(pods_that_have_failed_do_not_hold_up_scaling_down) {
+    struct cluster cluster;
+    start_set(&cluster);
+    cluster_run_pods(&cluster);
+    set_replicas(&cluster, 0);
+    for (int i = 0; i < 3; i++)
+        cluster_set_pod(&cluster, member(&cluster, i), "Failed", false);
+    cluster_run_pods(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 0);
+    cluster_deinit(&cluster);
+}
+
 UNIT_TEST(claims_stay_and_a_replaced_pod_finds_its_own) {
     struct cluster cluster;
     start_set(&cluster);
@@ -642,9 +654,10 @@ UNIT_TEST(budgets_allow_nothing_when_in_doubt) {
 UNIT_MAIN(UNIT(budgets_count_what_may_go), UNIT(budgets_remember_what_was_evicted), UNIT(budgets_allow_nothing_when_in_doubt),
           UNIT(replication_controllers_keep_their_number), UNIT(a_refused_pod_shows_in_the_status_and_is_tried_ever_more_rarely),
           UNIT(where_there_are_more_pods_one_goes_first), UNIT(pods_of_a_set_come_one_after_the_other_with_an_identity),
-          UNIT(claims_stay_and_a_replaced_pod_finds_its_own), UNIT(claims_go_when_the_policy_says_so),
-          UNIT(a_claim_that_goes_with_its_old_pod_is_not_given_to_the_new_one), UNIT(sets_start_at_an_ordinal_and_in_parallel),
-          UNIT(sets_roll_from_the_top_down_to_the_partition_and_undo), UNIT(a_broken_rollout_waits_for_somebody_to_delete_the_pod),
-          UNIT(on_delete_waits_and_max_unavailable_takes_several), UNIT(failed_pods_of_a_set_are_made_again_and_strangers_left_alone),
-          UNIT(history_of_a_set_is_limited_and_names_do_not_collide), UNIT(every_node_gets_a_daemon), UNIT(daemons_follow_taints_labels_and_nodes),
-          UNIT(daemons_roll_within_their_bounds), UNIT(failed_daemons_come_back_ever_more_slowly))
+          UNIT(claims_stay_and_a_replaced_pod_finds_its_own), UNIT(pods_that_have_failed_do_not_hold_up_scaling_down),
+          UNIT(claims_go_when_the_policy_says_so), UNIT(a_claim_that_goes_with_its_old_pod_is_not_given_to_the_new_one),
+          UNIT(sets_start_at_an_ordinal_and_in_parallel), UNIT(sets_roll_from_the_top_down_to_the_partition_and_undo),
+          UNIT(a_broken_rollout_waits_for_somebody_to_delete_the_pod), UNIT(on_delete_waits_and_max_unavailable_takes_several),
+          UNIT(failed_pods_of_a_set_are_made_again_and_strangers_left_alone), UNIT(history_of_a_set_is_limited_and_names_do_not_collide),
+          UNIT(every_node_gets_a_daemon), UNIT(daemons_follow_taints_labels_and_nodes), UNIT(daemons_roll_within_their_bounds),
+          UNIT(failed_daemons_come_back_ever_more_slowly))
