@@ -25,7 +25,7 @@
 #define CLAIMS_BYTES_MAX (8 * KIB)
 #define AUDIENCES_MAX 50
 
-static const char *const own_audiences[] = {ISSUER, NULL};
+const char *const api_own_audiences[] = {ISSUER, NULL};
 
 /* --- signatures that were found good --- */
 
@@ -245,10 +245,10 @@ int api_account_user(struct api *api, struct slice token, const char *const *aud
         checking.size = sizeof ret_answer->message;
     }
     const char *issuer = tree_text_or(tree_find(claims, "iss"), "");
-    audiences = audiences ? audiences : own_audiences;
+    audiences = audiences ? audiences : api_own_audiences;
     if (!strcmp(issuer, ISSUER))
         error = check_modern(&checking, audiences, ret, &fitting);
-    else if (!strcmp(issuer, LEGACY_ISSUER) && audiences == own_audiences)
+    else if (!strcmp(issuer, LEGACY_ISSUER) && audiences == api_own_audiences)
         error = check_legacy(&checking, token, ret);
     else
         error = -EACCES;

@@ -157,8 +157,9 @@ int api_bearer_user(struct api *api, struct slice token, struct arena *arena, st
  * list that ends with NULL, and those that fit are in *ret_audiences). */
 struct account_answer {
     char message[300];
-    const char **audiences; /* ends with NULL */
+    const char *const *audiences; /* ends with NULL */
 };
+extern const char *const api_own_audiences[]; /* of this API; ends with NULL */
 int api_account_user(struct api *api, struct slice token, const char *const *audiences, struct arena *arena, struct api_user *ret,
                      struct account_answer *ret_answer);
 void api_serve_token(struct request *request);

@@ -65,6 +65,41 @@ UNIT_TEST(events_of_both_groups_are_one_store) {
     assert_int_equal(tree_count(tree_find(reply.tree, "items")), 1);
 }
 
+static void on_stored(void *userdata, int error, struct store_object *object) {
+    (void)object;
+    assert_int_equal(error, 0);
+    *(bool *)userdata = true;
+}
+
+static void store_event(struct fixture *fixture, const char *name, int64_t seen_ns) {
+    char value[400], seen[TIMESTAMP_BYTES];
+    bool done = false;
+    timestamp_format(seen_ns, seen);
+    snprintf(value, sizeof value,
+             "{\"kind\":\"Event\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\","
+             "\"creationTimestamp\":\"2020-01-01T00:00:00Z\"},\"involvedObject\":{\"namespace\":\"default\"},\"lastTimestamp\":\"%s\"}",
+             name, seen);
+    const struct store_write write = {
+        .verb = STORE_CREATE, .kind = SLICE("events"), .namespace = SLICE("default"), .name = slice_of(name), .value = slice_of(value)};
+    assert_int_equal(store_write(fixture->store, &write, on_stored, &done, NULL), 0);
+    for (int i = 0; i < TURNS_MAX && !done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(done);
+}
+
+UNIT_TEST(events_are_forgotten) {
+    struct fixture *fixture = *state;
+    store_event(fixture, "old", sys_wall_ns() - INT64_C(3700) * 1000000000);
+    store_event(fixture, "young", sys_wall_ns() - INT64_C(3500) * 1000000000);
+    close_all(fixture);
+    open_all(fixture); /* sweeps */
+    struct reply reply = ask(fixture, "GET", "/api/v1/namespaces/default/events/young", NULL);
+    assert_int_equal(reply.status, 200);
+    ask(fixture, "DELETE", "/api/v1/namespaces/default/events/young", NULL); /* committed behind the sweep */
+    reply = ask(fixture, "GET", "/api/v1/namespaces/default/events/old", NULL);
+    assert_int_equal(reply.status, 404);
+}
+
 UNIT_TEST(component_statuses_are_made_up) {
     struct fixture *fixture = *state;
     struct reply reply = ask(fixture, "GET", "/api/v1/componentstatuses", NULL);
@@ -269,6 +304,15 @@ UNIT_TEST(deletes_pods_gracefully) {
     assert_int_equal(reply.status, 200);
     reply = ask(fixture, "GET", PODS "/p", NULL);
     assert_int_equal(reply.status, 404);
+}
+
+UNIT_TEST(bounds_how_long_a_pod_may_take) {
+    struct fixture *fixture = *state;
+    ask(fixture, "POST", "/api/v1/namespaces/default/pods",
+        "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"nodeName\":\"n\",\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}");
+    struct reply reply = ask(fixture, "DELETE", "/api/v1/namespaces/default/pods/p?gracePeriodSeconds=9223372036854775807", NULL);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.deletionGracePeriodSeconds"), 0), INT32_MAX);
 }
 
 UNIT_TEST(waits_for_finalizers) {
@@ -541,6 +585,14 @@ static bool count_one(void *userdata, struct slice key, struct slice value) {
     return true;
 }
 
+static bool is_authenticated(struct fixture *fixture, const char *token, const char *more) {
+    char body[400];
+    snprintf(body, sizeof body, "{\"spec\":{\"token\":\"%s\"%s}}", token, more);
+    struct reply reply = ask(fixture, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", body);
+    assert_int_equal(reply.status, 201);
+    return tree_bool_or(tree_path(reply.tree, "status.authenticated"), false);
+}
+
 UNIT_TEST(knows_tokens) {
     static const char *const groups[] = {"team", NULL};
     struct fixture *fixture = *state;
@@ -555,6 +607,10 @@ UNIT_TEST(knows_tokens) {
     assert_int_equal(status, 201);
     whoami(fixture, expired, &status);
     assert_int_equal(status, 401);
+    assert_true(is_authenticated(fixture, lasting, ""));
+    assert_true(is_authenticated(fixture, lasting, ",\"audiences\":[\"https://kubernetes.default.svc.cluster.local\"]"));
+    assert_false(is_authenticated(fixture, lasting, ",\"audiences\":[\"vault\"]"));
+    assert_int_equal(ask(fixture, "POST", "/tidemill/tokens", "{\"user\":\"bob\",\"expiresSeconds\":9223372036854775807}").status, 400);
     whoami(fixture, "tm-guess", &status);
     assert_int_equal(status, 401);
     close_all(fixture);
@@ -572,6 +628,7 @@ int main(void) {
         WITH_API(bootstraps_namespaces),
         WITH_API(kinds_are_views_of_one_object),
         WITH_API(events_of_both_groups_are_one_store),
+        WITH_API(events_are_forgotten),
         WITH_API(component_statuses_are_made_up),
         WITH_API(creates_reads_updates_deletes),
         WITH_API(refuses_missing_namespace),
@@ -584,6 +641,7 @@ int main(void) {
         WITH_API(validates_fields),
         WITH_API(applies_and_detects_conflicts),
         WITH_API(deletes_pods_gracefully),
+        WITH_API(bounds_how_long_a_pod_may_take),
         WITH_API(waits_for_finalizers),
         WITH_API(allocates_service_addresses),
         WITH_API(merges_string_data),

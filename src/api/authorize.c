@@ -120,10 +120,17 @@ const struct rbac *api_rbac_get(struct api *api) {
 
 /* --- of a request --- */
 
-/* "metadata.name=x" among the field selectors makes a list one of that name, so that a rule with resourceNames can allow it. */
+static bool is_of_many(const char *verb) {
+    return !strcmp(verb, "list") || !strcmp(verb, "watch") || !strcmp(verb, "deletecollection");
+}
+
+/* "metadata.name=x" among the field selectors makes a list one of that name, so that a rule with resourceNames can allow it. No name needs an escape,
+ * and a selector that has one is not looked into: behind "\," no requirement begins. */
 static const char *selected_name(const struct request *request) {
     static const char *const prefixes[] = {"metadata.name==", "metadata.name="};
     struct slice rest = slice_of(api_request_query(request, "fieldSelector"));
+    if (!is_of_many(request->verb) || slice_index(rest, '\\') >= 0)
+        return "";
     while (rest.len) {
         struct slice requirement = slice_cut(&rest, ',');
         for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)

@@ -94,6 +94,7 @@ int api_token_new(struct api *api, const char *user, const char *const *groups, 
 
 #define NAME_LEN 12 /* shown; enough to tell tokens apart, of no use for finding one */
 #define TOKEN_GROUPS_MAX 64
+#define TOKEN_SECONDS_MAX (INT64_C(1) << 32)
 
 static void answer_new(struct request *request, const char *token, int64_t expires_s) {
     char digest[65];
@@ -130,8 +131,9 @@ static int make(struct request *request, const struct tree *asked, struct api_fa
     const struct tree *list = tree_find(asked, "groups");
     int64_t seconds = tree_int_or(tree_find(asked, "expiresSeconds"), 0);
     size_t count = tree_count(list);
-    if (!*user || strlen(user) > 253 || count > TOKEN_GROUPS_MAX || seconds < 0)
-        return api_fail_bad_request(failure, "a token needs \"user\", at most %d \"groups\", and \"expiresSeconds\" or 0", TOKEN_GROUPS_MAX);
+    if (!*user || strlen(user) > 253 || count > TOKEN_GROUPS_MAX || seconds < 0 || seconds > TOKEN_SECONDS_MAX)
+        return api_fail_bad_request(failure, "a token needs \"user\", at most %d \"groups\", and \"expiresSeconds\" up to %" PRId64 ", or 0 for ever",
+                                    TOKEN_GROUPS_MAX, TOKEN_SECONDS_MAX);
     for (size_t i = 0; i < count; i++)
         groups[i] = tree_text_or(tree_at(list, i), "");
     groups[count] = NULL;

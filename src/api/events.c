@@ -1,5 +1,5 @@
-/* Events live an hour and are at most API_EVENTS_MAX. A sweep runs ten minutes after an event was written, and again as long as there are any; a
- * platform without events has no timer. */
+/* Events live an hour and are at most API_EVENTS_MAX. A sweep runs at start, ten minutes after an event was written, and again as long as there are
+ * any; a platform without events has no timer. */
 #include "api/api_priv.h"
 
 #define SWEEP_INTERVAL_MS (10 * 60 * 1000)
@@ -23,8 +23,8 @@ static int64_t last_seen_ns(const struct kube_object *object) {
 static bool look_at(void *userdata, struct store_object *stored) {
     struct sweep *sweep = userdata;
     const struct kube_object *object = api_decode(sweep->api, stored);
-    if (object && last_seen_ns(object) >= sweep->oldest_ns)
-        return true;
+    if (!object || last_seen_ns(object) >= sweep->oldest_ns)
+        return true; /* what cannot be decoded for want of memory waits for the next sweep */
     struct store_object *reference = store_object_ref(stored);
     if (VECTOR_PUSH(&sweep->doomed, reference))
         store_object_unref(reference);
@@ -86,5 +86,5 @@ void api_events_note_write(struct api *api, const struct kube_kind *kind) {
 
 void api_events_start(struct api *api) {
     if (store_count(api->store, api_kind_slice(&kube_kind_event)))
-        arm(api);
+        on_sweep(api);
 }

@@ -114,13 +114,6 @@ static bool same_but_verb(const struct part *a, const struct part *b) {
     return same_text(a->group, b->group) && same_text(a->resource, b->resource) && same_text(a->name, b->name) && same_text(a->path, b->path);
 }
 
-static bool seen_before(const struct missing *missing, size_t index) {
-    for (size_t i = 0; i < index; i++)
-        if (same_but_verb(&missing->parts.items[i], &missing->parts.items[index]))
-            return true;
-    return false;
-}
-
 static void put_line(const struct missing *missing, size_t first, struct buffer *out) {
     const struct part *part = &missing->parts.items[first];
     if (part->path)
@@ -142,17 +135,27 @@ static int compare_lines(const void *left, const void *right) {
 
 #define LINES_MAX 64 /* a message that names more helps nobody */
 
+/* Parts may be many, lines are few: each is compared with the first parts of the lines so far. */
+static bool has_line(const struct missing *missing, const size_t *firsts, size_t count, size_t part) {
+    for (size_t i = 0; i < count; i++)
+        if (same_but_verb(&missing->parts.items[firsts[i]], &missing->parts.items[part]))
+            return true;
+    return false;
+}
+
 static void put_sorted(const struct missing *missing, struct buffer *out) {
     char *lines[LINES_MAX];
-    size_t count = 0;
+    size_t firsts[LINES_MAX], count = 0;
     for (size_t i = 0; i < missing->parts.count && count < LINES_MAX; i++) {
-        struct buffer line = BUFFER_INIT(4 * KIB);
-        if (seen_before(missing, i))
+        CLEANUP(buffer_deinit) struct buffer line = BUFFER_INIT(4 * KIB);
+        if (has_line(missing, firsts, count, i))
             continue;
         put_line(missing, i, &line);
         char *text = buffer_take(&line);
-        if (text)
-            lines[count++] = text;
+        if (!text) /* too long to be told */
+            continue;
+        firsts[count] = i;
+        lines[count++] = text;
     }
     qsort(lines, count, sizeof *lines, compare_lines);
     for (size_t i = 0; i < count; i++) {

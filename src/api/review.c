@@ -216,7 +216,15 @@ static void put_authenticated(struct buffer *out, const struct api_user *user, c
     buffer_append_text(out, "]}");
 }
 
-/* TokenReview. Tokens of people are for this API alone, so they have no audience that somebody else could ask for. */
+/* Tokens of people are for this API alone: they are nobody's for whom another audience is meant. */
+static int person_of(struct request *request, struct slice token, const char *const *audiences, struct api_user *ret, struct account_answer *answer) {
+    size_t at = 0;
+    while (audiences[at] && strcmp(audiences[at], *api_own_audiences))
+        at++;
+    answer->audiences = audiences[at] ? api_own_audiences : NULL;
+    return *audiences && !audiences[at] ? -EACCES : api_bearer_user(request->api, token, request->arena, ret);
+}
+
 static int answer_token(struct request *request, const struct tree *asked, struct buffer *out, struct api_failure *failure) {
     struct slice token = slice_of(tree_text_or(tree_path(asked, "spec.token"), ""));
     const struct tree *list = tree_path(asked, "spec.audiences");
@@ -230,7 +238,7 @@ static int answer_token(struct request *request, const struct tree *asked, struc
     if (!token.len)
         return api_fail_bad_request(failure, "token is required for TokenReview in authentication");
     bool person = slice_starts(token, SLICE("tm-"));
-    int error = person ? api_bearer_user(request->api, token, request->arena, &user)
+    int error = person ? person_of(request, token, audiences, &user, &answer)
                        : api_account_user(request->api, token, count ? audiences : NULL, request->arena, &user, &answer);
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);

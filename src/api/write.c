@@ -489,6 +489,8 @@ static int check_preconditions(const struct kube_object *old, const struct api_d
     return 0;
 }
 
+#define GRACE_S_MAX INT32_MAX /* nobody waits longer, and times stay within their range */
+
 /* How long a pod may take to stop; other kinds go at once. */
 static int64_t grace_of(const struct kube_object *old, const struct api_delete_options *options) {
     if (old->kind != &kube_kind_pod)
@@ -497,9 +499,8 @@ static int64_t grace_of(const struct kube_object *old, const struct api_delete_o
     const char *phase = pod->status.phase ? pod->status.phase : "";
     if (!pod->spec.node_name || !*pod->spec.node_name || !strcmp(phase, "Succeeded") || !strcmp(phase, "Failed"))
         return 0; /* nothing runs */
-    if (options->grace_seconds >= 0)
-        return options->grace_seconds;
-    return pod->spec.termination_grace_period_seconds ? *pod->spec.termination_grace_period_seconds : 30;
+    const int64_t *own = pod->spec.termination_grace_period_seconds;
+    return MIN(options->grace_seconds >= 0 ? options->grace_seconds : own ? *own : 30, GRACE_S_MAX);
 }
 
 static int set_grace(struct kube_object *object, int64_t grace_s, int64_t now_ns) {

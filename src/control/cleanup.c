@@ -1,4 +1,4 @@
-/* What nobody else removes: pods without a node to end them, finished pods beyond a number, and old events. */
+/* What nobody else removes: pods without a node to end them, and finished pods beyond a number. */
 #include "control/control_priv.h"
 
 /* ---- pods (upstream: pkg/controller/podgc, but finished pods are fewer on one machine) ---- */
@@ -118,29 +118,4 @@ void pod_garbage_reconcile(struct context *context) {
     const struct kube_object *pod = context_get(context, &kube_kind_pod, context->namespace, context->name);
     if (pod)
         collect_one(context, pod);
-}
-
-/* ---- events (upstream leaves this to etcd's leases) ---- */
-
-int event_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
-    if (!object || object->kind != &kube_kind_event || old)
-        return 0;
-    return control_enqueue_object(control, CONTROLLER_EVENT, object);
-}
-
-/* An event that tells of something long ago lives its time from when it was told. */
-static int64_t last_seen_ns(const struct kube_event *event) {
-    int64_t last = event->metadata.creation_timestamp.ns;
-    return event->last_timestamp.set ? MAX(last, event->last_timestamp.ns) : last;
-}
-
-void event_reconcile(struct context *context) {
-    const struct kube_object *event = context_get(context, &kube_kind_event, context->namespace, context->name);
-    if (!event)
-        return;
-    int64_t left_ns = last_seen_ns(event->event) + context->control->event_ttl_ns - context->wall_ns;
-    if (left_ns > 0)
-        context_requeue(context, left_ns / NS_PER_MS + 1);
-    else
-        context_delete(context, event, NULL, -1);
 }

@@ -25,7 +25,6 @@ const struct controller controllers[CONTROLLERS] = {
     [CONTROLLER_NAMESPACE] = {"namespace", "namespace-controller", namespace_on_change, namespace_reconcile},
     [CONTROLLER_GARBAGE] = {"garbage", "garbage-collector", garbage_on_change, garbage_reconcile},
     [CONTROLLER_POD_GARBAGE] = {"pod-garbage", "pod-garbage-collector", pod_garbage_on_change, pod_garbage_reconcile},
-    [CONTROLLER_EVENT] = {"event", "event-controller", event_on_change, event_reconcile},
     [CONTROLLER_NODE_TAINT] = {"node-taint", "taint-eviction-controller", node_taint_on_change, node_taint_reconcile},
     [CONTROLLER_SCHEDULER] = {"scheduler", "default-scheduler", scheduler_on_change, scheduler_reconcile},
     [CONTROLLER_RESOURCE_QUOTA] = {"resourcequota", "resourcequota-controller", resource_quota_on_change, resource_quota_reconcile},
@@ -50,7 +49,6 @@ struct control *control_new(const struct control_options *options) {
     control->random = options->seed;
     control->component = options->component;
     control->root_ca = options->root_ca;
-    control->event_ttl_ns = (options->event_ttl_ms ? options->event_ttl_ms : 3600 * 1000) * NS_PER_MS;
     control->finished_pods_max = options->finished_pods_max ? options->finished_pods_max : 100;
     control->volumes_folder = slice_dup(slice_of(options->volumes_folder ? options->volumes_folder : "/var/lib/tidemill/volumes"));
     control->owners = map_new();

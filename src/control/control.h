@@ -63,7 +63,6 @@ struct control_options {
     struct control_view view;
     uint64_t seed;              /* for the random part of names */
     const char *component;      /* reported as the source of events; NULL: the controller's name */
-    int64_t event_ttl_ms;       /* Events are deleted after this; 0: one hour */
     const char *root_ca;        /* PEM of the cluster's authority, published in every namespace; borrowed; NULL: not published */
     const char *volumes_folder; /* of the node, where volumes of the default storage class are; copied */
     size_t finished_pods_max;   /* pods that have ended and that nobody owns: the oldest beyond this are deleted; 0: 100 */

@@ -6,6 +6,7 @@
 
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S INT64_C(1000000000)
+#define SECONDS_MAX INT64_C(3153600000) /* a century: what is longer never comes, and must not overflow */
 #define RECONCILE_ARENA_BYTES_MAX (64 * MIB)
 #define CREATES_PER_RECONCILE_MAX 500 /* upstream's burst */
 
@@ -107,7 +108,6 @@ enum controller_id {
     CONTROLLER_NAMESPACE,
     CONTROLLER_GARBAGE,
     CONTROLLER_POD_GARBAGE,
-    CONTROLLER_EVENT,
     CONTROLLER_NODE_TAINT,
     CONTROLLER_SCHEDULER,
     CONTROLLER_RESOURCE_QUOTA,
@@ -130,7 +130,6 @@ struct control {
     struct arena *arena;
     uint64_t random;
     const char *component;
-    int64_t event_ttl_ns;
     size_t finished_pods_max;
     char *volumes_folder;
     struct map *pending; /* pods that the scheduler has to place, as "namespace/name" */
@@ -179,8 +178,6 @@ int garbage_on_change(struct control *control, const struct kube_object *object,
 void garbage_reconcile(struct context *context);
 int pod_garbage_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void pod_garbage_reconcile(struct context *context);
-int event_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
-void event_reconcile(struct context *context);
 int node_taint_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);
 void node_taint_reconcile(struct context *context);
 int scheduler_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old);

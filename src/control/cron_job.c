@@ -306,7 +306,7 @@ static void act(struct run *run, const struct due *due) {
     if (due->missed_many)
         context_event(run->context, run->object, "Warning", "TooManyMissedTimes",
                       "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew");
-    if (deadline_s && due->at_s * NS_PER_S + *deadline_s * NS_PER_S < run->context->wall_ns) {
+    if (deadline_s && due->at_s * NS_PER_S + MIN(*deadline_s, SECONDS_MAX) * NS_PER_S < run->context->wall_ns) {
         report_missed(run, due);
         return;
     }

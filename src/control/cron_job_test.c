@@ -100,6 +100,11 @@ UNIT_TEST(what_was_missed_is_made_up_for_once) {
     cluster_wait(&cluster, HOUR);
     assert_int_equal(cluster_count(&cluster, &kube_kind_job), 1);
     cluster_deinit(&cluster);
+    start(&cluster, "'schedule':'@hourly','startingDeadlineSeconds':9223372036854775807"); /* never too late */
+    cluster.now_ns += (3 * HOUR + 5 * MINUTE) * NS_PER_S;
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_job), 1);
+    cluster_deinit(&cluster);
     start(&cluster, "'schedule':'0 9 * * *'"); /* irregular: yesterday's is found */
     cluster.now_ns += (72 * HOUR - 30 * MINUTE) * NS_PER_S;
     cluster_settle(&cluster);

@@ -85,7 +85,7 @@ static bool is_past_deadline(struct job_run *run) {
     if (!run->job->spec.active_deadline_seconds || !run->status->start_time.set || job_is_suspended(run->job) ||
         true_condition(run->status, "Suspended"))
         return false;
-    int64_t left_ns = run->status->start_time.ns + *run->job->spec.active_deadline_seconds * NS_PER_S - run->context->wall_ns;
+    int64_t left_ns = run->status->start_time.ns + MIN(*run->job->spec.active_deadline_seconds, SECONDS_MAX) * NS_PER_S - run->context->wall_ns;
     if (left_ns > 0)
         context_requeue(run->context, left_ns / NS_PER_MS + 1);
     return left_ns <= 0;

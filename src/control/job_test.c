@@ -256,6 +256,14 @@ UNIT_TEST(suspended_jobs_take_their_pods_away_without_counting_them) {
     cluster_deinit(&cluster);
 }
 
+UNIT_TEST(a_deadline_beyond_all_time_never_comes) {
+    struct cluster cluster;
+    start(&cluster, "'activeDeadlineSeconds':9223372036854775807,");
+    assert_non_null(active_pod(&cluster, -1));
+    assert_null(condition(&cluster, "Failed"));
+    cluster_deinit(&cluster);
+}
+
 UNIT_TEST(jobs_managed_by_others_are_left_alone) {
     struct cluster cluster;
     start(&cluster, "'managedBy':'example.com/mine',");
@@ -290,4 +298,5 @@ UNIT_TEST(refused_pods_are_said_and_the_status_is_told) {
 UNIT_MAIN(UNIT(pods_are_counted_though_they_are_deleted), UNIT(pods_of_a_deleted_job_are_let_go), UNIT(indexes_are_told_to_pods),
           UNIT(each_index_has_failures_of_its_own), UNIT(the_failure_policy_says_what_a_failure_means), UNIT(the_success_policy_says_what_suffices),
           UNIT(pods_that_end_are_replaced_as_the_policy_says), UNIT(suspended_jobs_take_their_pods_away_without_counting_them),
-          UNIT(jobs_managed_by_others_are_left_alone), UNIT(refused_pods_are_said_and_the_status_is_told))
+          UNIT(a_deadline_beyond_all_time_never_comes), UNIT(jobs_managed_by_others_are_left_alone),
+          UNIT(refused_pods_are_said_and_the_status_is_told))

@@ -3,7 +3,8 @@
  * Whoever may push an application decides what runs in its namespace, not what happens to the machine and to the others on it. So manifests from
  * pipelines are held to the "baseline" of Kubernetes' pod security standards (https://kubernetes.io/docs/concepts/security/pod-security-standards):
  * nothing of the host's files, namespaces, devices or ports, no capabilities beyond the usual ones, the seccomp profile stays on. The administrator's
- * kubectl is not held to it. A Service must not take addresses that are not its own (CVE-2020-8554). */
+ * kubectl is not held to it. A Service must not take addresses that are not its own (CVE-2020-8554). What an administrator sets the application as a
+ * limit is not the pipeline's to change, and its pods may not drive out those of others. */
 #include <stdio.h>
 
 #include "forge/manifest_priv.h"
@@ -63,6 +64,8 @@ static int check_pod_spec(const struct kube_pod_spec *spec, struct diag *diag) {
         return refuse(diag, "seccompProfile Unconfined", NULL);
     if (spec->security_context && spec->security_context->sysctls.count)
         return refuse(diag, "securityContext.sysctls", NULL);
+    if (spec->priority_class_name && slice_starts(slice_of(spec->priority_class_name), SLICE("system-")))
+        return refuse(diag, "the priorityClassName", spec->priority_class_name); /* others' pods would have to go for it */
     for (size_t i = 0; i < spec->volumes.count; i++)
         if (spec->volumes.items[i].host_path)
             return refuse(diag, "the hostPath of volume", spec->volumes.items[i].name);
@@ -73,11 +76,23 @@ static int check_pod_spec(const struct kube_pod_spec *spec, struct diag *diag) {
     return error ? error : check_containers(&spec->containers, diag);
 }
 
+static bool is_refused_kind(const struct kube_kind *kind) {
+    static const struct kube_kind *const refused[] = {
+        &kube_kind_endpoints, &kube_kind_endpoint_slice,  /* the gateway would ask whatever address it names, from the host */
+        &kube_kind_controller_revision,                   /* pods are made of what it holds, and nobody looks into it */
+        &kube_kind_resource_quota, &kube_kind_limit_range /* of the administrator, for the application */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        if (refused[i] == kind)
+            return true;
+    return false;
+}
+
 int manifest_check_policy(const struct kube_object *object, struct diag *diag) {
     const struct kube_pod_spec *spec = kube_pod_spec_of(object);
     if (object->kind == &kube_kind_service && object->service->spec.external_ips.count)
         return refuse(diag, "externalIPs", NULL);
-    if (object->kind == &kube_kind_endpoints || object->kind == &kube_kind_endpoint_slice)
-        return refuse(diag, "the kind", object->kind->kind); /* the gateway would ask whatever address it names, from the host */
+    if (is_refused_kind(object->kind))
+        return refuse(diag, "the kind", object->kind->kind);
     return spec ? check_pod_spec(spec, diag) : 0;
 }

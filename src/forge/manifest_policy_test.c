@@ -38,12 +38,18 @@ UNIT_TEST(policy_refuses_what_reaches_the_host) {
         "{securityContext: {seccompProfile: {type: Unconfined}}, containers: [{name: c, image: i}]}",
         "{securityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: '1'}]}, containers: [{name: c, image: i}]}",
         "{containers: [{name: c, image: i, ports: [{containerPort: 22, hostPort: 22}]}]}",
+        "{priorityClassName: system-node-critical, containers: [{name: c, image: i}]}",
     };
     static const char *const kinds[] = {
         "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: %s}",
         "{apiVersion: v1, kind: List, items: [{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {template: {spec: %s}}}]}",
         "{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: x}, spec: {template: {spec: %s}}}",
         "{apiVersion: batch/v1, kind: Job, metadata: {name: x}, spec: {template: {spec: %s}}}",
+        "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}, spec: {template: {spec: %s}}}",
+        "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: x}, spec: {template: {spec: %s}}}",
+        "{apiVersion: v1, kind: ReplicationController, metadata: {name: x}, spec: {template: {spec: %s}}}",
+        "{apiVersion: v1, kind: PodTemplate, metadata: {name: x}, template: {spec: %s}}",
+        "{apiVersion: batch/v1, kind: CronJob, metadata: {name: x}, spec: {jobTemplate: {spec: {template: {spec: %s}}}}}",
     };
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         for (size_t i = 0; i < ARRAY_LEN(specs); i++)
@@ -59,6 +65,13 @@ UNIT_TEST(policy_refuses_foreign_addresses) {
     assert_int_equal(read_manifest("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: x}, addressType: IPv4, endpoints: []}"),
                      -EPERM);
     assert_int_equal(read_manifest("{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 1}]}}"), 0);
+}
+
+UNIT_TEST(policy_refuses_what_is_the_administrators) {
+    assert_int_equal(read_manifest("{apiVersion: v1, kind: ResourceQuota, metadata: {name: x}, spec: {hard: {pods: '100'}}}"), -EPERM);
+    assert_int_equal(read_manifest("{apiVersion: v1, kind: LimitRange, metadata: {name: x}, spec: {limits: [{type: Pod}]}}"), -EPERM);
+    assert_int_equal(read_manifest("{apiVersion: apps/v1, kind: ControllerRevision, metadata: {name: x}, revision: 1, data: {spec: {}}}"), -EPERM);
+    assert_int_equal(read_manifest("{apiVersion: v1, kind: PersistentVolume, metadata: {name: x}, spec: {hostPath: {path: /}}}"), -EINVAL);
 }
 
 UNIT_TEST(policy_allows_what_is_usual) {
@@ -109,4 +122,4 @@ UNIT_TEST(policy_knows_every_kind) {
 }
 
 UNIT_MAIN(UNIT(policy_knows_every_kind), UNIT(policy_refuses_what_reaches_the_host), UNIT(policy_refuses_foreign_addresses),
-          UNIT(policy_allows_what_is_usual))
+          UNIT(policy_refuses_what_is_the_administrators), UNIT(policy_allows_what_is_usual))

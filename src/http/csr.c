@@ -79,8 +79,8 @@ static int read_subject(struct arena *arena, X509_REQ *request, struct csr *ret)
         if (nid != NID_commonName && nid != NID_organizationName)
             continue;
         const char *text = text_of(arena, X509_NAME_ENTRY_get_data(entry));
-        if (!text)
-            return -EINVAL;
+        if (!text || (nid == NID_commonName && *ret->common_name))
+            return -EINVAL; /* of two common names one would be judged, and perhaps the other one believed */
         if (nid == NID_commonName)
             ret->common_name = text;
         else

@@ -8,13 +8,15 @@
 
 #define NOW_S INT64_C(1800000000)
 
-/* A request for O=organization, CN=name with the alternative names ("DNS:a,IP:1.2.3.4") and, when asked, the wish to be an authority. */
+/* A request for O=organization, CN=name (two of them: "a,b") with the alternative names ("DNS:a,IP:1.2.3.4") and, when asked, the wish to be an
+ * authority. */
 static char *request_of(const char *name, const char *organization, const char *names, bool authority, bool break_it) {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509_REQ *request = X509_REQ_new();
     STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
     X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request), "O", MBSTRING_UTF8, (const unsigned char *)organization, -1, -1, 0);
-    X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request), "CN", MBSTRING_UTF8, (const unsigned char *)name, -1, -1, 0);
+    for (struct slice rest = slice_of(name), one; (one = slice_cut(&rest, ',')).len;)
+        X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request), "CN", MBSTRING_UTF8, (const unsigned char *)one.data, (int)one.len, -1, 0);
     if (names)
         sk_X509_EXTENSION_push(extensions, X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, names));
     if (authority)
@@ -54,6 +56,16 @@ UNIT_TEST(reads_what_is_asked_for) {
     assert_null(csr.uris[0]);
 }
 
+/* The server takes the first one of a certificate's, the signer would have judged the last. */
+UNIT_TEST(refuses_two_common_names) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(freep) char *pem = request_of("boss,system:node:a", "system:nodes", NULL, false, false);
+    struct csr csr;
+    const char *why;
+    assert_int_equal(csr_parse(arena, slice_of(pem), &csr, &why), -EINVAL);
+    assert_string_equal(why, "the request's subject or alternative names cannot be read");
+}
+
 UNIT_TEST(refuses_what_is_none) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     CLEANUP(freep) char *broken = request_of("ann", "team", NULL, false, true);
@@ -89,4 +101,4 @@ UNIT_TEST(signs_no_more_than_it_should) {
     pki_pair_deinit(&authority);
 }
 
-UNIT_MAIN(UNIT(reads_what_is_asked_for), UNIT(refuses_what_is_none), UNIT(signs_no_more_than_it_should))
+UNIT_MAIN(UNIT(reads_what_is_asked_for), UNIT(refuses_two_common_names), UNIT(refuses_what_is_none), UNIT(signs_no_more_than_it_should))

@@ -605,13 +605,14 @@ static void begin_stop(struct unit *unit) {
     if (unit->grace_ms <= 0) {
         on_kill_timer(unit);
     } else if (hook && hook->sleep) {
-        loop_timer_set(&unit->hook_timer, MIN(hook->sleep->seconds * 1000, unit->grace_ms));
+        loop_timer_set(&unit->hook_timer, MIN(MIN(hook->sleep->seconds, INT32_MAX) * 1000, unit->grace_ms));
     } else if (!hook || !probing_run_hook(unit, hook, unit->grace_ms, on_pre_stop)) {
         send_stop(unit);
     }
 }
 
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
+    grace_s = MIN(grace_s, INT32_MAX);
     if (unit->stage == UNIT_PULLING) {
         image_request_cancel(unit->pull);
         remote_image_free(TAKE(unit->remote_pull));

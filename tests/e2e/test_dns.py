@@ -46,6 +46,10 @@ def cluster(named):
     return named
 
 
+def server_of(cluster):
+    return f"10.{cluster.number}.0.1"
+
+
 def run(cluster, *command, pod="client", check=True):
     result = cluster.kubectl("exec", pod, "--", *command, check=check)
     return result.stdout + result.stderr
@@ -69,10 +73,10 @@ def test_nslookup(cluster):
 
 def test_resolv_conf_follows_the_policy(cluster):
     lines = run(cluster, "cat", "/etc/resolv.conf").splitlines()
-    assert lines[0] == "nameserver 10.165.0.1"
+    assert lines[0] == f"nameserver {server_of(cluster)}"
     assert lines[1].startswith("search default.svc.cluster.local svc.cluster.local cluster.local")
     assert lines[2] == "options ndots:5"
-    assert "10.165.0.1" not in run(cluster, "cat", "/etc/resolv.conf", pod="host")
+    assert server_of(cluster) not in run(cluster, "cat", "/etc/resolv.conf", pod="host")
     assert run(cluster, "cat", "/etc/resolv.conf", pod="none") == "nameserver 192.0.2.1\nsearch example.com\noptions ndots:2\n"
 
 
@@ -81,10 +85,10 @@ def question(name, kind, number=0x4D49):
     return struct.pack(">6H", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", kind, 1)
 
 
-def ask_udp(message):
+def ask_udp(cluster, message):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(20)
-        client.sendto(message, ("10.165.0.1", 53))
+        client.sendto(message, (server_of(cluster), 53))
         return client.recv(4096)
 
 
@@ -100,10 +104,10 @@ def read_whole(client, count):
 def test_srv_over_udp_and_tcp(cluster):
     message = question("_http._tcp.web.default.svc.cluster.local", 33)
     address = socket.inet_aton(cluster.get("service", "web")["spec"]["clusterIP"])
-    over_udp = ask_udp(message)
+    over_udp = ask_udp(cluster, message)
     assert over_udp[:4] == b"\x4d\x49\x85\x80" and over_udp[6:8] == b"\0\1" and over_udp[10:12] == b"\0\1"
     assert over_udp.endswith(address)
-    with socket.create_connection(("10.165.0.1", 53), timeout=20) as client:
+    with socket.create_connection((server_of(cluster), 53), timeout=20) as client:
         framed = struct.pack(">H", len(message)) + message
         client.sendall(framed[:7])
         client.sendall(framed[7:] + framed)  # cut anywhere, two at once
@@ -114,9 +118,9 @@ def test_srv_over_udp_and_tcp(cluster):
 def test_other_names_go_to_the_hosts_servers(cluster):
     """Whatever they say, or SERVFAIL when they say nothing: the asker gets an answer to its own question."""
     message = question("Example.com", 1)
-    answer = ask_udp(message)
+    answer = ask_udp(cluster, message)
     assert answer[:2] == message[:2] and answer[12:len(message)] == message[12:] and answer[3] & 15 in (0, 2, 3, 5)
-    with socket.create_connection(("10.165.0.1", 53), timeout=20) as client:
+    with socket.create_connection((server_of(cluster), 53), timeout=20) as client:
         client.sendall(struct.pack(">H", len(message)) + message)
         answer = read_whole(client, struct.unpack(">H", read_whole(client, 2))[0])
         assert answer[:2] == message[:2] and answer[12:len(message)] == message[12:]
