@@ -113,6 +113,7 @@ static void fill_node(const struct settings *settings, const char *const *regist
                                  .pod_cidr = settings->pod_cidr,
                                  .service_cidr = settings->service_cidr,
                                  .registry_hosts = registry_hosts,
+                                 .helper_path = executable_helper(settings->arena),
                                  .socket_fd = -1,
                                  .metrics_fd = -1};
 }

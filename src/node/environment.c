@@ -203,25 +203,48 @@ static int add_image(struct builder *b) {
     return r;
 }
 
+/* NAME_SUFFIX as upper case with underscores. */
 static int set_service(struct builder *b, const char *name, const char *suffix, const char *value) {
-    char text[200];
-    snprintf(text, sizeof text, "%s_SERVICE_%s", name, suffix);
+    char text[300];
+    snprintf(text, sizeof text, "%s_%s", name, suffix);
     for (char *at = text; *at; at++)
         *at = *at == '-' ? '_' : (char)toupper((unsigned char)*at);
     return set(b, text, slice_of(value));
 }
 
+/* As links between containers were told once, which some programs still read. */
+static int add_link(struct builder *b, const struct kube_service *service, const struct kube_service_port *port, bool first) {
+    const char *protocol = port->protocol ? port->protocol : "TCP";
+    char scheme[8], url[100], number[16], suffix[100];
+    snprintf(scheme, sizeof scheme, "%s", protocol);
+    for (char *at = scheme; *at; at++)
+        *at = (char)tolower((unsigned char)*at);
+    snprintf(number, sizeof number, "%d", port->port);
+    snprintf(url, sizeof url, "%s://%s:%d", scheme, service->spec.cluster_ip, port->port);
+    const struct {
+        const char *suffix, *value;
+    } variables[] = {{"", url}, {"_PROTO", scheme}, {"_PORT", number}, {"_ADDR", service->spec.cluster_ip}};
+    int r = first ? set_service(b, service->metadata.name, "PORT", url) : 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(variables); i++) {
+        snprintf(suffix, sizeof suffix, "PORT_%d_%s%s", port->port, protocol, variables[i].suffix);
+        r = set_service(b, service->metadata.name, suffix, variables[i].value);
+    }
+    return r;
+}
+
 static int add_service(struct builder *b, const struct kube_service *service) {
     char number[16], suffix[100];
-    int r = set_service(b, service->metadata.name, "HOST", service->spec.cluster_ip);
+    int r = set_service(b, service->metadata.name, "SERVICE_HOST", service->spec.cluster_ip);
     for (size_t i = 0; r == 0 && i < service->spec.ports.count; i++) {
         const struct kube_service_port *port = &service->spec.ports.items[i];
         snprintf(number, sizeof number, "%d", port->port);
         if (i == 0)
-            r = set_service(b, service->metadata.name, "PORT", number);
-        snprintf(suffix, sizeof suffix, "PORT_%s", port->name ? port->name : "");
+            r = set_service(b, service->metadata.name, "SERVICE_PORT", number);
+        snprintf(suffix, sizeof suffix, "SERVICE_PORT_%s", port->name ? port->name : "");
         if (r == 0 && port->name)
             r = set_service(b, service->metadata.name, suffix, number);
+        if (r == 0)
+            r = add_link(b, service, port, i == 0);
     }
     return r;
 }

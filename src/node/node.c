@@ -221,7 +221,11 @@ static void on_service(void *userdata, enum informer_event event, struct kube_ob
     services_changed(userdata);
 }
 static void on_services_synced(void *userdata) {
-    services_changed(userdata);
+    struct node *node = userdata;
+    void *value;
+    services_changed(node);
+    for (size_t at = 0; map_next(node->pods, &at, NULL, &value);)
+        pod_sync_later(value);
 }
 static void on_services_defer(void *userdata) {
     services_apply(userdata);

@@ -203,6 +203,7 @@ struct pod {
         bool value[4];
         bool known[4];
     } conditions;
+    struct loop_child *pause; /* of a shared PID namespace that this node began */
     struct loop_defer sync;
     struct loop_timer retry, deadline;
     int64_t retry_ms;
@@ -261,6 +262,8 @@ int spec_format(struct unit *unit, struct buffer *out, struct diag *diag);
 const char *spec_seccomp(struct node *node, uint64_t capabilities);
 void spec_limits(const struct kube_container *container, struct cgroup_limits *ret);
 void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
+/* The group of the process that keeps the pod's shared PID namespace. */
+void spec_pause_path(const struct pod *pod, char ret[PATH_MAX]);
 bool spec_is_privileged(const struct unit *unit);
 
 /* environment.c: pure but for the references that the pod holds */
@@ -293,6 +296,7 @@ bool volumes_is_read_only(const struct unit *unit, size_t mount_index);
 int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag);
 void volumes_remove(struct pod *pod);
 void volumes_refresh(struct pod *pod);
+bool volumes_are_there(const struct pod *pod);
 int volumes_write_hosts(const struct pod *pod);
 
 /* references.c */

@@ -130,6 +130,7 @@ void pod_free(struct pod *pod) {
     loop_defer_cancel(&pod->sync);
     loop_timer_cancel(&pod->retry);
     loop_timer_cancel(&pod->deadline);
+    loop_child_free(pod->pause);
     kube_object_unref(pod->spec_object);
     kube_object_unref(pod->object);
     free(pod);
@@ -232,7 +233,7 @@ static void prepare(struct pod *pod) {
     if (!prepare_network(pod) || !prepare_cgroup(pod))
         return pod_retry(pod);
     bool has_references = references_ready(pod), has_tokens = tokens_ready(pod);
-    if (!has_references || !has_tokens)
+    if (!has_references || !has_tokens || !informer_synced(pod->node->services_informer)) /* services are part of every environment */
         return;
     if (!prepare_volumes(pod))
         return pod_retry(pod);
@@ -240,6 +241,16 @@ static void prepare(struct pod *pod) {
         return;
     pod->retry_ms = 0;
     pod->stage = POD_ACTIVE;
+    record_save(pod);
+}
+
+/* What changed can be shown: all of it is known. */
+static void refresh(struct pod *pod) {
+    bool has_references = references_ready(pod), has_tokens = tokens_ready(pod);
+    if (!pod->volumes_stale || !has_references || !has_tokens)
+        return;
+    pod->volumes_stale = false;
+    volumes_refresh(pod);
 }
 
 /* --- taking on --- */
@@ -250,8 +261,14 @@ static int take_over(struct pod *pod) {
         return r;
     if (r == -ENOENT)
         pod->start_time_ns = loop_wall_ns(pod->node->loop);
-    if (pod->stage != POD_ENDED)
-        prepare_network(pod); /* the same address, unless the machine was restarted */
+    bool was_active = pod->stage == POD_ACTIVE; /* then it needs nobody's answer to go on, unless the machine was restarted meanwhile */
+    if (was_active)
+        pod->stage = POD_PREPARING;
+    if (pod->stage != POD_ENDED && prepare_network(pod) && was_active && prepare_cgroup(pod) && volumes_are_there(pod) &&
+        volumes_write_hosts(pod) == 0) {
+        pod->stage = POD_ACTIVE;
+        pod->volumes_ready = pod->given = pod->volumes_stale = true;
+    }
     status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)
         unit_adopt(pod->units[i]);
@@ -451,10 +468,21 @@ static const char *final_phase(const struct pod *pod) {
 
 static void stop_units(struct pod *pod, int64_t grace_s);
 
+static void stop_shared_processes(struct pod *pod) {
+    const bool *shared = pod->spec_object->pod->spec.share_process_namespace;
+    char path[PATH_MAX];
+    if (!shared || !*shared)
+        return;
+    spec_pause_path(pod, path);
+    pidns_stop(&pod->node->cgroups, path);
+    loop_child_free(TAKE(pod->pause));
+}
+
 static void release(struct pod *pod) {
     char path[128];
     podnet_remove(pod->node->podnet, pod->uid);
     volumes_remove(pod);
+    stop_shared_processes(pod);
     snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
     cgroup_remove(&pod->node->cgroups, path);
 }
@@ -606,10 +634,8 @@ static void sync_pod(void *userdata) {
     } else if (pod->stage <= POD_ACTIVE) {
         if (pod->stage == POD_PREPARING)
             prepare(pod);
-        if (pod->stage == POD_ACTIVE && pod->volumes_stale) {
-            pod->volumes_stale = false;
-            volumes_refresh(pod);
-        }
+        if (pod->stage == POD_ACTIVE)
+            refresh(pod);
         const char *phase = final_phase(pod);
         if (phase)
             finish(pod, phase);

@@ -28,8 +28,9 @@ static void format_termination(struct buffer *out, const char *name, const struc
 void record_save(struct pod *pod) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(RECORD_BYTES_MAX);
     char path[PATH_MAX];
-    buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"ended\":\"%s\",\"address\":\"%s\",\"failedReason\":\"%s\",\"units\":{", pod->start_time_ns,
-                  pod->stage == POD_ENDED ? pod->phase : "", pod->net.address, pod->failed_reason);
+    buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"active\":%s,\"ended\":\"%s\",\"address\":\"%s\",\"failedReason\":\"%s\",\"units\":{",
+                  pod->start_time_ns, pod->stage == POD_ACTIVE ? "true" : "false", pod->stage == POD_ENDED ? pod->phase : "", pod->net.address,
+                  pod->failed_reason);
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct unit *unit = pod->units[i];
         buffer_append_text(&out, i ? "," : "");
@@ -105,6 +106,8 @@ int record_load(struct pod *pod) {
     snprintf(pod->failed_reason, sizeof pod->failed_reason, "%s", tree_text_or(tree_find(root, "failedReason"), ""));
     if (pod->failed_reason[0])
         snprintf(pod->failed_message, sizeof pod->failed_message, "%s", POD_DEADLINE_MESSAGE);
+    if (tree_bool_or(tree_find(root, "active"), false))
+        pod->stage = POD_ACTIVE;
     if (*ended) {
         pod->stage = POD_ENDED;
         pod->phase = strcmp(ended, "Failed") == 0 ? "Failed" : "Succeeded";

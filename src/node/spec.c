@@ -321,16 +321,46 @@ static void make_working_dir(const struct unit *unit, struct arena *arena, const
         return;
 }
 
-/* An ephemeral container may look into another one: it is in its PID namespace. */
-static int choose_pid_namespace(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
-    const struct kube_pod_spec *spec = &unit->pod->spec_object->pod->spec;
-    bundle->host_pid = spec->host_pid;
-    if (spec->host_pid || !unit->target)
+void spec_pause_path(const struct pod *pod, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s/pod%s/pause", pod->node->cgroup_root, pod->uid);
+}
+
+static void on_pause_exit(void *userdata, __attribute__((unused)) pid_t pid, __attribute__((unused)) int status) {
+    struct pod *pod = userdata;
+    loop_child_free(TAKE(pod->pause)); /* it took all containers along; the next one that starts begins another */
+}
+
+/* The namespace that all containers of the pod share is there, or is made now. */
+static int ensure_shared_processes(struct pod *pod, pid_t *ret, struct diag *diag) {
+    char path[PATH_MAX];
+    spec_pause_path(pod, path);
+    *ret = pidns_find(&pod->node->cgroups, path);
+    if (*ret > 0)
         return 0;
-    const struct unit *target = pod_unit(unit->pod, unit->target);
-    pid_t pid = target && target->stage == UNIT_RUNNING && target->container ? container_pid(target->container) : 0;
-    if (pid <= 0)
-        return diag_set(diag, -ESRCH, "unable to find target container %s", unit->target);
+    int r = pod->node->options->helper_path ? pidns_start(&pod->node->cgroups, path, pod->node->options->helper_path, ret) : -ENOENT;
+    if (r == 0) {
+        loop_child_free(TAKE(pod->pause));
+        r = loop_child_new(pod->node->loop, *ret, on_pause_exit, pod, &pod->pause);
+    }
+    return r < 0 ? diag_set(diag, r, "cannot make the PID namespace that the pod shares: %s", strerror(-r)) : 0;
+}
+
+/* An ephemeral container may look into another one: it is in its PID namespace. In a pod that shares its processes all are in one. */
+static int choose_pid_namespace(struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
+    const struct kube_pod_spec *spec = &unit->pod->spec_object->pod->spec;
+    bool is_shared = spec->share_process_namespace && *spec->share_process_namespace;
+    pid_t pid = 0;
+    bundle->host_pid = spec->host_pid;
+    if (spec->host_pid || (!is_shared && !unit->target))
+        return 0;
+    const struct unit *target = is_shared ? NULL : pod_unit(unit->pod, unit->target);
+    if (target && target->stage == UNIT_RUNNING && target->container)
+        pid = container_pid(target->container);
+    int r = is_shared ? ensure_shared_processes(unit->pod, &pid, diag) : 0;
+    if (r == 0 && pid <= 0)
+        r = diag_set(diag, -ESRCH, "unable to find target container %s", unit->target);
+    if (r < 0)
+        return r;
     bundle->pid_namespace = arena_printf(arena, "/proc/%d/ns/pid", (int)pid);
     return bundle->pid_namespace ? 0 : -ENOMEM;
 }

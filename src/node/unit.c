@@ -181,14 +181,29 @@ void unit_remove_container(struct unit *unit) {
 
 /* --- pulling --- */
 
-static void pull_failed(struct unit *unit, const char *message) {
+/* The image is not here and must not be fetched, by the pod's own word. */
+static bool is_never_pulled(const struct unit *unit) {
+    return unit->spec->image_pull_policy && strcmp(unit->spec->image_pull_policy, "Never") == 0;
+}
+
+static void tell_pull_failed(struct unit *unit, const char *message) {
     const char *image = unit->spec->image;
+    if (is_never_pulled(unit)) {
+        event_pod(unit->pod, unit, "Warning", "ErrImageNeverPull", "Container image \"%s\" is not present with pull policy of Never", image);
+        event_pod(unit->pod, unit, "Warning", "Failed", "Error: ErrImageNeverPull");
+        return wait_with(unit, "ErrImageNeverPull", "Container image \"%s\" is not present with pull policy of Never", image);
+    }
     event_pod(unit->pod, unit, "Warning", "Failed", "Failed to pull image \"%s\": %s", image, message);
-    event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", unit->image_failed ? "ImagePullBackOff" : "ErrImagePull");
-    if (unit->image_failed)
-        wait_with(unit, "ImagePullBackOff", "Back-off pulling image \"%s\": ErrImagePull: %s", image, message);
-    else
-        wait_with(unit, "ErrImagePull", "failed to pull image \"%s\": %s", image, message);
+    event_pod(unit->pod, unit, "Warning", "Failed", "Error: ErrImagePull");
+    if (!unit->image_failed)
+        return wait_with(unit, "ErrImagePull", "failed to pull image \"%s\": %s", image, message);
+    event_pod(unit->pod, unit, "Normal", "BackOff", "Back-off pulling image \"%s\"", image);
+    event_pod(unit->pod, unit, "Warning", "Failed", "Error: ImagePullBackOff");
+    wait_with(unit, "ImagePullBackOff", "Back-off pulling image \"%s\": ErrImagePull: %s", image, message);
+}
+
+static void pull_failed(struct unit *unit, const char *message) {
+    tell_pull_failed(unit, message);
     unit->image_failed = true;
     unit->asked_remotely = false;
     unit->pull_backoff.delay_ms = unit->pull_backoff.delay_ms ? MIN(unit->pull_backoff.delay_ms * 2, PULL_MAX_MS) : PULL_FIRST_MS;
@@ -228,7 +243,7 @@ static bool is_elsewhere(const struct unit *unit) {
 static void on_image(void *userdata, struct image *image, const struct diag *diag) {
     struct unit *unit = userdata;
     unit->pull = NULL;
-    if (!image && !unit->asked_remotely && is_elsewhere(unit)) {
+    if (!image && !unit->asked_remotely && !is_never_pulled(unit) && is_elsewhere(unit)) {
         unit->asked_remotely = true;
         event_pod(unit->pod, unit, "Normal", "Pulling", "Pulling image \"%s\"", unit->spec->image);
         if (remote_image_pull(unit->pod->node, unit->spec->image, on_remote, unit, &unit->remote_pull) == 0)
@@ -260,6 +275,7 @@ static void pull(struct unit *unit) {
         return wake_in(unit, PULL_FIRST_MS);
     if (image_reference_parse(arena, slice_of(image), node->own_hosts, &reference, &diag) < 0) {
         event_pod(unit->pod, unit, "Warning", "InspectFailed", "Failed to apply default image tag \"%s\": %s", image, diag.message);
+        event_pod(unit->pod, unit, "Warning", "Failed", "Error: InvalidImageName");
         wait_with(unit, "InvalidImageName", "Failed to apply default image tag \"%s\": %s", image, diag.message);
         wake_in(unit, PULL_MAX_MS);
         return;
@@ -390,7 +406,9 @@ static void create(struct unit *unit) {
 }
 
 /* A container that could not be created or started counts as a run that failed at once. */
-static void start_failed(struct unit *unit, const char *message) {
+static void start_failed(struct unit *unit, const char *text) {
+    char message[CONTAINER_MESSAGE_MAX];
+    snprintf(message, sizeof message, "%.*s", SLICE_ARG(slice_trim(slice_of(text))));
     int64_t now = loop_wall_ns(unit->pod->node->loop);
     event_pod(unit->pod, unit, "Warning", "Failed", "Error: failed to start container: %s", message);
     unit->current = (struct termination){.set = true, .code = 128, .reason = "StartError", .started_ns = now, .finished_ns = now};
@@ -430,12 +448,12 @@ static void on_created(void *userdata, int error, const char *message) {
 
 /* --- running --- */
 
-static void on_post_start(void *userdata, bool success, const char *message) {
+static void on_post_start(void *userdata, bool success, __attribute__((unused)) const char *message) {
     struct unit *unit = userdata;
     unit->hook = NULL;
     if (success)
         return;
-    event_pod(unit->pod, unit, "Warning", "FailedPostStartHook", "PostStartHook failed: %s", message);
+    event_pod(unit->pod, unit, "Warning", "FailedPostStartHook", "PostStartHook failed");
     unit_stop(unit, unit->pod->grace_s, "FailedPostStartHook");
 }
 
@@ -585,11 +603,11 @@ static void on_kill_timer(void *userdata) {
     loop_timer_set(&unit->kill_timer, KILL_AGAIN_MS); /* until it is gone */
 }
 
-static void on_pre_stop(void *userdata, bool success, const char *message) {
+static void on_pre_stop(void *userdata, bool success, __attribute__((unused)) const char *message) {
     struct unit *unit = userdata;
     unit->hook = NULL;
     if (!success)
-        event_pod(unit->pod, unit, "Warning", "FailedPreStopHook", "PreStopHook failed: %s", message);
+        event_pod(unit->pod, unit, "Warning", "FailedPreStopHook", "PreStopHook failed");
     send_stop(unit);
 }
 

@@ -295,6 +295,24 @@ void volumes_refresh(struct pod *pod) {
     }
 }
 
+/* Those that were made before are still there: tmpfs is gone after a restart of the machine. */
+bool volumes_are_there(const struct pod *pod) {
+    const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    char path[PATH_MAX];
+    bool there = true;
+    for (size_t i = 0; i < volumes->count && there; i++) {
+        const struct kube_volume *volume = &volumes->items[i];
+        if (in_memory(volume)) {
+            memory_path(pod, volume->name, path);
+            there = mounts_is_mounted(path);
+        } else if (is_filled(volume) || volume->empty_dir) {
+            disk_path(pod, volume->name, path);
+            there = access(path, F_OK) == 0;
+        }
+    }
+    return there;
+}
+
 /* --- /etc --- */
 
 static int write_etc(const struct pod *pod, const char *name, const struct buffer *text) {

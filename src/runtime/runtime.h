@@ -13,6 +13,7 @@
 #include "runtime/layer.h"
 #include "runtime/logread.h"
 #include "runtime/mounts.h"
+#include "runtime/pidns.h"
 #include "runtime/probe.h"
 #include "runtime/seccomp.h"
 #include "runtime/sweep.h"
