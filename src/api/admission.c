@@ -54,6 +54,8 @@ static const struct plugin {
     {ADMIT_VALIDATE, &kube_kind_pod, ADMIT_UPDATE, "ephemeralcontainers", admit_pod_security},
     {ADMIT_VALIDATE, &kube_kind_priority_class, CREATE_UPDATE, NULL, admit_priority_class},
     {ADMIT_VALIDATE, &kube_kind_persistent_volume_claim, ADMIT_UPDATE, NULL, admit_resize},
+    {ADMIT_VALIDATE, &kube_kind_mutating_webhook_configuration, CREATE_UPDATE, NULL, admit_webhooks},
+    {ADMIT_VALIDATE, &kube_kind_validating_webhook_configuration, CREATE_UPDATE, NULL, admit_webhooks},
     {ADMIT_VALIDATE, NULL, CREATE_UPDATE, NULL, admit_quota},
     {ADMIT_TAKE, &kube_kind_service, CREATE_UPDATE, NULL, admit_service_numbers},
 };
@@ -86,6 +88,9 @@ void admission_warn(struct admission *admission, const char *format, ...) {
     va_start(args, format);
     const char *text = arena_vprintf(admission->reader->arena, format, args);
     va_end(args);
+    for (size_t i = 0; text && i < admission->reader->warnings.count; i++)
+        if (!strcmp(admission->reader->warnings.items[i], text))
+            return; /* a write that webhooks are asked about is checked more than once */
     if (text)
         VECTOR_PUSH(&admission->reader->warnings, text);
 }

@@ -5,7 +5,7 @@
 
 #include "api/api_priv.h"
 
-enum admission_operation { ADMIT_CREATE = 1, ADMIT_UPDATE = 2, ADMIT_DELETE = 4 };
+enum admission_operation { ADMIT_CREATE = 1, ADMIT_UPDATE = 2, ADMIT_DELETE = 4, ADMIT_CONNECT = 8 };
 
 /* When a plug-in runs. Refusing plug-ins come after validation, so that what is malformed is told as such (422) before what is not allowed (403);
  * what is taken from a pool (addresses, ports, quota) comes last, when nothing can fail but the store. */
@@ -67,6 +67,8 @@ int admit_certificate_rights(struct admission *admission);
 int admit_roles(struct admission *admission);
 int admit_custom_definition(struct admission *admission);
 int admit_custom_object(struct admission *admission);
+/* In webhook_index.c. */
+int admit_webhooks(struct admission *admission);
 int admit_quota(struct admission *admission);
 void charge_quota(struct admission *admission);
 

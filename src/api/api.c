@@ -8,6 +8,7 @@
 /* --- requests --- */
 
 static void request_free(struct request *request) {
+    buffer_deinit(&request->audit.annotations);
     VECTOR_DEINIT(&request->warnings);
     VECTOR_DEINIT(&request->faults);
     kube_kind_unref(request->kind);
@@ -48,6 +49,7 @@ static struct request *request_new(struct api *api, struct http_exchange *exchan
     request->exchange = exchange;
     request->arena = arena;
     request->success_code = 200;
+    request->audit.annotations = BUFFER_INIT(8 * KIB);
     http_on_close(exchange, on_exchange_close, request);
     return request;
 }
@@ -115,6 +117,7 @@ static void serve_metrics(struct request *request) {
         "tidemill_api_watches_lost_total %" PRIu64 "\n",
         seen->requests, seen->requests_failed, seen->watches, seen->watches_lost);
     append_audit_metrics(api, &out);
+    api_webhooks_metrics(api, &out);
     if (api->options.metrics)
         api->options.metrics(api->options.metrics_userdata, &out);
     http_respond(request->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
@@ -371,8 +374,11 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
         error = audit_log_new(loop, options->audit_folder, &api->audit, diag);
     if (!error)
         error = api_addresses_init(&api->addresses, api->options.service_range, diag);
+    if (!error)
+        error = api_webhooks_start(api);
     if (error) {
         audit_log_free(api->audit);
+        api_addresses_deinit(&api->addresses);
         arena_free(api->arena);
         free(api);
         return error;
@@ -383,6 +389,7 @@ int api_new(struct loop *loop, const struct api_options *options, struct api **r
     api_openapi_start(api);
     api_cache_start(api);
     api_crd_start(api);
+    api_webhooks_load(api);
     api_numbers_load(api);
     api_events_start(api);
     api_tokens_purge(api);
@@ -402,6 +409,7 @@ void api_unref(struct api *api) {
     if (--api->references)
         return;
     api_addresses_deinit(&api->addresses);
+    free(api->webhooks);
     arena_free(api->arena);
     free(api);
 }
@@ -409,9 +417,10 @@ void api_unref(struct api *api) {
 void api_free(struct api *api) {
     if (!api)
         return;
+    api->closed = true;
+    api_webhooks_end(api);
     audit_log_free(TAKE(api->audit));
     api_end_watches(api);
-    api->closed = true;
     api_writes_end(api);
     api_crd_end(api);
     api_cache_end(api);

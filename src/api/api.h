@@ -14,6 +14,8 @@
 
 struct api;
 
+struct request; /* private */
+
 /* Who a unix socket's peer is, by its uid. */
 struct api_unix_user {
     uid_t uid;
@@ -96,6 +98,7 @@ struct api_failure {
     char group[128];            /* details.group */
     char name[254];             /* details.name */
     int retry_after_s;          /* 0: none */
+    bool stale;                 /* a conflict only because the object has changed while webhooks looked at it: the same may be tried again */
     const char *continue_token; /* of an expired list: how to go on regardless; in the request's arena; NULL: none */
     struct diag diag;           /* its causes */
 };
@@ -128,10 +131,17 @@ struct api_delete_options {
     int64_t grace_seconds;        /* pods; -1: the pod's own */
     const char *propagation;      /* "Background", "Foreground", "Orphan"; NULL: Background */
     bool dry_run;
+    bool unasked;                /* no webhook is asked */
+    const struct api_user *user; /* who deletes, until it is done; NULL: the platform itself */
+    struct request *reader;      /* gets warnings; NULL: nobody reads them */
 };
 /* With finalizers or a grace period the object is only marked: the callback gets the marked version. */
 int api_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
                api_done_fn *on_done, void *userdata, struct api_failure *failure);
+
+/* How many writes had to wait for admission webhooks so far. One that has raised the number was neither accepted nor refused when its function
+ * returned; its callback tells. */
+uint64_t api_writes_asked(const struct api *api);
 
 struct api_statistics {
     uint64_t requests, requests_failed, watches, watches_lost;

@@ -43,6 +43,7 @@ struct api {
     uint64_t node_ports[(NODE_PORT_MAX - NODE_PORT_MIN) / 64 + 1]; /* bit i is port NODE_PORT_MIN + i: taken */
     struct rbac *rbac;                                             /* who may what, see authorize.c */
     bool rbac_stale;                                               /* memory was missing while it followed a change */
+    struct webhooks *webhooks;                                     /* who is asked about writes, see webhook_priv.h */
     struct audit_log *audit;                                       /* NULL: none is kept */
     struct token_cache *token_cache;                               /* made on first use, see account_token.c */
     struct http_client *node;                                      /* made on first use */
@@ -84,6 +85,7 @@ struct request {
         int64_t begin_ns;
         uid_t uid;
         const char *uri, *agent, *from, *reason;
+        struct buffer annotations; /* further ones of its event, as JSON: `,"key":"value"` … */
     } audit;
     const struct kube_kind *kind; /* of resource routes */
     const char *verb;
@@ -303,6 +305,7 @@ struct write_options {
     struct request *reader;      /* gets the warnings; NULL: nobody reads them */
     struct managed *managed;     /* of an apply: the entries that the new version gets; NULL: the write is tracked as an update */
     bool dry_run;
+    bool unasked;     /* no webhook is asked: it has been asked about the request that this is part of, or the platform cannot wait for it */
     bool status;      /* update: only status changes; otherwise all but status */
     bool whole;       /* update: everything may change */
     bool bind;        /* update: of a pod whose node becomes known: immutability is not checked */
@@ -360,6 +363,9 @@ void api_on_eviction_body(void *userdata, struct http_exchange *exchange, struct
 /* Makes of the given pod the old one with the given ephemeral containers, checked. */
 int api_ephemeral_prepare(struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
 bool api_is_scale(const struct request *request);
+/* The object's Scale; the Binding that a bound pod is the outcome of. NULL without memory. */
+struct tree *api_make_scale(struct arena *arena, const struct kube_object *object);
+struct tree *api_make_binding(struct arena *arena, const struct kube_object *pod);
 void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form);
 void api_serve_log(struct request *request, struct kube_object *pod);
 void api_serve_tunnel(struct request *request, struct kube_object *pod);
@@ -378,6 +384,18 @@ void api_serve_proxy(struct request *request);
 /* The answer's header fields as they go on to our client; the content type apart. */
 const struct http_field *api_proxy_fields(struct request *request, const struct http_answer *head, const char *prefix);
 void api_proxies_end(struct api *api);
+/* "https://address:port" of one of the ready endpoints behind a service's port. */
+#define API_ENDPOINT_BYTES 64
+int api_service_endpoint(struct api *api, const char *namespace, const char *name, int port, char ret[API_ENDPOINT_BYTES],
+                         struct api_failure *failure);
+
+/* --- webhook_*.c: who else is asked about writes (the rest: webhook_priv.h) --- */
+int api_webhooks_start(struct api *api);
+void api_webhooks_load(struct api *api);
+void api_webhooks_end(struct api *api);
+/* A configuration was committed: takes effect at once. Other kinds are ignored. */
+void api_webhooks_note(struct api *api, struct kube_object *object, bool removed);
+void api_webhooks_metrics(const struct api *api, struct buffer *out);
 void api_respond_node_lost(struct request *request, int error);
 
 /* --- usage.c: metrics.k8s.io --- */

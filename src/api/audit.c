@@ -150,12 +150,13 @@ static void put_event(struct buffer *out, const struct request *request, int cod
     put_text(out, "authorization.k8s.io/reason", request->audit.reason);
     if (!strcmp(request->audit.from, "unix"))
         buffer_printf(out, ",\"tidemill.dev/uid\":\"%u\"", (unsigned)request->audit.uid);
+    buffer_append_slice(out, buffer_slice(&request->audit.annotations));
     buffer_append_text(out, "}}");
 }
 
 void api_audit(struct request *request, int code, const struct api_failure *failure, const struct kube_object *written) {
     CLEANUP(buffer_deinit) struct buffer event = BUFFER_INIT(EVENT_BYTES_MAX);
-    if (!request->audit.wanted)
+    if (!request->audit.wanted || !request->api->audit)
         return;
     request->audit.wanted = false;
     put_event(&event, request, code, failure, written);

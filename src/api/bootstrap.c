@@ -15,16 +15,18 @@ static struct kube_object *named(const struct kube_kind *kind, const char *names
     return object;
 }
 
-static void on_written(void *userdata, const struct api_failure *failure, struct kube_object *object) {
+static void on_written(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     struct api *api = userdata;
     (void)failure; /* tried again at the next start */
     (void)object;
+    (void)json;
     api->bootstrapping--;
 }
 
 void api_bootstrap_create(struct api *api, struct kube_object *object) {
+    static const struct write_options options = {.keep_status = true, .unasked = true}; /* no webhook keeps the platform from being there */
     api->bootstrapping++;
-    if (api_create(api, object, on_written, api, NULL))
+    if (api_write_create(api, object, &options, on_written, api, NULL))
         api->bootstrapping--;
 }
 
@@ -98,7 +100,7 @@ static bool has_endpoint(struct api *api) {
                 spec->ports.items[0].port && *spec->ports.items[0].port == api->options.advertise_port;
     if (same)
         return true;
-    static const struct api_delete_options options = {.grace_seconds = -1};
+    static const struct api_delete_options options = {.unasked = true, .grace_seconds = -1};
     api_delete(api, &kube_kind_endpoint_slice, "default", "kubernetes", &options, NULL, NULL, NULL);
     api_delete(api, &kube_kind_endpoints, "default", "kubernetes", &options, NULL, NULL, NULL);
     return false;

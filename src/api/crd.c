@@ -236,7 +236,8 @@ static bool collect(void *userdata, struct store_object *stored) {
 static void delete_instances(struct api *api, const struct kube_kind *kind) {
     struct batch *batch = calloc(1, sizeof *batch);
     struct slice none = {NULL, 0};
-    static const struct api_delete_options options = {.grace_seconds = -1};
+    static const struct api_delete_options options = {.grace_seconds = -1,
+                                                      .unasked = true}; /* as upstream: the definition's deletion was asked about */
     struct arena *arena = batch ? arena_new(MIB) : NULL;
     if (arena) {
         batch->api = api;
@@ -255,11 +256,13 @@ static void delete_instances(struct api *api, const struct kube_kind *kind) {
     api_decode_trim(api);
 }
 
-static void on_finished(void *userdata, const struct api_failure *failure, struct kube_object *object) {
+static void on_finished(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     (void)object;
-    if (!failure || failure->code == 404)
+    (void)json;
+    struct api *api = userdata;
+    if (!failure || failure->code == 404 || api->closed)
         return;
-    try_again(userdata);
+    try_again(api);
     log_warning("a custom resource definition without instances could not be removed: %s", failure->message);
 }
 
@@ -271,6 +274,7 @@ static void finish(struct api *api, const struct crd *crd) {
         try_again(api);
         return;
     }
+    static const struct write_options options = {.unasked = true};
     struct kube_string_list *list = &copy->metadata->finalizers;
     size_t kept = 0;
     for (size_t i = 0; i < list->count; i++)
@@ -281,7 +285,7 @@ static void finish(struct api *api, const struct crd *crd) {
     copy->metadata->resource_version = NULL;
     if (!dropped)
         kube_object_unref(copy);
-    else if (api_update(api, copy, on_finished, api, NULL))
+    else if (api_write_update(api, copy, &options, on_finished, api, NULL))
         try_again(api);
 }
 

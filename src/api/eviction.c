@@ -3,12 +3,15 @@
  * Budget, mark and delete are three writes of one turn, each from the newest accepted version, so evictions that arrive together take from the budget
  * one after the other. status.disruptionsAllowed is lowered and the pod noted in status.disruptedPods; the controller brings both in line again. A
  * pod that does not run yet or any more, or that a budget does not count, goes without asking. */
-#include "api/api_priv.h"
+#include "api/webhook_priv.h"
 
 #include <stdio.h>
 
 #define DISRUPTED_PODS_MAX 2000
 #define BUDGETS_MAX 2 /* more than one is refused */
+
+/* Webhooks are asked about the eviction, not about what it consists of: the three writes stay together. */
+static const struct write_options quiet_status = {.status = true, .subresource = "status", .unasked = true};
 
 struct budgets {
     struct api *api;
@@ -111,7 +114,7 @@ static int take_from(struct api *api, const struct kube_object *budget, const st
     if (!copy || note_pod(copy, pod->metadata->name, loop_wall_ns(api->loop)))
         return api_fail_no_memory(failure);
     copy->pod_disruption_budget->status.disruptions_allowed--;
-    return api_update_status(api, TAKE(copy), NULL, NULL, failure);
+    return api_write_update(api, TAKE(copy), &quiet_status, NULL, NULL, failure);
 }
 
 /* Says in the pod's status why it goes. */
@@ -135,7 +138,7 @@ static int mark_pod(struct api *api, const struct kube_object *pod, struct api_f
     };
     *list = (struct kube_pod_condition_array){items, MAX(list->count, at + 1)};
     copy->metadata->resource_version = NULL;
-    return api_update_status(api, TAKE(copy), NULL, NULL, failure);
+    return api_write_update(api, TAKE(copy), &quiet_status, NULL, NULL, failure);
 }
 
 static int ask_budgets(struct api *api, const struct kube_object *pod, bool dry_run, struct api_failure *failure) {
@@ -164,6 +167,8 @@ static int evict(struct request *request, const struct tree *eviction, struct ap
         .uid = tree_text_or(tree_path(given, "preconditions.uid"), NULL),
         .resource_version = tree_text_or(tree_path(given, "preconditions.resourceVersion"), NULL),
         .dry_run = api_request_dry_run(request) || tree_count(tree_find(given, "dryRun")),
+        .user = &request->user,
+        .unasked = true,
     };
     if (strcmp(name, route->name))
         return api_fail_bad_request(failure, "name in URL does not match name in Eviction object: %.253s", name);
@@ -176,6 +181,46 @@ static int evict(struct request *request, const struct tree *eviction, struct ap
     return code ? code : api_write_delete(request->api, &kube_kind_pod, route->namespace, route->name, &options, api_answer_status, request, failure);
 }
 
+/* --- what webhooks say comes first --- */
+
+static void answer(struct request *request, int code, const struct api_failure *failure) {
+    if (!code)
+        return; /* the write will */
+    api_respond_failure(request, failure);
+    api_request_release(request);
+}
+
+static void on_asked(void *userdata, const struct api_failure *refused, struct kube_object *object) {
+    struct request *request = userdata;
+    struct api_failure failure;
+    (void)object;
+    if (refused)
+        answer(request, refused->code, refused);
+    else
+        answer(request, evict(request, request->extra, &failure), &failure);
+}
+
+static int ask_webhooks(struct request *request, struct tree *eviction, struct api_failure *failure) {
+    const struct api_route *route = &request->route;
+    const struct webhook_matter matter = {
+        .operation = ADMIT_CREATE,
+        .kind = request->kind,
+        .subresource = route->subresource,
+        .namespace = route->namespace,
+        .name = route->name,
+        .user = &request->user,
+        .reader = request,
+        .dry_run = api_request_dry_run(request) || tree_count(tree_path(eviction, "deleteOptions.dryRun")),
+        .document_version = "policy/v1",
+        .document_kind = "Eviction",
+        .document = eviction,
+        .done = on_asked,
+        .userdata = request,
+    };
+    request->extra = eviction;
+    return webhooks_ask(request->api, &matter, failure);
+}
+
 void api_on_eviction_body(void *userdata, struct http_exchange *exchange, struct slice body) {
     (void)exchange;
     struct request *request = userdata;
@@ -184,9 +229,10 @@ void api_on_eviction_body(void *userdata, struct http_exchange *exchange, struct
     api_request_hold(request);
     int code = api_body_parse(request, body, &eviction, &failure);
     if (!code)
-        code = evict(request, eviction, &failure);
-    if (!code)
+        code = ask_webhooks(request, eviction, &failure);
+    if (code == WEBHOOKS_ASKED)
         return;
-    api_respond_failure(request, &failure);
-    api_request_release(request);
+    if (!code)
+        code = evict(request, eviction, &failure);
+    answer(request, code, &failure);
 }

@@ -1,12 +1,13 @@
 /* PATCH: the newest version as a tree, the patch upon it, and then an ordinary update. The tree carries the version it was read at, and a patch may
- * set another to ask for a conflict. All in one turn of the loop, so a patch without a version never conflicts. An apply patch creates the object
- * when there is none. */
+ * set another to ask for a conflict. All in one turn of the loop, so a patch without a version never conflicts; when webhooks were asked in between
+ * and the object has changed meanwhile, the patch is put upon the newest version again. An apply patch creates the object when there is none. */
 #include "api/api_priv.h"
 #include "api/managed.h"
 
 #include <stdio.h>
 
 #define JSON_PATCH_OPERATIONS_MAX 10000 /* as upstream */
+#define PATCH_TRIES 5
 
 static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
     if (error == -ENOMEM)
@@ -79,7 +80,30 @@ static int check_applied(struct request *request, struct api_failure *failure) {
     return 0;
 }
 
-static int create_applied(struct request *request, struct tree *applied, const char *manager, struct api_failure *failure) {
+/* What may be done again. */
+struct patching {
+    struct request *request;
+    enum body_form form;
+    struct tree *tree;
+    unsigned tries;
+};
+
+static int patch(struct patching *patching, struct api_failure *failure);
+
+static void on_patched(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
+    struct patching *patching = userdata;
+    struct api_failure other;
+    if (!failure || !failure->stale || ++patching->tries >= PATCH_TRIES) {
+        api_answer_written(patching->request, failure, object, json);
+        return;
+    }
+    if (patch(patching, &other))
+        api_answer_written(patching->request, &other, NULL, (struct slice){NULL, 0});
+}
+
+static int create_applied(struct patching *patching, const char *manager, struct api_failure *failure) {
+    struct request *request = patching->request;
+    struct tree *applied = patching->tree;
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
     struct managed managed;
@@ -99,14 +123,16 @@ static int create_applied(struct request *request, struct tree *applied, const c
     struct write_options options = api_write_options_of(request);
     options.managed = &managed;
     request->success_code = 201;
-    return api_write_create(request->api, object, &options, api_answer_written, request, failure);
+    return api_write_create(request->api, object, &options, on_patched, patching, failure);
 }
 
-static int update_patched(struct request *request, enum body_form form, const struct kube_object *old, struct tree *patch, const char *manager,
-                          struct api_failure *failure) {
+static int update_patched(struct patching *patching, const struct kube_object *old, const char *manager, struct api_failure *failure) {
+    struct request *request = patching->request;
+    enum body_form form = patching->form;
     struct tree *tree = NULL;
     struct kube_object *object = NULL;
     struct managed managed;
+    struct tree *patch = patching->tree;
     int code = form == BODY_APPLY ? check_applied(request, failure) : apply_to_tree(request, form, old, patch, &tree, failure);
     if (!code && form == BODY_APPLY)
         code = api_apply_patch(request, old, patch, manager, api_request_flag(request, "force"), &managed, &tree, failure);
@@ -120,19 +146,20 @@ static int update_patched(struct request *request, enum body_form form, const st
         return code;
     struct write_options options = api_write_options_of(request);
     options.managed = form == BODY_APPLY ? &managed : NULL;
-    return api_write_update(request->api, object, &options, api_answer_written, request, failure);
+    return api_write_update(request->api, object, &options, on_patched, patching, failure);
 }
 
-static int patch(struct request *request, enum body_form form, struct tree *tree, struct api_failure *failure) {
+static int patch(struct patching *patching, struct api_failure *failure) {
+    struct request *request = patching->request;
     const char *manager = api_request_query(request, "fieldManager");
     CLEANUP(kube_object_unrefp) struct kube_object *old = NULL;
     int code = api_stored_find(request->api, request->kind, request->route.namespace, request->route.name, &old, failure);
     if (old && api_view_of(request->kind, &old))
         return api_fail_no_memory(failure);
     if (old)
-        return update_patched(request, form, old, tree, manager, failure);
-    if (code == 404 && form == BODY_APPLY && !*request->route.subresource)
-        return create_applied(request, tree, manager, failure);
+        return update_patched(patching, old, manager, failure);
+    if (code == 404 && patching->form == BODY_APPLY && !*request->route.subresource)
+        return create_applied(patching, manager, failure);
     return code;
 }
 
@@ -157,8 +184,13 @@ static void on_patch_body(void *userdata, struct http_exchange *exchange, struct
         return;
     }
     api_request_hold(request);
-    if (!code)
-        code = patch(request, form, tree, &failure);
+    struct patching *patching = code ? NULL : ARENA_NEW(request->arena, struct patching);
+    if (patching) {
+        *patching = (struct patching){request, form, tree, 0};
+        code = patch(patching, &failure);
+    } else if (!code) {
+        code = api_fail_no_memory(&failure);
+    }
     if (code) {
         api_respond_failure(request, &failure);
         api_request_release(request);

@@ -103,9 +103,7 @@ static int choose_endpoint(const struct kube_endpoints *endpoints, const char *p
     return api_fail(failure, 503, "ServiceUnavailable", "no endpoints available for service \"%s\"", target->name);
 }
 
-static int find_service(struct request *request, const struct target *target, char ret[64], struct api_failure *failure) {
-    struct api *api = request->api;
-    const char *namespace = request->route.namespace;
+static int find_service(struct api *api, const char *namespace, const struct target *target, char ret[64], struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *service = NULL;
     int code = api_stored_find(api, &kube_kind_service, namespace, target->name, &service, failure);
     const char *port = code ? NULL : port_name(&service->service->spec, target, failure);
@@ -115,6 +113,14 @@ static int find_service(struct request *request, const struct target *target, ch
     if (!endpoints)
         return api_fail(failure, 503, "ServiceUnavailable", "no endpoints available for service \"%s\"", target->name);
     return choose_endpoint(endpoints->endpoints, port, target, ret, failure);
+}
+
+int api_service_endpoint(struct api *api, const char *namespace, const char *name, int port, char ret[API_ENDPOINT_BYTES],
+                         struct api_failure *failure) {
+    char number[16];
+    snprintf(number, sizeof number, "%d", port);
+    const struct target target = {"https", name, number};
+    return find_service(api, namespace, &target, ret, failure);
 }
 
 /* --- clients --- */
@@ -291,7 +297,8 @@ static int find_server(struct request *request, struct passing *passing, struct 
     }
     if (!parse_target(request, &target))
         return api_fail_bad_request(failure, "invalid %s request \"%s\"", request->kind->singular, request->route.name);
-    int code = request->kind == &kube_kind_pod ? find_pod(request, &target, endpoint, failure) : find_service(request, &target, endpoint, failure);
+    int code = request->kind == &kube_kind_pod ? find_pod(request, &target, endpoint, failure)
+                                               : find_service(request->api, request->route.namespace, &target, endpoint, failure);
     if (!code && !(passing->endpoint = arena_strdup(request->arena, endpoint)))
         code = api_fail_no_memory(failure);
     return code;

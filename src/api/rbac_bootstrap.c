@@ -197,7 +197,8 @@ static void complete(struct api *api, struct kube_object *stored, struct kube_ob
     if (!object || add_labels(object, wanted, &added) || (!aggregated && add_items(object, wanted, &added)) || !added)
         return;
     kube_object_ref(object);
-    if (!api_update(api, object, NULL, NULL, NULL))
+    static const struct write_options options = {.unasked = true};
+    if (!api_write_update(api, object, &options, NULL, NULL, NULL))
         api_rbac_note(api, object, false);
 }
 

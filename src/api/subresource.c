@@ -99,7 +99,7 @@ static void put_scale_selector(struct buffer *out, const struct tree *from, cons
         put_selector(out, selector, kind == &kube_kind_replication_controller);
 }
 
-static struct tree *make_scale(struct arena *arena, const struct kube_object *object) {
+struct tree *api_make_scale(struct arena *arena, const struct kube_object *object) {
     CLEANUP(buffer_deinit) struct buffer selector = BUFFER_INIT(64 * KIB);
     const struct kube_scale_paths *paths = scale_paths(object->kind);
     struct tree *from = kube_encode_tree(object, arena), *scale = tree_map(arena), *metadata = tree_map(arena), *spec = tree_map(arena),
@@ -130,7 +130,7 @@ static void answer_scale(void *userdata, const struct api_failure *failure, stru
     if (failure)
         api_respond_failure(request, failure);
     else
-        api_respond_tree(request, 200, make_scale(request->arena, object));
+        api_respond_tree(request, 200, api_make_scale(request->arena, object));
     api_request_release(request);
 }
 
@@ -241,7 +241,7 @@ void api_serve_scale_patch(struct request *request, struct tree *patch, enum bod
         return;
     }
     struct diag diag = DIAG_INIT;
-    struct tree *scale = make_scale(request->arena, old), *patched = NULL;
+    struct tree *scale = api_make_scale(request->arena, old), *patched = NULL;
     int error = scale ? 0 : -ENOMEM;
     if (!error && form == BODY_JSON_PATCH)
         error = tree_json_patch(request->arena, scale, patch, &patched, &diag);
@@ -275,13 +275,37 @@ static void serve_scale(struct request *request) {
     } else if (!strcmp(request->verb, "get")) {
         CLEANUP(kube_object_unrefp) struct kube_object *object = find_object(request);
         if (object)
-            api_respond_tree(request, 200, make_scale(request->arena, object));
+            api_respond_tree(request, 200, api_make_scale(request->arena, object));
     } else {
         respond_method(request);
     }
 }
 
 /* --- binding --- */
+
+struct tree *api_make_binding(struct arena *arena, const struct kube_object *pod) {
+    struct tree *binding = tree_map(arena), *metadata = tree_map(arena), *target = tree_map(arena);
+    if (!binding || !metadata || !target)
+        return NULL;
+    const struct {
+        struct tree *map;
+        const char *key, *value;
+    } texts[] = {
+        {binding, "kind", "Binding"},
+        {binding, "apiVersion", "v1"},
+        {metadata, "name", pod->metadata->name},
+        {metadata, "namespace", pod->metadata->namespace},
+        {metadata, "uid", pod->metadata->uid},
+        {target, "kind", "Node"},
+        {target, "name", pod->pod->spec.node_name},
+    };
+    int error = 0;
+    for (size_t i = 0; i < ARRAY_LEN(texts) && !error; i++)
+        error = texts[i].value ? tree_set_text(arena, texts[i].map, texts[i].key, texts[i].value) : 0;
+    error = error ? error : tree_set(arena, binding, SLICE("metadata"), metadata);
+    error = error ? error : tree_set(arena, binding, SLICE("target"), target);
+    return error ? NULL : binding;
+}
 
 static int bind_pod(struct request *request, const struct kube_object *old, const char *node, struct api_failure *failure) {
     if (old->pod->spec.node_name && *old->pod->spec.node_name) {

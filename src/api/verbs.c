@@ -286,7 +286,8 @@ static int read_delete_options(struct request *request, struct slice body, struc
     struct tree *tree = NULL;
     const char *grace = api_request_query(request, "gracePeriodSeconds"), *dry_run = api_request_query(request, "dryRun");
     const char *orphan = api_request_query(request, "orphanDependents");
-    *ret = (struct api_delete_options){.grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy")};
+    *ret = (struct api_delete_options){
+        .grace_seconds = -1, .propagation = api_request_query(request, "propagationPolicy"), .user = &request->user, .reader = request};
     if (grace && read_grace(grace, &ret->grace_seconds))
         return api_fail_bad_request(failure, "invalid gracePeriodSeconds: \"%.40s\" is not a number of seconds", grace);
     bool given = orphan != NULL, orphans = api_request_flag(request, "orphanDependents");

@@ -9,8 +9,12 @@
  * 2. Nobody is told of success before the store's callback: an acknowledged write is durable.
  * 3. An update that changes nothing writes nothing and answers with the version there is; unless that one is not yet durable, then it is written
  * again.
- * 4. An object that is being deleted disappears with the update that takes its last finalizer. */
-#include "api/admission_priv.h"
+ * 4. An object that is being deleted disappears with the update that takes its last finalizer.
+ * 5. When webhooks are to be asked (webhook_ask.c), a write pauses after defaults and our own mutating admission, as a struct judged. What they leave
+ * of the object goes through all that follows on the newest state, in one turn, so quotas and addresses are never counted on old numbers. An update
+ * or delete is written only upon the version that was judged; when that is no longer the newest, it begins anew (a few times) if the writer did not
+ * ask for a version, and is a conflict that says so (api_failure.stale) otherwise. */
+#include "api/write_priv.h"
 #include "api/managed.h"
 
 #include "sys/sys.h"
@@ -68,6 +72,7 @@ static void note_written(const struct pending *pending, const struct store_objec
     if (!pending->removed)
         api_events_note_write(api, pending->object->kind);
     api_rbac_note(api, pending->object, pending->removed);
+    api_webhooks_note(api, pending->object, pending->removed);
 }
 
 static void on_written(void *userdata, int error, struct store_object *stored) {
@@ -253,20 +258,31 @@ static struct admission admission_of(struct api *api, enum admission_operation o
     };
 }
 
+/* Validation of fields, and what may refuse. */
+static int check_create(struct admission *admission) {
+    struct diag diag = DIAG_INIT;
+    struct kube_object *object = admission->object;
+    int error = kube_validate(object, NULL, &diag);
+    if (error)
+        return error == -ENOMEM ? api_fail_no_memory(admission->failure)
+                                : api_fail_invalid(admission->failure, object->kind, object->metadata->name, &diag);
+    return api_admit(admission, ADMIT_VALIDATE);
+}
+
+/* The object whole, as far as it is ours to complete; also after others have changed it. */
+static int settle_create(struct admission *admission, struct kube_object *object, const struct write_options *options) {
+    if ((!options->keep_status && without_status(object)) || kube_default(object))
+        return api_fail_no_memory(admission->failure);
+    admission->object = object;
+    return api_admit(admission, ADMIT_MUTATE);
+}
+
 static int prepare_create(struct admission *admission, struct kube_object *object, const struct write_options *options) {
-    struct api_failure *failure = admission->failure;
     if ((!options->keep_status && without_status(object)) || set_identity(admission->api, object) || kube_default(object) ||
         track(admission->api, object, NULL, options))
-        return api_fail_no_memory(failure);
+        return api_fail_no_memory(admission->failure);
     admission->object = object;
-    int code = api_admit(admission, ADMIT_MUTATE);
-    struct diag diag = DIAG_INIT;
-    int error = code ? 0 : kube_validate(object, NULL, &diag);
-    if (error)
-        code = error == -ENOMEM ? api_fail_no_memory(failure) : api_fail_invalid(failure, object->kind, object->metadata->name, &diag);
-    if (!code)
-        code = api_admit(admission, ADMIT_VALIDATE);
-    return code ? code : api_admit(admission, ADMIT_TAKE);
+    return api_admit(admission, ADMIT_MUTATE);
 }
 
 /* A dry run ends as if it had been written, and takes nothing. */
@@ -283,27 +299,72 @@ static int finish_create(struct admission *admission, write_done_fn *done, void 
                  : answer_later(api, object, 0, false, done, userdata, admission->failure);
 }
 
+/* From the prepared object to the store. */
+static int complete_create(struct admission *admission, struct kube_object **object, write_done_fn *done, void *userdata) {
+    struct api *api = admission->api;
+    int code = check_create(admission);
+    if (!code)
+        code = api_admit(admission, ADMIT_TAKE);
+    if (!code)
+        code = to_storage(object, admission->failure);
+    if (code)
+        return code;
+    admission->object = *object;
+    code = finish_create(admission, done, userdata);
+    if (code || admission->dry_run) {
+        api_numbers_settle(api, *object, NULL, false);
+        return code;
+    }
+    api_admitted(admission);
+    if ((*object)->kind == &kube_kind_namespace) /* in the same turn, so that a pod never finds a namespace without its account */
+        api_bootstrap_namespace(api, (*object)->metadata->name);
+    return 0;
+}
+
+static int settle_created(void *userdata, struct kube_object *object, struct api_failure *failure) {
+    const struct judged *judged = userdata;
+    struct admission admission = admission_of(judged->api, ADMIT_CREATE, &judged->options, failure);
+    return settle_create(&admission, object, &judged->options);
+}
+
+static int check_created(void *userdata, struct kube_object *object, struct api_failure *failure) {
+    const struct judged *judged = userdata;
+    struct admission admission = admission_of(judged->api, ADMIT_CREATE, &judged->options, failure);
+    admission.object = object;
+    return check_create(&admission);
+}
+
+static void on_create_judged(void *userdata, const struct api_failure *refused, struct kube_object *object) {
+    CLEANUP(judged_freep) struct judged *judged = userdata;
+    struct api_failure failure;
+    if (refused) {
+        judged_refuse(judged, refused);
+        return;
+    }
+    struct admission admission = admission_of(judged->api, ADMIT_CREATE, &judged->options, &failure);
+    judged_take(judged, object);
+    int code = settle_create(&admission, judged->object, &judged->options);
+    if (!code)
+        code = complete_create(&admission, &judged->object, judged->done, judged->userdata);
+    if (code)
+        judged_refuse(judged, &failure);
+}
+
 int api_write_create(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
                      struct api_failure *failure) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = given;
+    const struct attempt attempt = {api, given->kind, options, done, userdata, 0};
     if (!given->kind->custom && api_view_of(kube_kind_stored(given->kind), &object))
         return api_fail_no_memory(failure);
     struct admission admission = admission_of(api, ADMIT_CREATE, options, failure);
     int code = prepare_create(&admission, object, options);
-    if (!code)
-        code = to_storage(&object, failure);
-    if (code)
-        return code;
-    admission.object = object;
-    code = finish_create(&admission, done, userdata);
-    if (code || options->dry_run) {
-        api_numbers_settle(api, object, NULL, false);
-        return code;
+    if (!code && needs_asking(&attempt)) {
+        const struct question_to question = {ADMIT_CREATE, settle_created, check_created, on_create_judged};
+        code = judge(&attempt, &question, judged_new(&attempt, object, NULL), failure);
     }
-    api_admitted(&admission);
-    if (object->kind == &kube_kind_namespace) /* in the same turn, so that a pod never finds a namespace without its account */
-        api_bootstrap_namespace(api, object->metadata->name);
-    return 0;
+    if (code)
+        return code == WEBHOOKS_ASKED ? 0 : code;
+    return complete_create(&admission, &object, done, userdata);
 }
 
 /* --- update --- */
@@ -395,35 +456,46 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     return error ? api_fail_invalid(failure, object->kind, object->metadata->name, &diag) : 0;
 }
 
+/* The new version whole, as far as it is ours to complete; also after others have changed it. */
+static int complete_parts(struct admission *admission, struct kube_object *object, const struct write_options *options) {
+    const struct kube_object *old = admission->old;
+    int error = keep_parts(object, old, options);
+    if (!error)
+        error = carry_metadata(object, old, options->whole);
+    if (!error)
+        error = kube_default(object);
+    return error ? api_fail_no_memory(admission->failure) : 0;
+}
+
 static int prepare_update(struct admission *admission, struct kube_object *object, uint64_t revision, const struct write_options *options) {
     struct api_failure *failure = admission->failure;
     const struct kube_object *old = admission->old;
     int code = check_version(object, old, revision, failure);
     if (!code && !strcmp(admission->subresource, "ephemeralcontainers"))
         code = api_ephemeral_prepare(object, old, failure);
-    if (code)
-        return code;
-    int error = keep_parts(object, old, options);
-    if (!error)
-        error = carry_metadata(object, old, options->whole);
-    if (!error)
-        error = kube_default(object);
-    if (!error)
-        error = options->bind ? carry_managed_fields(object, old) : track(admission->api, object, old, options);
-    if (error)
-        return api_fail_no_memory(failure);
+    if (!code)
+        code = complete_parts(admission, object, options);
+    if (!code && (options->bind ? carry_managed_fields(object, old) : track(admission->api, object, old, options)))
+        code = api_fail_no_memory(failure);
     admission->object = object;
-    code = api_admit(admission, ADMIT_MUTATE);
-    if (!code)
-        code = check_update(object, old, options, failure);
-    if (!code)
-        code = api_admit(admission, ADMIT_VALIDATE);
-    return code ? code : api_admit(admission, ADMIT_TAKE);
+    return code ? code : api_admit(admission, ADMIT_MUTATE);
 }
 
-/* Writes the prepared version, or finds that there is nothing to write. */
-static int commit_update(struct api *api, struct kube_object *object, struct store_object *stored, struct kube_object *old, bool dry_run,
-                         write_done_fn *done, void *userdata, struct api_failure *failure) {
+static int settle_update(struct admission *admission, struct kube_object *object, const struct write_options *options) {
+    CLEANUP(kube_object_unrefp) struct kube_object *before = kube_object_copy(object);
+    if (!before)
+        return api_fail_no_memory(admission->failure);
+    int code = strcmp(admission->subresource, "ephemeralcontainers") ? 0 : api_ephemeral_prepare(object, admission->old, admission->failure);
+    if (!code)
+        code = complete_parts(admission, object, options);
+    if (!code && kube_copy_metadata_member(object, before, "managedFields"))
+        code = api_fail_no_memory(admission->failure);
+    admission->object = object;
+    return code ? code : api_admit(admission, ADMIT_MUTATE);
+}
+
+int api_commit_update(struct api *api, struct kube_object *object, struct store_object *stored, struct kube_object *old, bool dry_run,
+                      write_done_fn *done, void *userdata, struct api_failure *failure) {
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * MIB), same = BUFFER_INIT(16 * MIB);
     int code = encode(object, &json, failure);
     if (code)
@@ -439,161 +511,127 @@ static int commit_update(struct api *api, struct kube_object *object, struct sto
     return commit(api, STORE_UPDATE, object, old, buffer_slice(&json), stored->revision, done, userdata, failure);
 }
 
-int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
-                     struct api_failure *failure) {
-    CLEANUP(kube_object_unrefp) struct kube_object *object = given;
-    if (!given->kind->custom && api_view_of(kube_kind_stored(given->kind), &object))
-        return api_fail_no_memory(failure);
-    const struct kube_object_meta *metadata = object->metadata;
-    const char *name = metadata->name ? metadata->name : "";
-    CLEANUP(store_object_unrefp)
-    struct store_object *stored =
-        store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""), slice_of(name));
-    if (!stored)
-        return api_fail_not_found(failure, object->kind, name);
-    struct kube_object *decoded = api_decode(api, stored);
-    CLEANUP(kube_object_unrefp) struct kube_object *old = NULL;
-    if (!decoded || kube_convert(decoded, object->kind, &old))
-        return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
-    struct admission admission = admission_of(api, ADMIT_UPDATE, options, failure);
-    admission.old = old;
-    int code = prepare_update(&admission, object, stored->revision, options);
+/* From the prepared version to the store. */
+static int complete_update(struct admission *admission, const struct attempt *attempt, struct kube_object **object, struct store_object *stored,
+                           struct kube_object *old) {
+    struct api *api = attempt->api;
+    const struct write_options *options = attempt->options;
+    struct api_failure *failure = admission->failure;
+    int code = check_update(*object, old, options, failure);
     if (!code)
-        code = to_storage(&object, failure);
+        code = api_admit(admission, ADMIT_VALIDATE);
+    if (!code)
+        code = api_admit(admission, ADMIT_TAKE);
+    if (!code)
+        code = to_storage(object, failure);
     if (code)
         return code;
-    admission.object = object;
-    code = commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
+    admission->object = *object;
+    code = api_commit_update(api, *object, stored, old, options->dry_run, attempt->done, attempt->userdata, failure);
     if (code || options->dry_run)
-        api_numbers_settle(api, object, old, false);
+        api_numbers_settle(api, *object, old, false);
     else
-        api_admitted(&admission);
+        api_admitted(admission);
     return code;
 }
 
-/* --- delete --- */
-
-static int check_preconditions(const struct kube_object *old, const struct api_delete_options *options, struct api_failure *failure) {
-    const struct kube_object_meta *metadata = old->metadata;
-    char why[300];
-    if (options->uid && *options->uid && metadata->uid && strcmp(options->uid, metadata->uid)) {
-        snprintf(why, sizeof why, "Precondition failed: UID in precondition: %s, UID in object meta: %s", options->uid, metadata->uid);
-        return api_fail_conflict(failure, old->kind, metadata->name, why);
-    }
-    const char *version = metadata->resource_version;
-    if (options->resource_version && *options->resource_version && version && strcmp(options->resource_version, version)) {
-        snprintf(why, sizeof why, "Precondition failed: ResourceVersion in precondition: %.30s, ResourceVersion in object meta: %.30s",
-                 options->resource_version, version);
-        return api_fail_conflict(failure, old->kind, metadata->name, why);
-    }
-    return 0;
+static struct admission admission_of_judged(const struct judged *judged, struct kube_object *object, struct api_failure *failure) {
+    struct admission admission = admission_of(judged->api, ADMIT_UPDATE, &judged->options, failure);
+    admission.object = object;
+    admission.old = judged->old;
+    return admission;
 }
 
-#define GRACE_S_MAX INT32_MAX /* nobody waits longer, and times stay within their range */
-
-/* How long a pod may take to stop; other kinds go at once. */
-static int64_t grace_of(const struct kube_object *old, const struct api_delete_options *options) {
-    if (old->kind != &kube_kind_pod)
-        return 0;
-    const struct kube_pod *pod = old->pod;
-    const char *phase = pod->status.phase ? pod->status.phase : "";
-    if (!pod->spec.node_name || !*pod->spec.node_name || !strcmp(phase, "Succeeded") || !strcmp(phase, "Failed"))
-        return 0; /* nothing runs */
-    const int64_t *own = pod->spec.termination_grace_period_seconds;
-    return MIN(options->grace_seconds >= 0 ? options->grace_seconds : own ? *own : 30, GRACE_S_MAX);
+static int settle_updated(void *userdata, struct kube_object *object, struct api_failure *failure) {
+    const struct judged *judged = userdata;
+    struct admission admission = admission_of_judged(judged, object, failure);
+    return settle_update(&admission, object, &judged->options);
 }
 
-static int set_grace(struct kube_object *object, int64_t grace_s, int64_t now_ns) {
-    struct kube_object_meta *metadata = object->metadata;
-    int64_t *grace = ARENA_NEW(object->arena, int64_t);
-    if (!grace)
-        return -ENOMEM;
-    *grace = grace_s;
-    metadata->deletion_grace_period_seconds = grace;
-    metadata->deletion_timestamp = (struct kube_time){.ns = (now_ns / 1000000000 + grace_s) * 1000000000, .set = true};
-    return 0;
+static int check_updated(void *userdata, struct kube_object *object, struct api_failure *failure) {
+    const struct judged *judged = userdata;
+    struct admission admission = admission_of_judged(judged, object, failure);
+    int code = check_update(object, judged->old, &judged->options, failure);
+    return code ? code : api_admit(&admission, ADMIT_VALIDATE);
 }
 
-static bool has_finalizer(const struct kube_object *object, const char *finalizer) {
-    const struct kube_string_list *list = &object->metadata->finalizers;
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], finalizer))
-            return true;
-    return false;
+static struct store_object *newest(struct api *api, const struct kube_object *object) {
+    const struct kube_object_meta *metadata = object->metadata;
+    return store_get_newest(api->store, api_kind_slice(object->kind), slice_of(object->kind->namespaced ? metadata->namespace : ""),
+                            slice_of(metadata->name ? metadata->name : ""));
 }
 
-static int add_finalizer(struct kube_object *object, const char *finalizer) {
-    struct kube_string_list *list = &object->metadata->finalizers;
-    if (has_finalizer(object, finalizer))
-        return 0;
-    const char **items = ARENA_ARRAY(object->arena, const char *, list->count + 1);
-    if (!items)
-        return -ENOMEM;
-    if (list->count)
-        memcpy(items, list->items, list->count * sizeof *items);
-    items[list->count] = finalizer; /* static */
-    *list = (struct kube_string_list){items, list->count + 1};
-    return 0;
-}
+static int update_attempt(const struct attempt *attempt, struct kube_object *given, struct api_failure *failure);
 
-/* The finalizer by which the garbage collector is asked to do the propagation. */
-static const char *propagation_finalizer(const struct api_delete_options *options) {
-    if (options->propagation && !strcmp(options->propagation, "Foreground"))
-        return "foregroundDeletion";
-    if (options->propagation && !strcmp(options->propagation, "Orphan"))
-        return "orphan";
-    return NULL;
-}
-
-/* A copy of the object marked as being deleted; whether that was its end is_released tells. */
-static int mark(struct api *api, struct kube_object *object, const struct kube_object *old, const struct api_delete_options *options) {
-    const char *finalizer = propagation_finalizer(options);
-    int error = finalizer ? add_finalizer(object, finalizer) : 0;
-    int64_t grace_s = grace_of(old, options), now_ns = loop_wall_ns(api->loop);
-    const int64_t *granted = old->metadata->deletion_grace_period_seconds;
-    bool marked = old->metadata->deletion_timestamp.set;
-    if (!error && (!marked || (granted && grace_s < *granted)))
-        error = set_grace(object, grace_s, now_ns);
-    if (object->kind == &kube_kind_namespace)
-        object->namespace_->status.phase = "Terminating";
-    if (!error && object->kind == &kube_kind_custom_resource_definition && !marked)
-        error = api_crd_mark_deleted(api, object);
-    return error;
-}
-
-/* What the cluster cannot do without. */
-static bool is_protected(const struct kube_object *object) {
-    static const char *const names[] = {"default", "kube-system", "kube-public"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (object->kind == &kube_kind_namespace && !strcmp(object->metadata->name, names[i]))
-            return true;
-    return false;
-}
-
-static int delete_found(struct api *api, struct store_object *stored, struct kube_object *old, const struct api_delete_options *options,
-                        write_done_fn *done, void *userdata, struct api_failure *failure) {
-    CLEANUP(kube_object_unrefp) struct kube_object *object = kube_object_copy(old);
-    if (!object || mark(api, object, old, options))
-        return api_fail_no_memory(failure);
-    object->metadata->resource_version = NULL;
-    if (object->metadata->generation && !old->metadata->deletion_timestamp.set)
-        object->metadata->generation++;
-    return commit_update(api, object, stored, old, options->dry_run, done, userdata, failure);
-}
-
-int api_write_delete(struct api *api, const struct kube_kind *kind, const char *namespace, const char *name, const struct api_delete_options *options,
-                     write_done_fn *done, void *userdata, struct api_failure *failure) {
-    CLEANUP(store_object_unrefp)
-    struct store_object *stored = store_get_newest(api->store, api_kind_slice(kind), slice_of(kind->namespaced ? namespace : ""), slice_of(name));
+/* Upon the version that was judged, or from the beginning. */
+static int continue_update(struct judged *judged, struct kube_object *object, struct api_failure *failure) {
+    const struct attempt attempt = judged_attempt(judged);
+    CLEANUP(store_object_unrefp) struct store_object *stored = newest(judged->api, judged->object);
     if (!stored)
-        return api_fail_not_found(failure, kind, name);
-    struct kube_object *old = api_decode(api, stored);
-    if (!old)
-        return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(kind), name);
-    if (is_protected(old))
-        return api_fail_forbidden(failure, kind, name, "this namespace may not be deleted");
-    int code = check_preconditions(old, options, failure);
-    return code ? code : delete_found(api, stored, old, options, done, userdata, failure);
+        return api_fail_not_found(failure, judged->object->kind, judged->object->metadata->name);
+    if (stored->revision != judged->revision && judged->given && judged->tries < WEBHOOK_TRIES)
+        return update_attempt(&attempt, TAKE(judged->given), failure);
+    if (stored->revision != judged->revision)
+        return judged_fail_stale(failure, judged->object);
+    judged_take(judged, object);
+    struct admission admission = admission_of_judged(judged, judged->object, failure);
+    int code = judged->options.bind ? api_admit(&admission, ADMIT_MUTATE) : settle_update(&admission, judged->object, &judged->options);
+    return code ? code : complete_update(&admission, &attempt, &judged->object, stored, judged->old);
+}
+
+static void on_update_judged(void *userdata, const struct api_failure *refused, struct kube_object *object) {
+    CLEANUP(judged_freep) struct judged *judged = userdata;
+    struct api_failure failure;
+    if (refused)
+        judged_refuse(judged, refused);
+    else if (continue_update(judged, object, &failure))
+        judged_refuse(judged, &failure);
+}
+
+/* `given` is the object before it was prepared; NULL: it cannot begin anew. */
+static int ask_update(const struct attempt *attempt, struct kube_object *object, struct kube_object *old, struct kube_object *given,
+                      uint64_t revision, struct api_failure *failure) {
+    const struct question_to question = {ADMIT_UPDATE, settle_updated, check_updated, on_update_judged};
+    struct judged *judged = judged_new(attempt, object, old);
+    if (judged) {
+        judged->given = given ? kube_object_ref(given) : NULL;
+        judged->revision = revision;
+    }
+    return judge(attempt, &question, judged, failure);
+}
+
+/* Takes `given` over: of custom kinds in any version, of others in the stored form. */
+static int update_attempt(const struct attempt *attempt, struct kube_object *given, struct api_failure *failure) {
+    struct api *api = attempt->api;
+    const struct write_options *options = attempt->options;
+    CLEANUP(kube_object_unrefp) struct kube_object *object = given, *old = NULL, *again = NULL;
+    const char *name = object->metadata->name ? object->metadata->name : "", *version = object->metadata->resource_version;
+    CLEANUP(store_object_unrefp) struct store_object *stored = newest(api, object);
+    if (!stored)
+        return api_fail_not_found(failure, object->kind, name);
+    struct kube_object *decoded = api_decode(api, stored);
+    if (!decoded || kube_convert(decoded, object->kind, &old))
+        return api_fail(failure, 500, "InternalError", "the stored object %s \"%s\" cannot be read", kube_kind_key(object->kind), name);
+    bool asks = needs_asking(attempt);
+    if (asks && !(version && *version) && !options->managed && !options->bind && !(again = kube_object_copy(object)))
+        return api_fail_no_memory(failure);
+    struct admission admission = admission_of(api, ADMIT_UPDATE, options, failure);
+    admission.old = old;
+    int code = prepare_update(&admission, object, stored->revision, options);
+    if (!code && asks)
+        code = ask_update(attempt, object, old, again, stored->revision, failure);
+    if (code)
+        return code == WEBHOOKS_ASKED ? 0 : code;
+    return complete_update(&admission, attempt, &object, stored, old);
+}
+
+int api_write_update(struct api *api, struct kube_object *given, const struct write_options *options, write_done_fn *done, void *userdata,
+                     struct api_failure *failure) {
+    CLEANUP(kube_object_unrefp) struct kube_object *object = given;
+    const struct attempt attempt = {api, given->kind, options, done, userdata, 0};
+    if (!given->kind->custom && api_view_of(kube_kind_stored(given->kind), &object))
+        return api_fail_no_memory(failure);
+    return update_attempt(&attempt, TAKE(object), failure);
 }
 
 /* --- for controllers --- */

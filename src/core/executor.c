@@ -7,6 +7,8 @@
  * arrive between turns.
  * 2. The actions of one key are submitted together, in order, and so share a commit; one that is refused at once ends its group. control_done
  * comes when every accepted one has called back, so a key never runs beside its own writes.
+ *    A write that admission webhooks are asked about is accepted or refused later: the key's next actions wait for it, since they may be of its
+ * group. Other keys do not wait.
  *    What an object that cannot be decoded (no memory) would be taken for is absent, so such a run's actions are dropped and it is repeated: who does
  *    not see all must not delete or replace anything. For the same reason a change that could not be told makes the controllers start over.
  * 3. A turn runs at most KEYS_PER_TURN keys, so that requests are not kept waiting by a large backlog.
@@ -44,9 +46,15 @@ struct run {
     size_t waiting;
     bool failed;
     char failure[1024];
+    struct control_actions actions;
+    struct arena *arena; /* of actions that outlast their reconcile; NULL: none does */
+    size_t next;         /* action to be submitted */
+    unsigned stopped;    /* the group that one was refused in; UINT_MAX: none */
+    bool asking;         /* webhooks are asked about the last one */
     struct result {
         struct run *run;
-        bool optional, is_delete;
+        struct control_action *action;
+        bool optional, is_delete, asked;
     } * results; /* one per action */
 };
 
@@ -158,6 +166,10 @@ static int follow(struct executor *executor) {
 
 static void run_free(struct run *run) {
     list_remove(&run->node);
+    for (size_t i = 0; i < run->actions.count && run->arena; i++)
+        kube_kind_unref(run->actions.items[i].kind);
+    control_actions_deinit(&run->actions);
+    arena_free(run->arena);
     free(run->results);
     free(run);
 }
@@ -186,12 +198,27 @@ static void note_failure(struct run *run, bool optional, bool is_delete, const s
                   run->key.namespace ? run->key.namespace : "", run->key.name ? run->key.name : "", run->failure);
 }
 
+static void note_result(struct result *result, const struct api_failure *failure) {
+    note_failure(result->run, result->optional, result->is_delete, failure);
+    if (!result->optional && !is_moot(result->is_delete, failure))
+        result->run->stopped = result->action->group;
+}
+
+static void submit_all(struct run *run);
+
 static void on_written(void *userdata, const struct api_failure *failure, struct kube_object *object) {
     struct result *result = userdata;
+    struct run *run = result->run;
     (void)object;
-    if (failure)
-        note_failure(result->run, result->optional, result->is_delete, failure);
-    run_end(result->run);
+    if (failure && result->asked)
+        note_result(result, failure);
+    else if (failure)
+        note_failure(run, result->optional, result->is_delete, failure);
+    if (result->asked) {
+        run->asking = false;
+        submit_all(run);
+    }
+    run_end(run);
 }
 
 /* The object is the action's alone: nobody else has seen it. */
@@ -224,23 +251,51 @@ static int submit(struct executor *executor, struct control_action *action, stru
     UNREACHABLE();
 }
 
-static void submit_all(struct run *run, struct control_actions *actions) {
-    unsigned stopped = UINT_MAX; /* the group that one was refused in */
-    for (size_t i = 0; i < actions->count; i++) {
-        struct control_action *action = &actions->items[i];
-        if (action->group == stopped)
-            continue;
-        struct result *result = &run->results[i];
-        struct api_failure failure;
-        *result = (struct result){run, action->optional, action->verb == CONTROL_DELETE};
-        run->waiting++;
-        if (submit(run->executor, action, result, &failure)) {
-            note_failure(run, result->optional, result->is_delete, &failure);
-            if (!result->optional && !is_moot(result->is_delete, &failure))
-                stopped = action->group;
-            run->waiting--;
-        }
+static void submit_one(struct run *run, struct control_action *action, struct result *result) {
+    struct api *api = run->executor->api;
+    uint64_t asked = api_writes_asked(api);
+    struct api_failure failure;
+    *result = (struct result){run, action, action->optional, action->verb == CONTROL_DELETE, false};
+    run->waiting++;
+    if (submit(run->executor, action, result, &failure)) {
+        note_result(result, &failure);
+        run->waiting--;
+    } else if (api_writes_asked(api) != asked) {
+        result->asked = run->asking = true;
     }
+}
+
+/* From the next one on, until one must wait. */
+static void submit_all(struct run *run) {
+    while (run->next < run->actions.count && !run->asking && !run->executor->stopped) {
+        struct control_action *action = &run->actions.items[run->next];
+        if (action->group != run->stopped)
+            submit_one(run, action, &run->results[run->next]);
+        run->next++;
+    }
+}
+
+static const char *keep_text(struct run *run, const char *text, bool *complete) {
+    const char *copy = text ? arena_strdup(run->arena, text) : NULL;
+    *complete = *complete && (!text || copy);
+    return copy;
+}
+
+/* What actions name lasts as long as the reconcile; some will be submitted later. */
+static void keep_rest(struct run *run) {
+    bool complete = (run->arena = arena_new(MIB)) != NULL;
+    for (size_t i = 0; i < run->actions.count && run->arena; i++) {
+        struct control_action *action = &run->actions.items[i];
+        kube_kind_ref(action->kind);
+        action->namespace = keep_text(run, action->namespace, &complete);
+        action->name = keep_text(run, action->name, &complete);
+        action->uid = keep_text(run, action->uid, &complete);
+    }
+    if (complete)
+        return;
+    run->next = run->actions.count;
+    run->failed = true;
+    snprintf(run->failure, sizeof run->failure, "out of memory");
 }
 
 static struct run *run_new(struct executor *executor, const struct control_key *key, size_t actions) {
@@ -251,7 +306,7 @@ static struct run *run_new(struct executor *executor, const struct control_key *
         free(results);
         return NULL;
     }
-    *run = (struct run){.executor = executor, .key = *key, .waiting = 1, .results = results};
+    *run = (struct run){.executor = executor, .key = *key, .waiting = 1, .results = results, .stopped = UINT_MAX};
     list_push(&executor->runs, &run->node);
     return run;
 }
@@ -262,12 +317,15 @@ static void run_key(struct executor *executor, const struct control_key *key) {
     int error = control_reconcile(executor->control, key, loop_wall_ns(executor->loop), &actions);
     struct run *run = error || api_decode_failures(executor->api) != blind ? NULL : run_new(executor, key, actions.count);
     if (run) {
-        submit_all(run, &actions);
+        run->actions = actions;
+        submit_all(run);
+        if (run->asking && run->next < run->actions.count)
+            keep_rest(run);
         run_end(run);
     } else {
         control_done(executor->control, key, "out of memory", loop_now_ns(executor->loop));
+        control_actions_deinit(&actions);
     }
-    control_actions_deinit(&actions);
 }
 
 static void on_step(void *userdata) {

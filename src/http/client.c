@@ -676,6 +676,16 @@ static int set_endpoint(struct http_client *client, const char *endpoint) {
     return resolve(client, host, port);
 }
 
+static int set_name(struct http_client *client, const char *name) {
+    free(client->host);
+    client->host = strdup(name);
+    if (!client->host || !client->name)
+        return client->host ? 0 : -ENOMEM;
+    free(client->name);
+    client->name = strdup(name);
+    return client->name ? 0 : -ENOMEM;
+}
+
 int http_client_new(struct loop *loop, const struct http_client_options *options, struct http_client **ret) {
     struct http_client *client = calloc(1, sizeof *client);
     if (!client)
@@ -687,6 +697,8 @@ int http_client_new(struct loop *loop, const struct http_client_options *options
     list_init(&client->requests);
     loop_timer_init(&client->idle_timer, loop, on_idle_timer, client);
     int r = set_endpoint(client, options->endpoint);
+    if (r == 0 && options->name)
+        r = set_name(client, options->name);
     if (r == 0 && client->name && !options->tls)
         r = -EINVAL;
     if (r == 0 && client->name)

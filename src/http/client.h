@@ -10,6 +10,7 @@ struct http_request;
 
 struct http_client_options {
     const char *endpoint;    /* "http://127.0.0.1:80", "https://host:6443", "unix:/run/x.sock"; a host name is resolved once, blocking, at creation */
+    const char *name;        /* what the server is called in its certificate and in the Host field; NULL: as in the endpoint; copied */
     struct tls_context *tls; /* for https; borrowed */
     const char *authorization;  /* header value sent with every request, or NULL; copied */
     int64_t connect_timeout_ms; /* 0: 5,000 */
