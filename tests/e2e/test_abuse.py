@@ -79,9 +79,13 @@ def test_container_holds_nothing_of_the_platform(platform):
     assert all(line.startswith(("/dev/null", "pipe:", "/proc")) or " " in line for line in targets), targets
 
 
-def test_container_reaches_the_registry_only(platform):
+def test_container_reaches_the_registry_and_the_api_only(platform):
     assert reachable(platform, f"10.{platform.number}.0.1", platform.registry_port)
-    for port in (platform.api_port, platform.git_port, platform.monitor_port, platform.http_port):
+    assert reachable(platform, f"10.{platform.number}.0.1", platform.api_port)
+    for path in ("/api/v1/namespaces/default/secrets", "/tidemill/apps", "/metrics"):
+        answer = subprocess.run(["curl", "-sk", f"https://10.{platform.number}.0.1:{platform.api_port}{path}"], capture_output=True, text=True).stdout
+        assert '"reason":"Forbidden"' in answer, f"nobody in particular reads {path}: {answer[:200]}"
+    for port in (platform.git_port, platform.monitor_port, platform.http_port):
         assert not reachable(platform, f"10.{platform.number}.0.1", port), f"a pod reaches port {port} of the host's loopback"
     out = inside(platform, f"wget -S -O - --post-data '' http://10.{platform.number}.0.1:{platform.registry_port}/v2/busybox/blobs/uploads/ 2>&1")
     assert "401 Unauthorized" in out + platform.kubectl("exec", "evil", "--", "sh", "-c", f"wget -S -O - --post-data '' "
