@@ -48,6 +48,7 @@ class Platform:
     """One running instance."""
 
     def __init__(self, name="e2e", number=147):
+        self.unshifted = number
         name, number = name + os.environ.get("TIDEMILL_TEST_SUFFIX", ""), number + int(os.environ.get("TIDEMILL_TEST_OFFSET", "0"))
         self.name = name
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"tidemill-{name}-"))

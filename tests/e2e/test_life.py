@@ -143,11 +143,11 @@ def test_an_image_of_another_registry_is_fetched(instance):
 
 
 def test_a_range_that_is_taken_is_told_and_leaves_nothing_behind(instance):
-    clash = Platform("clash", instance.number)
+    clash = Platform("clash", instance.unshifted)
     try:
         result = subprocess.run([TIDEMILL, "up", "--detach", *clash.flags], capture_output=True, text=True)
         assert "does not run pods yet" in result.stderr and "overlaps" in clash.log(), result.stderr
     finally:
         clash.destroy()
     assert str(clash.dir) not in pathlib.Path("/proc/mounts").read_text()
-    assert not clash.dir.exists() and not pathlib.Path("/sys/class/net/tm-clash").exists()
+    assert not clash.dir.exists() and not pathlib.Path(f"/sys/class/net/tm-{clash.name}").exists()
