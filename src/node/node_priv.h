@@ -315,6 +315,8 @@ int tokens_collect(struct pod *pod);
 bool tokens_ready(struct pod *pod);
 struct slice tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *source); /* empty: not there */
 void tokens_free(struct pod *pod);
+/* After how much of a token's life the next one is asked for. */
+int64_t tokens_refresh_ms(int64_t life_ms);
 
 /* payload.c: the files of a volume, replaced all at once. Paths and bytes are the caller's. */
 #define PAYLOAD_BYTES_MAX (4 * MIB) /* of one file */

@@ -107,5 +107,34 @@ UNIT_TEST(limits_follow_the_container) {
     assert_int_equal(ret.memory_bytes, 0);
 }
 
+UNIT_TEST(tokens_are_renewed_in_time) {
+    const int64_t hour_ms = 3600 * INT64_C(1000);
+    assert_int_equal(tokens_refresh_ms(hour_ms), 2880 * INT64_C(1000));
+    assert_int_equal(tokens_refresh_ms(365 * 24 * hour_ms), 24 * hour_ms);
+    assert_int_equal(tokens_refresh_ms(0), 1000); /* the clock is wrong: not in a hot loop */
+}
+
+UNIT_TEST(labels_are_files_too) {
+    struct kube_object *object = NULL;
+    struct diag diag = DIAG_INIT;
+    struct arena *arena = arena_new(64 * KIB);
+    const char *text = NULL;
+    assert_int_equal(kube_decode_json(&kube_kind_pod, SLICE("{\"metadata\":{\"name\":\"p\",\"labels\":{\"b\":\"2\",\"a\":\"x\\\"y\"}}}"),
+                                      KUBE_LENIENT, &object, &diag),
+                     0);
+    const struct node_options options = {.node_name = "n"};
+    struct node node = {.options = &options};
+    struct pod pod = {.node = &node, .spec_object = object, .name = "p"};
+    assert_int_equal(environment_field(&pod, arena, "metadata.labels", &text), 0);
+    assert_string_equal(text, "a=\"x\\\"y\"\nb=\"2\"");
+    assert_int_equal(environment_field(&pod, arena, "metadata.labels['b']", &text), 0);
+    assert_string_equal(text, "2");
+    assert_int_equal(environment_field(&pod, arena, "metadata.annotations", &text), 0);
+    assert_string_equal(text, "");
+    assert_int_equal(environment_field(&pod, arena, "metadata.nothing", &text), -EINVAL);
+    kube_object_unref(object);
+    arena_free(arena);
+}
+
 UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
-          UNIT(limits_follow_the_container))
+          UNIT(limits_follow_the_container), UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too))

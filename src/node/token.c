@@ -61,6 +61,10 @@ struct slice tokens_find(const struct pod *pod, const struct kube_service_accoun
     return (struct slice){0};
 }
 
+int64_t tokens_refresh_ms(int64_t life_ms) {
+    return MAX(REFRESH_MS_MIN, MIN(life_ms / 5 * 4, REFRESH_MS_MAX));
+}
+
 /* --- asking --- */
 
 static int take(struct pod_token *token, struct slice body) {
@@ -78,8 +82,7 @@ static int take(struct pod_token *token, struct slice body) {
         return -ENOMEM;
     secret_free(token->text);
     token->text = secret;
-    int64_t life_ms = MAX(0, expires_ns - now_ns) / 1000000;
-    return loop_timer_set(&token->timer, MAX(REFRESH_MS_MIN, MIN(life_ms / 5 * 4, REFRESH_MS_MAX)));
+    return loop_timer_set(&token->timer, tokens_refresh_ms(MAX(0, expires_ns - now_ns) / 1000000));
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {

@@ -127,9 +127,9 @@ def test_other_names_go_to_the_hosts_servers(cluster):
 
 
 def test_what_is_no_question(cluster):
-    assert ask_udp(struct.pack(">6H", 7, 0x0100, 0, 0, 0, 0))[3] & 15 == 1  # FORMERR
-    assert ask_udp(struct.pack(">6H", 7, 0x1000, 1, 0, 0, 0))[3] & 15 == 4  # NOTIMP
-    assert ask_udp(question("web.default.svc.cluster.local", 252))[3] & 15 == 5  # a zone transfer
+    assert ask_udp(cluster, struct.pack(">6H", 7, 0x0100, 0, 0, 0, 0))[3] & 15 == 1  # FORMERR
+    assert ask_udp(cluster, struct.pack(">6H", 7, 0x1000, 1, 0, 0, 0))[3] & 15 == 4  # NOTIMP
+    assert ask_udp(cluster, question("web.default.svc.cluster.local", 252))[3] & 15 == 5  # a zone transfer
 
 
 def test_names_survive_the_node(cluster):
@@ -142,11 +142,12 @@ def test_names_survive_the_node(cluster):
 def test_a_taken_port_is_told_and_pods_get_the_hosts_servers():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_FREEBIND", 15), 1)  # before the bridge exists
-        other.bind(("10.166.0.1", 53))
-        with running("dnstaken", 166) as instance:
-            assert "cannot serve names to pods on 10.166.0.1:53" in wait_for(lambda: instance.log() if "cannot serve names" in instance.log() else "", "the warning")
+        address = f"10.{166 + int(os.environ.get('TIDEMILL_TEST_OFFSET', '0'))}.0.1"
+        other.bind((address, 53))
+        with running("taken", 166) as instance:
+            assert f"cannot serve names to pods on {address}:53" in wait_for(lambda: instance.log() if "cannot serve names" in instance.log() else "", "the warning")
             instance.bootstrap("busybox:latest", "busybox-static")
             instance.kubectl("apply", "-f", "-", input=yaml.safe_dump(pod("client", SLEEP)))
             instance.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
             text = instance.kubectl("exec", "client", "--", "cat", "/etc/resolv.conf").stdout
-            assert "10.166.0.1" not in text and "cluster.local" not in text
+            assert address not in text and "cluster.local" not in text
