@@ -431,7 +431,7 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
 void api_serve_token(struct request *request) {
     struct api_failure failure;
     if (!strcmp(request->verb, "create")) {
-        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_body, request);
+        api_read_body(request, on_body);
         return;
     }
     api_fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");

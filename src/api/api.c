@@ -3,20 +3,30 @@
 #include "api/api_priv.h"
 #include "api/audit_priv.h"
 
+#include <malloc.h>
 #include <stdio.h>
+
+#define ARENA_LARGE_BYTES (8 * MIB) /* a request that took as much gives it back to the system: the next such one may never come */
 
 /* --- requests --- */
 
 static void request_free(struct request *request) {
+    if (request->body_bytes)
+        api_body_charge(request, 0);
+    bool large = arena_used(request->arena) >= ARENA_LARGE_BYTES;
     buffer_deinit(&request->audit.annotations);
     VECTOR_DEINIT(&request->warnings);
     VECTOR_DEINIT(&request->faults);
     kube_kind_unref(request->kind);
     arena_free(request->arena);
+    if (large)
+        malloc_trim(0);
     free(request);
 }
 
 void api_request_hold(struct request *request) {
+    if (request->body_bytes)
+        api_body_charge(request, MAX(request->body_bytes, arena_used(request->arena)));
     request->holds++;
 }
 

@@ -35,6 +35,7 @@ struct api_proxy {
 struct api {
     unsigned references; /* the owner's, and one of each write under way: the store may call back after api_free */
     bool closed;         /* after api_free */
+    size_t bodies_bytes; /* what requests with bodies take, see body.c */
     struct loop *loop;
     struct store *store;
     struct arena *arena; /* copies of the options' strings */
@@ -55,6 +56,7 @@ struct api {
     struct loop_timer bookmark_timer, event_timer;
     struct store_watch *history;        /* sees versions being replaced, see stored.c */
     VECTOR(struct store_object *) cold; /* whose decoded form is to be dropped */
+    size_t cold_bytes;                  /* of their values */
     struct loop_defer drop;
     struct list crds; /* struct crd by its node */
     struct loop_defer crd_step;
@@ -73,6 +75,8 @@ enum table_form { TABLE_NONE, TABLE_V1, TABLE_V1BETA1, PARTIAL_V1, PARTIAL_V1BET
 /* One HTTP request. It outlives its exchange while a write is under way, so it has memory of its own. */
 struct request {
     struct api *api;
+    size_t body_bytes; /* charged for its body and what became of it */
+    void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body);
     struct http_exchange *exchange; /* NULL when the client has gone */
     struct arena *arena;
     struct api_route route;
@@ -199,6 +203,11 @@ enum discovery_form api_accept_discovery(struct slice accept);
 enum body_form { BODY_JSON, BODY_YAML, BODY_PROTOBUF, BODY_JSON_PATCH, BODY_MERGE_PATCH, BODY_STRATEGIC_PATCH, BODY_APPLY, BODY_UNKNOWN };
 enum body_form api_body_form_of(struct slice content_type);
 /* The body as a tree in the request's arena; fills failure with 400 or 415. */
+/* --- body.c --- */
+/* Reads the body and calls on_body with the request as its userdata; answers itself when it is too large, or when requests take too much together. */
+void api_read_body(struct request *request, void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body));
+/* What the request takes by now. */
+void api_body_charge(struct request *request, size_t bytes);
 int api_body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure);
 
 /* --- tagged.c --- */

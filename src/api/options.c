@@ -105,8 +105,24 @@ static void check_watch_match(const char *match, bool initial, struct diag *diag
                    match);
 }
 
+static int check_numbers(const struct request *request, struct api_failure *failure) {
+    static const char *const names[] = {"limit", "timeoutSeconds"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *text = api_request_query(request, names[i]);
+        int64_t number;
+        int error = text && *text ? slice_parse_i64(slice_of(text), &number) : 0;
+        if (error)
+            return api_fail_bad_request(failure, "strconv.ParseInt: parsing \"%.64s\": %s", text,
+                                        error == -ERANGE ? "value out of range" : "invalid syntax");
+    }
+    return 0;
+}
+
 int api_check_list_options(const struct request *request, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
+    int code = check_numbers(request, failure);
+    if (code)
+        return code;
     const char *given = api_request_query(request, "resourceVersionMatch"), *match = given ? given : "";
     bool initial = api_request_query(request, "sendInitialEvents") != NULL;
     if (!strcmp(request->verb, "watch"))

@@ -12,7 +12,7 @@
 static int patch_failed(struct api_failure *failure, int error, const struct diag *diag) {
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
-    if (error == -ENOENT)
+    if (error == -ENOENT || error == -E2BIG)
         return api_fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request");
     return api_fail_bad_request(failure, "error decoding patch: %s", diag->message);
 }
@@ -59,8 +59,9 @@ static int apply_to_tree(struct request *request, enum body_form form, const str
     struct tree *tree = kube_encode_tree(old, request->arena);
     int error = tree ? 0 : -ENOMEM;
     if (form == BODY_JSON_PATCH && tree_count(patch) > JSON_PATCH_OPERATIONS_MAX)
-        return api_fail(failure, 413, "RequestEntityTooLarge", "The allowed maximum operations in a JSON patch is %d, got %zu",
-                        JSON_PATCH_OPERATIONS_MAX, tree_count(patch));
+        return api_fail(failure, 413, "RequestEntityTooLarge",
+                        "Request entity too large: The allowed maximum operations in a JSON patch is %d, got %zu", JSON_PATCH_OPERATIONS_MAX,
+                        tree_count(patch));
     if (!error && form == BODY_JSON_PATCH) {
         error = tree_json_patch(request->arena, tree, patch, ret, &diag);
     } else if (!error && form == BODY_MERGE_PATCH) {
@@ -198,5 +199,5 @@ static void on_patch_body(void *userdata, struct http_exchange *exchange, struct
 }
 
 void api_serve_patch(struct request *request) {
-    http_read_body(request->exchange, API_BODY_BYTES_MAX, on_patch_body, request);
+    api_read_body(request, on_patch_body);
 }

@@ -63,7 +63,7 @@ UNIT_TEST(json_patches_are_bounded) {
     buffer_append_text(&body, "]");
     struct reply reply = ask_as(fixture, "PATCH", WEB, JSON, body.data, NULL);
     assert_int_equal(reply.status, 413);
-    assert_string_equal(text(&reply, "message"), "The allowed maximum operations in a JSON patch is 10000, got 10001");
+    assert_string_equal(text(&reply, "message"), "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001");
     buffer_deinit(&body);
 }
 

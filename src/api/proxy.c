@@ -334,5 +334,5 @@ void api_serve_proxy(struct request *request) {
     else if (!request->route.rest.len && (slice_is(method, "GET") || slice_is(method, "HEAD")))
         add_slash(request, passing);
     else
-        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_body, request);
+        api_read_body(request, on_body);
 }

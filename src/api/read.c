@@ -128,13 +128,16 @@ static void put_object(struct listing *list, struct store_object *stored) {
 
 static bool put_item(void *userdata, struct store_object *stored) {
     struct listing *list = userdata;
-    if (!api_selection_matches(&list->selection, stored))
+    bool matches = api_selection_matches(&list->selection, stored);
+    api_decode_trim(list->request->api);
+    if (!matches)
         return true;
     if (list->limit && list->count == list->limit) {
         list->remaining++;
         return !list->selection.labels && !list->selection.fields; /* without a selection the rest is counted, as upstream */
     }
     put_object(list, stored);
+    api_decode_trim(list->request->api);
     list->count++;
     store_object_unref(list->last);
     list->last = store_object_ref(stored);
@@ -187,15 +190,14 @@ static int read_place(struct request *request, struct listing *list, struct api_
 
 static int read_list(struct request *request, struct listing *list, struct api_failure *failure) {
     const char *limit = api_request_query(request, "limit");
+    int64_t items = 0;
     int code = api_check_list_options(request, failure);
     if (!code)
         code = api_selection_of_request(request, &list->selection, failure);
     if (code)
         return code;
-    if (limit && *limit && slice_parse_u64(slice_of(limit), INT64_MAX, &list->limit))
-        return api_fail_bad_request(failure, "strconv.ParseInt: parsing \"%.64s\": invalid syntax", limit);
-    if (list->limit)
-        list->limit = MIN(list->limit, API_LIST_ITEMS_MAX);
+    if (limit && slice_parse_i64(slice_of(limit), &items) == 0 && items > 0) /* below 0 is none, as upstream */
+        list->limit = (uint64_t)MIN(items, API_LIST_ITEMS_MAX);
     return read_place(request, list, failure);
 }
 

@@ -319,7 +319,7 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
 
 void api_serve_review(struct request *request) {
     if (!strcmp(request->verb, "create")) {
-        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_body, request);
+        api_read_body(request, on_body);
         return;
     }
     struct api_failure failure;

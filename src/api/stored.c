@@ -11,10 +11,12 @@
  * It is dropped when the version has been replaced, or soon for kinds that are rarely looked at, COLD_MAX at a time. */
 #include "api/api_priv.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
 #define METADATA "\"metadata\":{"
-#define COLD_MAX 64 /* decoded forms that are dropped together */
+#define COLD_MAX 64        /* decoded forms that are dropped together */
+#define COLD_BYTES_MAX MIB /* as JSON; decoded that may be forty times as much */
 #define VERSION "\"resourceVersion\":\""
 
 struct slice api_kind_slice(const struct kube_kind *kind) {
@@ -80,6 +82,10 @@ static bool is_cold(const struct kube_kind *kind) {
            kind == &kube_kind_custom_resource_definition || kind->custom;
 }
 
+static bool is_full(const struct api *api) {
+    return api->cold.count >= COLD_MAX || api->cold_bytes >= COLD_BYTES_MAX;
+}
+
 static void drop_all(struct api *api) {
     for (size_t i = 0; i < api->cold.count; i++) {
         struct store_object *stored = api->cold.items[i];
@@ -89,6 +95,9 @@ static void drop_all(struct api *api) {
         store_object_unref(stored);
     }
     VECTOR_DEINIT(&api->cold);
+    if (api->cold_bytes >= COLD_BYTES_MAX)
+        malloc_trim(0);
+    api->cold_bytes = 0;
 }
 
 static void on_drop(void *userdata) {
@@ -100,7 +109,9 @@ static void drop_later(struct api *api, struct store_object *stored) {
     struct store_object *reference = store_object_ref(stored);
     if (VECTOR_PUSH(&api->cold, reference))
         store_object_unref(reference); /* stays decoded: costs memory, harms nobody */
-    if (api->cold.count >= COLD_MAX)
+    else
+        api->cold_bytes += stored->value.len;
+    if (is_full(api))
         loop_defer_schedule(&api->drop);
 }
 
@@ -211,7 +222,7 @@ struct kube_object *api_decode(struct api *api, struct store_object *stored) {
 }
 
 void api_decode_trim(struct api *api) {
-    if (api->cold.count >= COLD_MAX)
+    if (is_full(api))
         drop_all(api);
 }
 

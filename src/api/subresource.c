@@ -271,7 +271,7 @@ static void serve_scale(struct request *request) {
     if (!strcmp(request->verb, "patch")) {
         api_serve_patch(request);
     } else if (!strcmp(request->verb, "update")) {
-        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_scale_body, request);
+        api_read_body(request, on_scale_body);
     } else if (!strcmp(request->verb, "get")) {
         CLEANUP(kube_object_unrefp) struct kube_object *object = find_object(request);
         if (object)
@@ -379,7 +379,7 @@ static void on_finalize_body(void *userdata, struct http_exchange *exchange, str
 
 static void serve_finalize(struct request *request) {
     if (!strcmp(request->verb, "update"))
-        http_read_body(request->exchange, API_BODY_BYTES_MAX, on_finalize_body, request);
+        api_read_body(request, on_finalize_body);
     else
         respond_method(request);
 }
@@ -436,7 +436,7 @@ void api_serve_subresource(struct request *request) {
         if (subresources[i].serve)
             subresources[i].serve(request);
         else if (!strcmp(request->verb, "create"))
-            http_read_body(request->exchange, API_BODY_BYTES_MAX, subresources[i].on_create, request);
+            api_read_body(request, subresources[i].on_create);
         else
             respond_method(request);
         return;

@@ -78,6 +78,8 @@ static int check_type(struct request *request, const struct tree *tree, struct a
         return api_fail_bad_request(failure, "the API version in the data (%.100s) does not match the expected API version (%s)", version, expected);
     if (*kind && strcmp(kind, request->kind->kind))
         return api_fail_bad_request(failure, "the kind in the data (%.100s) does not match the expected kind (%s)", kind, request->kind->kind);
+    if (tree_is_deeper(tree, API_DEPTH_MAX))
+        return api_fail_bad_request(failure, "the object is nested deeper than %d levels", API_DEPTH_MAX);
     return 0;
 }
 
@@ -253,7 +255,7 @@ static void on_create_body(void *userdata, struct http_exchange *exchange, struc
 }
 
 void api_serve_create(struct request *request) {
-    http_read_body(request->exchange, API_BODY_BYTES_MAX, on_create_body, request);
+    api_read_body(request, on_create_body);
 }
 
 static void on_update_body(void *userdata, struct http_exchange *exchange, struct slice body) {
@@ -268,7 +270,7 @@ static void on_update_body(void *userdata, struct http_exchange *exchange, struc
 }
 
 void api_serve_update(struct request *request) {
-    http_read_body(request->exchange, API_BODY_BYTES_MAX, on_update_body, request);
+    api_read_body(request, on_update_body);
 }
 
 /* --- delete --- */
@@ -329,7 +331,7 @@ static void on_delete_body(void *userdata, struct http_exchange *exchange, struc
 }
 
 void api_serve_delete(struct request *request) {
-    http_read_body(request->exchange, API_BODY_BYTES_MAX, on_delete_body, request);
+    api_read_body(request, on_delete_body);
 }
 
 /* --- deletecollection --- */
@@ -372,7 +374,9 @@ static void on_one_deleted(void *userdata, const struct api_failure *failure, st
 
 static bool collect(void *userdata, struct store_object *stored) {
     struct collection *collection = userdata;
-    if (!api_selection_matches(&collection->selection, stored))
+    bool matches = api_selection_matches(&collection->selection, stored);
+    api_decode_trim(collection->request->api);
+    if (!matches)
         return true;
     if (collection->limit && collection->objects.count == collection->limit)
         return false;
@@ -462,5 +466,5 @@ static void on_collection_body(void *userdata, struct http_exchange *exchange, s
 }
 
 void api_serve_delete_collection(struct request *request) {
-    http_read_body(request->exchange, API_BODY_BYTES_MAX, on_collection_body, request);
+    api_read_body(request, on_collection_body);
 }

@@ -223,7 +223,9 @@ static void send_initial(void *userdata, struct http_exchange *exchange) {
 
 static bool collect(void *userdata, struct store_object *stored) {
     struct watch *watch = userdata;
-    if (!name_matches(watch, stored) || !api_selection_matches(&watch->selection, stored))
+    bool matches = name_matches(watch, stored) && api_selection_matches(&watch->selection, stored);
+    api_decode_trim(watch->request->api);
+    if (!matches)
         return true;
     struct store_object *reference = store_object_ref(stored);
     if (!VECTOR_PUSH(&watch->initial, reference))

@@ -3,6 +3,8 @@
 
 #include "unit.h"
 
+#include <stdio.h>
+
 static struct arena *arena;
 
 static int setup(__attribute__((unused)) void **state) {
@@ -95,6 +97,40 @@ UNIT_TEST(json_finds_duplicates_among_many_keys) {
     assert_int_equal(tree_int_or(tree_find(node, "k77"), -1), 0);
 }
 
+/* With and without an index over its keys, a map is the same. */
+UNIT_TEST(maps_of_many_keys_keep_their_order) {
+    struct tree *map = tree_map(arena);
+    char key[20];
+    for (int i = 0; i < 500; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        assert_int_equal(tree_set(arena, map, slice_of(key), tree_int(arena, i)), 0);
+    }
+    for (int i = 0; i < 500; i += 2) {
+        snprintf(key, sizeof key, "k%d", i);
+        assert_true(tree_unset(map, slice_of(key)));
+        assert_false(tree_unset(map, slice_of(key)));
+    }
+    tree_truncate(map, 200);
+    struct tree *copy = tree_copy(arena, map);
+    assert_int_equal(tree_set(arena, copy, SLICE("k0"), tree_int(arena, -1)), 0);
+    for (int i = 0; i < 500; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        bool there = i % 2 && i < 400;
+        assert_int_equal(tree_int_or(tree_find(map, key), -2), there ? i : -2);
+        assert_int_equal(tree_int_or(tree_find(copy, key), -2), there ? i : i ? -2 : -1);
+    }
+    assert_string_equal(map->children->items[199].key.data, "k399");
+    assert_false(tree_equal(map, copy));
+    assert_true(tree_unset(copy, SLICE("k0")) && tree_equal(map, copy));
+}
+
+UNIT_TEST(depth_is_looked_at_no_further_than_asked) {
+    const struct tree *node = json("{\"a\":[{\"b\":[]}]}");
+    assert_true(tree_is_deeper(node, 3));
+    assert_false(tree_is_deeper(node, 4));
+    assert_false(tree_is_deeper(json("1"), 0));
+}
+
 UNIT_TEST(merge_patch_follows_rfc_7386) {
     static const char *const cases[][3] = {
         {"{\"a\":\"b\"}", "{\"a\":\"c\"}", "{\"a\":\"c\"}"},
@@ -143,6 +179,39 @@ UNIT_TEST(json_patch_follows_rfc_6902) {
     }
 }
 
+static void patch_is_too_much(const char *target, const struct buffer *patch, const char *why) {
+    CLEANUP(arena_freep) struct arena *large = arena_new(64 * MIB);
+    struct tree *operations, *result;
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(json_parse(large, buffer_slice(patch), NULL, &operations, &diag), 0);
+    assert_int_equal(tree_json_patch(large, json(target), operations, &result, &diag), -E2BIG);
+    assert_non_null(strstr(diag.message, why));
+}
+
+UNIT_TEST(json_patches_cannot_explode) {
+    CLEANUP(buffer_deinit) struct buffer copies = BUFFER_INIT(MIB), moves = BUFFER_INIT(MIB), chain = BUFFER_INIT(MIB), path = BUFFER_INIT(MIB);
+    buffer_append_text(&copies, "[{\"op\":\"test\",\"path\":\"/a\",\"value\":{}}");
+    for (int i = 0; i < 40; i++)
+        buffer_printf(&copies, ",{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/a/%d\"}", i);
+    buffer_append_text(&copies, "]");
+    patch_is_too_much("{\"a\":{}}", &copies, "the accumulated size increase of copy is");
+    buffer_append_text(&moves, "[{\"op\":\"add\",\"path\":\"/a\",\"value\":[]}");
+    for (int i = 0; i < 9000; i++)
+        buffer_append_text(&moves, ",{\"op\":\"add\",\"path\":\"/a/0\",\"value\":1}");
+    buffer_append_text(&moves, "]");
+    patch_is_too_much("{}", &moves, "move too much about");
+    buffer_append_text(&chain, "[{\"op\":\"test\",\"path\":\"/a\",\"value\":{}}");
+    for (size_t len = 2; len <= 4096; len *= 2) { /* each copy doubles the depth */
+        buffer_append_text(&path, "/a");
+        for (size_t i = 2; i < len; i += 2)
+            buffer_append_text(&path, "/a");
+        buffer_printf(&chain, ",{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"%.*s/a\"}", SLICE_ARG(slice_head(buffer_slice(&path), len)));
+        buffer_truncate(&path, 0);
+    }
+    buffer_append_text(&chain, "]");
+    patch_is_too_much("{\"a\":{}}", &chain, "nested deeper than");
+}
+
 static struct tree *yaml(const char *text) {
     struct tree *node = NULL;
     struct diag diag = DIAG_INIT;
@@ -188,10 +257,28 @@ UNIT_TEST(yaml_stops_billion_laughs) {
     assert_true(yaml_parse_one(arena, buffer_slice(&text), &node, NULL) < 0);
 }
 
+UNIT_TEST(yaml_bounds_anchors_and_directives) {
+    static const struct {
+        const char *line;
+        int count;
+        const char *why;
+    } cases[] = {{"- &a%d x\n", YAML_ANCHORS_MAX, "too many anchors"}, {"%%TAG !t%d! tag:x,2000:\n", YAML_DIRECTIVES_MAX, "too many directives"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+        struct tree *node;
+        struct diag diag = DIAG_INIT;
+        for (int j = 0; j <= cases[i].count; j++)
+            buffer_printf(&text, cases[i].line, j);
+        assert_int_equal(yaml_parse_one(arena, buffer_slice(&text), &node, &diag), -EINVAL);
+        assert_non_null(strstr(diag.message, cases[i].why));
+    }
+    json_equals(yaml("[1e999, -1e999]"), "[\"1e999\",\"-1e999\"]"); /* nothing that JSON cannot say */
+}
+
 UNIT_TEST(yaml_format_reads_back) {
     static const char *const texts[] = {"{\"a\":{\"b\":[1,\"two\",null,{\"c\":true,\"d\":[[1]]}]},\"e\":\"\",\"f\":[],\"g\":{}}",
                                         ("{\"s\":\"yes\",\"n\":\"1\",\"m\":\"x: y\",\"l\":\"a\\nb\\n\",\"l2\":\"a\\n\\nb\",\"q\":\"- a\",\"t\":\"a "
-                                        "\",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}"),
+                                         "\",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}"),
                                         "[{\"a\":1},{\"b\":{\"c\":\"x\\ny\"}}]"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
@@ -210,5 +297,7 @@ UNIT_TEST(yaml_streams) {
 
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 UNIT_MAIN(CASE(json_round_trips), CASE(json_refuses_with_a_position), CASE(json_limits_depth_and_memory), CASE(json_finds_duplicates_among_many_keys),
-          CASE(merge_patch_follows_rfc_7386), CASE(json_patch_follows_rfc_6902), CASE(yaml_resolves_scalars), CASE(yaml_anchors_merge_keys_and_tags),
-          CASE(yaml_refuses_with_a_position), CASE(yaml_stops_billion_laughs), CASE(yaml_format_reads_back), CASE(yaml_streams))
+          CASE(maps_of_many_keys_keep_their_order), CASE(depth_is_looked_at_no_further_than_asked), CASE(merge_patch_follows_rfc_7386),
+          CASE(json_patch_follows_rfc_6902), CASE(json_patches_cannot_explode), CASE(yaml_resolves_scalars), CASE(yaml_anchors_merge_keys_and_tags),
+          CASE(yaml_refuses_with_a_position), CASE(yaml_stops_billion_laughs), CASE(yaml_bounds_anchors_and_directives), CASE(yaml_format_reads_back),
+          CASE(yaml_streams))

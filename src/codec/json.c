@@ -1,11 +1,8 @@
-/* A strict recursive-descent JSON reader with a depth limit, and the writer. Positions count bytes for columns. Keys are looked up for duplicates
- * linearly in small objects; from DUPLICATE_SCAN_MAX keys on a hash map does it, so that a hostile object is not quadratic. */
+/* A strict recursive-descent JSON reader with a depth limit, and the writer. Positions count bytes for columns. */
 #include "codec/json.h"
 
 #include <math.h>
 #include <stdio.h>
-
-#define DUPLICATE_SCAN_MAX 32
 
 struct reader {
     struct arena *arena;
@@ -247,50 +244,24 @@ static int read_list(struct reader *reader, struct tree *list) {
     }
 }
 
-/* The entry that already has this key, or NULL; *seen is made once the map is large. */
-static int find_duplicate(struct tree *map, struct slice key, struct map **seen, struct tree_entry **ret) {
-    if (map->children->count < DUPLICATE_SCAN_MAX) {
-        *ret = tree_find_entry(map, key);
-        return 0;
-    }
-    if (!*seen) {
-        *seen = map_new();
-        for (size_t i = 0; *seen && i < map->children->count; i++)
-            if (map_put(*seen, map->children->items[i].key, (void *)(i + 1), NULL) < 0)
-                return -ENOMEM;
-        if (!*seen)
-            return -ENOMEM;
-    }
-    size_t index = (size_t)map_find(*seen, key);
-    *ret = index ? &map->children->items[index - 1] : NULL;
-    return index ? 0 : map_put(*seen, key, (void *)(map->children->count + 1), NULL);
-}
-
-static int add_member(struct reader *reader, struct tree *map, const struct tree_entry *member, struct map **seen) {
-    struct tree_entry *old;
-    int r = find_duplicate(map, member->key, seen, &old);
-    if (r < 0)
-        return r;
-    if (old && !reader->allow_duplicates) {
+static int add_member(struct reader *reader, struct tree *map, const struct tree_entry *member) {
+    struct tree_entry *old = tree_find_entry(map, member->key);
+    if (!old)
+        return tree_add(reader->arena, map, member);
+    if (!reader->allow_duplicates) {
         diag_at(reader->diag, NULL, (int)member->line, (int)member->column);
         return diag_set(reader->diag, -EINVAL, "duplicate key \"%.*s\"", SLICE_ARG(slice_head(member->key, 100)));
     }
-    if (old) {
-        struct json_duplicates *noted = reader->duplicates;
-        if (noted && noted->count < JSON_DUPLICATES_MAX) {
-            noted->items[noted->count].map = map->children;
-            noted->items[noted->count++].key = member->key;
-        }
-        old->value = member->value;
-        return 0;
+    struct json_duplicates *noted = reader->duplicates;
+    if (noted && noted->count < JSON_DUPLICATES_MAX) {
+        noted->items[noted->count].map = map->children;
+        noted->items[noted->count++].key = member->key;
     }
-    r = tree_push(reader->arena, &(struct tree){.type = TREE_LIST, .children = map->children}, member->value);
-    if (r == 0)
-        map->children->items[map->children->count - 1] = *member;
-    return r;
+    old->value = member->value;
+    return 0;
 }
 
-static int read_member(struct reader *reader, struct tree *map, struct map **seen) {
+static int read_member(struct reader *reader, struct tree *map) {
     struct tree_entry member = {.line = reader->line, .column = (uint32_t)(reader->at - reader->line_start) + 1};
     if (reader->at >= reader->end || *reader->at != '"')
         return fail(reader, "'\"' to start a key, or '}'");
@@ -303,11 +274,10 @@ static int read_member(struct reader *reader, struct tree *map, struct map **see
     reader->at++;
     skip_blanks(reader);
     r = read_value(reader, &member.value);
-    return r < 0 ? r : add_member(reader, map, &member, seen);
+    return r < 0 ? r : add_member(reader, map, &member);
 }
 
 static int read_map(struct reader *reader, struct tree *map) {
-    CLEANUP(map_freep) struct map *seen = NULL;
     reader->at++;
     skip_blanks(reader);
     if (reader->at < reader->end && *reader->at == '}') {
@@ -315,7 +285,7 @@ static int read_map(struct reader *reader, struct tree *map) {
         return 0;
     }
     for (;;) {
-        int r = read_member(reader, map, &seen);
+        int r = read_member(reader, map);
         if (r < 0)
             return r;
         skip_blanks(reader);

@@ -1,6 +1,12 @@
 /* Trees live in arenas: nothing is freed alone, removing a key only unlinks it. Children arrays grow by doubling inside the arena, which wastes at
- * most as much again. */
+ * most as much again.
+ *
+ * From INDEX_KEYS_MIN keys on a map has an index over them, so that reading, merging and comparing documents of a hundred thousand keys stays linear:
+ * foreign documents may be made to hurt. It grows whenever a key is added, and is made anew
+ * when entries go. The hash starts from the index's own address, so that nobody can prepare keys that collide. */
 #include "codec/tree.h"
+
+#define INDEX_KEYS_MIN 32
 
 static struct tree *make(struct arena *arena, enum tree_type type) {
     struct tree *node = ARENA_NEW(arena, struct tree);
@@ -75,6 +81,71 @@ struct tree *tree_map(struct arena *arena) {
     return make_parent(arena, TREE_MAP);
 }
 
+/* --- the index over the keys of a large map --- */
+
+struct tree_index {
+    size_t known;    /* entries before it are in the slots */
+    size_t slots;    /* a power of two, more than twice as many as `known` */
+    uint32_t *items; /* 0: free, otherwise an entry's position + 1 */
+};
+
+static size_t first_slot(const struct tree_index *index, struct slice key) {
+    uint64_t hash = (uintptr_t)index->items;
+    for (size_t i = 0; i < key.len; i++)
+        hash = (hash ^ (uint8_t)key.data[i]) * UINT64_C(0x100000001b3);
+    return (hash ^ hash >> 32) & (index->slots - 1);
+}
+
+static struct tree_entry *index_find(const struct tree_children *children, struct slice key) {
+    const struct tree_index *index = children->index;
+    for (size_t slot = first_slot(index, key); index->items[slot]; slot = (slot + 1) & (index->slots - 1))
+        if (slice_equal(children->items[index->items[slot] - 1].key, key))
+            return &children->items[index->items[slot] - 1];
+    return NULL;
+}
+
+/* Takes in what was appended. */
+static void index_fill(struct tree_children *children) {
+    struct tree_index *index = children->index;
+    for (; index->known < children->count; index->known++) {
+        size_t slot = first_slot(index, children->items[index->known].key);
+        while (index->items[slot])
+            slot = (slot + 1) & (index->slots - 1);
+        index->items[slot] = (uint32_t)index->known + 1;
+    }
+}
+
+/* After a key was added. */
+static int index_update(struct arena *arena, struct tree_children *children) {
+    if (children->count < INDEX_KEYS_MIN)
+        return 0;
+    if (!children->index && !(children->index = ARENA_NEW(arena, struct tree_index)))
+        return -ENOMEM;
+    struct tree_index *index = children->index;
+    if (index->slots <= 2 * children->count) {
+        size_t slots = 4 * INDEX_KEYS_MIN;
+        while (slots <= 2 * children->count)
+            slots *= 2;
+        uint32_t *items = ARENA_ARRAY(arena, uint32_t, slots);
+        if (!items)
+            return -ENOMEM;
+        *index = (struct tree_index){.slots = slots, .items = items};
+    }
+    index_fill(children);
+    return 0;
+}
+
+/* After entries were removed or moved. */
+static void index_renew(struct tree_children *children) {
+    if (!children->index || !children->index->slots)
+        return;
+    memset(children->index->items, 0, children->index->slots * sizeof *children->index->items);
+    children->index->known = 0;
+    index_fill(children);
+}
+
+/* --- entries --- */
+
 static struct tree_entry *append(struct arena *arena, struct tree_children *children) {
     if (children->count == children->capacity) {
         size_t capacity = children->capacity ? children->capacity * 2 : 4;
@@ -103,10 +174,24 @@ int tree_push(struct arena *arena, struct tree *list, struct tree *value) {
 struct tree_entry *tree_find_entry(const struct tree *map, struct slice key) {
     if (!map || map->type != TREE_MAP)
         return NULL;
-    for (size_t i = 0; i < map->children->count; i++)
-        if (slice_equal(map->children->items[i].key, key))
-            return &map->children->items[i];
-    return NULL;
+    struct tree_children *children = map->children;
+    size_t known = children->index ? children->index->known : 0;
+    struct tree_entry *found = known ? index_find(children, key) : NULL;
+    for (size_t i = known; i < children->count && !found; i++)
+        if (slice_equal(children->items[i].key, key))
+            found = &children->items[i];
+    return found;
+}
+
+int tree_add(struct arena *arena, struct tree *map, const struct tree_entry *entry) {
+    if (!entry->value)
+        return -ENOMEM;
+    ASSERT(map->type == TREE_MAP);
+    struct tree_entry *added = append(arena, map->children);
+    if (!added)
+        return -ENOMEM;
+    *added = *entry;
+    return index_update(arena, map->children);
 }
 
 int tree_set(struct arena *arena, struct tree *map, struct slice key, struct tree *value) {
@@ -119,11 +204,7 @@ int tree_set(struct arena *arena, struct tree *map, struct slice key, struct tre
         return 0;
     }
     char *copy = arena_dup(arena, key);
-    entry = copy ? append(arena, map->children) : NULL;
-    if (!entry)
-        return -ENOMEM;
-    *entry = (struct tree_entry){.key = {copy, key.len}, .value = value};
-    return 0;
+    return copy ? tree_add(arena, map, &(struct tree_entry){.key = {copy, key.len}, .value = value}) : -ENOMEM;
 }
 
 int tree_set_text(struct arena *arena, struct tree *map, const char *key, const char *value) {
@@ -135,6 +216,13 @@ void tree_list_remove(struct tree *list, size_t index) {
     ASSERT(index < children->count);
     memmove(&children->items[index], &children->items[index + 1], (children->count - index - 1) * sizeof *children->items);
     children->count--;
+    index_renew(children);
+}
+
+void tree_truncate(struct tree *node, size_t count) {
+    ASSERT(count <= node->children->count);
+    node->children->count = count;
+    index_renew(node->children);
 }
 
 bool tree_unset(struct tree *map, struct slice key) {
@@ -246,7 +334,17 @@ struct tree *tree_copy(struct arena *arena, const struct tree *node) {
         if (!to->value)
             return NULL;
     }
-    return copy->children ? copy : NULL;
+    return copy->children && (copy->type == TREE_LIST || index_update(arena, copy->children) == 0) ? copy : NULL;
+}
+
+bool tree_is_deeper(const struct tree *node, size_t levels) {
+    size_t count = tree_count(node);
+    if (levels == 0 && (node->type == TREE_LIST || node->type == TREE_MAP))
+        return true;
+    for (size_t i = 0; i < count; i++)
+        if (tree_is_deeper(node->children->items[i].value, levels - 1))
+            return true;
+    return false;
 }
 
 const char *tree_type_name(const struct tree *node) {

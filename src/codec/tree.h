@@ -31,6 +31,7 @@ struct tree_children {
     struct tree_entry *items;
     size_t count;
     size_t capacity;
+    struct tree_index *index; /* over the keys of a large map */
 };
 
 /* Constructors; NULL when the arena is at its limit. Strings are copied into the arena. The text NULL gives
@@ -50,9 +51,13 @@ int tree_push(struct arena *arena, struct tree *list, struct tree *value);
 /* Sets a key of a map, in place when it is there. 0 or -ENOMEM (also when value is NULL). */
 int tree_set(struct arena *arena, struct tree *map, struct slice key, struct tree *value);
 int tree_set_text(struct arena *arena, struct tree *map, const char *key, const char *value);
+/* Appends a key that the caller knows to be new, as it is: nothing is copied. 0 or -ENOMEM (also when its value is NULL). */
+int tree_add(struct arena *arena, struct tree *map, const struct tree_entry *entry);
 /* Removes a key; false when it was absent. */
 bool tree_unset(struct tree *map, struct slice key);
 void tree_list_remove(struct tree *list, size_t index);
+/* Keeps the first `count` entries of a list or map; who moves the entries of a map calls it afterwards. */
+void tree_truncate(struct tree *node, size_t count);
 
 /* NULL when absent, or when `map` is NULL or no map: lookups chain. */
 struct tree *tree_find(const struct tree *map, const char *key);
@@ -68,6 +73,8 @@ size_t tree_count(const struct tree *node);
 /* Entry `index` of a list; NULL when out of range. */
 struct tree *tree_at(const struct tree *list, size_t index);
 
+/* Whether lists and maps nest in more than `levels` levels. Looks no deeper than that. */
+bool tree_is_deeper(const struct tree *node, size_t levels);
 /* Deep. Maps are equal whatever the order of their keys; 1 and 1.0 are equal. */
 bool tree_equal(const struct tree *a, const struct tree *b);
 /* A deep copy into another (or the same) arena; NULL at its limit. */
@@ -77,8 +84,8 @@ const char *tree_type_name(const struct tree *node);
 
 /* RFC 7386 merge patch: the result shares nodes with both. NULL at the arena's limit. */
 struct tree *tree_merge_patch(struct arena *arena, const struct tree *target, const struct tree *patch);
-/* RFC 6902 JSON patch. 0 and *ret; -EINVAL with diag when the patch is malformed; -ENOENT with diag when a path is missing or a test fails; -ENOMEM.
- */
+/* RFC 6902 JSON patch. 0 and *ret; -EINVAL with diag when the patch is malformed; -ENOENT with diag when a path is missing or a test fails; -E2BIG
+ * with diag when its operations copy or move too much; -ENOMEM. */
 int tree_json_patch(struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret, struct diag *diag);
 
 #endif

@@ -1,6 +1,19 @@
 /* JSON merge patch (RFC 7386) and JSON patch (RFC 6902) on trees. Both leave the target untouched: what changes is copied shallowly along the path.
- * JSON patch starts from a deep copy, since its operations may move nodes about. Paths are JSON pointers (RFC 6901). */
+ * JSON patch starts from a deep copy, since its operations may move nodes about. Paths are JSON pointers (RFC 6901).
+ *
+ * A small JSON patch can ask for much: copies that double a document or its depth, moves about a long list. So copies are bounded together as
+ * upstream bounds them, whatever is put somewhere may not stand deeper than JSON_DEPTH_MAX, and what is moved about is counted. */
 #include "codec/tree.h"
+
+#define COPIED_BYTES_MAX (3 * MIB) /* by all copies of one patch, as JSON */
+#define MOVED_ENTRIES_MAX 20000000 /* by all operations of one patch: a fraction of a second */
+
+struct patching {
+    struct arena *arena;
+    struct tree *root;
+    struct diag *diag;
+    size_t copied_bytes, moved_entries;
+};
 
 struct tree *tree_merge_patch(struct arena *arena, const struct tree *target, const struct tree *patch) {
     if (patch->type != TREE_MAP)
@@ -8,22 +21,32 @@ struct tree *tree_merge_patch(struct arena *arena, const struct tree *target, co
     struct tree *result = tree_map(arena);
     if (!result)
         return NULL;
-    size_t kept = target && target->type == TREE_MAP ? target->children->count : 0;
-    for (size_t i = 0; i < kept; i++)
-        if (tree_set(arena, result, target->children->items[i].key, target->children->items[i].value) < 0)
-            return NULL;
-    for (size_t i = 0; i < patch->children->count; i++) {
-        const struct tree_entry *entry = &patch->children->items[i];
-        if (entry->value->type == TREE_NULL) {
-            tree_unset(result, entry->key);
+    for (size_t i = 0; target && target->type == TREE_MAP && i < target->children->count; i++) {
+        struct tree_entry entry = target->children->items[i];
+        const struct tree_entry *change = tree_find_entry(patch, entry.key);
+        if (change && change->value->type == TREE_NULL)
             continue;
-        }
-        const struct tree_entry *old = tree_find_entry(result, entry->key);
-        if (tree_set(arena, result, entry->key, tree_merge_patch(arena, old ? old->value : NULL, entry->value)) < 0)
+        if (change)
+            entry.value = tree_merge_patch(arena, entry.value, change->value);
+        if (tree_add(arena, result, &entry) < 0)
+            return NULL;
+    }
+    for (size_t i = 0; i < patch->children->count; i++) {
+        struct tree_entry entry = patch->children->items[i];
+        if (entry.value->type == TREE_NULL || (target && tree_find_entry(target, entry.key)))
+            continue;
+        entry.value = tree_merge_patch(arena, NULL, entry.value);
+        if (tree_add(arena, result, &entry) < 0)
             return NULL;
     }
     return result;
 }
+
+struct operation {
+    const char *op, *path;
+    const char *from; /* of copy and move only */
+    const struct tree *value;
+};
 
 /* Where a pointer leads: the parent and the last token, unescaped. */
 struct place {
@@ -105,13 +128,60 @@ static struct tree *value_at(const struct place *place, struct tree *root) {
     return place->parent ? child(place->parent, place->token) : root;
 }
 
-static int add_at(struct arena *arena, const struct place *place, struct tree **root, struct tree *value, bool replace) {
+/* --- what an operation costs --- */
+
+struct weight {
+    size_t bytes; /* as JSON, about */
+    size_t nodes;
+};
+
+/* False when it is deeper than `levels`. */
+static bool weigh(const struct tree *node, size_t levels, struct weight *weight) {
+    weight->nodes++;
+    weight->bytes += node->type == TREE_STRING ? node->string.len + 2 : 4;
+    if (node->type != TREE_MAP && node->type != TREE_LIST)
+        return true;
+    if (levels == 0)
+        return false;
+    for (size_t i = 0; i < node->children->count; i++) {
+        weight->bytes += node->children->items[i].key.len + 3;
+        if (!weigh(node->children->items[i].value, levels - 1, weight))
+            return false;
+    }
+    return true;
+}
+
+static int charge_moved(struct patching *patching, size_t entries) {
+    patching->moved_entries += entries;
+    return patching->moved_entries <= MOVED_ENTRIES_MAX ? 0 : diag_set(patching->diag, -E2BIG, "the operations of the patch move too much about");
+}
+
+/* The value may be put at the path. */
+static int charge_value(struct patching *patching, const struct operation *operation, const struct tree *value) {
+    struct weight weight = {0};
+    size_t depth = 0;
+    for (const char *at = operation->path; *at; at++)
+        depth += *at == '/';
+    if (depth > JSON_DEPTH_MAX || !weigh(value, JSON_DEPTH_MAX - depth, &weight))
+        return diag_set(patching->diag, -E2BIG, "the document would be nested deeper than %d levels", JSON_DEPTH_MAX);
+    if (strcmp(operation->op, "copy") != 0)
+        return charge_moved(patching, weight.nodes);
+    patching->copied_bytes += weight.bytes;
+    if (patching->copied_bytes <= COPIED_BYTES_MAX)
+        return 0;
+    return diag_set(patching->diag, -E2BIG, "Unable to complete the copy, the accumulated size increase of copy is %zu, exceeding the limit %zu",
+                    patching->copied_bytes, COPIED_BYTES_MAX);
+}
+
+/* --- operations --- */
+
+static int add_at(struct patching *patching, const struct place *place, struct tree *value, bool replace) {
     if (!place->parent) {
-        *root = value;
+        patching->root = value;
         return 0;
     }
     if (place->parent->type == TREE_MAP)
-        return tree_set(arena, place->parent, place->token, value);
+        return tree_set(patching->arena, place->parent, place->token, value);
     if (place->parent->type != TREE_LIST)
         return -ENOENT;
     size_t index;
@@ -120,7 +190,9 @@ static int add_at(struct arena *arena, const struct place *place, struct tree **
         return r;
     struct tree_children *children = place->parent->children;
     if (!replace) {
-        r = tree_push(arena, place->parent, value);
+        r = charge_moved(patching, children->count - index);
+        if (r == 0)
+            r = tree_push(patching->arena, place->parent, value);
         if (r < 0)
             return r;
         memmove(&children->items[index + 1], &children->items[index], (children->count - 1 - index) * sizeof *children->items);
@@ -130,67 +202,78 @@ static int add_at(struct arena *arena, const struct place *place, struct tree **
     return 0;
 }
 
-static int remove_at(const struct place *place) {
+static int remove_at(struct patching *patching, const struct place *place) {
     if (!place->parent)
         return -EINVAL;
+    size_t index;
+    int r = charge_moved(patching, tree_count(place->parent));
+    if (r < 0)
+        return r;
     if (place->parent->type == TREE_MAP)
         return tree_unset(place->parent, place->token) ? 0 : -ENOENT;
-    size_t index;
     if (place->parent->type != TREE_LIST || list_index(place->parent, place->token, false, &index) < 0)
         return -ENOENT;
     tree_list_remove(place->parent, index);
     return 0;
 }
 
-struct operation {
-    const char *op, *path, *from;
-    const struct tree *value;
-};
-
-/* copy and move need an existing node. */
-static int source_of(struct arena *arena, struct tree *root, const char *pointer, struct place *place, struct tree **ret, struct diag *diag) {
-    int r = locate(arena, root, pointer, place, diag);
+/* The value that copy and move take from elsewhere; a moved one is gone from there. */
+static int take_source(struct patching *patching, const struct operation *operation, struct tree **ret) {
+    struct place from;
+    bool moves = strcmp(operation->op, "move") == 0;
+    size_t len = strlen(operation->from);
+    int r = locate(patching->arena, patching->root, operation->from, &from, patching->diag);
     if (r < 0)
         return r == -ENOMEM ? r : -ENOENT;
-    *ret = value_at(place, root);
-    return *ret ? 0 : diag_set(diag, -ENOENT, "the path \"%s\" does not exist", pointer);
+    struct tree *node = value_at(&from, patching->root);
+    if (!node)
+        return diag_set(patching->diag, -ENOENT, "the path \"%s\" does not exist", operation->from);
+    if (moves && strncmp(operation->path, operation->from, len) == 0 && operation->path[len] == '/')
+        return diag_set(patching->diag, -EINVAL, "cannot move \"%s\" into itself", operation->from);
+    r = charge_value(patching, operation, node);
+    if (r == 0 && moves) {
+        r = remove_at(patching, &from);
+        if (r == -EINVAL)
+            return diag_set(patching->diag, r, "cannot move the whole document");
+    }
+    if (r == 0)
+        *ret = moves ? node : tree_copy(patching->arena, node);
+    return r < 0 || *ret ? r : -ENOMEM;
 }
 
-static int apply_operation(struct arena *arena, struct tree **root, const struct operation *operation, struct diag *diag) {
-    struct place place, from;
-    bool is_copy = strcmp(operation->op, "copy") == 0, is_move = strcmp(operation->op, "move") == 0;
-    struct tree *value = operation->value ? tree_copy(arena, operation->value) : NULL;
-    if (is_copy || is_move) {
-        struct tree *node;
-        int r = source_of(arena, *root, operation->from, &from, &node, diag);
-        if (r < 0)
-            return r;
-        size_t len = strlen(operation->from);
-        if (is_move && strncmp(operation->path, operation->from, len) == 0 && operation->path[len] == '/')
-            return diag_set(diag, -EINVAL, "cannot move \"%s\" into itself", operation->from);
-        value = is_move ? node : tree_copy(arena, node);
-        if (is_move && remove_at(&from) < 0)
-            return diag_set(diag, -EINVAL, "cannot move the whole document");
+static int test_value(struct patching *patching, const struct operation *operation, const struct place *place) {
+    const struct tree *found = value_at(place, patching->root);
+    if (found && tree_equal(found, operation->value))
+        return 0;
+    return diag_set(patching->diag, -ENOENT, "testing path \"%s\" value failed", operation->path);
+}
+
+static int put_value(struct patching *patching, const struct operation *operation, const struct place *place, struct tree *value) {
+    bool replace = strcmp(operation->op, "replace") == 0;
+    if (replace && !value_at(place, patching->root))
+        return -ENOENT;
+    if (!operation->from) {
+        int r = charge_value(patching, operation, operation->value);
+        value = r < 0 ? NULL : tree_copy(patching->arena, operation->value);
+        if (!value)
+            return r < 0 ? r : -ENOMEM;
     }
-    int r = locate(arena, *root, operation->path, &place, diag);
+    return add_at(patching, place, value, replace);
+}
+
+static int apply_operation(struct patching *patching, const struct operation *operation) {
+    struct place place;
+    struct tree *value = NULL;
+    int r = operation->from ? take_source(patching, operation, &value) : 0;
+    if (r == 0)
+        r = locate(patching->arena, patching->root, operation->path, &place, patching->diag);
     if (r < 0)
         return r;
-    if (strcmp(operation->op, "remove") == 0) {
-        r = remove_at(&place);
-    } else if (strcmp(operation->op, "test") == 0) {
-        const struct tree *found = value_at(&place, *root);
-        if (!found || !tree_equal(found, operation->value))
-            return diag_set(diag, -ENOENT, "testing path \"%s\" value failed", operation->path);
-        return 0;
-    } else {
-        bool replace = strcmp(operation->op, "replace") == 0;
-        if (replace && !value_at(&place, *root))
-            r = -ENOENT;
-        else
-            r = value ? add_at(arena, &place, root, value, replace) : -ENOMEM;
-    }
+    if (strcmp(operation->op, "test") == 0)
+        return test_value(patching, operation, &place);
+    r = strcmp(operation->op, "remove") == 0 ? remove_at(patching, &place) : put_value(patching, operation, &place, value);
     if (r == -ENOENT || r == -EINVAL)
-        return diag_set(diag, r, "%s operation does not apply: the path \"%s\" does not exist", operation->op, operation->path);
+        return diag_set(patching->diag, r, "%s operation does not apply: the path \"%s\" does not exist", operation->op, operation->path);
     return r;
 }
 
@@ -208,6 +291,8 @@ static int read_operation(const struct tree *item, size_t index, struct operatio
         if (!ret->path || (known[i].value && !ret->value) || (known[i].from && !ret->from))
             return diag_set(diag, -EINVAL, "JSON patch operation %zu (%s) needs \"path\"%s%s", index, ret->op, known[i].value ? " and \"value\"" : "",
                             known[i].from ? " and \"from\"" : "");
+        if (!known[i].from)
+            ret->from = NULL;
         return 0;
     }
     return diag_set(diag, -EINVAL, "JSON patch operation %zu: \"op\" must be one of add, remove, replace, move, copy, test", index);
@@ -216,17 +301,17 @@ static int read_operation(const struct tree *item, size_t index, struct operatio
 int tree_json_patch(struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret, struct diag *diag) {
     if (patch->type != TREE_LIST)
         return diag_set(diag, -EINVAL, "a JSON patch must be an array of operations, found %s", tree_type_name(patch));
-    struct tree *root = tree_copy(arena, target);
-    if (!root)
+    struct patching patching = {.arena = arena, .root = tree_copy(arena, target), .diag = diag};
+    if (!patching.root)
         return -ENOMEM;
     for (size_t i = 0; i < patch->children->count; i++) {
         struct operation operation;
         int r = read_operation(patch->children->items[i].value, i, &operation, diag);
         if (r == 0)
-            r = apply_operation(arena, &root, &operation, diag);
+            r = apply_operation(&patching, &operation);
         if (r < 0)
             return r;
     }
-    *ret = root;
+    *ret = patching.root;
     return 0;
 }

@@ -1,10 +1,11 @@
 /* YAML events (libyaml) to trees. Plain scalars are resolved as sigs.k8s.io/yaml does for Kubernetes and as Ruby's Psych does for pipelines, where
  * both agree: null, booleans (true/false/yes/no/on/off in three spellings), decimal, octal (0o and 0), hexadecimal numbers, floats; everything else,
  * and everything quoted, is a string. Aliases copy the anchored node, charged against YAML_ALIASES_EXPANDED_MAX nodes and the arena: billion laughs
- * ends early. Merge keys (<<) are resolved when their map is complete: keys of the map itself win, then earlier merged maps. Rejected: the document
- * API of libyaml, which keeps no key positions and expands nothing. */
+ * ends early; anchors are few (YAML_ANCHORS_MAX), since each alias looks through them. Merge keys (<<) are resolved when their map is complete: keys
+ * of the map itself win, then earlier merged maps. Rejected: the document API of libyaml, which keeps no key positions and expands nothing. */
 #include "codec/yaml.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <yaml.h>
 
@@ -99,7 +100,7 @@ static bool resolve_float(struct slice text, double *ret) {
     copy[text.len] = '\0';
     char *end;
     *ret = strtod(copy, &end);
-    return *end == '\0';
+    return *end == '\0' && isfinite(*ret); /* Go's parser takes what does not fit for a string, too */
 }
 
 static void resolve_plain(struct tree *node, struct slice text) {
@@ -131,6 +132,9 @@ static int remember_anchor(struct reader *reader, const yaml_char_t *name, size_
     *ret_index = SIZE_MAX;
     if (!name)
         return 0;
+    if (reader->anchors.count == YAML_ANCHORS_MAX)
+        return fail_at(reader, (uint32_t)reader->event.start_mark.line + 1, (uint32_t)reader->event.start_mark.column + 1,
+                       "too many anchors (at &%s)", (const char *)name);
     char *copy = arena_strdup(reader->arena, (const char *)name);
     if (!copy || VECTOR_PUSH(&reader->anchors, ((struct anchor){copy, NULL})) < 0)
         return -ENOMEM;
@@ -264,13 +268,9 @@ static int read_pair(struct reader *reader, struct tree *map, struct tree **merg
         buffer_printf(reader->duplicates, "\n  line %" PRIu32 ": key \"%.100s\" already set in map", key->line, text.data);
     else if (again)
         return fail_at(reader, key->line, key->column, "duplicate key \"%s\"", text.data);
-    r = tree_set(reader->arena, map, text, value);
-    if (r == 0 && !again) {
-        struct tree_entry *entry = &map->children->items[map->children->count - 1];
-        entry->line = key->line;
-        entry->column = key->column;
-    }
-    return r;
+    if (again)
+        return tree_set(reader->arena, map, text, value);
+    return tree_add(reader->arena, map, &(struct tree_entry){text, key->line, key->column, value});
 }
 
 static int read_map(struct reader *reader, struct tree *map) {
@@ -337,6 +337,15 @@ static int read_node(struct reader *reader, struct tree **ret) {
     }
 }
 
+static int check_directives(struct slice text, struct diag *diag) {
+    size_t count = 0;
+    for (struct slice rest = text; rest.len;) {
+        struct slice line = slice_cut(&rest, '\n');
+        count += line.len && line.data[0] == '%';
+    }
+    return count <= YAML_DIRECTIVES_MAX ? 0 : diag_set(diag, -EINVAL, "too many directives: at most %d are read", YAML_DIRECTIVES_MAX);
+}
+
 static int read_documents(struct reader *reader, struct tree *documents) {
     for (;;) {
         int r = next_event(reader);
@@ -361,10 +370,13 @@ static int read_documents(struct reader *reader, struct tree *documents) {
 static int parse(struct arena *arena, struct slice text, struct buffer *duplicates, struct tree ***ret, size_t *ret_count, struct diag *diag) {
     struct reader reader = {.arena = arena, .diag = diag, .duplicates = duplicates};
     struct tree *documents = tree_list(arena);
+    int r = check_directives(text, diag);
+    if (r < 0)
+        return r;
     if (!documents || !yaml_parser_initialize(&reader.parser))
         return -ENOMEM;
     yaml_parser_set_input_string(&reader.parser, (const unsigned char *)(text.data ? text.data : ""), text.len);
-    int r = read_documents(&reader, documents);
+    r = read_documents(&reader, documents);
     if (reader.have_event)
         yaml_event_delete(&reader.event);
     yaml_parser_delete(&reader.parser);

@@ -25,7 +25,7 @@
 #define ACCEPTS_PER_TURN 64
 #define ACCEPT_PAUSE_MS 100
 #define LINGER_MS 2000
-#define LINGER_BYTES_MAX (1 * MIB)
+#define LINGER_BYTES_MAX (4 * MIB) /* who sends a whole API body still reads why it was not wanted */
 
 struct http_server {
     struct loop *loop;

@@ -221,6 +221,7 @@ static void fail_versions(struct validator *validator, const struct tree *versio
 }
 
 static void check_versions(struct validator *validator, const struct tree *versions) {
+    CLEANUP(map_freep) struct map *names = map_new();
     size_t storage = 0;
     if (tree_count(versions) > CUSTOM_VERSIONS_MAX)
         fail_reason(validator, "FieldValueTooMany", "versions", "Too many: %zu: must have at most %d items", tree_count(versions),
@@ -229,8 +230,12 @@ static void check_versions(struct validator *validator, const struct tree *versi
     for (size_t i = 0; i < tree_count(versions); i++) {
         const struct tree *version = tree_at(versions, i);
         storage += tree_bool_or(tree_find(version, "storage"), false);
-        for (size_t j = 0; j < i; j++)
-            unique = unique && strcmp(tree_text_or(tree_find(version, "name"), ""), tree_text_or(tree_find(tree_at(versions, j), "name"), "")) != 0;
+        void *same = NULL;
+        if (!names || map_put(names, slice_of(tree_text_or(tree_find(version, "name"), "")), validator, &same)) {
+            fail_value(validator, "versions", "[…]", "takes too much memory to validate");
+            return;
+        }
+        unique = unique && !same;
         size_t before = kube_path_push_field(&validator->path, "versions");
         kube_path_push_index(&validator->path, i);
         check_version(validator, version);

@@ -120,15 +120,18 @@ static int fill_value(const struct custom_schema *schema, struct arena *arena, s
 
 static int default_map(const struct custom_schema *schema, struct arena *arena, struct tree *map) {
     int error = schema->flags & CUSTOM_DEFAULTS ? fill_properties(schema, arena, map) : 0;
-    for (size_t i = tree_count(map); i-- > 0 && error == 0;) {
-        struct tree_entry *entry = &map->children->items[i];
+    size_t kept = 0, count = tree_count(map);
+    for (size_t i = 0; i < count && error == 0; i++) {
+        struct tree_entry entry = map->children->items[i];
         bool known;
-        const struct custom_schema *child = schema_of_key(schema, entry->key, &known);
-        if (is_wrong_null(child, entry->value) && !child->default_)
-            tree_list_remove(map, i);
-        else
-            error = fill_value(child, arena, entry);
+        const struct custom_schema *child = schema_of_key(schema, entry.key, &known);
+        if (is_wrong_null(child, entry.value) && !child->default_)
+            continue;
+        error = fill_value(child, arena, &entry);
+        map->children->items[kept++] = entry;
     }
+    if (kept < count)
+        tree_truncate(map, kept);
     return error;
 }
 

@@ -225,6 +225,11 @@ static int decode_list(struct decoder *decoder, const struct kube_field *field, 
         return type_error(decoder, tree, go_type);
     }
     size_t size = kube_value_size(field);
+    if (field->form == KUBE_FORM_STRUCT && tree_count(tree) > KUBE_LIST_STRUCTS_MAX) {
+        char message[100];
+        snprintf(message, sizeof message, "Too many: %zu: must have at most %d items", tree_count(tree), KUBE_LIST_STRUCTS_MAX);
+        return value_error(decoder, tree, message);
+    }
     array->count = tree_count(tree);
     array->items = arena_array(decoder->arena, array->count, size);
     if (!array->items)

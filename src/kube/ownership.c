@@ -338,7 +338,7 @@ static struct tree *shallow_copy(struct arena *arena, const struct tree *from) {
         return NULL;
     if (from->children->count)
         memcpy(items, from->children->items, from->children->count * sizeof *items);
-    *copy->children = (struct tree_children){items, from->children->count, from->children->count + 1};
+    *copy->children = (struct tree_children){.items = items, .count = from->children->count, .capacity = from->children->count + 1};
     return copy;
 }
 

@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 
-#define VALUES_MAX 100
 #define FIELD_DEPTH_MAX 8
 
 enum operation { OP_IN, OP_NOT_IN, OP_EXISTS, OP_ABSENT, OP_GREATER, OP_LESS };
@@ -117,12 +116,6 @@ static struct slice take_word(struct parser *parser) {
 }
 
 static int add_value(struct parser *parser, struct requirement *requirement, struct slice value) {
-    if (!requirement->values)
-        requirement->values = ARENA_ARRAY(parser->arena, const char *, VALUES_MAX);
-    if (!requirement->values)
-        return -ENOMEM;
-    if (requirement->count == VALUES_MAX)
-        return diag_set(parser->diag, -EINVAL, "more than %d values in one requirement", VALUES_MAX);
     if (!name_is_label_value(value))
         return diag_set(
             parser->diag, -EINVAL,
@@ -134,9 +127,20 @@ static int add_value(struct parser *parser, struct requirement *requirement, str
     return copy ? 0 : -ENOMEM;
 }
 
+/* Room for as many values as there can be. */
+static int make_room(struct parser *parser, struct requirement *requirement) {
+    size_t count = 1;
+    for (size_t i = 0; i < parser->rest.len && parser->rest.data[i] != ')'; i++)
+        count += parser->rest.data[i] == ',';
+    requirement->values = ARENA_ARRAY(parser->arena, const char *, count);
+    return requirement->values ? 0 : -ENOMEM;
+}
+
 static int parse_set(struct parser *parser, struct requirement *requirement) {
     if (!take_sign(parser, "("))
         return parse_error(parser, "'('");
+    if (make_room(parser, requirement))
+        return -ENOMEM;
     for (;;) {
         int error = add_value(parser, requirement, take_word(parser));
         if (error)
@@ -160,12 +164,14 @@ static int parse_operation(struct parser *parser, struct requirement *requiremen
     for (size_t i = 0; i < ARRAY_LEN(signs); i++)
         if (take_sign(parser, signs[i].sign)) {
             requirement->operation = signs[i].operation;
-            return add_value(parser, requirement, take_word(parser));
+            requirement->values = ARENA_ARRAY(parser->arena, const char *, 1);
+            return !requirement->values ? -ENOMEM : add_value(parser, requirement, take_word(parser));
         }
+    struct parser before = *parser;
     struct slice word = take_word(parser);
     requirement->operation = slice_is(word, "in") ? OP_IN : OP_NOT_IN;
     if (!slice_is(word, "in") && !slice_is(word, "notin"))
-        return parse_error(parser, "in, notin, =, ==, !=, gt, lt");
+        return parse_error(&before, "in, notin, =, ==, !=, gt, lt");
     return parse_set(parser, requirement);
 }
 

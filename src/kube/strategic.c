@@ -9,8 +9,12 @@
  *
  * Order of a merged list, as upstream: elements that the patch (or $setElementOrder) names keep its order, the others keep theirs, and the two runs
  * are woven by their places in the original. The target is copied first and the copy is changed; the patch is only read. Where the types know nothing
- * (unknown fields, free-form values), maps are merged and lists replaced. */
+ * (unknown fields, free-form values), maps are merged and lists replaced.
+ *
+ * Elements are found by looking at one after the other, which for two long lists is their product: COMPARISONS_MAX bounds it for the whole patch. */
 #include "kube/schema_priv.h"
+
+#define COMPARISONS_MAX 5000000 /* a fraction of a second */
 
 #define ORDER_PREFIX "$setElementOrder/"
 #define DELETE_PREFIX "$deleteFromPrimitiveList/"
@@ -18,6 +22,7 @@
 struct merge {
     struct arena *arena;
     struct diag *diag;
+    size_t comparisons; /* of elements, so far; beyond COMPARISONS_MAX no element is found any more, and the patch fails in the end */
 };
 
 static int merge_map(struct merge *merge, const struct kube_type *type, struct tree *original, const struct tree *patch);
@@ -65,8 +70,8 @@ static bool same_element(const struct tree *a, const struct tree *b, const char 
     return x && y && tree_equal(x, y);
 }
 
-static ptrdiff_t find_element(const struct tree *list, const struct tree *element, const char *key) {
-    for (size_t i = 0; i < tree_count(list); i++)
+static ptrdiff_t find_element(struct merge *merge, const struct tree *list, const struct tree *element, const char *key) {
+    for (size_t i = 0; i < tree_count(list) && merge->comparisons <= COMPARISONS_MAX; i++, merge->comparisons++)
         if (same_element(tree_at(list, i), element, key))
             return (ptrdiff_t)i;
     return -1;
@@ -80,18 +85,18 @@ static int put_in_order(struct merge *merge, const struct tree *merged, const st
         return -ENOMEM;
     int error = 0;
     for (size_t i = 0; i < tree_count(order) && error == 0; i++) {
-        ptrdiff_t at = find_element(merged, tree_at(order, i), key);
-        if (at >= 0 && find_element(named, tree_at(order, i), key) < 0)
+        ptrdiff_t at = find_element(merge, merged, tree_at(order, i), key);
+        if (at >= 0 && find_element(merge, named, tree_at(order, i), key) < 0)
             error = tree_push(merge->arena, named, tree_at(merged, (size_t)at));
     }
     for (size_t i = 0; i < tree_count(merged) && error == 0; i++)
-        if (find_element(named, tree_at(merged, i), key) < 0)
+        if (find_element(merge, named, tree_at(merged, i), key) < 0)
             error = tree_push(merge->arena, others, tree_at(merged, i));
     size_t i = 0, j = 0;
     while (error == 0 && (i < tree_count(others) || j < tree_count(named))) {
         bool other = j >= tree_count(named);
         if (!other && i < tree_count(others)) {
-            ptrdiff_t x = find_element(server, tree_at(others, i), key), y = find_element(server, tree_at(named, j), key);
+            ptrdiff_t x = find_element(merge, server, tree_at(others, i), key), y = find_element(merge, server, tree_at(named, j), key);
             other = x >= 0 && y >= 0 && x < y;
         }
         error = tree_push(merge->arena, out, other ? tree_at(others, i++) : tree_at(named, j++));
@@ -120,7 +125,7 @@ static int apply_element_directives(struct merge *merge, struct tree *list, cons
             int error = check_key(merge, element, key);
             if (error)
                 return error;
-            for (ptrdiff_t at; (at = find_element(list, element, key)) >= 0;)
+            for (ptrdiff_t at; (at = find_element(merge, list, element, key)) >= 0;)
                 tree_list_remove(list, (size_t)at);
         } else if (directive[0] && strcmp(directive, "merge") != 0)
             return diag_set(merge->diag, -EINVAL, "unrecognized patch directive: \"%.60s\"", directive);
@@ -149,7 +154,7 @@ static int merge_objects(struct merge *merge, const struct kube_type *type, cons
         if (strcmp(directive_of(element), "delete") == 0)
             continue;
         error = check_key(merge, element, key);
-        ptrdiff_t at = error ? -1 : find_element(merged, element, key);
+        ptrdiff_t at = error ? -1 : find_element(merge, merged, element, key);
         if (error == 0 && at >= 0 && is_map(tree_at(merged, (size_t)at)))
             error = merge_map(merge, type, tree_at(merged, (size_t)at), element);
         else if (error == 0)
@@ -164,7 +169,7 @@ static int merge_scalars(struct merge *merge, const struct tree *original, const
     const struct tree *const parts[] = {original, patch};
     for (size_t p = 0; p < ARRAY_LEN(parts); p++)
         for (size_t i = 0; i < tree_count(parts[p]) && error == 0; i++)
-            if (find_element(merged, tree_at(parts[p], i), NULL) < 0)
+            if (find_element(merge, merged, tree_at(parts[p], i), NULL) < 0)
                 error = tree_push(merge->arena, merged, tree_copy(merge->arena, tree_at(parts[p], i)));
     return error ? error : put_in_order(merge, merged, patch, original, NULL, ret);
 }
@@ -209,21 +214,30 @@ static int set_order(struct merge *merge, const struct kube_type *type, struct t
     return error ? error : tree_set(merge->arena, map, name, merged);
 }
 
-static void delete_scalars(struct tree *map, const struct tree_entry *directive) {
+static void delete_scalars(struct merge *merge, struct tree *map, const struct tree_entry *directive) {
     struct tree_entry *entry = tree_find_entry(map, slice_from(directive->key, sizeof DELETE_PREFIX - 1));
     for (size_t i = 0; entry && is_list(entry->value) && i < tree_count(directive->value); i++)
-        for (ptrdiff_t at; (at = find_element(entry->value, tree_at(directive->value, i), NULL)) >= 0;)
+        for (ptrdiff_t at; (at = find_element(merge, entry->value, tree_at(directive->value, i), NULL)) >= 0;)
             tree_list_remove(entry->value, (size_t)at);
 }
 
-static void retain_keys(struct tree *map, const struct tree *keys) {
-    for (size_t i = tree_count(map); is_list(keys) && i-- > 0;) {
-        bool kept = false;
-        for (size_t j = 0; j < tree_count(keys) && !kept; j++)
-            kept = slice_is(map->children->items[i].key, tree_text_or(tree_at(keys, j), ""));
-        if (!kept)
-            tree_unset(map, map->children->items[i].key);
+/* Drops the entries without a value. */
+static void squeeze(struct tree *map) {
+    size_t kept = 0;
+    for (size_t i = 0; i < tree_count(map); i++)
+        if (map->children->items[i].value)
+            map->children->items[kept++] = map->children->items[i];
+    tree_truncate(map, kept);
+}
+
+static void retain_keys(struct merge *merge, struct tree *map, const struct tree *keys) {
+    for (size_t i = 0; is_list(keys) && i < tree_count(map); i++) {
+        const struct tree name = {.type = TREE_STRING, .string = map->children->items[i].key};
+        if (find_element(merge, keys, &name, NULL) < 0)
+            map->children->items[i].value = NULL;
     }
+    if (is_list(keys))
+        squeeze(map);
 }
 
 /* Empties a map or fills it with the patch, as its $patch says. *ret_done: nothing is left to merge. */
@@ -234,7 +248,7 @@ static int apply_map_directive(struct merge *merge, struct tree *map, const stru
     if (!*ret_done)
         return directive[0] && strcmp(directive, "merge") != 0 ? diag_set(merge->diag, -EINVAL, "unrecognized patch directive: \"%.60s\"", directive)
                                                                : 0;
-    map->children->count = 0;
+    tree_truncate(map, 0);
     int error = 0;
     for (size_t i = 0; replace && i < tree_count(patch) && error == 0; i++) {
         const struct tree_entry *entry = &patch->children->items[i];
@@ -244,12 +258,14 @@ static int apply_map_directive(struct merge *merge, struct tree *map, const stru
     return error;
 }
 
+/* What goes is only marked: its value is NULL until the map is squeezed. */
 static int merge_entry(struct merge *merge, const struct kube_type *type, struct tree *map, const struct tree_entry *entry) {
     const struct kube_field *field = type ? kube_field_find(type, entry->key) : NULL;
     struct tree_entry *old = tree_find_entry(map, entry->key);
     bool replace = field && field->flags & KUBE_PATCH_REPLACE;
     if (entry->value->type == TREE_NULL) {
-        tree_unset(map, entry->key);
+        if (old)
+            old->value = NULL;
         return 0;
     }
     if (old && is_map(old->value) && is_map(entry->value) && !replace)
@@ -264,31 +280,39 @@ static int merge_entry(struct merge *merge, const struct kube_type *type, struct
     return tree_set(merge->arena, map, entry->key, value);
 }
 
-static bool has_order(const struct tree *patch, struct slice name) {
-    for (size_t i = 0; i < tree_count(patch); i++) {
-        struct slice key = patch->children->items[i].key;
-        if (slice_starts(key, SLICE(ORDER_PREFIX)) && slice_equal(slice_from(key, sizeof ORDER_PREFIX - 1), name))
-            return true;
-    }
-    return false;
+/* Lists with a $setElementOrder, which merges them as well. */
+static int set_orders(struct merge *merge, const struct kube_type *type, struct tree *original, const struct tree *patch, size_t *ret_count) {
+    int error = 0;
+    *ret_count = 0;
+    for (size_t i = 0; i < tree_count(patch) && error == 0; i++)
+        if (slice_starts(patch->children->items[i].key, SLICE(ORDER_PREFIX))) {
+            error = set_order(merge, type, original, patch, &patch->children->items[i]);
+            ++*ret_count;
+        }
+    return error;
+}
+
+static bool has_order(struct arena *arena, const struct tree *patch, struct slice name) {
+    const char *key = arena_printf(arena, ORDER_PREFIX "%.*s", SLICE_ARG(name));
+    return key && tree_find(patch, key);
 }
 
 static int merge_map(struct merge *merge, const struct kube_type *type, struct tree *original, const struct tree *patch) {
     bool done = false;
     int error = apply_map_directive(merge, original, patch, &done);
+    size_t orders;
     if (error || done)
         return error;
-    retain_keys(original, tree_find(patch, "$retainKeys"));
-    for (size_t i = 0; i < tree_count(patch) && error == 0; i++)
-        if (slice_starts(patch->children->items[i].key, SLICE(ORDER_PREFIX)))
-            error = set_order(merge, type, original, patch, &patch->children->items[i]);
+    retain_keys(merge, original, tree_find(patch, "$retainKeys"));
+    error = set_orders(merge, type, original, patch, &orders);
     for (size_t i = 0; i < tree_count(patch) && error == 0; i++) {
         const struct tree_entry *entry = &patch->children->items[i];
         if (slice_starts(entry->key, SLICE(DELETE_PREFIX)))
-            delete_scalars(original, entry);
-        else if (!is_directive(entry->key) && !has_order(patch, entry->key))
+            delete_scalars(merge, original, entry);
+        else if (!is_directive(entry->key) && !(orders && has_order(merge->arena, patch, entry->key)))
             error = merge_entry(merge, type, original, entry);
     }
+    squeeze(original);
     return error;
 }
 
@@ -303,6 +327,8 @@ int kube_strategic_merge(const struct kube_kind *kind, struct arena *arena, cons
     if (kind->custom)
         return diag_set(diag, -EINVAL, "strategic merge patch is not supported for custom resources");
     int error = merge_map(&merge, kind->type, copy, patch);
+    if (!error && merge.comparisons > COMPARISONS_MAX)
+        error = diag_set(diag, -EINVAL, "the lists of the patch and of the object are too long to be merged");
     if (error)
         return error;
     *ret = copy;

@@ -7,7 +7,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-int cidr_parse(const char *text, uint32_t *ret_network, uint32_t *ret_mask) {
+int address_cidr_parse(const char *text, uint32_t *ret_network, uint32_t *ret_mask) {
     struct slice rest = slice_of(text);
     struct slice host = slice_cut(&rest, '/');
     char address[INET_ADDRSTRLEN];
@@ -32,7 +32,7 @@ void address_text(uint32_t address, char ret[16]) {
 
 int addresses_init(struct addresses *addresses, const char *cidr) {
     *addresses = (struct addresses){0};
-    int r = cidr_parse(cidr, &addresses->network, &addresses->mask);
+    int r = address_cidr_parse(cidr, &addresses->network, &addresses->mask);
     addresses->last = addresses->network + 1;
     return r;
 }

@@ -16,7 +16,7 @@ struct addresses {
     VECTOR(struct address_entry) entries;
 };
 /* "10.88.0.0/16"; -EINVAL unless the prefix is 8 to 28 and host bits are zero. */
-int cidr_parse(const char *text, uint32_t *ret_network, uint32_t *ret_mask);
+int address_cidr_parse(const char *text, uint32_t *ret_network, uint32_t *ret_mask);
 int addresses_init(struct addresses *addresses, const char *cidr);
 void addresses_deinit(struct addresses *addresses);
 /* The pod's address, a new one if it has none. -ENOSPC. */

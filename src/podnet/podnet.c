@@ -122,7 +122,7 @@ static int make_bridge(struct podnet *podnet, struct diag *diag) {
 
 static int route_services(struct podnet *podnet, const char *service_cidr, struct diag *diag) {
     uint32_t network, mask;
-    int r = cidr_parse(service_cidr, &network, &mask);
+    int r = address_cidr_parse(service_cidr, &network, &mask);
     if (r < 0)
         return diag_set(diag, r, "\"%s\" is no address range such as 10.96.0.0/16", service_cidr);
     r = rtnetlink_add_route(podnet->socket, podnet->bridge_index, network, (unsigned)__builtin_popcount(mask), 0);

@@ -76,7 +76,7 @@ UNIT_TEST(refuses_ranges_that_are_none) {
     static const char *const bad[] = {"", "10.0.0.0", "10.0.0.0/7", "10.0.0.0/29", "10.0.0.1/16", "x/16", "10.0.0.0/", "10.0.0.0/16x", "::/16"};
     uint32_t network, mask;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        assert_int_equal(cidr_parse(bad[i], &network, &mask), -EINVAL);
+        assert_int_equal(address_cidr_parse(bad[i], &network, &mask), -EINVAL);
 }
 
 UNIT_TEST(rules_leave_out_what_is_malformed) {

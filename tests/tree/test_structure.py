@@ -84,6 +84,16 @@ def test_libraries_link_only_lower_floors():
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_function_is_declared_by_two_folders():
+    """Libraries are static: with the same name in two of them, one silently calls the other's."""
+    declared = {}
+    for path in sources(".h"):
+        for name in re.findall(r"^(?!static|typedef|#)\w[\w \*]*?\b\*?(\w+)\(", without_comments_and_strings(path.read_text()), re.MULTILINE):
+            declared.setdefault(name, set()).add(path.parent.name)
+    twice = {name: folders for name, folders in declared.items() if len(folders) > 1 and not name.startswith("__") and name != "DEFINE_CLEANUP"}
+    assert not twice, twice
+
+
 def test_forbidden_functions():
     wrong = []
     for path in sources(".c", ".h"):
