@@ -388,6 +388,9 @@ struct api_tunnel_to {
 /* Sends the request on and passes the answer (or, upgraded, the stream) through. */
 void api_tunnel_to(struct request *request, const struct api_tunnel_to *to, const struct http_request_options *options);
 struct http_client *api_node_client(struct api *api); /* NULL: there is no node */
+/* --- connect.c --- */
+/* Serves the connection when the webhooks that are to be asked about it agree; they see its query as an object of `options`. */
+void api_connect(struct request *request, const char *options, void (*serve)(struct request *request));
 /* --- proxy.c --- */
 void api_serve_proxy(struct request *request);
 /* The answer's header fields as they go on to our client; the content type apart. */

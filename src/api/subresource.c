@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#define SCALE_TRIES 5
+
 static void respond_created_status(struct request *request) {
     api_respond_json(request, 201, SLICE("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Success\",\"code\":201}\n"));
 }
@@ -124,10 +126,23 @@ struct tree *api_make_scale(struct arena *arena, const struct kube_object *objec
     return error ? NULL : scale;
 }
 
+/* What a scale is to become. */
+struct scaling {
+    struct tree *given; /* the scale, or a patch of it */
+    enum body_form form;
+    bool is_patch;
+    unsigned tries;
+};
+
+static void scale(struct request *request);
+
 static void answer_scale(void *userdata, const struct api_failure *failure, struct kube_object *object, struct slice json) {
     (void)json;
     struct request *request = userdata;
-    if (failure)
+    struct scaling *scaling = request->extra;
+    if (failure && failure->stale && ++scaling->tries < SCALE_TRIES)
+        scale(request);
+    else if (failure)
         api_respond_failure(request, failure);
     else
         api_respond_tree(request, 200, api_make_scale(request->arena, object));
@@ -230,41 +245,63 @@ static int apply_scale(struct request *request, struct kube_object *old, const s
     return api_write_update(request->api, object, &options, answer_scale, request, failure);
 }
 
-void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form) {
+/* A patch of the scale as it is. */
+static int patch_scale(struct request *request, struct kube_object *old, const struct scaling *scaling, struct api_failure *failure) {
+    struct diag diag = DIAG_INIT;
+    if (scaling->form == BODY_APPLY)
+        return apply_scale(request, old, scaling->given, failure);
+    struct tree *scale = api_make_scale(request->arena, old), *patched = NULL;
+    int error = scale ? 0 : -ENOMEM;
+    if (!error && scaling->form == BODY_JSON_PATCH)
+        error = tree_json_patch(request->arena, scale, scaling->given, &patched, &diag);
+    else if (!error)
+        patched = tree_merge_patch(request->arena, scale, scaling->given);
+    if (error == -ENOMEM || (!error && !patched))
+        return api_fail_no_memory(failure);
+    if (error == -ENOENT)
+        return api_fail(failure, 422, "Invalid", "the server rejected our request due to an error in our request");
+    if (error)
+        return api_fail_bad_request(failure, "error decoding patch: %s", diag.message);
+    return write_scale(request, old, patched, failure);
+}
+
+/* Upon the newest version; answers. */
+static void scale(struct request *request) {
     struct api_failure failure;
+    const struct scaling *scaling = request->extra;
     CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
     if (!old)
         return;
     api_request_hold(request);
-    if (form == BODY_APPLY) {
-        finish(request, apply_scale(request, old, patch, &failure), &failure);
+    finish(request, scaling->is_patch ? patch_scale(request, old, scaling, &failure) : write_scale(request, old, scaling->given, &failure), &failure);
+}
+
+static void begin_scale(struct request *request, struct tree *given, enum body_form form, bool is_patch) {
+    struct scaling *scaling = ARENA_NEW(request->arena, struct scaling);
+    struct api_failure failure;
+    request->extra = scaling;
+    if (!scaling) {
+        api_fail_no_memory(&failure);
+        api_respond_failure(request, &failure);
         return;
     }
-    struct diag diag = DIAG_INIT;
-    struct tree *scale = api_make_scale(request->arena, old), *patched = NULL;
-    int error = scale ? 0 : -ENOMEM;
-    if (!error && form == BODY_JSON_PATCH)
-        error = tree_json_patch(request->arena, scale, patch, &patched, &diag);
-    else if (!error)
-        patched = tree_merge_patch(request->arena, scale, patch);
-    int code = error == -ENOMEM || (!error && !patched) ? api_fail_no_memory(&failure)
-               : error == -ENOENT ? api_fail(&failure, 422, "Invalid", "the server rejected our request due to an error in our request")
-               : error            ? api_fail_bad_request(&failure, "error decoding patch: %s", diag.message)
-                                  : 0;
-    finish(request, code ? code : write_scale(request, old, patched, &failure), &failure);
+    *scaling = (struct scaling){given, form, is_patch, 0};
+    scale(request);
+}
+
+void api_serve_scale_patch(struct request *request, struct tree *patch, enum body_form form) {
+    begin_scale(request, patch, form, true);
 }
 
 static void on_scale_body(void *userdata, struct http_exchange *exchange, struct slice body) {
     (void)exchange;
     struct request *request = userdata;
     struct api_failure failure;
-    struct tree *scale = NULL;
-    CLEANUP(kube_object_unrefp) struct kube_object *old = find_object(request);
-    if (!old)
-        return;
-    api_request_hold(request);
-    int code = api_body_parse(request, body, &scale, &failure);
-    finish(request, code ? code : write_scale(request, old, scale, &failure), &failure);
+    struct tree *given = NULL;
+    if (!api_body_parse(request, body, &given, &failure))
+        begin_scale(request, given, BODY_JSON, false);
+    else
+        api_respond_failure(request, &failure);
 }
 
 static void serve_scale(struct request *request) {
@@ -405,22 +442,23 @@ static const struct {
     const struct kube_kind *kind;           /* NULL: any that has it */
     void (*serve)(struct request *request); /* or: */
     on_body_fn *on_create;
+    const char *connect; /* the request is a connection, of which webhooks see options of this kind; NULL: it is none */
 } subresources[] = {
-    {"status", NULL, serve_part, NULL},
-    {"approval", &kube_kind_certificate_signing_request, serve_part, NULL},
-    {"scale", NULL, serve_scale, NULL},
-    {"finalize", &kube_kind_namespace, serve_finalize, NULL},
-    {"ephemeralcontainers", &kube_kind_pod, serve_part, NULL},
-    {"log", &kube_kind_pod, serve_node, NULL},
-    {"exec", &kube_kind_pod, serve_node, NULL},
-    {"attach", &kube_kind_pod, serve_node, NULL},
-    {"portforward", &kube_kind_pod, serve_node, NULL},
-    {"proxy", &kube_kind_pod, api_serve_proxy, NULL},
-    {"proxy", &kube_kind_service, api_serve_proxy, NULL},
-    {"proxy", &kube_kind_node, api_serve_proxy, NULL},
-    {"binding", &kube_kind_pod, NULL, on_binding_body},
-    {"eviction", &kube_kind_pod, NULL, api_on_eviction_body},
-    {"token", &kube_kind_service_account, api_serve_token, NULL},
+    {"status", NULL, serve_part, NULL, NULL},
+    {"approval", &kube_kind_certificate_signing_request, serve_part, NULL, NULL},
+    {"scale", NULL, serve_scale, NULL, NULL},
+    {"finalize", &kube_kind_namespace, serve_finalize, NULL, NULL},
+    {"ephemeralcontainers", &kube_kind_pod, serve_part, NULL, NULL},
+    {"log", &kube_kind_pod, serve_node, NULL, NULL},
+    {"exec", &kube_kind_pod, serve_node, NULL, "PodExecOptions"},
+    {"attach", &kube_kind_pod, serve_node, NULL, "PodAttachOptions"},
+    {"portforward", &kube_kind_pod, serve_node, NULL, "PodPortForwardOptions"},
+    {"proxy", &kube_kind_pod, api_serve_proxy, NULL, "PodProxyOptions"},
+    {"proxy", &kube_kind_service, api_serve_proxy, NULL, "ServiceProxyOptions"},
+    {"proxy", &kube_kind_node, api_serve_proxy, NULL, "NodeProxyOptions"},
+    {"binding", &kube_kind_pod, NULL, on_binding_body, NULL},
+    {"eviction", &kube_kind_pod, NULL, api_on_eviction_body, NULL},
+    {"token", &kube_kind_service_account, api_serve_token, NULL, NULL},
 };
 
 static bool has_subresource(const struct kube_kind *kind, const char *name, const struct kube_kind *only) {
@@ -433,7 +471,9 @@ void api_serve_subresource(struct request *request) {
     for (size_t i = 0; i < ARRAY_LEN(subresources); i++) {
         if (strcmp(subresources[i].name, request->route.subresource) || !has_subresource(request->kind, subresources[i].name, subresources[i].kind))
             continue;
-        if (subresources[i].serve)
+        if (subresources[i].connect)
+            api_connect(request, subresources[i].connect, subresources[i].serve);
+        else if (subresources[i].serve)
             subresources[i].serve(request);
         else if (!strcmp(request->verb, "create"))
             api_read_body(request, subresources[i].on_create);

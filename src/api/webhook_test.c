@@ -441,6 +441,34 @@ UNIT_TEST(scales_and_views_are_shown_as_what_they_are) {
     assert_int_equal(hooks->calls, 2);
 }
 
+UNIT_TEST(connections_and_evictions_are_asked_about_as_such) {
+    struct hooks *hooks = *state;
+    struct fixture *fixture = hooks->fixture;
+    assert_int_equal(ask(fixture, "POST", "/api/v1/namespaces/default/pods",
+                         "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"x:1\"}]}}")
+                         .status,
+                     201);
+    configure(hooks, VALIDATING, "v", "\"*\"", "\"pods/*\"", QUIET, ONE("/deny"));
+    struct reply reply = ask(fixture, "POST", "/api/v1/namespaces/default/pods/p/exec?command=sh&command=-c&stdin=true", NULL);
+    assert_int_equal(reply.status, 422);
+    assert_string_equal(asked(hooks, "request.operation"), "CONNECT");
+    assert_string_equal(asked(hooks, "request.kind.kind"), "PodExecOptions");
+    assert_string_equal(asked(hooks, "request.subResource"), "exec");
+    assert_non_null(strstr(hooks->last.data, "\"command\":[\"sh\",\"-c\"]"));
+    reply = ask(fixture, "POST", "/api/v1/namespaces/default/pods/p/eviction",
+                "{\"kind\":\"Eviction\",\"apiVersion\":\"policy/v1\",\"metadata\":{\"name\":\"p\"}}");
+    assert_int_equal(reply.status, 422);
+    assert_string_equal(asked(hooks, "request.kind.kind"), "Eviction");
+    assert_string_equal(asked(hooks, "request.kind.group"), "policy");
+    reply = ask(fixture, "POST", "/api/v1/namespaces/default/pods/p/binding", "{\"metadata\":{\"name\":\"p\"},\"target\":{\"name\":\"n\"}}");
+    assert_int_equal(reply.status, 422);
+    assert_string_equal(asked(hooks, "request.kind.kind"), "Binding");
+    assert_string_equal(asked(hooks, "request.operation"), "CREATE");
+    assert_string_equal(asked(hooks, "request.object.target.name"), "n");
+    assert_int_equal(hooks->calls, 3);
+    assert_int_equal(ask(fixture, "GET", "/api/v1/namespaces/default/pods/p", NULL).status, 200);
+}
+
 #define WITH_HOOKS(name) cmocka_unit_test_setup_teardown(name, setup_hooks, teardown_hooks)
 
 UNIT_MAIN(WITH_HOOKS(a_webhook_changes_what_is_created), WITH_HOOKS(a_webhook_denies_in_its_own_words), WITH_HOOKS(warnings_are_passed_on),
@@ -448,4 +476,4 @@ UNIT_MAIN(WITH_HOOKS(a_webhook_changes_what_is_created), WITH_HOOKS(a_webhook_de
           WITH_HOOKS(a_webhook_sees_what_later_ones_change), WITH_HOOKS(a_webhook_changes_no_identity),
           WITH_HOOKS(selectors_leave_objects_and_namespaces_out), WITH_HOOKS(configurations_are_never_asked_about),
           WITH_HOOKS(a_write_that_is_overtaken_begins_anew), WITH_HOOKS(what_waits_ends_with_the_api), WITH_HOOKS(controllers_are_told_later),
-          WITH_HOOKS(scales_and_views_are_shown_as_what_they_are))
+          WITH_HOOKS(scales_and_views_are_shown_as_what_they_are), WITH_HOOKS(connections_and_evictions_are_asked_about_as_such))
