@@ -1,6 +1,7 @@
 /* The API, its store and a client in one loop: wherever something fails, an answer is right or says that it failed, and what was acknowledged is
  * there. */
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -178,6 +179,123 @@ static int definitions(__attribute__((unused)) void *context) {
     return r;
 }
 
+/* --- webhooks --- */
+
+#define MUTATING "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+#define VALIDATING "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+
+struct hooks {
+    struct pki_pair authority;
+    struct tls_context *tls;
+    struct http_server *server;
+    int fd, port;
+    struct buffer mutating, validating; /* configurations */
+};
+
+/* Adds a label, and agrees. */
+static void on_review(void *userdata, struct http_exchange *exchange, struct slice body) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
+    const char *uid = strstr(body.data, "\"uid\":\"") + strlen("\"uid\":\"");
+    (void)userdata;
+    faults_pause();
+    buffer_printf(&out,
+                  "{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\"response\":{\"uid\":\"%.36s\",\"allowed\":true,"
+                  "\"warnings\":[\"w\"],\"auditAnnotations\":{\"a\":\"b\"}",
+                  uid);
+    if (slice_is(http_path(exchange), "/label")) {
+        buffer_append_text(&out, ",\"patchType\":\"JSONPatch\",\"patch\":\"");
+        base64_encode(&out, SLICE("[{\"op\":\"add\",\"path\":\"/metadata/labels/hooked\",\"value\":\"yes\"}]"));
+        buffer_append_text(&out, "\"");
+    }
+    buffer_append_text(&out, "}}");
+    faults_resume();
+    http_respond(exchange, 200, "application/json", buffer_slice(&out), NULL);
+}
+
+static void on_call(void *userdata, struct http_exchange *exchange) {
+    http_read_body(exchange, MIB, on_review, userdata);
+}
+
+static void put_configuration(const struct hooks *hooks, const char *path, struct buffer *out) {
+    *out = BUFFER_INIT(MIB);
+    buffer_printf(out,
+                  "{\"metadata\":{\"name\":\"c\"},\"webhooks\":[{\"name\":\"h.example.com\",\"clientConfig\":{\"url\":\"https://127.0.0.1:%d%s\","
+                  "\"caBundle\":\"",
+                  hooks->port, path);
+    base64_encode(out, slice_of(hooks->authority.certificate_pem));
+    buffer_append_text(out, "\"},\"rules\":[{\"operations\":[\"*\"],\"apiGroups\":[\"\"],\"apiVersions\":[\"v1\"],\"resources\":[\"configmaps\"]}],"
+                            "\"admissionReviewVersions\":[\"v1\"],\"sideEffects\":\"None\",\"objectSelector\":{\"matchLabels\":{\"l\":\"x\"}}}]}");
+}
+
+static void hooks_open(struct hooks *hooks, struct fixture *fixture) {
+    static const char *const ips[] = {"127.0.0.1", NULL};
+    struct sys_address address;
+    struct pki_pair pair;
+    struct diag diag = DIAG_INIT;
+    int64_t now = sys_wall_ns() / 1000000000;
+    const struct pki_subject subject = {.common_name = "hook", .ip_addresses = ips, .server = true, .now_s = now, .days = 10};
+    assert_int_equal(pki_authority_new("authority", now, 10, &hooks->authority), 0);
+    assert_int_equal(pki_issue(&hooks->authority, &subject, &pair), 0);
+    CLEANUP(freep) char *key = slice_dup(secret_reveal(pair.key_pem));
+    const struct tls_options tls = {.certificate_pem = pair.certificate_pem, .key_pem = key, .server = true};
+    assert_int_equal(tls_context_new(&tls, &hooks->tls, &diag), 0);
+    pki_pair_deinit(&pair);
+    assert_int_equal(sys_address_parse("127.0.0.1:0", &address), 0);
+    hooks->fd = sys_listen(&address, 16, 0600);
+    address.len = sizeof address.storage;
+    getsockname(hooks->fd, (struct sockaddr *)&address.storage, &address.len);
+    hooks->port = ntohs(((const struct sockaddr_in *)(const void *)&address.storage)->sin_port);
+    const struct http_server_options server = {.tls = hooks->tls, .handler = on_call};
+    assert_int_equal(http_server_new(fixture->loop, hooks->fd, &server, &hooks->server), 0);
+    put_configuration(hooks, "/label", &hooks->mutating);
+    put_configuration(hooks, "/allow", &hooks->validating);
+}
+
+static void hooks_close(struct hooks *hooks) {
+    http_server_free(hooks->server);
+    close(hooks->fd);
+    tls_context_unref(hooks->tls);
+    pki_pair_deinit(&hooks->authority);
+    buffer_deinit(&hooks->mutating);
+    buffer_deinit(&hooks->validating);
+}
+
+/* Nothing is ever written past a webhook that is there: with its label, or not at all. */
+static int webhooks(__attribute__((unused)) void *context) {
+    struct fixture fixture;
+    struct hooks hooks;
+    struct reply reply;
+    faults_pause();
+    open_all(&fixture);
+    hooks_open(&hooks, &fixture);
+    faults_resume();
+    int configured = ask(&fixture, "POST", MUTATING, "application/json", hooks.mutating.data, 201, &reply);
+    int r = configured ? configured : ask(&fixture, "POST", VALIDATING, "application/json", hooks.validating.data, 201, &reply);
+    const struct {
+        const char *method, *target, *type, *body;
+        int wanted;
+    } steps[] = {{"POST", MAPS, "application/json", MAP("a", "1"), 201},
+                 {"PATCH", MAPS "/a", "application/merge-patch+json", "{\"metadata\":{\"labels\":{\"hooked\":null}},\"data\":{\"k\":\"2\"}}", 200},
+                 {"POST", MAPS, "application/json", MAP("b", "1"), 201}};
+    for (size_t i = 0; i < ARRAY_LEN(steps) && r == 0; i++) {
+        r = ask(&fixture, steps[i].method, steps[i].target, steps[i].type, steps[i].body, steps[i].wanted, &reply);
+        assert_true(r < 0 || strstr(reply.body, "\"hooked\":\"yes\""));
+    }
+    faults_pause();
+    if (!configured) {
+        assert_int_equal(ask(&fixture, "POST", MAPS, "application/json", MAP("z", "1"), 201, &reply), 0);
+        assert_non_null(strstr(reply.body, "\"hooked\":\"yes\""));
+    }
+    hooks_close(&hooks);
+    close_all(&fixture);
+    faults_resume();
+    return r;
+}
+
+UNIT_TEST(webhooks_are_never_passed_by) {
+    TEST_FAULTS_ANY(webhooks, NULL);
+}
+
 UNIT_TEST(definitions_take_effect) {
     TEST_FAULTS_ANY(definitions, NULL);
 }
@@ -187,7 +305,8 @@ UNIT_TEST(answers_are_right_or_say_that_they_failed) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(answers_are_right_or_say_that_they_failed), UNIT(definitions_take_effect)};
+    const struct CMUnitTest tests[] = {UNIT(answers_are_right_or_say_that_they_failed), UNIT(definitions_take_effect),
+                                       UNIT(webhooks_are_never_passed_by)};
     faults_skip_time(50);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
