@@ -25,8 +25,10 @@ static void sort_keys(struct tree *node) {
         return;
     for (size_t i = 0; i < node->children->count; i++)
         sort_keys(node->children->items[i].value);
-    if (node->type == TREE_MAP && node->children->count)
-        qsort(node->children->items, node->children->count, sizeof *node->children->items, compare_keys);
+    if (node->type != TREE_MAP || !node->children->count)
+        return;
+    qsort(node->children->items, node->children->count, sizeof *node->children->items, compare_keys);
+    tree_truncate(node, node->children->count); /* they have moved */
 }
 
 /* Depth is bounded by that of the pod template's types. */

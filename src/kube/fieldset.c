@@ -146,11 +146,28 @@ int kube_fieldset_intersect(struct arena *arena, const struct kube_fieldset *a, 
 
 /* --- fieldsV1 --- */
 
+static int compare_entries(const void *left, const void *right) {
+    return compare((*(const struct tree_entry *const *)left)->key, (*(const struct tree_entry *const *)right)->key);
+}
+
+/* The members in order: to put each in front of all that were before it would take very long. */
+static const struct tree_entry **in_order(struct arena *arena, const struct tree *map) {
+    const struct tree_entry **entries = ARENA_ARRAY(arena, const struct tree_entry *, tree_count(map) + 1);
+    for (size_t i = 0; entries && i < tree_count(map); i++)
+        entries[i] = &map->children->items[i];
+    if (entries)
+        qsort(entries, tree_count(map), sizeof *entries, compare_entries);
+    return entries;
+}
+
 static int from_tree(struct arena *arena, const struct tree *tree, struct kube_fieldset *set) {
     if (tree->type != TREE_MAP)
         return -EINVAL;
+    const struct tree_entry **entries = in_order(arena, tree);
+    if (!entries)
+        return -ENOMEM;
     for (size_t i = 0; i < tree_count(tree); i++) {
-        const struct tree_entry *entry = &tree->children->items[i];
+        const struct tree_entry *entry = entries[i];
         if (slice_is(entry->key, ".")) {
             set->member = true;
             continue;

@@ -45,6 +45,7 @@ static const struct {
     {&kube_http_ingress_path_type, validate_ingress_path},
     {&kube_ingress_backend_type, validate_ingress_backend},
     {&kube_endpoint_subset_type, validate_endpoint_subset},
+    {&kube_endpoint_address_type, validate_endpoint_address},
     {&kube_endpoint_slice_type, validate_endpoint_slice},
     {&kube_config_map_type, validate_config_map},
     {&kube_secret_type, validate_secret},

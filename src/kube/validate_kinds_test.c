@@ -53,6 +53,36 @@ UNIT_TEST(stateful_sets) {
     check(kind, text, NULL, "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\"");
 }
 
+UNIT_TEST(addresses_that_nobody_may_be_sent_to) {
+    static const char *const wrong[][2] = {
+        {"0.0.0.0", "unspecified (0.0.0.0 or ::)"},
+        {"127.0.0.53", "in the loopback range (127.0.0.0/8, ::1/128)"},
+        {"169.254.169.254", "in the link-local range (169.254.0.0/16, fe80::/10)"},
+        {"224.0.0.1", "in the link-local multicast range (224.0.0.0/24, ff02::/10)"},
+        {"::", "unspecified (0.0.0.0 or ::)"},
+        {"::1", "in the loopback range (127.0.0.0/8, ::1/128)"},
+        {"::ffff:127.0.0.1", "in the loopback range (127.0.0.0/8, ::1/128)"},
+        {"fe80::1", "in the link-local range (169.254.0.0/16, fe80::/10)"},
+        {"ff02::1", "in the link-local multicast range (224.0.0.0/24, ff02::/10)"},
+    };
+    char text[400], causes[300];
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        const char *address = wrong[i][0];
+        snprintf(text, sizeof text, "{" IN ",'subsets':[{'addresses':[{'ip':'%s'}]}]}", address);
+        snprintf(causes, sizeof causes, "subsets[0].addresses[0].ip: Invalid value: \"%s\": may not be %s", address, wrong[i][1]);
+        check(&kube_kind_endpoints, text, NULL, causes);
+        snprintf(text, sizeof text, "{" IN ",'addressType':'%s','endpoints':[{'addresses':['%s']}]}", strchr(address, ':') ? "IPv6" : "IPv4",
+                 address);
+        snprintf(causes, sizeof causes, "endpoints[0].addresses[0]: Invalid value: \"%s\": may not be %s", address, wrong[i][1]);
+        check(&kube_kind_endpoint_slice, text, NULL, causes);
+        snprintf(text, sizeof text, "{" IN ",'spec':{'externalIPs':['%s'],'ports':[{'port':80}]}}", address);
+        snprintf(causes, sizeof causes, "spec.externalIPs[0]: Invalid value: \"%s\": may not be %s", address, wrong[i][1]);
+        check(&kube_kind_service, text, NULL, causes);
+    }
+    check(&kube_kind_endpoints, "{" IN ",'subsets':[{'addresses':[{'ip':'10.0.0.1'},{'ip':'2001:db8::1'}]}]}", NULL, "");
+    check(&kube_kind_endpoint_slice, "{" IN ",'addressType':'FQDN','endpoints':[{'addresses':['a.example']}]}", NULL, "");
+}
+
 UNIT_TEST(daemon_sets_and_controllers) {
     check(&kube_kind_daemon_set, SET(",'updateStrategy':{'rollingUpdate':{'maxUnavailable':0}}"), NULL,
           "spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0");
@@ -252,5 +282,6 @@ UNIT_TEST(certificates_and_classes) {
     check(&kube_kind_runtime_class, "{" OUT ",'handler':''}", NULL, "handler: Required value");
 }
 
-UNIT_MAIN(UNIT(stateful_sets), UNIT(daemon_sets_and_controllers), UNIT(cron_jobs), UNIT(claims), UNIT(volumes_and_classes), UNIT(network_policies),
-          UNIT(limits_and_budgets), UNIT(autoscalers), UNIT(webhooks), UNIT(scheduling_of_pods), UNIT(certificates_and_classes))
+UNIT_MAIN(UNIT(addresses_that_nobody_may_be_sent_to), UNIT(stateful_sets), UNIT(daemon_sets_and_controllers), UNIT(cron_jobs), UNIT(claims),
+          UNIT(volumes_and_classes), UNIT(network_policies), UNIT(limits_and_budgets), UNIT(autoscalers), UNIT(webhooks), UNIT(scheduling_of_pods),
+          UNIT(certificates_and_classes))

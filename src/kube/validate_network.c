@@ -1,7 +1,33 @@
 /* Services, ingresses and endpoints. */
 #include "kube/validate_priv.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
+
+/* ---- addresses ---- */
+
+/* Why nobody may be sent there: such an address means another machine to each who asks, and on this one its own parts, which trust who comes from it.
+ */
+static const char *special_address(const char *text) {
+    struct in6_addr six;
+    struct in_addr four = {0};
+    bool mapped = inet_pton(AF_INET6, text, &six) == 1 && IN6_IS_ADDR_V4MAPPED(&six);
+    bool is_four = mapped || inet_pton(AF_INET, text, &four) == 1;
+    if (mapped)
+        memcpy(&four, six.s6_addr + 12, sizeof four);
+    uint32_t number = ntohl(four.s_addr);
+    if (!is_four && inet_pton(AF_INET6, text, &six) != 1)
+        return NULL;
+    if (is_four ? number == 0 : IN6_IS_ADDR_UNSPECIFIED(&six))
+        return "may not be unspecified (0.0.0.0 or ::)";
+    if (is_four ? number >> 24 == 127 : IN6_IS_ADDR_LOOPBACK(&six))
+        return "may not be in the loopback range (127.0.0.0/8, ::1/128)";
+    if (is_four ? number >> 16 == 0xa9fe : IN6_IS_ADDR_LINKLOCAL(&six))
+        return "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
+    if (is_four ? number >> 8 == 0xe00000 : IN6_IS_ADDR_MC_LINKLOCAL(&six))
+        return "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+    return NULL;
+}
 
 /* ---- services ---- */
 
@@ -63,13 +89,17 @@ void validate_service_spec(struct validator *validator, const void *data, const 
         if (wrong)
             fail_text(validator, "externalName", spec->external_name, "%s", wrong);
     }
-    for (size_t i = 0; i < spec->external_ips.count; i++)
-        if (!text_is_ip(spec->external_ips.items[i])) {
-            size_t before = kube_path_push_field(&validator->path, "externalIPs");
-            kube_path_push_index(&validator->path, i);
-            fail_text(validator, NULL, spec->external_ips.items[i], "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-            kube_path_pop(&validator->path, before);
-        }
+    for (size_t i = 0; i < spec->external_ips.count; i++) {
+        const char *address = spec->external_ips.items[i], *wrong = special_address(address);
+        if (!text_is_ip(address))
+            wrong = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        if (!wrong)
+            continue;
+        size_t before = kube_path_push_field(&validator->path, "externalIPs");
+        kube_path_push_index(&validator->path, i);
+        fail_text(validator, NULL, address, "%s", wrong);
+        kube_path_pop(&validator->path, before);
+    }
 }
 
 void validate_service_port(struct validator *validator, const void *data, const void *old) {
@@ -178,12 +208,21 @@ void validate_endpoint_subset(struct validator *validator, const void *data, con
         fail_required(validator, NULL, "must specify `addresses` or `notReadyAddresses`");
 }
 
-static bool address_fits(const char *family, const char *address) {
-    if (kube_text_is(family, "IPv4"))
-        return text_is_ip(address) && !text_is_ip6(address);
-    if (kube_text_is(family, "IPv6"))
-        return text_is_ip6(address);
-    return true;
+void validate_endpoint_address(struct validator *validator, const void *data, const void *old) {
+    (void)old;
+    const char *address = ((const struct kube_endpoint_address *)data)->ip, *wrong = address ? special_address(address) : NULL;
+    if (wrong)
+        fail_text(validator, "ip", address, "%s", wrong);
+}
+
+/* NULL: it is fine. */
+static const char *wrong_address(const char *family, const char *address) {
+    bool four = kube_text_is(family, "IPv4"), six = kube_text_is(family, "IPv6");
+    if (four && (!text_is_ip(address) || text_is_ip6(address)))
+        return "must be a valid IPv4 address";
+    if (six && !text_is_ip6(address))
+        return "must be a valid IPv6 address";
+    return four || six ? special_address(address) : NULL;
 }
 
 void validate_endpoint_slice(struct validator *validator, const void *data, const void *old) {
@@ -194,13 +233,14 @@ void validate_endpoint_slice(struct validator *validator, const void *data, cons
     for (size_t i = 0; i < slice->endpoints.count; i++) {
         const struct kube_endpoint *endpoint = &slice->endpoints.items[i];
         for (size_t j = 0; j < endpoint->addresses.count; j++) {
-            if (address_fits(slice->address_type, endpoint->addresses.items[j]))
+            const char *wrong = wrong_address(slice->address_type, endpoint->addresses.items[j]);
+            if (!wrong)
                 continue;
             size_t before = kube_path_push_field(&validator->path, "endpoints");
             kube_path_push_index(&validator->path, i);
             kube_path_push_field(&validator->path, "addresses");
             kube_path_push_index(&validator->path, j);
-            fail_text(validator, NULL, endpoint->addresses.items[j], "must be a valid %s address", slice->address_type);
+            fail_text(validator, NULL, endpoint->addresses.items[j], "%s", wrong);
             kube_path_pop(&validator->path, before);
         }
     }

@@ -10,7 +10,7 @@ struct validator {
     struct diag *diag;
     struct kube_path path;
     size_t errors;
-    bool no_memory; /* to check with: nothing can be said of the object */
+    bool no_memory;        /* to check with: nothing can be said of the object */
     struct buffer summary; /* "spec.a: Required value, spec.b: …" */
 };
 
@@ -56,7 +56,7 @@ validate_function validate_container, validate_env_var, validate_env_from, valid
     validate_tcp_socket, validate_resources, validate_security_context, validate_pod_security_context, validate_volume_mount;
 validate_function validate_deployment_spec, validate_deployment_strategy, validate_replica_set_spec, validate_job_spec;
 validate_function validate_service_spec, validate_service_port, validate_ingress_spec, validate_ingress_rule, validate_ingress_path,
-    validate_ingress_backend, validate_http_rule, validate_endpoint_subset, validate_endpoint_slice;
+    validate_ingress_backend, validate_http_rule, validate_endpoint_subset, validate_endpoint_slice, validate_endpoint_address;
 validate_function validate_node_selector, validate_node_requirement;
 validate_function validate_stateful_set_spec, validate_daemon_set_spec, validate_replication_controller_spec, validate_cron_job,
     validate_cron_job_spec, validate_failure_rule;

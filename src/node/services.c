@@ -95,16 +95,25 @@ static bool machine_listens(struct collector *collector, const struct kube_servi
     return false;
 }
 
+/* No other than this machine answers there. */
+static bool is_the_machines(const struct collector *collector, const char *address) {
+    return strcmp(address, collector->node->host_address) == 0 || strcmp(address, podnet_gateway(collector->node->podnet)) == 0 ||
+           strncmp(address, "127.", 4) == 0;
+}
+
 /* External addresses, and those that the status says the balancer has. A port that the machine itself listens on stays the machine's: nobody is
- * locked out by a service. */
+ * locked out by a service, and no service takes what is meant for the machine. */
 static int add_outer(struct collector *collector, const struct kube_service *service, const struct kube_service_port *port,
                      struct podnet_service *entry) {
     const struct kube_load_balancer_ingress_array *ingress = &service->status.load_balancer.ingress;
     const char **extra = ARENA_ARRAY(collector->arena, const char *, service->spec.external_ips.count + ingress->count + 1);
     if (!extra)
         return -ENOMEM;
-    for (size_t i = 0; i < service->spec.external_ips.count; i++)
-        extra[entry->extra_count++] = service->spec.external_ips.items[i];
+    for (size_t i = 0; i < service->spec.external_ips.count; i++) {
+        const char *address = service->spec.external_ips.items[i];
+        if (!is_the_machines(collector, address) || !machine_listens(collector, port))
+            extra[entry->extra_count++] = address;
+    }
     for (size_t i = 0; i < ingress->count && !machine_listens(collector, port); i++)
         if (ingress->items[i].ip)
             extra[entry->extra_count++] = ingress->items[i].ip;
