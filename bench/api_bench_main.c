@@ -27,6 +27,7 @@ struct bench {
     } workers[CONNECTIONS_MAX];
     /* watch */
     size_t seen, ready;
+    unsigned long long revision;
 };
 
 static void finish(struct bench *bench) {
@@ -93,6 +94,8 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
 
 /* --- watch: one writer, many watchers --- */
 
+static void start_watch(struct bench *bench);
+
 static void on_watch_head(void *userdata, const struct http_answer *head) {
     struct worker *worker = userdata;
     struct bench *bench = worker->bench;
@@ -100,7 +103,9 @@ static void on_watch_head(void *userdata, const struct http_answer *head) {
         fprintf(stderr, "watch refused: %d\n", head->status);
         exit(1);
     }
-    if (++bench->ready == bench->connections)
+    if (++bench->ready < bench->connections)
+        start_watch(bench); /* one after another: a thousand handshakes at once would measure those */
+    else
         send_next(&bench->workers[0]);
 }
 
@@ -125,24 +130,28 @@ static void on_watch_end(void *userdata, int error) {
 
 static struct client *watching[CONNECTIONS_MAX];
 
-/* The answer of a list: from its version on they watch. */
-static void start_watches(void *userdata, const struct http_answer *answer) {
+static void start_watch(struct bench *bench) {
     static const struct http_stream_handlers handlers = {.on_head = on_watch_head, .on_data = on_watch_data, .on_end = on_watch_end};
+    char target[200];
+    snprintf(target, sizeof target, "/api/v1/namespaces/default/configmaps?watch=true&resourceVersion=%llu", bench->revision);
+    const struct http_request_options options = {.method = "GET", .target = target, .timeout_ms = -1};
+    if (http_client_stream(client_http(watching[bench->ready]), &options, &handlers, &bench->workers[bench->ready], NULL)) {
+        fprintf(stderr, "cannot watch\n");
+        exit(1);
+    }
+}
+
+/* The answer of a list: from its version on they watch. */
+static void on_listed(void *userdata, const struct http_answer *answer) {
     static const char member[] = "\"resourceVersion\":\"";
     struct bench *bench = userdata;
     ptrdiff_t at = slice_find(answer->body, slice_of(member));
-    char target[200];
-    if (at < 0)
+    if (at < 0) {
+        fprintf(stderr, "cannot list: %d\n", answer->status);
         exit(1);
-    snprintf(target, sizeof target, "/api/v1/namespaces/default/configmaps?watch=true&resourceVersion=%llu",
-             strtoull(answer->body.data + at + strlen(member), NULL, 10));
-    for (size_t i = 0; i < bench->connections; i++) {
-        const struct http_request_options options = {.method = "GET", .target = target, .timeout_ms = -1};
-        if (http_client_stream(client_http(watching[i]), &options, &handlers, &bench->workers[i], NULL)) {
-            fprintf(stderr, "cannot watch\n");
-            exit(1);
-        }
     }
+    bench->revision = strtoull(answer->body.data + at + strlen(member), NULL, 10);
+    start_watch(bench);
 }
 
 /* --- */
@@ -184,7 +193,7 @@ int main(int argc, char **argv) {
     }
     bench.start_ns = sys_monotonic_ns();
     if (watch)
-        client_request(bench.workers[0].client, "GET", "/api/v1/namespaces/default/configmaps?limit=1", NULL, slice_make(NULL, 0), start_watches,
+        client_request(bench.workers[0].client, "GET", "/api/v1/namespaces/default/configmaps?limit=1", NULL, slice_make(NULL, 0), on_listed,
                        &bench);
     else
         for (size_t i = 0; i < bench.connections; i++)
