@@ -95,6 +95,17 @@ static void put_text(struct buffer *out, const char *key, const char *value) {
     json_format_string(out, slice_of(value));
 }
 
+/* Of an event that would be too long otherwise: who, all the same. */
+static void put_user(struct buffer *out, const struct api_user *user, bool brief) {
+    if (!brief) {
+        api_put_user(out, user);
+        return;
+    }
+    buffer_append_text(out, "{\"username\":");
+    json_format_string(out, slice_head(slice_of(user->name), TEXT_BYTES_MAX));
+    buffer_append_text(out, "}");
+}
+
 static void put_object(struct buffer *out, const struct request *request, const struct kube_object *written) {
     const struct api_route *route = &request->route;
     const struct kube_object_meta *metadata = written ? written->metadata : NULL;
@@ -122,8 +133,9 @@ static void put_status(struct buffer *out, int code, const struct api_failure *f
     buffer_printf(out, ",\"code\":%d}", code);
 }
 
+/* Brief: without what others can make as long as they like. */
 static void put_event(struct buffer *out, const struct request *request, int code, const struct api_failure *failure,
-                      const struct kube_object *written) {
+                      const struct kube_object *written, bool brief) {
     char id[37], begin[TIMESTAMP_BYTES], now[TIMESTAMP_BYTES];
     sys_uuid(id);
     timestamp_format_micro(request->audit.begin_ns, begin);
@@ -133,25 +145,28 @@ static void put_event(struct buffer *out, const struct request *request, int cod
     put_text(out, "requestURI", request->audit.uri);
     put_text(out, "verb", request->verb);
     buffer_append_text(out, ",\"user\":");
-    api_put_user(out, request->impersonated ? &request->impersonator : &request->user);
+    put_user(out, request->impersonated ? &request->impersonator : &request->user, brief);
     if (request->impersonated) {
         buffer_append_text(out, ",\"impersonatedUser\":");
-        api_put_user(out, &request->user);
+        put_user(out, &request->user, brief);
     }
     buffer_append_text(out, ",\"sourceIPs\":[");
     json_format_string(out, slice_of(request->audit.from));
     buffer_append_text(out, "]");
     put_text(out, "userAgent", request->audit.agent);
-    put_object(out, request, written);
+    if (!brief || written)
+        put_object(out, request, written);
     if (code)
-        put_status(out, code, failure);
+        put_status(out, code, brief ? NULL : failure);
     buffer_printf(out, ",\"requestReceivedTimestamp\":\"%s\",\"stageTimestamp\":\"%s\",\"annotations\":{", begin, now);
     buffer_printf(out, "\"authorization.k8s.io/decision\":\"%s\"", request->audit.allowed ? "allow" : "forbid");
-    put_text(out, "authorization.k8s.io/reason", request->audit.reason);
+    if (!brief)
+        put_text(out, "authorization.k8s.io/reason", request->audit.reason);
     if (!strcmp(request->audit.from, "unix"))
         buffer_printf(out, ",\"tidemill.dev/uid\":\"%u\"", (unsigned)request->audit.uid);
-    buffer_append_slice(out, buffer_slice(&request->audit.annotations));
-    buffer_append_text(out, "}}");
+    if (!brief)
+        buffer_append_slice(out, buffer_slice(&request->audit.annotations));
+    buffer_append_text(out, brief ? ",\"tidemill.dev/brief\":\"true\"}}" : "}}");
 }
 
 void api_audit(struct request *request, int code, const struct api_failure *failure, const struct kube_object *written) {
@@ -159,8 +174,12 @@ void api_audit(struct request *request, int code, const struct api_failure *fail
     if (!request->audit.wanted || !request->api->audit)
         return;
     request->audit.wanted = false;
-    put_event(&event, request, code, failure, written);
-    if (buffer_error(&event)) /* a user of very many groups: less of it is better than nothing */
+    put_event(&event, request, code, failure, written, false);
+    if (buffer_error(&event)) {
+        buffer_reset(&event);
+        put_event(&event, request, code, failure, written, true);
+    }
+    if (buffer_error(&event)) /* no memory */
         audit_log_append(request->api->audit,
                          SLICE("{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"Metadata\",\"stage\":\"Panic\","
                                "\"annotations\":{\"tidemill.dev/lost\":\"1\"}}"));

@@ -7,8 +7,8 @@
  *    shows it. Upstream's controllers do the same a moment later.
  * 2. A definition takes effect in the turn that commits it, before its writer is answered: who reads the answer finds the routes.
  * 3. At start all definitions are installed before anything else is read, so that objects of their kinds can be decoded.
- * 4. A definition that cannot be installed for want of memory leaves its objects in the store as they are. It is tried again in the next turn, and
- *    then every second until it can be.
+ * 4. A definition that cannot be installed leaves its objects in the store as they are, and stays as long as they do. For want of memory it is tried
+ *    again in the next turn, and then every second until it can be; for another reason when it, or one beside it, changes.
  * 5. Instances are deleted in batches, the next when the one before is durable; those that finalizers keep are waited for, without polling. */
 #include "api/crd_priv.h"
 
@@ -83,6 +83,7 @@ static void try_again(struct api *api) {
 
 /* --- into and out of the table of kinds --- */
 
+/* 0, or why it cannot take effect. */
 static int compile(struct crd *crd, const struct kube_object *object) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(2 * TREE_BYTES_MAX);
     struct tree *tree = arena ? kube_encode_tree(object, arena) : NULL;
@@ -110,12 +111,12 @@ static void take_effect(struct crd *crd, const struct kube_object *object) {
     crd->terminating = definition->metadata.deletion_timestamp.set;
     if (established == crd->installed && (!established || generation == crd->generation))
         return;
-    if (established)
-        crd->installed = compile(crd, object) == 0;
-    else if (crd->installed)
+    if (!established && crd->installed)
         forget_kinds(crd->api, crd);
-    crd->installed = crd->installed && established;
-    if (established && !crd->installed)
+    int error = established ? compile(crd, object) : 0;
+    crd->installed = established && !error;
+    crd->refused = error && error != -ENOMEM;
+    if (error == -ENOMEM)
         try_again(crd->api);
     crd->generation = crd->installed ? generation : 0;
     api_cache_drop(crd->api); /* what was decoded by the old schema */
@@ -123,12 +124,14 @@ static void take_effect(struct crd *crd, const struct kube_object *object) {
 
 /* --- committed changes --- */
 
-/* Others of the group may now have what they were refused. */
-static void reconsider(struct api *api, const char *group) {
+/* Others of the group may now have what they were refused; and those for which the table of kinds had no room may find some. */
+static void reconsider(struct api *api, const char *group, bool removed) {
     LIST_FOREACH(node, &api->crds) {
         struct crd *crd = CONTAINER_OF(node, struct crd, node);
         if (!strcmp(crd->group, group) && !crd->accepted_all)
             crd->reconsider = true;
+        if (removed && crd->refused)
+            try_again(api);
     }
     loop_defer_schedule(&api->crd_step);
 }
@@ -139,7 +142,7 @@ void api_crd_note(struct api *api, const struct kube_object *object, const struc
     if (removed && crd) {
         if (crd->installed)
             forget_kinds(api, crd);
-        reconsider(api, crd->group);
+        reconsider(api, crd->group, true);
         crd_free(crd);
     } else if (!removed && !(crd = crd_of(api, definition, stored->created_revision))) {
         try_again(api);
@@ -147,7 +150,7 @@ void api_crd_note(struct api *api, const struct kube_object *object, const struc
         take_effect(crd, object);
         if (crd->terminating)
             loop_defer_schedule(&api->crd_step);
-        reconsider(api, crd->group);
+        reconsider(api, crd->group, false);
     }
 }
 
@@ -292,7 +295,8 @@ static void finish(struct api *api, const struct crd *crd) {
 static void clean(struct api *api, struct crd *crd) {
     struct slice none = {NULL, 0};
     const struct kube_kind *kind = kube_custom_version(slice_of(crd->group), none, slice_of(crd->plural));
-    if (api->crd_deletes)
+    bool comes_back = !kind && api->crd_reload && store_count(api->store, slice_of(crd->name)); /* nobody else would delete them */
+    if (api->crd_deletes || comes_back)
         return;
     if (!kind || !store_count(api->store, slice_of(crd->name)))
         finish(api, crd);

@@ -16,6 +16,7 @@ struct crd {
     uint64_t created;   /* the revision: of two that want a name, the older has it */
     int64_t generation; /* that is in the table of kinds; 0: none */
     bool installed, accepted_all, terminating;
+    bool refused;    /* could not be installed, and not for want of memory */
     bool reconsider; /* names may have become free */
 };
 /* NULL when there is none. */

@@ -1,5 +1,6 @@
 /* Custom resource definitions over HTTP: from the definition to its objects, and back to nothing. */
 #include "api/api_testing_priv.h"
+#include "api/api_priv.h"
 
 #define CRDS "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 #define TABS "/apis/stable.example.com/v1/namespaces/default/crontabs"
@@ -317,6 +318,37 @@ UNIT_TEST(apply_owns_by_the_schema) {
     assert_string_equal(text(&reply, "spec.cron"), "2");
 }
 
+static void on_stored(void *userdata, int error, struct store_object *object) {
+    (void)object;
+    assert_int_equal(error, 0);
+    *(bool *)userdata = true;
+}
+
+/* One of another version of this program, say. It is told once, and not again every second. */
+UNIT_TEST(a_definition_that_makes_no_sense_is_left_alone) {
+    struct fixture *fixture = *state;
+    static const char value[] = "{'kind':'CustomResourceDefinition','apiVersion':'apiextensions.k8s.io/v1','metadata':{'name':'odds.example.com'},"
+                                "'spec':{'group':'example.com','scope':'Namespaced','names':{'plural':'odds'},'versions':[{'name':'v1','served':"
+                                "true,'storage':true}]},'status':{'conditions':[{'type':'Established','status':'True'}]}}";
+    const struct store_write write = {.verb = STORE_CREATE,
+                                      .kind = api_kind_slice(&kube_kind_custom_resource_definition),
+                                      .namespace = SLICE(""),
+                                      .name = SLICE("odds.example.com"),
+                                      .value = slice_of(quoted(fixture, value))};
+    bool done = false;
+    assert_int_equal(store_write(fixture->store, &write, on_stored, &done, NULL), 0);
+    for (int i = 0; i < TURNS_MAX && !done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(done);
+    close_all(fixture);
+    open_all(fixture);
+    assert_int_equal(ask(fixture, "GET", CRDS "/odds.example.com", NULL).status, 200);
+    assert_false(loop_timer_is_set(&fixture->api->crd_timer));
+    send_to(fixture, "POST", CRDS, CRONTABS);
+    assert_int_equal(ask(fixture, "GET", TABS, NULL).status, 200);
+    assert_int_equal(ask(fixture, "DELETE", CRDS "/odds.example.com", NULL).status, 200);
+}
+
 #define API_UNIT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -330,6 +362,7 @@ int main(void) {
                                        API_UNIT(a_definition_goes_after_its_objects),
                                        API_UNIT(apply_owns_by_the_schema),
                                        API_UNIT(builtin_kinds_keep_their_names),
-                                       API_UNIT(conversion_webhooks_are_not_called)};
+                                       API_UNIT(conversion_webhooks_are_not_called),
+                                       API_UNIT(a_definition_that_makes_no_sense_is_left_alone)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,6 +217,8 @@ static int restore(struct kube_object *object, const struct kube_object *before)
     int error = 0;
     for (size_t i = 0; i < ARRAY_LEN(members) && !error; i++)
         error = kube_copy_metadata_member(object, before, members[i]);
+    if (!error && before->metadata->name && *before->metadata->name) /* another name would be another object */
+        error = kube_copy_metadata_member(object, before, "name");
     return error;
 }
 

@@ -33,7 +33,8 @@ static const struct answer {
     {"/deny-quietly", "\"allowed\":false", NULL},
     {"/label", "\"allowed\":true", "[{\"op\":\"add\",\"path\":\"/metadata/labels/hooked\",\"value\":\"yes\"}]"},
     {"/note", "\"allowed\":true", "[{\"op\":\"add\",\"path\":\"/metadata/labels/noted\",\"value\":\"yes\"}]"},
-    {"/identity", "\"allowed\":true", "[{\"op\":\"replace\",\"path\":\"/metadata/uid\",\"value\":\"me\"}]"},
+    {"/identity", "\"allowed\":true",
+     "[{\"op\":\"replace\",\"path\":\"/metadata/uid\",\"value\":\"me\"},{\"op\":\"replace\",\"path\":\"/metadata/name\",\"value\":\"other\"}]"},
     {"/bad-path", "\"allowed\":true", "[{\"op\":\"remove\",\"path\":\"/no/where\"}]"},
     {"/bad-type", "\"allowed\":true", "[{\"op\":\"add\",\"path\":\"/data\",\"value\":3}]"},
     {"/no-list", "\"allowed\":true", "{}"},
@@ -290,6 +291,7 @@ UNIT_TEST(a_webhook_changes_no_identity) {
     struct reply reply = ask(hooks->fixture, "POST", MAPS, MAP("a"));
     assert_int_equal(reply.status, 201);
     assert_int_equal(strlen(text(&reply, "metadata.uid")), 36);
+    assert_string_equal(text(&reply, "metadata.name"), "a");
 }
 
 UNIT_TEST(selectors_leave_objects_and_namespaces_out) {

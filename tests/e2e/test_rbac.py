@@ -270,6 +270,12 @@ def test_the_audit_log_says_who_did_what(space):
     assert refused["responseStatus"]["code"] == 403 and refused["annotations"]["authorization.k8s.io/decision"] == "forbid"
     issued = wait_for(lambda: [e for e in events("--namespace", "rbac-a") if e["objectRef"].get("subresource") == "token"], "the token's event")
     assert issued[-1]["objectRef"]["name"] == "robot"
+    lavish = [word for i in range(40) for word in ("-H", f"Impersonate-Extra-K{i}: {'x' * 1000}")]
+    subprocess.run(["curl", "-sS", "--unix-socket", str(space.run_dir / "api.sock"), "-H", "Impersonate-User: ann", "-H", "Impersonate-Group: system:masters", *lavish,
+                    "-H", "Content-Type: application/json", "-d", '{"metadata":{"name":"hidden"}}', "http://localhost/api/v1/namespaces/rbac-b/configmaps"],
+                   check=True, capture_output=True)
+    brief, = wait_for(lambda: [e for e in events("--by", "ann", "--verb", "create") if e["objectRef"].get("name") == "hidden"], "the event that would be too long")
+    assert brief["user"]["username"] == "admin" and brief["responseStatus"]["code"] == 201 and brief["annotations"]["tidemill.dev/brief"] == "true"
     folder = space.state / "core/audit"
     assert all(token.split(".")[2] not in path.read_text() for path in folder.iterdir())
     assert space.tidemill("audit", "--verify").stdout.strip().endswith("whole")
