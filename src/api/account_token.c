@@ -420,12 +420,7 @@ static int make_token(struct request *request, const struct tree *asked, struct 
 
 static void on_body(void *userdata, struct http_exchange *exchange, struct slice body) {
     (void)exchange;
-    struct request *request = userdata;
-    struct api_failure failure;
-    struct tree *asked = NULL;
-    int code = slice_trim(body).len ? api_body_parse(request, body, &asked, &failure) : 0;
-    if (code || (code = make_token(request, asked, &failure)))
-        api_respond_failure(request, &failure);
+    api_body_act(userdata, body, true, make_token);
 }
 
 void api_serve_token(struct request *request) {

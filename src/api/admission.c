@@ -127,3 +127,26 @@ void admission_list(struct admission *admission, const struct kube_kind *kind, c
     struct slice none = {NULL, 0};
     store_list(admission->api->store, api_kind_slice(kind), namespace ? slice_of(namespace) : none, none, none, walk_one, &walk);
 }
+
+struct default_class {
+    const char *const *marks;
+    const struct kube_object *newest; /* borrowed within the turn */
+};
+
+static bool keep_newest(void *userdata, const struct kube_object *object) {
+    struct default_class *wanted = userdata;
+    bool is_default = false;
+    for (const char *const *mark = wanted->marks; *mark; mark++)
+        is_default |= text_equal(kube_map_find(&object->metadata->annotations, *mark), "true");
+    if (is_default && (!wanted->newest || object->metadata->creation_timestamp.ns > wanted->newest->metadata->creation_timestamp.ns))
+        wanted->newest = object;
+    return true;
+}
+
+int admission_default_class(struct admission *admission, const struct kube_kind *kind, const char *const *marks, const char **name) {
+    struct default_class wanted = {.marks = marks};
+    admission_list(admission, kind, NULL, keep_newest, &wanted);
+    if (wanted.newest && !(*name = arena_strdup(admission->object->arena, wanted.newest->metadata->name)))
+        return admission_no_memory(admission);
+    return 0;
+}

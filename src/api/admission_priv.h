@@ -36,6 +36,9 @@ int admission_no_memory(struct admission *admission);
 /* Calls each for the newest committed objects of a kind (namespace NULL: everywhere); false stops. */
 void admission_list(struct admission *admission, const struct kube_kind *kind, const char *namespace,
                     bool (*each)(void *userdata, const struct kube_object *object), void *userdata);
+/* *name becomes the name of the kind's default, if there is one: of those that bear one of the marks (annotations that say "true"; NULL at the end)
+ * the newest, and of those that are as new the first by name. */
+int admission_default_class(struct admission *admission, const struct kube_kind *kind, const char *const *marks, const char **name);
 static inline bool text_equal(const char *a, const char *b) {
     return strcmp(a ? a : "", b ? b : "") == 0;
 }

@@ -2,55 +2,19 @@
  * controllers take them off again), and whether a claim may grow (PersistentVolumeClaimResize). */
 #include "api/admission_priv.h"
 
-#define IS_DEFAULT "storageclass.kubernetes.io/is-default-class"
-#define IS_DEFAULT_BETA "storageclass.beta.kubernetes.io/is-default-class"
-
-struct newest {
-    const struct kube_object *object; /* borrowed within the turn */
-};
-
-static bool says_true(const struct kube_object *object, const char *annotation) {
-    const char *value = kube_map_find(&object->metadata->annotations, annotation);
-    return value && !strcmp(value, "true");
-}
-
-/* Of several defaults the newest counts, and of those that are as new the first by name. */
-static bool keep_newest(void *userdata, const struct kube_object *object) {
-    struct newest *newest = userdata;
-    if (!says_true(object, IS_DEFAULT) && !says_true(object, IS_DEFAULT_BETA))
-        return true;
-    if (!newest->object || object->metadata->creation_timestamp.ns > newest->object->metadata->creation_timestamp.ns)
-        newest->object = object;
-    return true;
-}
-
 int admit_storage_class(struct admission *admission) {
     struct kube_object *object = admission->object;
     struct kube_persistent_volume_claim_spec *spec = &object->persistent_volume_claim->spec;
-    struct newest newest = {NULL};
+    static const char *const marks[] = {"storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class", NULL};
     if (spec->storage_class_name || kube_map_find(&object->metadata->annotations, "volume.beta.kubernetes.io/storage-class"))
         return 0;
-    admission_list(admission, &kube_kind_storage_class, NULL, keep_newest, &newest);
-    if (newest.object && !(spec->storage_class_name = arena_strdup(object->arena, newest.object->metadata->name)))
-        return admission_no_memory(admission);
-    return 0;
+    return admission_default_class(admission, &kube_kind_storage_class, marks, &spec->storage_class_name);
 }
 
 int admit_storage_finalizer(struct admission *admission) {
     struct kube_object *object = admission->object;
-    struct kube_string_list *list = &object->metadata->finalizers;
     const char *finalizer = object->kind == &kube_kind_persistent_volume ? "kubernetes.io/pv-protection" : "kubernetes.io/pvc-protection";
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], finalizer))
-            return 0;
-    const char **items = ARENA_ARRAY(object->arena, const char *, list->count + 1);
-    if (!items)
-        return admission_no_memory(admission);
-    if (list->count)
-        memcpy(items, list->items, list->count * sizeof *items);
-    items[list->count] = finalizer;
-    *list = (struct kube_string_list){items, list->count + 1};
-    return 0;
+    return kube_strings_add(&object->metadata->finalizers, object->arena, finalizer) ? admission_no_memory(admission) : 0;
 }
 
 int admit_resize(struct admission *admission) {

@@ -202,13 +202,17 @@ bool api_accept_protobuf(struct slice accept);
 enum discovery_form api_accept_discovery(struct slice accept);
 enum body_form { BODY_JSON, BODY_YAML, BODY_PROTOBUF, BODY_JSON_PATCH, BODY_MERGE_PATCH, BODY_STRATEGIC_PATCH, BODY_APPLY, BODY_UNKNOWN };
 enum body_form api_body_form_of(struct slice content_type);
-/* The body as a tree in the request's arena; fills failure with 400 or 415. */
+
 /* --- body.c --- */
 /* Reads the body and calls on_body with the request as its userdata; answers itself when it is too large, or when requests take too much together. */
 void api_read_body(struct request *request, void (*on_body)(void *userdata, struct http_exchange *exchange, struct slice body));
 /* What the request takes by now. */
 void api_body_charge(struct request *request, size_t bytes);
+/* The body as a tree in the request's arena; fills failure with 400 or 415. */
 int api_body_parse(struct request *request, struct slice body, struct tree **ret, struct api_failure *failure);
+/* Parses, and acts on what was parsed: act answers, unless it returns a code. Refusals are answered here. optional: an empty body is NULL. */
+void api_body_act(struct request *request, struct slice body, bool optional,
+                  int (*act)(struct request *request, const struct tree *asked, struct api_failure *failure));
 
 /* --- tagged.c --- */
 /* 200 with the body's hash as entity tag, or 304 when the client has it. */

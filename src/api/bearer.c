@@ -155,12 +155,7 @@ static int make(struct request *request, const struct tree *asked, struct api_fa
 
 static void on_body(void *userdata, struct http_exchange *exchange, struct slice body) {
     (void)exchange;
-    struct request *request = userdata;
-    struct api_failure failure;
-    struct tree *asked = NULL;
-    int code = api_body_parse(request, body, &asked, &failure);
-    if (code || (code = make(request, asked, &failure)))
-        api_respond_failure(request, &failure);
+    api_body_act(userdata, body, false, make);
 }
 
 static bool put_token(void *userdata, struct slice key, struct slice value) {

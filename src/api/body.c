@@ -99,3 +99,12 @@ int api_body_parse(struct request *request, struct slice body, struct tree **ret
     }
     return 0;
 }
+
+void api_body_act(struct request *request, struct slice body, bool optional,
+                  int (*act)(struct request *request, const struct tree *asked, struct api_failure *failure)) {
+    struct api_failure failure;
+    struct tree *asked = NULL;
+    int code = optional && !slice_trim(body).len ? 0 : api_body_parse(request, body, &asked, &failure);
+    if (code || (code = act(request, asked, &failure)))
+        api_respond_failure(request, &failure);
+}

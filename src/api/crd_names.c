@@ -51,13 +51,6 @@ static bool text_is(const char *a, const char *b) {
     return a && b && !strcmp(a, b);
 }
 
-static bool list_has(const struct kube_string_list *list, const char *name) {
-    for (size_t i = 0; i < list->count; i++)
-        if (text_is(list->items[i], name))
-            return true;
-    return false;
-}
-
 struct claim {
     struct api *api;
     struct kube_object *object;
@@ -90,7 +83,7 @@ static bool is_taken(const struct claim *claim, const char *name, bool kinds, bo
         if (strcmp(crd->group, claim->group) || !strcmp(crd->name, claim->name) || (mine && crd->created > claim->created))
             continue;
         if (kinds ? text_is(names->kind, name) || text_is(names->list_kind, name)
-                  : text_is(names->plural, name) || text_is(names->singular, name) || list_has(&names->short_names, name))
+                  : text_is(names->plural, name) || text_is(names->singular, name) || kube_strings_has(&names->short_names, name))
             return true;
     }
     return false;
@@ -111,7 +104,7 @@ static void claim_name(struct claim *claim, const char *wanted, const char **acc
 static void claim_short_names(struct claim *claim, const struct kube_string_list *wanted, struct kube_string_list *accepted) {
     bool conflict = false;
     for (size_t i = 0; i < wanted->count; i++) {
-        if (!is_taken(claim, wanted->items[i], false, list_has(accepted, wanted->items[i])))
+        if (!is_taken(claim, wanted->items[i], false, kube_strings_has(accepted, wanted->items[i])))
             continue;
         note_conflict(claim, "ShortNamesConflict", wanted->items[i]);
         conflict = true;
@@ -124,21 +117,11 @@ static void claim_short_names(struct claim *claim, const struct kube_string_list
 
 static int note_stored_version(struct kube_object *object) {
     struct kube_custom_resource_definition *definition = object->custom_resource_definition;
-    struct kube_string_list *list = &definition->status.stored_versions;
     const char *storage = NULL;
     for (size_t i = 0; i < definition->spec.versions.count; i++)
         if (definition->spec.versions.items[i].storage)
             storage = definition->spec.versions.items[i].name;
-    if (!storage || list_has(list, storage))
-        return 0;
-    const char **items = ARENA_ARRAY(object->arena, const char *, list->count + 1);
-    if (!items)
-        return -ENOMEM;
-    if (list->count)
-        memcpy(items, list->items, list->count * sizeof *items);
-    items[list->count] = storage;
-    *list = (struct kube_string_list){items, list->count + 1};
-    return 0;
+    return storage ? kube_strings_add(&definition->status.stored_versions, object->arena, storage) : 0;
 }
 
 static int set_conditions(struct claim *claim) {
@@ -171,15 +154,7 @@ int api_crd_judge(struct api *api, struct kube_object *object, uint64_t created)
 }
 
 int api_crd_mark_deleted(struct api *api, struct kube_object *object) {
-    struct kube_string_list *list = &object->metadata->finalizers;
-    if (!list_has(list, API_CRD_FINALIZER)) {
-        const char **items = ARENA_ARRAY(object->arena, const char *, list->count + 1);
-        if (!items)
-            return -ENOMEM;
-        if (list->count)
-            memcpy(items, list->items, list->count * sizeof *items);
-        items[list->count] = API_CRD_FINALIZER;
-        *list = (struct kube_string_list){items, list->count + 1};
-    }
-    return api_crd_set_condition(api, object, "Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress");
+    int error = kube_strings_add(&object->metadata->finalizers, object->arena, API_CRD_FINALIZER);
+    return error ? error
+                 : api_crd_set_condition(api, object, "Terminating", "True", "InstanceDeletionInProgress", "CustomResource deletion is in progress");
 }

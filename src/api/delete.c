@@ -44,28 +44,6 @@ static int set_grace(struct kube_object *object, int64_t grace_s, int64_t now_ns
     return 0;
 }
 
-static bool has_finalizer(const struct kube_object *object, const char *finalizer) {
-    const struct kube_string_list *list = &object->metadata->finalizers;
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], finalizer))
-            return true;
-    return false;
-}
-
-static int add_finalizer(struct kube_object *object, const char *finalizer) {
-    struct kube_string_list *list = &object->metadata->finalizers;
-    if (has_finalizer(object, finalizer))
-        return 0;
-    const char **items = ARENA_ARRAY(object->arena, const char *, list->count + 1);
-    if (!items)
-        return -ENOMEM;
-    if (list->count)
-        memcpy(items, list->items, list->count * sizeof *items);
-    items[list->count] = finalizer; /* static */
-    *list = (struct kube_string_list){items, list->count + 1};
-    return 0;
-}
-
 /* The finalizer by which the garbage collector is asked to do the propagation. */
 static const char *propagation_finalizer(const struct api_delete_options *options) {
     if (options->propagation && !strcmp(options->propagation, "Foreground"))
@@ -78,7 +56,7 @@ static const char *propagation_finalizer(const struct api_delete_options *option
 /* A copy of the object marked as being deleted; whether that was its end is_released tells. */
 static int mark(struct api *api, struct kube_object *object, const struct kube_object *old, const struct api_delete_options *options) {
     const char *finalizer = propagation_finalizer(options);
-    int error = finalizer ? add_finalizer(object, finalizer) : 0;
+    int error = finalizer ? kube_strings_add(&object->metadata->finalizers, object->arena, finalizer) : 0;
     int64_t grace_s = grace_of(old, options), now_ns = loop_wall_ns(api->loop);
     const int64_t *granted = old->metadata->deletion_grace_period_seconds;
     bool marked = old->metadata->deletion_timestamp.set;

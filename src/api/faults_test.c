@@ -1,15 +1,9 @@
 /* The API, its store and a client in one loop: wherever something fails, an answer is right or says that it failed, and what was acknowledged is
  * there. */
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <stdio.h>
-#include <unistd.h>
-
-#include "api/api.h"
-#include "sys/sys.h"
-
+#include "api/api_testing_priv.h"
 #include "faults.h"
-#include "unit.h"
+
+#include <netinet/in.h>
 
 #define MAPS "/api/v1/namespaces/default/configmaps"
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/default/deployments"
@@ -18,24 +12,14 @@
     "\"web\"}},\"template\":{\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"nginx:1\"}]}}}}"
 #define MAP(name, value) "{\"metadata\":{\"name\":\"" name "\",\"labels\":{\"l\":\"x\"}},\"data\":{\"k\":\"" value "\"}}"
 
-struct fixture {
-    char folder[64];
-    struct loop *loop;
-    struct store *store;
-    struct api *api;
-    struct http_server *server;
-    struct http_client *client;
-    int listen_fd;
-};
-
-struct reply {
+struct outcome {
     bool done;
     int error, status;
     char body[16 * KIB];
 };
 
-static void on_answer(void *userdata, const struct http_answer *answer) {
-    struct reply *reply = userdata;
+static void on_outcome(void *userdata, const struct http_answer *answer) {
+    struct outcome *reply = userdata;
     assert_false(reply->done);
     reply->done = true;
     reply->error = answer->error;
@@ -44,11 +28,12 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
 }
 
 /* The status; below 0: no answer. An answer that blames the client for our lack of memory would be wrong: 413, 500, 503 and the like only. */
-static int ask(struct fixture *fixture, const char *method, const char *target, const char *type, const char *body, int wanted, struct reply *reply) {
+static int attempt(struct fixture *fixture, const char *method, const char *target, const char *type, const char *body, int wanted,
+                   struct outcome *reply) {
     static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
     const struct http_request_options options = {.method = method, .target = target, .content_type = type, .body = slice_of(body), .fields = fields};
-    *reply = (struct reply){.status = 0};
-    int r = http_client_send(fixture->client, &options, on_answer, reply, NULL);
+    *reply = (struct outcome){.status = 0};
+    int r = http_client_send(fixture->client, &options, on_outcome, reply, NULL);
     if (r < 0)
         return r;
     while (!reply->done)
@@ -64,50 +49,30 @@ static int ask(struct fixture *fixture, const char *method, const char *target, 
     return 0;
 }
 
-static void open_all(struct fixture *fixture) {
-    char path[128], endpoint[128];
-    struct diag diag = DIAG_INIT;
-    struct reply reply = {.status = 0};
+static void begin(struct fixture *fixture) {
+    const struct http_request_options ready = {.method = "GET", .target = "/readyz"};
+    struct outcome reply = {.status = 0};
     *fixture = (struct fixture){.folder = "/dev/shm/tidemill-api-XXXXXX"};
     assert_non_null(mkdtemp(fixture->folder));
-    assert_int_equal(loop_new(&fixture->loop), 0);
-    snprintf(path, sizeof path, "%s/store.db", fixture->folder);
-    assert_int_equal(store_open(fixture->loop, &(struct store_options){.path = path}, &fixture->store, &diag), 0);
-    const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
-    const struct api_options api = {.store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24"};
-    assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
-    struct sys_address address;
-    snprintf(endpoint, sizeof endpoint, "unix:%s/api.sock", fixture->folder);
-    assert_int_equal(sys_address_parse(endpoint, &address), 0);
-    fixture->listen_fd = sys_listen(&address, 16, 0600);
-    assert_true(fixture->listen_fd >= 0);
-    const struct http_server_options server = {.handler = api_handle, .userdata = fixture->api};
-    assert_int_equal(http_server_new(fixture->loop, fixture->listen_fd, &server, &fixture->server), 0);
-    assert_int_equal(http_client_new(fixture->loop, &(struct http_client_options){.endpoint = endpoint}, &fixture->client), 0);
-    const struct http_request_options ready = {.method = "GET", .target = "/readyz"};
+    open_all(fixture);
     while (reply.status != 200) {
         reply.done = false;
-        assert_int_equal(http_client_send(fixture->client, &ready, on_answer, &reply, NULL), 0);
+        assert_int_equal(http_client_send(fixture->client, &ready, on_outcome, &reply, NULL), 0);
         while (!reply.done)
             assert_int_equal(loop_turn(fixture->loop, 1000), 0);
     }
 }
 
-static void close_all(struct fixture *fixture) {
-    http_client_free(fixture->client);
-    http_server_free(fixture->server);
-    close(fixture->listen_fd);
-    api_free(fixture->api);
-    store_close(fixture->store);
-    loop_free(fixture->loop);
+static void end(struct fixture *fixture) {
+    close_all(fixture);
     assert_int_equal(sys_remove_tree(AT_FDCWD, fixture->folder), 0);
 }
 
 static int requests(__attribute__((unused)) void *context) {
     struct fixture fixture;
-    struct reply reply;
+    struct outcome reply;
     faults_pause();
-    open_all(&fixture);
+    begin(&fixture);
     faults_resume();
     const struct {
         const char *method, *target, *type, *body;
@@ -130,18 +95,18 @@ static int requests(__attribute__((unused)) void *context) {
     int r = 0;
     size_t done = 0;
     for (; done < ARRAY_LEN(steps) && r == 0; done++) {
-        r = ask(&fixture, steps[done].method, steps[done].target, steps[done].type, steps[done].body, steps[done].wanted, &reply);
+        r = attempt(&fixture, steps[done].method, steps[done].target, steps[done].type, steps[done].body, steps[done].wanted, &reply);
         if (r == 0 && !strstr(reply.body, steps[done].holds)) /* a watch that was broken off is no lie */
             r = strstr(steps[done].target, "watch=") && faults_struck() ? -EIO : -EBADMSG;
         assert_int_not_equal(r, -EBADMSG);
     }
     faults_pause();
     if (r == 0)
-        assert_int_equal(ask(&fixture, "GET", MAPS "/a", NULL, NULL, 404, &reply), 0);
-    assert_int_equal(ask(&fixture, "POST", MAPS, "application/json", MAP("z", "1"), 201, &reply), 0); /* it goes on */
-    assert_int_equal(ask(&fixture, "GET", MAPS "?labelSelector=l%3Dx", NULL, NULL, 200, &reply), 0);
+        assert_int_equal(attempt(&fixture, "GET", MAPS "/a", NULL, NULL, 404, &reply), 0);
+    assert_int_equal(attempt(&fixture, "POST", MAPS, "application/json", MAP("z", "1"), 201, &reply), 0); /* it goes on */
+    assert_int_equal(attempt(&fixture, "GET", MAPS "?labelSelector=l%3Dx", NULL, NULL, 200, &reply), 0);
     assert_non_null(strstr(reply.body, "\"name\":\"z\""));
-    close_all(&fixture);
+    end(&fixture);
     faults_resume();
     return r;
 }
@@ -156,25 +121,25 @@ static int requests(__attribute__((unused)) void *context) {
 /* A definition that was acknowledged serves, if not at once for want of memory, then soon; and goes with its object. */
 static int definitions(__attribute__((unused)) void *context) {
     struct fixture fixture;
-    struct reply reply;
+    struct outcome reply;
     faults_pause();
-    open_all(&fixture);
+    begin(&fixture);
     faults_resume();
-    int r = ask(&fixture, "POST", CRDS, "application/json", CRD, 201, &reply);
+    int r = attempt(&fixture, "POST", CRDS, "application/json", CRD, 201, &reply);
     if (r == 0) {
         faults_pause(); /* the next turn has made up for it, at the latest */
         while (kube_custom_version(SLICE("example.com"), SLICE("v1"), SLICE("widgets")) == NULL)
             assert_int_equal(loop_turn(fixture.loop, 1000), 0);
         faults_resume();
-        r = ask(&fixture, "POST", WIDGETS, "application/json", "{\"metadata\":{\"name\":\"w\"}}", 201, &reply);
+        r = attempt(&fixture, "POST", WIDGETS, "application/json", "{\"metadata\":{\"name\":\"w\"}}", 201, &reply);
         assert_true(r < 0 || strstr(reply.body, "\"a\":7"));
     }
     if (r == 0)
-        r = ask(&fixture, "DELETE", CRDS "/widgets.example.com", NULL, NULL, 200, &reply);
+        r = attempt(&fixture, "DELETE", CRDS "/widgets.example.com", NULL, NULL, 200, &reply);
     for (int i = 0; r == 0 && kube_custom_version(SLICE("example.com"), SLICE("v1"), SLICE("widgets")); i++)
         (void)loop_turn(fixture.loop, 1000);
     faults_pause();
-    close_all(&fixture);
+    end(&fixture);
     faults_resume();
     return r;
 }
@@ -264,13 +229,13 @@ static void hooks_close(struct hooks *hooks) {
 static int webhooks(__attribute__((unused)) void *context) {
     struct fixture fixture;
     struct hooks hooks;
-    struct reply reply;
+    struct outcome reply;
     faults_pause();
-    open_all(&fixture);
+    begin(&fixture);
     hooks_open(&hooks, &fixture);
     faults_resume();
-    int configured = ask(&fixture, "POST", MUTATING, "application/json", hooks.mutating.data, 201, &reply);
-    int r = configured ? configured : ask(&fixture, "POST", VALIDATING, "application/json", hooks.validating.data, 201, &reply);
+    int configured = attempt(&fixture, "POST", MUTATING, "application/json", hooks.mutating.data, 201, &reply);
+    int r = configured ? configured : attempt(&fixture, "POST", VALIDATING, "application/json", hooks.validating.data, 201, &reply);
     const struct {
         const char *method, *target, *type, *body;
         int wanted;
@@ -278,16 +243,16 @@ static int webhooks(__attribute__((unused)) void *context) {
                  {"PATCH", MAPS "/a", "application/merge-patch+json", "{\"metadata\":{\"labels\":{\"hooked\":null}},\"data\":{\"k\":\"2\"}}", 200},
                  {"POST", MAPS, "application/json", MAP("b", "1"), 201}};
     for (size_t i = 0; i < ARRAY_LEN(steps) && r == 0; i++) {
-        r = ask(&fixture, steps[i].method, steps[i].target, steps[i].type, steps[i].body, steps[i].wanted, &reply);
+        r = attempt(&fixture, steps[i].method, steps[i].target, steps[i].type, steps[i].body, steps[i].wanted, &reply);
         assert_true(r < 0 || strstr(reply.body, "\"hooked\":\"yes\""));
     }
     faults_pause();
     if (!configured) {
-        assert_int_equal(ask(&fixture, "POST", MAPS, "application/json", MAP("z", "1"), 201, &reply), 0);
+        assert_int_equal(attempt(&fixture, "POST", MAPS, "application/json", MAP("z", "1"), 201, &reply), 0);
         assert_non_null(strstr(reply.body, "\"hooked\":\"yes\""));
     }
     hooks_close(&hooks);
-    close_all(&fixture);
+    end(&fixture);
     faults_resume();
     return r;
 }

@@ -256,18 +256,8 @@ bool rbac_visit(const struct rbac *rbac, const struct api_user *user, const char
     return !namespace || !*namespace || visit_in(rbac, user, namespace, visit, userdata);
 }
 
-static bool has(const struct kube_string_list *list, const char *value) {
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], value))
-            return true;
-    return false;
-}
-
 static bool has_or_all(const struct kube_string_list *list, const char *value) {
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], "*") || !strcmp(list->items[i], value))
-            return true;
-    return false;
+    return kube_strings_has(list, "*") || kube_strings_has(list, value);
 }
 
 static bool path_matches(const struct kube_string_list *patterns, const char *path) {
@@ -301,7 +291,7 @@ bool rbac_rule_allows(const struct kube_policy_rule *rule, const struct api_acce
         return path_matches(&rule->non_resource_urls, access->path);
     return has_or_all(&rule->api_groups, text(access->group)) &&
            resource_matches(&rule->resources, text(access->resource), text(access->subresource)) &&
-           (!rule->resource_names.count || has(&rule->resource_names, text(access->name)));
+           (!rule->resource_names.count || kube_strings_has(&rule->resource_names, text(access->name)));
 }
 
 void rbac_describe(const struct rbac_grant *grant, char *ret, size_t size) {

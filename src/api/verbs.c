@@ -124,10 +124,14 @@ static int add_faults(struct request *request, int error, struct diag *diag) {
     return diag_set(diag, -EINVAL, "%s%s", prefix, text.data ? text.data : "");
 }
 
-static int decode(struct request *request, const struct tree *tree, struct kube_object **ret, struct diag *diag) {
+/* The tree as an object of the request's kind: 0, a code with its failure, or below 0 with the diag, for which the caller has the words. */
+static int decode(struct request *request, const struct tree *tree, struct kube_object **ret, struct diag *diag, struct api_failure *failure) {
+    int code = check_type(request, tree, failure);
+    if (code)
+        return code;
     int error = kube_decode_tree(request->kind, tree, strictness_of(request), ret, diag);
     if (error == -ENOMEM)
-        return error;
+        return api_fail_no_memory(failure);
     error = add_faults(request, error, diag);
     if (!error)
         keep_warnings(request, diag);
@@ -138,16 +142,11 @@ int api_decode_body(struct request *request, struct tree *tree, struct kube_obje
     struct diag diag = DIAG_INIT;
     const struct kube_kind *kind = request->kind;
     CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
-    int code = check_type(request, tree, failure);
-    if (code)
-        return code;
-    int error = decode(request, tree, &object, &diag);
-    if (error == -ENOMEM)
-        return api_fail_no_memory(failure);
-    if (error)
+    int code = decode(request, tree, &object, &diag, failure);
+    if (code < 0)
         return api_fail_bad_request(failure, "%s in version \"%s\" cannot be handled as a %s: %s", kind->kind, kind->version, kind->kind,
                                     diag.message);
-    code = check_place(request, object, failure);
+    code = code ? code : check_place(request, object, failure);
     if (!code)
         *ret = TAKE(object);
     return code;
@@ -157,13 +156,8 @@ int api_decode_patched(struct request *request, struct tree *tree, patch_show_fn
                        struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
-    int code = check_type(request, tree, failure);
-    if (code)
-        return code;
-    int error = decode(request, tree, &object, &diag);
-    if (error == -ENOMEM)
-        return api_fail_no_memory(failure);
-    if (error) {
+    int code = decode(request, tree, &object, &diag, failure);
+    if (code < 0) {
         char message[DIAG_TEXT_MAX];
         snprintf(message, sizeof message, "%s", diag.message);
         diag = DIAG_INIT;
@@ -175,7 +169,7 @@ int api_decode_patched(struct request *request, struct tree *tree, patch_show_fn
         failure->diag = diag;
         return 422;
     }
-    code = check_place(request, object, failure);
+    code = code ? code : check_place(request, object, failure);
     if (!code)
         *ret = TAKE(object);
     return code;

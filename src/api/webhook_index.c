@@ -183,10 +183,7 @@ void api_webhooks_end(struct api *api) {
 /* --- who is concerned --- */
 
 static bool has(const struct kube_string_list *list, const char *text) {
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], "*") || !strcmp(list->items[i], text))
-            return true;
-    return false;
+    return kube_strings_has(list, "*") || kube_strings_has(list, text);
 }
 
 /* "pods", "pods/status", "pods/…any", "*" (no subresources), "*" with any subresource. */

@@ -61,16 +61,6 @@ int base64url_decode(struct buffer *out, struct slice text) {
 
 static const char hex_digits[] = "0123456789abcdef";
 
-int hex_encode(struct buffer *out, struct slice bytes) {
-    int r = buffer_reserve(out, bytes.len * 2);
-    for (size_t i = 0; r == 0 && i < bytes.len; i++) {
-        unsigned char c = (unsigned char)bytes.data[i];
-        char pair[2] = {hex_digits[c >> 4], hex_digits[c & 15]};
-        r = buffer_append(out, pair, 2);
-    }
-    return r;
-}
-
 static int hex_value(char c) {
     if (c >= 'A' && c <= 'F')
         c = (char)(c + 32);

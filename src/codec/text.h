@@ -10,7 +10,6 @@ int base64_decode(struct buffer *out, struct slice text);
 /* URL alphabet without padding (JWT, WebSocket bearer protocol). */
 int base64url_encode(struct buffer *out, struct slice bytes);
 int base64url_decode(struct buffer *out, struct slice text);
-int hex_encode(struct buffer *out, struct slice bytes);
 
 /* Percent-decoding of a path segment or query value ('+' is a blank when `query`); -EINVAL on a bad escape or an encoded NUL. */
 int percent_decode(struct buffer *out, struct slice text, bool query);

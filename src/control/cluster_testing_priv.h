@@ -563,10 +563,10 @@ static inline void cluster_add_storage_class(struct cluster *cluster) {
 /* The node removes the folder of a deleted volume, and its finalizer. */
 static inline bool cluster_reclaim(struct cluster *cluster, const struct kube_object *volume) {
     if (!is_deleting(volume) || text_is(volume->persistent_volume->status.phase, "Bound") ||
-        !list_has(&volume->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER))
+        !kube_strings_has(&volume->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER))
         return false;
     struct kube_object *copy = kube_object_copy(volume);
-    list_drop(&copy->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER);
+    kube_strings_drop(&copy->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER);
     assert_null(cluster_update(cluster, copy, false));
     return true;
 }

@@ -40,6 +40,23 @@ void objects_deinit(struct objects *objects) {
     VECTOR_DEINIT(&objects->list);
 }
 
+void context_each(struct context *context, const struct kube_kind *kind, const char *namespace,
+                  void (*look)(struct context *context, const struct kube_object *object)) {
+    if (*context->name) {
+        const struct kube_object *object = context_get(context, kind, context->namespace, context->name);
+        if (object)
+            look(context, object);
+        return;
+    }
+    struct objects objects = {.list = {.items = NULL}};
+    context_list(context, kind, namespace, &objects);
+    for (size_t i = 0; i < objects.list.count; i++) {
+        context->group++;
+        look(context, objects.list.items[i]);
+    }
+    objects_deinit(&objects);
+}
+
 /* ---- actions ---- */
 
 /* Copies: whoever submits the action may free the object while the names are still in use. */
@@ -86,6 +103,13 @@ void context_update_status(struct context *context, struct kube_object *object) 
     if (object && is_updated(context, object))
         object->metadata->resource_version = NULL;
     add_action(context, CONTROL_UPDATE_STATUS, object);
+}
+
+void context_update_changed_status(struct context *context, const struct kube_object *object, struct kube_object *copy) {
+    if (context->error || kube_equal(object->kind->type, copy->data, object->data))
+        kube_object_unref(copy);
+    else
+        context_update_status(context, copy);
 }
 
 void context_bind(struct context *context, struct kube_object *object) {

@@ -208,12 +208,18 @@ struct objects {
 };
 void objects_deinit(struct objects *objects);
 void context_list(struct context *context, const struct kube_kind *kind, const char *namespace, struct objects *ret);
+/* Calls look for the object that the key names; when it names none, for all of the kind (namespace NULL: everywhere), each in a group of its own, so
+ * that one that lost a race does not hold the others up. */
+void context_each(struct context *context, const struct kube_kind *kind, const char *namespace,
+                  void (*look)(struct context *context, const struct kube_object *object));
 
 /* Actions. They take over the reference; an object NULL (no memory) sets context->error. */
 void context_create(struct context *context, struct kube_object *object);
 void context_update(struct context *context, struct kube_object *object);
 /* After an update of the same object in this run the status is written unconditionally. */
 void context_update_status(struct context *context, struct kube_object *object);
+/* Takes over the copy, in which only the status may differ: writes it when it does and nothing has failed. */
+void context_update_changed_status(struct context *context, const struct kube_object *object, struct kube_object *copy);
 void context_bind(struct context *context, struct kube_object *object);
 /* Has it completed by who has the authority's keys, and written. */
 void context_sign(struct context *context, struct kube_object *object);
@@ -277,9 +283,6 @@ static inline int32_t int32_or(const int32_t *value, int32_t fallback) {
 int32_t *int32_new(struct arena *arena, int32_t value);
 int64_t *int64_new(struct arena *arena, int64_t value);
 bool *bool_new(struct arena *arena, bool value);
-bool list_has(const struct kube_string_list *list, const char *text);
-/* Removes it in place; false when it was not there. */
-bool list_drop(struct kube_string_list *list, const char *text);
 /* FNV-1a in hexadecimal or letters, for stable names. */
 uint64_t text_hash(uint64_t hash, const char *text);
 #define TEXT_HASH_INIT UINT64_C(14695981039346656037)

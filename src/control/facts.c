@@ -22,23 +22,6 @@ bool *bool_new(struct arena *arena, bool value) {
     return place;
 }
 
-bool list_has(const struct kube_string_list *list, const char *text) {
-    for (size_t i = 0; i < list->count; i++)
-        if (text_is(list->items[i], text))
-            return true;
-    return false;
-}
-
-bool list_drop(struct kube_string_list *list, const char *text) {
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++)
-        if (!text_is(list->items[i], text))
-            list->items[kept++] = list->items[i];
-    bool dropped = kept < list->count;
-    list->count = kept;
-    return dropped;
-}
-
 uint64_t text_hash(uint64_t hash, const char *text) {
     for (; text && *text; text++)
         hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);

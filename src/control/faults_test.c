@@ -9,6 +9,15 @@ static void on_engine(bool enter) {
         faults_pause();
 }
 
+/* Only the engine meets faults: not the cluster around it. */
+static void start(struct cluster *cluster) {
+    faults_pause();
+    cluster_init(cluster, 1);
+    cluster->in_memory = true;
+    cluster->on_engine = on_engine;
+    cluster_add_node(cluster, "8", "110");
+}
+
 static const char web[] = "{'metadata':{'name':'web','namespace':'d'},'spec':{'replicas':2,'selector':{'matchLabels':{'app':'web'}},"
                           "'template':{'metadata':{'labels':{'app':'web'}},'spec':{'containers':[{'name':'c','image':'web:1'}]}}}}";
 static const char service[] =
@@ -20,11 +29,7 @@ static const char job[] =
 /* Wherever memory runs out once, the cluster comes to the same end. */
 static int converges(__attribute__((unused)) void *context) {
     struct cluster cluster;
-    faults_pause();
-    cluster_init(&cluster, 1);
-    cluster.in_memory = true;
-    cluster.on_engine = on_engine;
-    cluster_add_node(&cluster, "8", "110");
+    start(&cluster);
     cluster_add(&cluster, &kube_kind_deployment, web);
     cluster_add(&cluster, &kube_kind_service, service);
     cluster_add(&cluster, &kube_kind_job, job);
@@ -58,11 +63,7 @@ static const char agent[] = "{'metadata':{'name':'agent','namespace':'d'},'spec'
 /* The same for what keeps its history in revisions: make, roll, take away. */
 static int revisions_converge(__attribute__((unused)) void *context) {
     struct cluster cluster;
-    faults_pause();
-    cluster_init(&cluster, 1);
-    cluster.in_memory = true;
-    cluster.on_engine = on_engine;
-    cluster_add_node(&cluster, "8", "110");
+    start(&cluster);
     cluster_add_storage_class(&cluster);
     cluster_add(&cluster, &kube_kind_stateful_set, set);
     cluster_add(&cluster, &kube_kind_daemon_set, agent);

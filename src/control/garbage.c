@@ -11,7 +11,7 @@
 #define YOUNG_NS (60 * NS_PER_S) /* only a reference that is new is searched for in other namespaces: it takes a look at all objects of the kind */
 
 static bool has_collector_finalizer(const struct kube_object *object) {
-    return list_has(&object->metadata->finalizers, FINALIZER_ORPHAN) || list_has(&object->metadata->finalizers, FINALIZER_FOREGROUND);
+    return kube_strings_has(&object->metadata->finalizers, FINALIZER_ORPHAN) || kube_strings_has(&object->metadata->finalizers, FINALIZER_FOREGROUND);
 }
 
 static const struct kube_kind *owner_kind(const struct kube_owner_reference *reference) {
@@ -122,7 +122,7 @@ static enum standing judge_reference(struct context *context, const struct kube_
     const struct kube_object *owner = find_owner(context, object, reference, &known);
     if (!owner)
         return known ? OWNER_GONE : OWNER_THERE;
-    bool waits = is_deleting(owner) && list_has(&owner->metadata->finalizers, FINALIZER_FOREGROUND) && blocks(object, owner->metadata->uid);
+    bool waits = is_deleting(owner) && kube_strings_has(&owner->metadata->finalizers, FINALIZER_FOREGROUND) && blocks(object, owner->metadata->uid);
     return waits ? OWNER_WAITING : OWNER_THERE;
 }
 
@@ -199,7 +199,7 @@ static void drop_finalizer(struct context *context, const struct kube_object *ob
     struct kube_object *copy = context_copy(context, object);
     if (!copy)
         return;
-    list_drop(&copy->metadata->finalizers, finalizer);
+    kube_strings_drop(&copy->metadata->finalizers, finalizer);
     context_update(context, copy);
 }
 
@@ -235,8 +235,8 @@ void garbage_reconcile(struct context *context) {
         return;
     if (!is_deleting(object))
         judge(context, object);
-    else if (list_has(&object->metadata->finalizers, FINALIZER_ORPHAN))
+    else if (kube_strings_has(&object->metadata->finalizers, FINALIZER_ORPHAN))
         finalize(context, object, FINALIZER_ORPHAN);
-    else if (list_has(&object->metadata->finalizers, FINALIZER_FOREGROUND))
+    else if (kube_strings_has(&object->metadata->finalizers, FINALIZER_FOREGROUND))
         finalize(context, object, FINALIZER_FOREGROUND);
 }

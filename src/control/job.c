@@ -249,7 +249,7 @@ static void release_orphans(struct context *context, const struct kube_object *j
             continue;
         struct kube_object *copy = context_copy(context, pod);
         if (copy)
-            list_drop(&copy->metadata->finalizers, JOB_FINALIZER);
+            kube_strings_drop(&copy->metadata->finalizers, JOB_FINALIZER);
         context_update(context, copy);
     }
     objects_deinit(&pods);

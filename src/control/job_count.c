@@ -9,7 +9,7 @@
 #include "control/job_priv.h"
 
 bool job_has_finalizer(const struct kube_object *pod) {
-    return list_has(&pod->metadata->finalizers, JOB_FINALIZER);
+    return kube_strings_has(&pod->metadata->finalizers, JOB_FINALIZER);
 }
 
 /* Pods that are taken away count as failed, since some never get to say so; unless the job waits for that. */
@@ -81,22 +81,15 @@ static struct kube_uncounted_terminated_pods *uncounted(struct job_run *run) {
 
 static bool is_uncounted(const struct job_run *run, const struct kube_object *pod) {
     const struct kube_uncounted_terminated_pods *list = run->status->uncounted_terminated_pods;
-    return list && (list_has(&list->succeeded, pod->metadata->uid) || list_has(&list->failed, pod->metadata->uid));
+    return list && (kube_strings_has(&list->succeeded, pod->metadata->uid) || kube_strings_has(&list->failed, pod->metadata->uid));
 }
 
 static void add_uncounted(struct job_run *run, const struct kube_object *pod, bool failed) {
     struct kube_uncounted_terminated_pods *lists = uncounted(run);
     struct kube_string_list *list = lists ? failed ? &lists->failed : &lists->succeeded : NULL;
-    const char **items = list ? ARENA_ARRAY(run->copy->arena, const char *, list->count + 1) : NULL;
     const char *uid = arena_strdup(run->copy->arena, pod->metadata->uid);
-    if (!items || !uid) {
+    if (!list || !uid || kube_strings_add(list, run->copy->arena, uid))
         context_fail(run->context);
-        return;
-    }
-    if (list->count)
-        memcpy(items, list->items, list->count * sizeof *items);
-    items[list->count] = uid;
-    *list = (struct kube_string_list){.items = items, .count = list->count + 1};
 }
 
 /* Still has its finalizer. */
@@ -270,7 +263,7 @@ void job_count(struct job_run *run) {
 void job_release(struct job_run *run, struct managed *pod) {
     if (!job_has_finalizer(pod->object) || !managed_change(run->context, pod))
         return;
-    list_drop(&pod->changed->metadata->finalizers, JOB_FINALIZER);
+    kube_strings_drop(&pod->changed->metadata->finalizers, JOB_FINALIZER);
 }
 
 void job_release_counted(struct job_run *run) {

@@ -75,18 +75,6 @@ static int set_labels(struct job_run *run, struct kube_object *pod) {
     return 0;
 }
 
-static int set_finalizer(struct kube_object *pod) {
-    struct kube_string_list *list = &pod->metadata->finalizers;
-    const char **items = ARENA_ARRAY(pod->arena, const char *, list->count + 1);
-    if (!items)
-        return -ENOMEM;
-    if (list->count)
-        memcpy(items, list->items, list->count * sizeof *items);
-    items[list->count] = JOB_FINALIZER;
-    *list = (struct kube_string_list){.items = items, .count = list->count + 1};
-    return 0;
-}
-
 static bool has_variable(const struct kube_env_var_array *env, const char *name) {
     for (size_t i = 0; i < env->count; i++)
         if (text_is(env->items[i].name, name))
@@ -156,7 +144,8 @@ static void create(struct job_run *run, int32_t index) {
     struct kube_object *pod = pod_from_template(run->context, &run->job->spec.template, run->object);
     if (!pod)
         return;
-    if (set_labels(run, pod) < 0 || set_finalizer(pod) < 0 || (index >= 0 && set_index(run, pod, index) < 0)) {
+    if (set_labels(run, pod) < 0 || kube_strings_add(&pod->metadata->finalizers, pod->arena, JOB_FINALIZER) < 0 ||
+        (index >= 0 && set_index(run, pod, index) < 0)) {
         kube_object_unref(pod);
         context_fail(run->context);
         return;

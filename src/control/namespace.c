@@ -151,7 +151,7 @@ static void write_conditions(struct context *context, const struct kube_object *
 
 static void finalize(struct context *context, const struct kube_object *namespace) {
     struct kube_object *copy = context_copy(context, namespace);
-    if (copy && list_drop(&copy->namespace_->spec.finalizers, FINALIZER)) {
+    if (copy && kube_strings_drop(&copy->namespace_->spec.finalizers, FINALIZER)) {
         context_update(context, copy);
         return;
     }

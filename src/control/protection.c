@@ -40,7 +40,7 @@ static bool uses(const struct kube_object *pod, const char *claim) {
 
 static void release(struct context *context, const struct kube_object *object, const char *finalizer) {
     struct kube_object *copy = context_copy(context, object);
-    if (copy && list_drop(&copy->metadata->finalizers, finalizer))
+    if (copy && kube_strings_drop(&copy->metadata->finalizers, finalizer))
         context_update(context, copy);
     else
         kube_object_unref(copy);
@@ -49,7 +49,7 @@ static void release(struct context *context, const struct kube_object *object, c
 static void release_claim(struct context *context, const struct kube_object *claim) {
     struct objects pods = {.list = {.items = NULL}};
     bool used = false;
-    if (!is_deleting(claim) || !list_has(&claim->metadata->finalizers, CLAIM_FINALIZER))
+    if (!is_deleting(claim) || !kube_strings_has(&claim->metadata->finalizers, CLAIM_FINALIZER))
         return;
     context_list(context, &kube_kind_pod, claim->metadata->namespace, &pods);
     for (size_t i = 0; i < pods.list.count && !used; i++)
@@ -82,7 +82,7 @@ int volume_protection_on_change(struct control *control, const struct kube_objec
 
 void volume_protection_reconcile(struct context *context) {
     const struct kube_object *volume = context_get(context, &kube_kind_persistent_volume, NULL, context->name);
-    if (!volume || !is_deleting(volume) || !list_has(&volume->metadata->finalizers, VOLUME_FINALIZER))
+    if (!volume || !is_deleting(volume) || !kube_strings_has(&volume->metadata->finalizers, VOLUME_FINALIZER))
         return;
     if (!text_is(volume->persistent_volume->status.phase, "Bound"))
         release(context, volume, VOLUME_FINALIZER);

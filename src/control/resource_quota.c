@@ -81,24 +81,9 @@ static void recount(struct context *context, const struct kube_object *object) {
     for (size_t i = 0; i < kube_kinds_count() && !context->error; i++)
         if (kube_kind_at(i)->namespaced)
             count_kind(context, object->resource_quota, kube_kind_at(i), copy);
-    if (context->error || kube_equal(&kube_resource_quota_status_type, &copy->resource_quota->status, &object->resource_quota->status))
-        kube_object_unref(copy);
-    else
-        context_update_status(context, copy);
+    context_update_changed_status(context, object, copy);
 }
 
 void resource_quota_reconcile(struct context *context) {
-    if (*context->name) {
-        const struct kube_object *quota = context_get(context, &kube_kind_resource_quota, context->namespace, context->name);
-        if (quota)
-            recount(context, quota);
-        return;
-    }
-    struct objects quotas = {.list = {.items = NULL}};
-    context_list(context, &kube_kind_resource_quota, context->namespace, &quotas);
-    for (size_t i = 0; i < quotas.list.count; i++) {
-        context->group++; /* one that lost a race does not hold the others up */
-        recount(context, quotas.list.items[i]);
-    }
-    objects_deinit(&quotas);
+    context_each(context, &kube_kind_resource_quota, context->namespace, recount);
 }

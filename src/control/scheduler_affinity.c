@@ -78,7 +78,7 @@ static bool is_in_namespaces(struct context *context, const struct kube_pod_affi
                              const struct kube_object *other) {
     if (term->namespaces.count == 0 && !term->namespace_selector)
         return same_text(owner->metadata->namespace, other->metadata->namespace);
-    if (list_has(&term->namespaces, other->metadata->namespace))
+    if (kube_strings_has(&term->namespaces, other->metadata->namespace))
         return true;
     const struct kube_object *namespace =
         term->namespace_selector ? context_get(context, &kube_kind_namespace, NULL, other->metadata->namespace) : NULL;

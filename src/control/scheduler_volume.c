@@ -43,7 +43,7 @@ static void prepare_claim(struct snapshot *snapshot, struct wish *wish, const st
     }
     entry->claim = claim;
     wish->claims_count++;
-    wish->claims_once |= claim && list_has(&claim->persistent_volume_claim->spec.access_modes, "ReadWriteOncePod");
+    wish->claims_once |= claim && kube_strings_has(&claim->persistent_volume_claim->spec.access_modes, "ReadWriteOncePod");
 }
 
 void claims_prepare(struct snapshot *snapshot, struct wish *wish) {
@@ -73,7 +73,7 @@ static bool names_claim(const struct kube_object *pod, const struct kube_object 
 
 /* Another pod, anywhere, has a claim that is for one pod alone. */
 static bool is_had_by_another(const struct snapshot *snapshot, const struct wish *wish, const struct kube_object *claim) {
-    if (!list_has(&claim->persistent_volume_claim->spec.access_modes, "ReadWriteOncePod"))
+    if (!kube_strings_has(&claim->persistent_volume_claim->spec.access_modes, "ReadWriteOncePod"))
         return false;
     for (size_t i = 0; i < snapshot->hosts_count; i++)
         for (size_t k = 0; k < snapshot->hosts[i].pods.count; k++)

@@ -55,24 +55,9 @@ static void reconcile_one(struct context *context, const struct kube_object *ser
     copy->service->status.load_balancer = (struct kube_load_balancer_status){.ingress = {.items = NULL}};
     if (wanted && set_ingress(context, copy))
         context_fail(context);
-    if (context->error || kube_equal(&kube_service_status_type, &copy->service->status, &service->service->status))
-        kube_object_unref(copy);
-    else
-        context_update_status(context, copy);
+    context_update_changed_status(context, service, copy);
 }
 
 void service_load_balancer_reconcile(struct context *context) {
-    if (*context->name) {
-        const struct kube_object *service = context_get(context, &kube_kind_service, context->namespace, context->name);
-        if (service)
-            reconcile_one(context, service);
-        return;
-    }
-    struct objects services = {.list = {.items = NULL}};
-    context_list(context, &kube_kind_service, NULL, &services);
-    for (size_t i = 0; i < services.list.count; i++) {
-        context->group++;
-        reconcile_one(context, services.list.items[i]);
-    }
-    objects_deinit(&services);
+    context_each(context, &kube_kind_service, NULL, reconcile_one);
 }

@@ -17,19 +17,6 @@ static const struct kube_object *find_claim(const struct ensemble *ensemble, siz
     return context_get(ensemble->context, &kube_kind_persistent_volume_claim, ensemble->object->metadata->namespace, name);
 }
 
-bool claim_may_be_of(const struct kube_object *set, const char *claim) {
-    const struct kube_persistent_volume_claim_array *templates = &set->stateful_set->spec.volume_claim_templates;
-    size_t set_len = strlen(set->metadata->name);
-    for (size_t i = 0; i < templates->count; i++) {
-        const char *name = templates->items[i].metadata.name;
-        size_t len = name ? strlen(name) : 0;
-        if (len && strncmp(claim, name, len) == 0 && claim[len] == '-' && strncmp(claim + len + 1, set->metadata->name, set_len) == 0 &&
-            claim[len + 1 + set_len] == '-')
-            return true;
-    }
-    return false;
-}
-
 /* ---- the pod's volumes ---- */
 
 static bool is_template_name(const struct ensemble *ensemble, const char *volume) {

@@ -31,7 +31,4 @@ void claim_create_missing(const struct ensemble *ensemble, int32_t ordinal);
 bool claim_is_stale(const struct ensemble *ensemble, int32_t ordinal);
 /* Owner references as persistentVolumeClaimRetentionPolicy says. pod: that the claims are used by; NULL: none is made yet. */
 void claim_apply_retention(const struct ensemble *ensemble, int32_t ordinal, const struct kube_object *pod);
-/* A set whose claims could bear the name. */
-bool claim_may_be_of(const struct kube_object *set, const char *claim);
-
 #endif

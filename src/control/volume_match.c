@@ -35,7 +35,7 @@ static const char *mode_of(const char *mode) {
 static bool has_modes(const struct kube_object *volume, const struct kube_object *claim) {
     const struct kube_string_list *wanted = &claim->persistent_volume_claim->spec.access_modes;
     for (size_t i = 0; i < wanted->count; i++)
-        if (!list_has(&volume->persistent_volume->spec.access_modes, wanted->items[i]))
+        if (!kube_strings_has(&volume->persistent_volume->spec.access_modes, wanted->items[i]))
             return false;
     return true;
 }

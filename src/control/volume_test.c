@@ -98,7 +98,7 @@ UNIT_TEST(a_volume_is_made_where_the_first_pod_runs) {
     assert_int_equal(kube_quantity_milli(&made->spec.capacity, "storage", 0), INT64_C(1000) << 30);
     assert_int_equal(kube_quantity_milli(&claim(&cluster, "data")->status.capacity, "storage", 0), INT64_C(1000) << 30);
     assert_string_equal(made->spec.node_affinity->required->node_selector_terms.items[0].match_expressions.items[0].values.items[0], "n1");
-    assert_true(list_has(&made->metadata.finalizers, TIDEMILL_VOLUME_FINALIZER));
+    assert_true(kube_strings_has(&made->metadata.finalizers, TIDEMILL_VOLUME_FINALIZER));
     add_pod(&cluster, "q", "data"); /* a second pod gets the same */
     assert_string_equal(pod(&cluster, "q")->spec.node_name, "n1");
     cluster_deinit(&cluster);

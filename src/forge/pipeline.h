@@ -36,7 +36,6 @@ struct pipeline_variables {
 };
 
 enum pipeline_when { PIPELINE_ON_SUCCESS, PIPELINE_ON_FAILURE, PIPELINE_ALWAYS, PIPELINE_MANUAL, PIPELINE_NEVER };
-const char *pipeline_when_name(enum pipeline_when when);
 
 struct pipeline_need {
     const char *job;

@@ -166,10 +166,6 @@ int reader_bool(struct reader *reader, const struct tree *node, const char *key,
 
 static const char *const when_names[] = {"on_success", "on_failure", "always", "manual", "never"};
 
-const char *pipeline_when_name(enum pipeline_when when) {
-    return when_names[when];
-}
-
 int reader_when(struct reader *reader, const struct tree *node, const char *key, unsigned allowed, enum pipeline_when *ret) {
     const char *text = tree_text_or(node, "");
     for (unsigned i = 0; i < ARRAY_LEN(when_names); i++) {

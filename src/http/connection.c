@@ -515,10 +515,6 @@ int64_t connection_progress_ns(const struct connection *connection) {
     return connection->progress_ns;
 }
 
-int connection_fd(const struct connection *connection) {
-    return connection->fd;
-}
-
 struct tls_session *connection_tls(const struct connection *connection) {
     return connection->tls;
 }

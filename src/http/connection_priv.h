@@ -47,7 +47,6 @@ void connection_shutdown(struct connection *connection);
 bool connection_is_open(const struct connection *connection);
 /* When bytes last went either way (loop time). */
 int64_t connection_progress_ns(const struct connection *connection);
-int connection_fd(const struct connection *connection);
 struct tls_session *connection_tls(const struct connection *connection);
 
 #endif

@@ -84,10 +84,6 @@ struct slice http_query_text(const struct http_exchange *exchange) {
     return exchange->head.query;
 }
 
-struct slice http_host(const struct http_exchange *exchange) {
-    return exchange->head.host;
-}
-
 struct slice http_header(const struct http_exchange *exchange, const char *name) {
     return http1_find(&exchange->head, name);
 }
@@ -116,14 +112,6 @@ struct loop *http_exchange_loop(const struct http_exchange *exchange) {
 
 struct arena *http_exchange_arena(const struct http_exchange *exchange) {
     return exchange->arena;
-}
-
-void http_exchange_set_userdata(struct http_exchange *exchange, void *userdata) {
-    exchange->userdata = userdata;
-}
-
-void *http_exchange_userdata(const struct http_exchange *exchange) {
-    return exchange->userdata;
 }
 
 void http_on_close(struct http_exchange *exchange, void (*on_close)(void *userdata, struct http_exchange *exchange, bool complete), void *userdata) {

@@ -48,8 +48,6 @@ struct slice http_method(const struct http_exchange *exchange);
 struct slice http_target(const struct http_exchange *exchange); /* as sent: path and query */
 struct slice http_path(const struct http_exchange *exchange);   /* raw, not percent-decoded */
 struct slice http_query_text(const struct http_exchange *exchange);
-/* The host asked for: of an absolute target, otherwise the Host field (checked for characters, may hold a port). */
-struct slice http_host(const struct http_exchange *exchange);
 /* The whole parsed head. */
 const struct http1_head *http_head(const struct http_exchange *exchange);
 /* Case-insensitive; data NULL when absent; the first of several. */
@@ -60,8 +58,6 @@ const struct http_peer *http_exchange_peer(const struct http_exchange *exchange)
 struct loop *http_exchange_loop(const struct http_exchange *exchange);
 /* The exchange's arena (TREE_BYTES_MAX), freed with it. */
 struct arena *http_exchange_arena(const struct http_exchange *exchange);
-void http_exchange_set_userdata(struct http_exchange *exchange, void *userdata);
-void *http_exchange_userdata(const struct http_exchange *exchange);
 
 /* --- reading the body: choose one of the two, in the handler or later; until then the body waits in the socket --- */
 /* Collects at most bytes_max, then calls on_body once (also for an empty body). Beyond it the server answers 413 itself, as a Kubernetes Status, and

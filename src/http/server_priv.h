@@ -16,7 +16,6 @@ struct http_exchange {
     struct server_connection *owner;
     struct arena *arena;
     struct http1_head head; /* slices point into the arena */
-    void *userdata;
 
     enum body_mode body_mode;
     bool body_received; /* the last byte has been taken from the connection */

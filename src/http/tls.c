@@ -303,10 +303,3 @@ int tls_session_peer(struct tls_session *session, struct arena *arena, const cha
     *ret_organizations = organizations;
     return 0;
 }
-
-struct slice tls_session_alpn(const struct tls_session *session) {
-    const unsigned char *name = NULL;
-    unsigned len = 0;
-    SSL_get0_alpn_selected(session->ssl, &name, &len);
-    return slice_make(name, len);
-}

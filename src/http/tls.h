@@ -42,7 +42,5 @@ int tls_session_take(struct tls_session *session, struct buffer *records);
 void tls_session_shutdown(struct tls_session *session);
 /* Of the verified peer certificate, in the arena: NULL without one. Organisations end with NULL. */
 int tls_session_peer(struct tls_session *session, struct arena *arena, const char **ret_common_name, const char *const **ret_organizations);
-/* The negotiated application protocol; empty: none. */
-struct slice tls_session_alpn(const struct tls_session *session);
 
 #endif

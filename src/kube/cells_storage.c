@@ -26,6 +26,15 @@ static const char *class_of(const struct kube_object *object, const char *name) 
     return annotated ? annotated : name;
 }
 
+/* A text that was set to nothing is shown as nothing. */
+static struct tree *unset_cell(struct arena *arena, const char *text) {
+    return tree_text(arena, text ? text : "<unset>");
+}
+
+static struct tree *phase_cell(struct arena *arena, const struct kube_object *object, const char *phase) {
+    return object->metadata->deletion_timestamp.set ? tree_text(arena, "Terminating") : cell_text(arena, phase, "");
+}
+
 CELL(volume_capacity) {
     return storage_cell(arena, &object->persistent_volume->spec.capacity);
 }
@@ -33,7 +42,7 @@ CELL(volume_modes) {
     return modes_cell(arena, &object->persistent_volume->spec.access_modes);
 }
 CELL(volume_status) {
-    return object->metadata->deletion_timestamp.set ? tree_text(arena, "Terminating") : cell_text(arena, object->persistent_volume->status.phase, "");
+    return phase_cell(arena, object, object->persistent_volume->status.phase);
 }
 CELL(volume_claim) {
     const struct kube_object_reference *claim = object->persistent_volume->spec.claim_ref;
@@ -43,17 +52,14 @@ CELL(volume_class) {
     return cell_text(arena, class_of(object, object->persistent_volume->spec.storage_class_name), "");
 }
 CELL(volume_attributes) {
-    const char *name = object->persistent_volume->spec.volume_attributes_class_name;
-    return tree_text(arena, name ? name : "<unset>");
+    return unset_cell(arena, object->persistent_volume->spec.volume_attributes_class_name);
 }
 CELL(volume_mode) {
-    const char *mode = object->persistent_volume->spec.volume_mode;
-    return tree_text(arena, mode ? mode : "<unset>");
+    return unset_cell(arena, object->persistent_volume->spec.volume_mode);
 }
 
 CELL(claim_status) {
-    return object->metadata->deletion_timestamp.set ? tree_text(arena, "Terminating")
-                                                    : cell_text(arena, object->persistent_volume_claim->status.phase, "");
+    return phase_cell(arena, object, object->persistent_volume_claim->status.phase);
 }
 CELL(claim_capacity) {
     const struct kube_persistent_volume_claim *claim = object->persistent_volume_claim;
@@ -67,12 +73,10 @@ CELL(claim_class) {
     return cell_text(arena, class_of(object, object->persistent_volume_claim->spec.storage_class_name), "");
 }
 CELL(claim_attributes) {
-    const char *name = object->persistent_volume_claim->spec.volume_attributes_class_name;
-    return tree_text(arena, name ? name : "<unset>");
+    return unset_cell(arena, object->persistent_volume_claim->spec.volume_attributes_class_name);
 }
 CELL(claim_mode) {
-    const char *mode = object->persistent_volume_claim->spec.volume_mode;
-    return tree_text(arena, mode ? mode : "<unset>");
+    return unset_cell(arena, object->persistent_volume_claim->spec.volume_mode);
 }
 
 /* ---- classes ---- */

@@ -95,6 +95,36 @@ bool kube_text_is(const char *text, const char *expected) {
     return text && strcmp(text, expected) == 0;
 }
 
+bool kube_strings_has(const struct kube_string_list *list, const char *text) {
+    for (size_t i = 0; text && i < list->count; i++)
+        if (kube_text_is(list->items[i], text))
+            return true;
+    return false;
+}
+
+int kube_strings_add(struct kube_string_list *list, struct arena *arena, const char *text) {
+    if (kube_strings_has(list, text))
+        return 0;
+    const char **items = ARENA_ARRAY(arena, const char *, list->count + 1);
+    if (!items)
+        return -ENOMEM;
+    if (list->count)
+        memcpy(items, list->items, list->count * sizeof *items);
+    items[list->count] = text;
+    *list = (struct kube_string_list){items, list->count + 1};
+    return 0;
+}
+
+bool kube_strings_drop(struct kube_string_list *list, const char *text) {
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (!kube_text_is(list->items[i], text))
+            list->items[kept++] = list->items[i];
+    bool dropped = kept < list->count;
+    list->count = kept;
+    return dropped;
+}
+
 bool kube_pod_is_ready(const struct kube_pod *pod) {
     for (size_t i = 0; i < pod->status.conditions.count; i++) {
         const struct kube_pod_condition *condition = &pod->status.conditions.items[i];

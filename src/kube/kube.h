@@ -402,6 +402,10 @@ const char *kube_map_find(const struct kube_string_map *map, const char *key); /
 /* Sets or replaces, keeping the order by key; copies into the arena. */
 int kube_map_set(struct kube_string_map *map, struct arena *arena, const char *key, const char *value);
 void kube_map_unset(struct kube_string_map *map, const char *key);
+/* Lists of strings. What is in the list already is not added again; the text is not copied. False from drop: it was not there. */
+bool kube_strings_has(const struct kube_string_list *list, const char *text);
+int kube_strings_add(struct kube_string_list *list, struct arena *arena, const char *text);
+bool kube_strings_drop(struct kube_string_list *list, const char *text);
 int64_t kube_quantity_milli(const struct kube_quantity_map *map, const char *key, int64_t fallback);
 /* Sets or replaces, keeping the order by key; the key is copied, the value's text is not. */
 int kube_quantities_set(struct kube_quantity_map *map, struct arena *arena, const char *key, struct kube_quantity value);

@@ -1,27 +1,7 @@
-#include "kube/testing_priv.h"
-
-#include <stdio.h>
+#include "kube/validate_testing_priv.h"
 
 #define POD_HEAD "{'metadata':{'name':'p','namespace':'n'},'spec':{'containers':["
 #define GOOD_TEMPLATE "'template':{'metadata':{'labels':{'a':'b'}},'spec':{'containers':[{'name':'c','image':'i'}]}}"
-
-/* The object, with defaults, must be refused with exactly these causes "field: message", one per line; none: it is good. */
-static void check(const struct kube_kind *kind, const char *json, const char *old_json, const char *causes) {
-    struct kube_object *object = object_from(kind, json), *old = old_json ? object_from(kind, old_json) : NULL;
-    struct buffer got = BUFFER_INIT(64 * KIB);
-    struct diag diag = DIAG_INIT;
-    assert_int_equal(kube_default(object), 0);
-    if (old)
-        assert_int_equal(kube_default(old), 0);
-    int error = kube_validate(object, old, &diag);
-    for (int i = 0; i < MIN(diag.causes_count, DIAG_CAUSES_MAX); i++)
-        buffer_printf(&got, "%s%s: %s", i ? "\n" : "", diag.causes[i].field, diag.causes[i].message);
-    assert_string_equal(got.data ? got.data : "", causes);
-    assert_int_equal(error, causes[0] ? -EINVAL : 0);
-    buffer_deinit(&got);
-    kube_object_unref(object);
-    kube_object_unref(old);
-}
 
 UNIT_TEST(the_message_is_upstreams) {
     struct kube_object *object = object_from(&kube_kind_deployment, "{'metadata':{'name':'web','namespace':'n'},'spec':{" GOOD_TEMPLATE "}}");

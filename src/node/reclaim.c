@@ -19,14 +19,6 @@ struct removal {
     int result;
 };
 
-static bool has_finalizer(const struct kube_object *volume) {
-    const struct kube_string_list *finalizers = &volume->metadata->finalizers;
-    for (size_t i = 0; i < finalizers->count; i++)
-        if (strcmp(finalizers->items[i], TIDEMILL_VOLUME_FINALIZER) == 0)
-            return true;
-    return false;
-}
-
 static bool names(const struct kube_node_selector_requirement_array *requirements, const char *key, const char *value) {
     for (size_t i = 0; i < requirements->count; i++)
         for (size_t k = 0; k < requirements->items[i].values.count; k++)
@@ -58,8 +50,9 @@ static bool is_in_use(const struct node *node, const struct kube_object *volume)
 
 static bool is_due(const struct node *node, const struct kube_object *volume) {
     const char *phase = volume->persistent_volume->status.phase;
-    return volume->metadata->deletion_timestamp.set && has_finalizer(volume) && is_here(node, volume) && phase && strcmp(phase, "Bound") != 0 &&
-           !is_in_use(node, volume) && !map_find(node->removals, slice_of(volume->metadata->name));
+    return volume->metadata->deletion_timestamp.set && kube_strings_has(&volume->metadata->finalizers, TIDEMILL_VOLUME_FINALIZER) &&
+           is_here(node, volume) && phase && strcmp(phase, "Bound") != 0 && !is_in_use(node, volume) &&
+           !map_find(node->removals, slice_of(volume->metadata->name));
 }
 
 static void end(struct removal *removal) {

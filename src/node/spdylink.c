@@ -204,10 +204,6 @@ void spdylink_reset(struct spdylink *link, uint32_t stream, enum spdy_status sta
     flush(link);
 }
 
-bool spdylink_is_open(const struct spdylink *link, uint32_t stream) {
-    return spdy_is_open(link->spdy, stream);
-}
-
 size_t spdylink_pending(const struct spdylink *link) {
     size_t queued = link->stream ? http_stream_pending(link->stream) : websocket_pending(link->socket);
     return queued + spdy_waiting(link->spdy);

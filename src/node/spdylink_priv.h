@@ -26,7 +26,6 @@ void spdylink_reply(struct spdylink *link, uint32_t stream);
 /* 0; -EPIPE when the stream or the connection is gone; -ENOBUFS. */
 int spdylink_send(struct spdylink *link, uint32_t stream, struct slice bytes, bool is_last);
 void spdylink_reset(struct spdylink *link, uint32_t stream, enum spdy_status status);
-bool spdylink_is_open(const struct spdylink *link, uint32_t stream);
 /* Queued bytes. */
 size_t spdylink_pending(const struct spdylink *link);
 void spdylink_pause(struct spdylink *link);

@@ -207,10 +207,6 @@ void podnet_free(struct podnet *podnet) {
 const char *podnet_gateway(const struct podnet *podnet) {
     return podnet->gateway;
 }
-const char *podnet_bridge(const struct podnet *podnet) {
-    return podnet->bridge;
-}
-
 /* --- pods --- */
 
 static void namespace_path(const struct podnet *podnet, const char *uid, const char *name, char *ret, size_t size) {

@@ -28,7 +28,6 @@ DEFINE_CLEANUP(struct podnet, podnet_free)
 int podnet_remove_all(struct podnet *podnet);
 /* "10.88.0.1" */
 const char *podnet_gateway(const struct podnet *podnet);
-const char *podnet_bridge(const struct podnet *podnet);
 
 struct podnet_pod {
     char address[PODNET_ADDRESS_BYTES];    /* "" with host_network */

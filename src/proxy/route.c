@@ -40,11 +40,6 @@ struct proxy_routes *proxy_routes_new(void) {
     return routes;
 }
 
-struct proxy_routes *proxy_routes_ref(struct proxy_routes *routes) {
-    routes->references++;
-    return routes;
-}
-
 static void target_free(struct route_target *target) {
     if (!target)
         return;

@@ -23,6 +23,4 @@ int route_path_normalize(struct slice target, char *scratch, struct slice *ret);
 /* host and path normalized. NULL: no route and no default. */
 const struct route_target *route_find(const struct proxy_routes *routes, struct slice host, struct slice path);
 
-struct proxy_routes *proxy_routes_ref(struct proxy_routes *routes);
-
 #endif

@@ -105,10 +105,6 @@ void containers_free(struct containers *containers) {
     free(containers);
 }
 
-struct loop *containers_loop(const struct containers *containers) {
-    return containers->loop;
-}
-
 void containers_bundle_path(const struct containers *containers, const char *id, char ret[4096]) {
     snprintf(ret, PATH_MAX, "%s/containers/%s", containers->dir, id);
 }
@@ -193,16 +189,9 @@ pid_t container_pid(const struct container *container) {
 const char *container_id(const struct container *container) {
     return container->id;
 }
-const char *container_log_path(const struct container *container) {
-    return container->log_path;
-}
 bool container_is_started(const struct container *container) {
     return container->state == CONTAINER_RUNNING || container->state == CONTAINER_EXITED;
 }
-bool container_is_running(const struct container *container) {
-    return container->state == CONTAINER_RUNNING;
-}
-
 /* --- the end --- */
 
 static int read_small(const struct container *container, const char *name, struct buffer *out) {

@@ -30,7 +30,6 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
 /* All containers must have been freed (which does not stop them). NULL is fine. */
 void containers_free(struct containers *containers);
 DEFINE_CLEANUP(struct containers, containers_free)
-struct loop *containers_loop(const struct containers *containers);
 /* "<dir>/containers/<id>" into ret. */
 void containers_bundle_path(const struct containers *containers, const char *id, char ret[4096]);
 /* Calls fn with the id of each bundle folder: what ran before a restart. */
@@ -71,10 +70,8 @@ int container_adopt(struct containers *containers, const struct container_option
 int container_start(struct container *container, container_done_fn *on_started);
 /* An adopted one: was container_start done? */
 bool container_is_started(const struct container *container);
-bool container_is_running(const struct container *container);
 pid_t container_pid(const struct container *container);
 const char *container_id(const struct container *container);
-const char *container_log_path(const struct container *container);
 /* To its first process; -ESRCH when it is gone. */
 int container_signal(const struct container *container, int signal);
 /* SIGKILL to all of it. */
