@@ -1,9 +1,7 @@
 /* The API, its store and a client in one loop: wherever something fails, an answer is right or says that it failed, and what was acknowledged is
  * there. */
-#include "api/api_testing_priv.h"
+#include "api/webhook_testing_priv.h"
 #include "faults.h"
-
-#include <netinet/in.h>
 
 #define MAPS "/api/v1/namespaces/default/configmaps"
 #define DEPLOYMENTS "/apis/apps/v1/namespaces/default/deployments"
@@ -150,10 +148,7 @@ static int definitions(__attribute__((unused)) void *context) {
 #define VALIDATING "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 
 struct hooks {
-    struct pki_pair authority;
-    struct tls_context *tls;
-    struct http_server *server;
-    int fd, port;
+    struct hook_server server;
     struct buffer mutating, validating; /* configurations */
 };
 
@@ -186,41 +181,20 @@ static void put_configuration(const struct hooks *hooks, const char *path, struc
     buffer_printf(out,
                   "{\"metadata\":{\"name\":\"c\"},\"webhooks\":[{\"name\":\"h.example.com\",\"clientConfig\":{\"url\":\"https://127.0.0.1:%d%s\","
                   "\"caBundle\":\"",
-                  hooks->port, path);
-    base64_encode(out, slice_of(hooks->authority.certificate_pem));
+                  hooks->server.port, path);
+    buffer_append_slice(out, buffer_slice(&hooks->server.ca));
     buffer_append_text(out, "\"},\"rules\":[{\"operations\":[\"*\"],\"apiGroups\":[\"\"],\"apiVersions\":[\"v1\"],\"resources\":[\"configmaps\"]}],"
                             "\"admissionReviewVersions\":[\"v1\"],\"sideEffects\":\"None\",\"objectSelector\":{\"matchLabels\":{\"l\":\"x\"}}}]}");
 }
 
 static void hooks_open(struct hooks *hooks, struct fixture *fixture) {
-    static const char *const ips[] = {"127.0.0.1", NULL};
-    struct sys_address address;
-    struct pki_pair pair;
-    struct diag diag = DIAG_INIT;
-    int64_t now = sys_wall_ns() / 1000000000;
-    const struct pki_subject subject = {.common_name = "hook", .ip_addresses = ips, .server = true, .now_s = now, .days = 10};
-    assert_int_equal(pki_authority_new("authority", now, 10, &hooks->authority), 0);
-    assert_int_equal(pki_issue(&hooks->authority, &subject, &pair), 0);
-    CLEANUP(freep) char *key = slice_dup(secret_reveal(pair.key_pem));
-    const struct tls_options tls = {.certificate_pem = pair.certificate_pem, .key_pem = key, .server = true};
-    assert_int_equal(tls_context_new(&tls, &hooks->tls, &diag), 0);
-    pki_pair_deinit(&pair);
-    assert_int_equal(sys_address_parse("127.0.0.1:0", &address), 0);
-    hooks->fd = sys_listen(&address, 16, 0600);
-    address.len = sizeof address.storage;
-    getsockname(hooks->fd, (struct sockaddr *)&address.storage, &address.len);
-    hooks->port = ntohs(((const struct sockaddr_in *)(const void *)&address.storage)->sin_port);
-    const struct http_server_options server = {.tls = hooks->tls, .handler = on_call};
-    assert_int_equal(http_server_new(fixture->loop, hooks->fd, &server, &hooks->server), 0);
+    hook_server_open(&hooks->server, fixture->loop, on_call, NULL);
     put_configuration(hooks, "/label", &hooks->mutating);
     put_configuration(hooks, "/allow", &hooks->validating);
 }
 
 static void hooks_close(struct hooks *hooks) {
-    http_server_free(hooks->server);
-    close(hooks->fd);
-    tls_context_unref(hooks->tls);
-    pki_pair_deinit(&hooks->authority);
+    hook_server_close(&hooks->server);
     buffer_deinit(&hooks->mutating);
     buffer_deinit(&hooks->validating);
 }
@@ -228,7 +202,7 @@ static void hooks_close(struct hooks *hooks) {
 /* Nothing is ever written past a webhook that is there: with its label, or not at all. */
 static int webhooks(__attribute__((unused)) void *context) {
     struct fixture fixture;
-    struct hooks hooks;
+    struct hooks hooks = {.server = {.fd = -1}};
     struct outcome reply;
     faults_pause();
     begin(&fixture);

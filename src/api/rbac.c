@@ -256,10 +256,6 @@ bool rbac_visit(const struct rbac *rbac, const struct api_user *user, const char
     return !namespace || !*namespace || visit_in(rbac, user, namespace, visit, userdata);
 }
 
-static bool has_or_all(const struct kube_string_list *list, const char *value) {
-    return kube_strings_has(list, "*") || kube_strings_has(list, value);
-}
-
 static bool path_matches(const struct kube_string_list *patterns, const char *path) {
     for (size_t i = 0; i < patterns->count; i++) {
         struct slice pattern = slice_of(patterns->items[i]);
@@ -285,11 +281,11 @@ static bool resource_matches(const struct kube_string_list *resources, const cha
 }
 
 bool rbac_rule_allows(const struct kube_policy_rule *rule, const struct api_access *access) {
-    if (!has_or_all(&rule->verbs, access->verb))
+    if (!rbac_list_covers(&rule->verbs, access->verb))
         return false;
     if (access->path)
         return path_matches(&rule->non_resource_urls, access->path);
-    return has_or_all(&rule->api_groups, text(access->group)) &&
+    return rbac_list_covers(&rule->api_groups, text(access->group)) &&
            resource_matches(&rule->resources, text(access->resource), text(access->subresource)) &&
            (!rule->resource_names.count || kube_strings_has(&rule->resource_names, text(access->name)));
 }

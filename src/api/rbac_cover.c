@@ -24,20 +24,13 @@ static bool collect(void *userdata, const struct rbac_grant *grant, const struct
     return !held->failed;
 }
 
-static bool covers_item(const struct kube_string_list *list, const char *item) {
-    for (size_t i = 0; i < list->count; i++)
-        if (!strcmp(list->items[i], "*") || !strcmp(list->items[i], item))
-            return true;
-    return false;
-}
-
 /* "*" covers all; a resource itself; and every subresource of that name by "*" + "/scale". */
 static bool covers_resource(const struct kube_string_list *list, const char *resource) {
     const char *slash = strchr(resource, '/');
     for (size_t i = 0; i < list->count; i++)
         if (slash && !strncmp(list->items[i], "*/", 2) && !strcmp(list->items[i] + 2, slash + 1))
             return true;
-    return covers_item(list, resource);
+    return rbac_list_covers(list, resource);
 }
 
 static bool covers_path(const struct kube_string_list *list, const char *path) {
@@ -61,10 +54,10 @@ static bool covers_name(const struct kube_string_list *list, const char *name) {
 static bool covers_part(const struct held *held, const struct part *part) {
     for (size_t i = 0; i < held->rules.count; i++) {
         const struct kube_policy_rule *rule = held->rules.items[i];
-        if (!covers_item(&rule->verbs, part->verb))
+        if (!rbac_list_covers(&rule->verbs, part->verb))
             continue;
         if (part->path ? covers_path(&rule->non_resource_urls, part->path)
-                       : covers_item(&rule->api_groups, part->group) && covers_resource(&rule->resources, part->resource) &&
+                       : rbac_list_covers(&rule->api_groups, part->group) && covers_resource(&rule->resources, part->resource) &&
                              covers_name(&rule->resource_names, part->name))
             return true;
     }

@@ -37,4 +37,9 @@ void rbac_describe(const struct rbac_grant *grant, char *text, size_t size);
 bool rbac_covers(const struct rbac *rbac, const struct api_user *user, const char *namespace, const struct kube_policy_rule_array *wanted,
                  struct buffer *ret_missing);
 
+/* What a rule lists, or everything by "*". */
+static inline bool rbac_list_covers(const struct kube_string_list *list, const char *item) {
+    return kube_strings_has(list, "*") || kube_strings_has(list, item);
+}
+
 #endif

@@ -1,9 +1,6 @@
 /* Admission webhooks, with a webhook server over TLS in the same loop. What it answers follows from the path it is called at. */
-#include "api/api_testing_priv.h"
-
-#include <netinet/in.h>
-
 #include "api/webhook_priv.h"
+#include "api/webhook_testing_priv.h"
 
 #define MAPS "/api/v1/namespaces/default/configmaps"
 #define MAP(name) "{\"metadata\":{\"name\":\"" name "\",\"labels\":{\"l\":\"x\"}},\"data\":{\"k\":\"v\"}}"
@@ -11,11 +8,7 @@
 
 struct hooks {
     struct fixture *fixture;
-    struct http_server *server;
-    struct tls_context *tls;
-    struct pki_pair authority, pair;
-    int fd, port;
-    struct buffer ca; /* base64 */
+    struct hook_server server;
     unsigned calls;
     struct buffer last;         /* the last request that was sent to us */
     struct http_exchange *held; /* a call of /hang */
@@ -85,28 +78,10 @@ static void on_call(void *userdata, struct http_exchange *exchange) {
 }
 
 static int setup_hooks(void **state) {
-    static const char *const ips[] = {"127.0.0.1", NULL};
     struct hooks *hooks = calloc(1, sizeof *hooks);
-    struct diag diag = DIAG_INIT;
-    struct sys_address address;
-    int64_t now = sys_wall_ns() / 1000000000;
     setup((void **)&hooks->fixture);
-    const struct pki_subject subject = {.common_name = "webhook", .ip_addresses = ips, .server = true, .now_s = now, .days = 10};
-    assert_int_equal(pki_authority_new("authority of webhooks", now, 10, &hooks->authority), 0);
-    assert_int_equal(pki_issue(&hooks->authority, &subject, &hooks->pair), 0);
-    CLEANUP(freep) char *key = slice_dup(secret_reveal(hooks->pair.key_pem));
-    const struct tls_options tls = {.certificate_pem = hooks->pair.certificate_pem, .key_pem = key, .server = true};
-    assert_int_equal(tls_context_new(&tls, &hooks->tls, &diag), 0);
-    assert_int_equal(sys_address_parse("127.0.0.1:0", &address), 0);
-    hooks->fd = sys_listen(&address, 16, 0600);
-    address.len = sizeof address.storage;
-    getsockname(hooks->fd, (struct sockaddr *)&address.storage, &address.len);
-    hooks->port = ntohs(((const struct sockaddr_in *)(const void *)&address.storage)->sin_port);
-    const struct http_server_options server = {.tls = hooks->tls, .handler = on_call, .userdata = hooks};
-    assert_int_equal(http_server_new(hooks->fixture->loop, hooks->fd, &server, &hooks->server), 0);
-    hooks->ca = BUFFER_INIT(16 * KIB);
+    hook_server_open(&hooks->server, hooks->fixture->loop, on_call, hooks);
     hooks->last = BUFFER_INIT(16 * MIB);
-    base64_encode(&hooks->ca, slice_of(hooks->authority.certificate_pem));
     *state = hooks;
     return 0;
 }
@@ -114,12 +89,7 @@ static int setup_hooks(void **state) {
 static int teardown_hooks(void **state) {
     struct hooks *hooks = *state;
     void *fixture = hooks->fixture;
-    http_server_free(hooks->server);
-    close(hooks->fd);
-    tls_context_unref(hooks->tls);
-    pki_pair_deinit(&hooks->authority);
-    pki_pair_deinit(&hooks->pair);
-    buffer_deinit(&hooks->ca);
+    hook_server_close(&hooks->server);
     buffer_deinit(&hooks->last);
     free(hooks);
     return teardown(&fixture);
@@ -136,7 +106,7 @@ static struct reply configure(struct hooks *hooks, const char *kind, const char 
                       "%s{\"name\":\"h%zu.example.com\",\"clientConfig\":{\"url\":\"https://127.0.0.1:%d%s\",\"caBundle\":\"%s\"},"
                       "\"rules\":[{\"operations\":[%s],\"apiGroups\":[\"*\"],\"apiVersions\":[\"v1\"],\"resources\":[%s]}],"
                       "\"admissionReviewVersions\":[\"v1\"]%s}",
-                      i ? "," : "", i, hooks->port, paths[i], hooks->ca.data, operations, resources, more);
+                      i ? "," : "", i, hooks->server.port, paths[i], hooks->server.ca.data, operations, resources, more);
     buffer_append_text(&body, "]}");
     snprintf(target, sizeof target, HOOKS "%s", kind);
     struct reply reply = ask(hooks->fixture, "POST", target, body.data);
@@ -235,7 +205,7 @@ UNIT_TEST(what_fails_is_told_or_ignored) {
         char words[500], target[200];
         configure(hooks, cases[i].kind, "x", "\"*\"", "\"configmaps\"", QUIET, ONE(cases[i].path));
         int len = snprintf(words, sizeof words, "Internal error occurred: failed calling webhook \"h0.example.com\": ");
-        snprintf(words + len, sizeof words - (size_t)len, cases[i].words, hooks->port); /* NOLINT */
+        snprintf(words + len, sizeof words - (size_t)len, cases[i].words, hooks->server.port); /* NOLINT */
         struct reply reply = ask(hooks->fixture, "POST", MAPS, MAP("a"));
         assert_int_equal(reply.status, 500);
         if (!cases[i].always)
@@ -254,10 +224,10 @@ UNIT_TEST(nobody_is_taken_for_the_webhook) {
     struct reply reply = ask(hooks->fixture, "POST", MAPS, MAP("a"));
     assert_non_null(strstr(text(&reply, "message"), "expected response.uid="));
     assert_int_equal(ask(hooks->fixture, "DELETE", HOOKS VALIDATING "/v", NULL).status, 200);
-    buffer_reset(&hooks->ca);
+    buffer_reset(&hooks->server.ca);
     struct pki_pair other;
     assert_int_equal(pki_authority_new("another", sys_wall_ns() / 1000000000, 10, &other), 0);
-    base64_encode(&hooks->ca, slice_of(other.certificate_pem));
+    base64_encode(&hooks->server.ca, slice_of(other.certificate_pem));
     pki_pair_deinit(&other);
     configure(hooks, VALIDATING, "v", "\"*\"", "\"configmaps\"", QUIET, ONE("/allow"));
     reply = ask(hooks->fixture, "POST", MAPS, MAP("a"));

@@ -91,17 +91,33 @@ int control_enqueue_controller_of(struct control *control, enum controller_id co
     return control_enqueue(control, controller, kind, kind->namespaced ? object->metadata->namespace : NULL, owner->name);
 }
 
+int control_enqueue_all(struct control *control, enum controller_id controller, const struct kube_kind *kind, const char *namespace,
+                        bool (*wanted)(const void *userdata, const struct kube_object *object), const void *userdata) {
+    struct context context = {.view = &control->view};
+    struct objects objects = {.list = {.items = NULL}};
+    context_list(&context, kind, namespace, &objects);
+    int r = context.error;
+    for (size_t i = 0; i < objects.list.count && r == 0; i++)
+        if (!wanted || wanted(userdata, objects.list.items[i]))
+            r = control_enqueue_object(control, controller, objects.list.items[i]);
+    objects_deinit(&objects);
+    return r;
+}
+
+struct adoption {
+    const struct kube_object *orphan;
+    bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels);
+};
+
+static bool may_adopt(const void *userdata, const struct kube_object *owner) {
+    const struct adoption *adoption = userdata;
+    return adoption->selects(owner, &adoption->orphan->metadata->labels);
+}
+
 int control_enqueue_adopters(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *orphan,
                              bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels)) {
-    struct context context = {.view = &control->view};
-    struct objects owners = {.list = {.items = NULL}};
-    context_list(&context, kind, orphan->metadata->namespace, &owners);
-    int r = context.error;
-    for (size_t i = 0; i < owners.list.count && r == 0; i++)
-        if (selects(owners.list.items[i], &orphan->metadata->labels))
-            r = control_enqueue_object(control, controller, owners.list.items[i]);
-    objects_deinit(&owners);
-    return r;
+    const struct adoption adoption = {orphan, selects};
+    return control_enqueue_all(control, controller, kind, orphan->metadata->namespace, may_adopt, &adoption);
 }
 
 int control_enqueue_for_pod(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *object,

@@ -255,6 +255,9 @@ void context_claim(struct context *context, const struct kube_kind *kind, const 
                    bool (*wanted)(const struct kube_object *owner, const struct kube_object *object), struct managed_list *ret);
 /* For `wanted`: pods that are active. */
 bool claim_active(const struct kube_object *owner, const struct kube_object *pod);
+/* For on_change: the controller's keys of all of the kind (namespace NULL: everywhere) that are wanted; wanted NULL: all. */
+int control_enqueue_all(struct control *control, enum controller_id controller, const struct kube_kind *kind, const char *namespace,
+                        bool (*wanted)(const void *userdata, const struct kube_object *object), const void *userdata);
 /* For on_change: the controller's keys of `kind` whose selector (found by selector_of) matches the orphan. Rare, so all of the namespace's look. */
 int control_enqueue_adopters(struct control *control, enum controller_id controller, const struct kube_kind *kind, const struct kube_object *orphan,
                              bool (*selects)(const struct kube_object *owner, const struct kube_string_map *labels));

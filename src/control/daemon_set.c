@@ -21,17 +21,6 @@ static bool node_matters(const struct kube_object *node, const struct kube_objec
                        &(struct kube_object_meta){.labels = old->metadata->labels});
 }
 
-static int enqueue_all(struct control *control) {
-    struct context context = {.view = &control->view};
-    struct objects sets = {.list = {.items = NULL}};
-    context_list(&context, &kube_kind_daemon_set, NULL, &sets);
-    int r = context.error;
-    for (size_t i = 0; i < sets.list.count && r == 0; i++)
-        r = control_enqueue_object(control, CONTROLLER_DAEMON_SET, sets.list.items[i]);
-    objects_deinit(&sets);
-    return r;
-}
-
 int daemon_set_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
     const struct kube_object *some = object ? object : old;
     if (some->kind == &kube_kind_daemon_set)
@@ -40,7 +29,9 @@ int daemon_set_on_change(struct control *control, const struct kube_object *obje
         return control_enqueue_controller_of(control, CONTROLLER_DAEMON_SET, &kube_kind_daemon_set, some);
     if (some->kind == &kube_kind_pod)
         return control_enqueue_for_pod(control, CONTROLLER_DAEMON_SET, &kube_kind_daemon_set, object, old, selects);
-    return some->kind == &kube_kind_node && node_matters(object, old) ? enqueue_all(control) : 0;
+    return some->kind == &kube_kind_node && node_matters(object, old)
+               ? control_enqueue_all(control, CONTROLLER_DAEMON_SET, &kube_kind_daemon_set, NULL, NULL, NULL)
+               : 0;
 }
 
 /* ---- one run ---- */

@@ -38,20 +38,22 @@ static bool matters(const struct kube_object *pod, const struct kube_object *old
                        &(struct kube_object_meta){.labels = old->metadata->labels, .owner_references = old->metadata->owner_references});
 }
 
+struct label_change {
+    const struct kube_string_map *labels, *before; /* either may be NULL */
+};
+
+static bool is_concerned(const void *userdata, const struct kube_object *budget) {
+    const struct label_change *change = userdata;
+    const struct kube_label_selector *selector = budget->pod_disruption_budget->spec.selector;
+    return (change->labels && kube_selector_matches(selector, change->labels)) || (change->before && kube_selector_matches(selector, change->before));
+}
+
 /* All budgets of the namespace that select either; both NULL: all. */
 static int enqueue_budgets(struct control *control, const char *namespace, const struct kube_string_map *labels,
                            const struct kube_string_map *before) {
-    struct context context = {.view = &control->view};
-    struct objects budgets = {.list = {.items = NULL}};
-    context_list(&context, &kube_kind_pod_disruption_budget, namespace, &budgets);
-    int r = context.error;
-    for (size_t i = 0; i < budgets.list.count && r == 0; i++) {
-        const struct kube_label_selector *selector = budgets.list.items[i]->pod_disruption_budget->spec.selector;
-        if ((!labels && !before) || (labels && kube_selector_matches(selector, labels)) || (before && kube_selector_matches(selector, before)))
-            r = control_enqueue_object(control, CONTROLLER_DISRUPTION, budgets.list.items[i]);
-    }
-    objects_deinit(&budgets);
-    return r;
+    const struct label_change change = {labels, before};
+    return control_enqueue_all(control, CONTROLLER_DISRUPTION, &kube_kind_pod_disruption_budget, namespace, labels || before ? is_concerned : NULL,
+                               &change);
 }
 
 static bool is_marked(const struct kube_object *pod) {

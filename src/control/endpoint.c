@@ -22,36 +22,24 @@ static bool matters(const struct kube_object *object, const struct kube_object *
                        &(struct kube_object_meta){.labels = b->metadata.labels});
 }
 
+struct pod_change {
+    const struct kube_object *object, *old; /* either may be NULL */
+};
+
+static bool is_concerned(const void *userdata, const struct kube_object *service) {
+    const struct pod_change *change = userdata;
+    return (change->object && selects(service, change->object)) || (change->old && selects(service, change->old));
+}
+
 static int enqueue_for_pod(struct control *control, enum controller_id controller, const struct kube_object *object, const struct kube_object *old) {
-    if (!matters(object, old))
-        return 0;
-    struct context context = {.view = &control->view};
-    struct objects services = {.list = {.items = NULL}};
-    context_list(&context, &kube_kind_service, (object ? object : old)->metadata->namespace, &services);
-    int r = context.error;
-    for (size_t i = 0; i < services.list.count && r == 0; i++) {
-        const struct kube_object *service = services.list.items[i];
-        if ((object && selects(service, object)) || (old && selects(service, old)))
-            r = control_enqueue_object(control, controller, service);
-    }
-    objects_deinit(&services);
-    return r;
+    const struct pod_change change = {object, old};
+    const char *namespace = (object ? object : old)->metadata->namespace;
+    return matters(object, old) ? control_enqueue_all(control, controller, &kube_kind_service, namespace, is_concerned, &change) : 0;
 }
 
 static bool moved(const struct kube_object *node, const struct kube_object *old) {
     static const char zone[] = "topology.kubernetes.io/zone";
     return node && old && !same_text(kube_map_find(&node->metadata->labels, zone), kube_map_find(&old->metadata->labels, zone));
-}
-
-static int enqueue_all(struct control *control, enum controller_id controller) {
-    struct context context = {.view = &control->view};
-    struct objects services = {.list = {.items = NULL}};
-    context_list(&context, &kube_kind_service, NULL, &services);
-    int r = context.error;
-    for (size_t i = 0; i < services.list.count && r == 0; i++)
-        r = control_enqueue_object(control, controller, services.list.items[i]);
-    objects_deinit(&services);
-    return r;
 }
 
 int endpoint_enqueue(struct control *control, enum controller_id controller, const struct kube_kind *made, const struct kube_object *object,
@@ -62,7 +50,7 @@ int endpoint_enqueue(struct control *control, enum controller_id controller, con
     if (some->kind == &kube_kind_pod)
         return enqueue_for_pod(control, controller, object, old);
     if (some->kind == &kube_kind_node)
-        return moved(object, old) ? enqueue_all(control, controller) : 0;
+        return moved(object, old) ? control_enqueue_all(control, controller, &kube_kind_service, NULL, NULL, NULL) : 0;
     if (some->kind != made)
         return 0;
     /* Somebody changed what we made. */

@@ -15,19 +15,15 @@ static int look_at_volume(struct control *control, const struct kube_object *cla
     return name ? control_enqueue(control, CONTROLLER_VOLUME, &kube_kind_persistent_volume, NULL, name) : 0;
 }
 
+static bool is_reserved(const void *userdata, const struct kube_object *volume) {
+    const struct kube_object *claim = userdata;
+    const struct kube_object_reference *reference = volume->persistent_volume->spec.claim_ref;
+    return reference && same_text(reference->uid, claim->metadata->uid);
+}
+
 /* The claim is gone: also volumes that were meant for it and that it had not named yet. */
 static int look_at_reserved(struct control *control, const struct kube_object *claim) {
-    struct context context = {.view = &control->view};
-    struct objects volumes = {.list = {.items = NULL}};
-    context_list(&context, &kube_kind_persistent_volume, NULL, &volumes);
-    int r = context.error;
-    for (size_t i = 0; i < volumes.list.count && r == 0; i++) {
-        const struct kube_object_reference *reference = volumes.list.items[i]->persistent_volume->spec.claim_ref;
-        if (reference && same_text(reference->uid, claim->metadata->uid))
-            r = control_enqueue_object(control, CONTROLLER_VOLUME, volumes.list.items[i]);
-    }
-    objects_deinit(&volumes);
-    return r;
+    return control_enqueue_all(control, CONTROLLER_VOLUME, &kube_kind_persistent_volume, NULL, is_reserved, claim);
 }
 
 int volume_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
