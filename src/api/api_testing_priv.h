@@ -22,6 +22,7 @@ struct fixture {
     struct http_client *client;
     int listen_fd;
     struct arena *arena;
+    const struct jwt_key *const *token_keys; /* NULL: no tokens */
 };
 
 struct reply {
@@ -42,7 +43,8 @@ static inline void open_all(struct fixture *fixture) {
     const struct store_options options = {.path = path, .changes_kept = 16};
     assert_int_equal(store_open(fixture->loop, &options, &fixture->store, &diag), 0);
     const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
-    const struct api_options api = {.store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24"};
+    const struct api_options api = {
+        .store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24", .token_keys = fixture->token_keys};
     assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
     struct sys_address address;
     snprintf(endpoint, sizeof endpoint, "unix:%s/api.sock", fixture->folder);

@@ -10,6 +10,8 @@
  * error; strings are UTF-8 without NUL; every byte comes through the cursor, which checks bounds. */
 #include "kube/decode_priv.h"
 
+#include <math.h>
+
 #define DEPTH_MAX 100
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
@@ -232,7 +234,9 @@ static int read_value(struct reader *reader, const struct kube_field *field, con
     case KUBE_FORM_BOOL:
     case KUBE_FORM_INT32:
     case KUBE_FORM_INT64: return read_number(field, wire->varint, at);
-    case KUBE_FORM_DOUBLE: memcpy(at, wire->bytes.data, sizeof(double)); return 0;
+    case KUBE_FORM_DOUBLE:
+        memcpy(at, wire->bytes.data, sizeof(double));
+        return isfinite(*(const double *)at) ? 0 : malformed(reader, "a number is none that JSON knows");
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: return read_time(reader, wire->bytes, field->form == KUBE_FORM_MICROTIME, at);
     case KUBE_FORM_DURATION: return read_duration(reader, wire->bytes, at);

@@ -132,7 +132,7 @@ def test_functions_are_short():
 
 def test_every_parser_has_a_fuzz_target():
     present = {path.stem for path in (ROOT / "fuzz").glob("*.c")}
-    needed = {"json", "yaml", "http1", "layer", "manifest", "pipeline", "kube_decode", "protobuf"}
+    needed = {"json", "yaml", "http1", "layer", "manifest", "pipeline", "kube_decode", "protobuf", "json_patch", "strategic_merge", "apply", "selector", "custom_schema", "spdy", "websocket"}
     assert needed <= present, f"missing: {sorted(needed - present)}"
 
 
