@@ -391,7 +391,7 @@ int connection_new(struct loop *loop, int fd, struct tls_session *tls, bool conn
                                       .progress_ns = loop_now_ns(loop)};
     connection->handshaken = !tls;
     buffer_init(&connection->input.bytes, 2 * INPUT_BYTES_MAX);
-    buffer_init(&connection->output.bytes, 4 * HTTP_OUTPUT_BYTES_MAX);
+    buffer_init(&connection->output.bytes, HTTP_ANSWER_BYTES_MAX);
     buffer_init(&connection->wire.bytes, 2 * MIB);
     loop_defer_init(&connection->defer, loop, on_deferred, connection);
     int r = loop_io_new(loop, fd, connecting ? EPOLLOUT : EPOLLIN, on_ready, connection, &connection->io);

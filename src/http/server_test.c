@@ -296,6 +296,32 @@ UNIT_TEST(a_slow_reader_is_bounded) {
     fixture_end(&fixture);
 }
 
+UNIT_TEST(an_answer_may_be_large) {
+    struct fixture fixture;
+    struct site site;
+    start(&fixture, &site, false);
+    CLEANUP(fd_closep) int fd = raw_connect(&fixture);
+    raw_send(&fixture, fd, SLICE("GET /hold HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    WAIT_FOR(&fixture, site.held);
+    size_t len = 40 * MIB; /* a list of everything, asked for without pages */
+    char *body = malloc(len);
+    assert_non_null(body);
+    memset(body, 'x', len);
+    http_respond(site.held, 200, "text/plain", slice_make(body, len), NULL);
+    free(body);
+    struct buffer answer = BUFFER_INIT(64 * MIB);
+    for (ssize_t n = 1; n != 0;) {
+        static char bytes[MIB];
+        n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n > 0)
+            assert_int_equal(buffer_append(&answer, bytes, (size_t)n), 0);
+        loop_turn(fixture.loop, 0);
+    }
+    assert_true(answer.len > len && answer.data[answer.len - 1] == 'x');
+    buffer_deinit(&answer);
+    fixture_end(&fixture);
+}
+
 UNIT_TEST(an_exchange_ends_when_its_client_goes) {
     struct fixture fixture;
     struct site site;
@@ -497,6 +523,6 @@ UNIT_TEST(connections_are_bounded_and_late_heads_refused) {
 
 UNIT_MAIN(UNIT(requests_are_answered_over_unix_and_tcp), UNIT(bodies_are_collected_streamed_and_limited), UNIT(answers_are_framed_for_who_asks),
           UNIT(garbage_is_refused_and_the_connection_closed), UNIT(heads_beyond_the_limits_are_refused),
-          UNIT(pipelined_requests_are_answered_in_order_however_they_are_cut), UNIT(a_slow_reader_is_bounded),
+          UNIT(pipelined_requests_are_answered_in_order_however_they_are_cut), UNIT(a_slow_reader_is_bounded), UNIT(an_answer_may_be_large),
           UNIT(an_exchange_ends_when_its_client_goes), UNIT(draining_finishes_what_runs_and_closes_what_idles),
           UNIT(files_are_sent_from_where_they_are), UNIT(a_connection_can_be_taken_over), UNIT(connections_are_bounded_and_late_heads_refused))
