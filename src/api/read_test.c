@@ -195,12 +195,53 @@ UNIT_TEST(who_leaves_a_selection_is_shown_as_it_was) {
     assert_string_equal(tree_text_or(tree_path(event, "object.metadata.resourceVersion"), ""), text(&change, "metadata.resourceVersion"));
 }
 
+/* --- decoded forms that are dropped --- */
+
+static bool decode_one(void *userdata, struct store_object *stored) {
+    assert_non_null(api_decode(userdata, stored));
+    return true;
+}
+
+struct flood {
+    struct fixture *fixture;
+    size_t left;
+};
+
+/* Schedules the dropping while a watch that is about to be lost waits for its turn. */
+static void on_flooded(void *userdata, int error, struct store_object *object) {
+    struct flood *flood = userdata;
+    struct slice none = {NULL, 0};
+    (void)object;
+    assert_int_equal(error, 0);
+    flood->left--;
+    store_list(flood->fixture->store, SLICE("configmaps"), none, none, none, decode_one, flood->fixture->api);
+}
+
+UNIT_TEST(a_flood_of_changes_passes) {
+    struct fixture *fixture = *state;
+    struct flood flood = {.fixture = fixture, .left = 100};
+    for (size_t i = 0; i < flood.left; i++) {
+        char name[16], value[200];
+        snprintf(name, sizeof name, "c%zu", i);
+        snprintf(value, sizeof value, "{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\"}}",
+                 name);
+        const struct store_write write = {
+            .verb = STORE_CREATE, .kind = SLICE("configmaps"), .namespace = SLICE("default"), .name = slice_of(name), .value = slice_of(value)};
+        assert_int_equal(store_write(fixture->store, &write, on_flooded, &flood, NULL), 0);
+    }
+    for (int i = 0; i < TURNS_MAX && flood.left; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_int_equal(flood.left, 0);
+    assert_int_equal(ask(fixture, "GET", "/api/v1/namespaces/default/configmaps/c99", NULL).status, 200);
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_API(pages_are_of_one_snapshot),       WITH_API(revisions_are_exact_or_refused),
         WITH_API(metadata_alone_on_request),       WITH_API(large_answers_are_compressed_for_whom_accepts_it),
         WITH_API(answers_are_indented_on_request), WITH_API(who_leaves_a_selection_is_shown_as_it_was),
+        WITH_API(a_flood_of_changes_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

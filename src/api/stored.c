@@ -124,19 +124,25 @@ static bool on_change(void *userdata, enum store_change change, struct store_obj
     return true;
 }
 
+static void follow(struct api *api);
+
 static void on_lost(void *userdata) {
     struct api *api = userdata; /* what was missed stays decoded until the ring drops it */
     store_watch_free(api->history);
     api->history = NULL;
-    api_cache_start(api);
+    follow(api); /* api->drop may be scheduled: it stays as it is */
+}
+
+static void follow(struct api *api) {
+    static const struct store_watch_callbacks callbacks = {.on_change = on_change, .on_lost = on_lost};
+    struct slice any = {NULL, 0};
+    if (store_watch_new(api->store, any, any, store_revision(api->store), &callbacks, api, &api->history))
+        api->history = NULL;
 }
 
 void api_cache_start(struct api *api) {
-    static const struct store_watch_callbacks callbacks = {.on_change = on_change, .on_lost = on_lost};
-    struct slice any = {NULL, 0};
     loop_defer_init(&api->drop, api->loop, on_drop, api);
-    if (store_watch_new(api->store, any, any, store_revision(api->store), &callbacks, api, &api->history))
-        api->history = NULL;
+    follow(api);
 }
 
 void api_cache_end(struct api *api) {

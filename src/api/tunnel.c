@@ -302,6 +302,8 @@ static void on_stream_data(void *userdata, struct slice data) {
         return;
     tunnel->client_paused = true;
     http_stream_pause(tunnel->stream);
+    if (loop_timer_is_set(&tunnel->pump)) /* what was read before the pause took effect */
+        return;
     loop_timer_init(&tunnel->pump, tunnel->request->api->loop, on_pump, tunnel);
     loop_timer_set(&tunnel->pump, PUMP_INTERVAL_MS);
 }
