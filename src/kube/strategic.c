@@ -292,9 +292,20 @@ static int set_orders(struct merge *merge, const struct kube_type *type, struct 
     return error;
 }
 
-static bool has_order(struct arena *arena, const struct tree *patch, struct slice name) {
-    const char *key = arena_printf(arena, ORDER_PREFIX "%.*s", SLICE_ARG(name));
-    return key && tree_find(patch, key);
+/* Without allocation: out of memory must not look like "no order". Fields have short names, which the map finds by itself. */
+static bool has_order(const struct tree *patch, struct slice name) {
+    char key[256] = ORDER_PREFIX;
+    size_t prefix = sizeof ORDER_PREFIX - 1;
+    if (name.len < sizeof key - prefix) {
+        memcpy(key + prefix, name.data, name.len);
+        return tree_find_entry(patch, slice_make(key, prefix + name.len)) != NULL;
+    }
+    for (size_t i = 0; i < tree_count(patch); i++) {
+        struct slice other = patch->children->items[i].key;
+        if (other.len == prefix + name.len && slice_starts(other, SLICE(ORDER_PREFIX)) && slice_equal(slice_from(other, prefix), name))
+            return true;
+    }
+    return false;
 }
 
 static int merge_map(struct merge *merge, const struct kube_type *type, struct tree *original, const struct tree *patch) {
@@ -309,7 +320,7 @@ static int merge_map(struct merge *merge, const struct kube_type *type, struct t
         const struct tree_entry *entry = &patch->children->items[i];
         if (slice_starts(entry->key, SLICE(DELETE_PREFIX)))
             delete_scalars(merge, original, entry);
-        else if (!is_directive(entry->key) && !(orders && has_order(merge->arena, patch, entry->key)))
+        else if (!is_directive(entry->key) && !(orders && has_order(patch, entry->key)))
             error = merge_entry(merge, type, original, entry);
     }
     squeeze(original);
