@@ -133,8 +133,8 @@ static bool put_item(void *userdata, struct store_object *stored) {
     if (!matches)
         return true;
     if (list->limit && list->count == list->limit) {
-        list->remaining++;
-        return !list->selection.labels && !list->selection.fields; /* without a selection the rest is counted, as upstream */
+        list->remaining = 1; /* at least: see put_items */
+        return false;
     }
     put_object(list, stored);
     api_decode_trim(list->request->api);
@@ -227,6 +227,9 @@ static int put_items(struct listing *list, struct api_failure *failure) {
     /* a list that is not whole would be taken for one from which things have gone */
     if (error || api_decode_failures(request->api) != blind || buffer_error(list->out) == -ENOMEM)
         return api_fail_no_memory(failure);
+    if (list->remaining) /* an estimate when the snapshot is an old one, which is all that upstream promises */
+        list->remaining =
+            MAX((size_t)1, store_count_behind(store, api_kind_slice(request->kind), namespace, list->last->namespace, list->last->name));
     return 0;
 }
 

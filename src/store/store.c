@@ -105,6 +105,16 @@ size_t store_count(struct store *store, struct slice kind_name) {
     return kind ? kind->objects.count : 0;
 }
 
+size_t store_count_behind(struct store *store, struct slice kind_name, struct slice namespace, struct slice after_namespace,
+                          struct slice after_name) {
+    const struct kind_index *kind = index_kind(&store->index, kind_name);
+    if (!kind)
+        return 0;
+    size_t from = index_position(kind, after_namespace, after_name, true);
+    size_t to = namespace.data ? index_position(kind, namespace, SLICE("\xff"), true) : kind->objects.count; /* no name sorts behind that */
+    return to > from ? to - from : 0;
+}
+
 void store_statistics(const struct store *store, struct store_statistics *ret) {
     *ret = store->statistics;
 }

@@ -62,6 +62,8 @@ void store_list(struct store *store, struct slice kind, struct slice namespace, 
 int store_list_at(struct store *store, uint64_t revision, struct slice kind, struct slice namespace, struct slice after_namespace,
                   struct slice after_name, store_each_fn *each, void *userdata);
 size_t store_count(struct store *store, struct slice kind);
+/* How many committed objects of a kind (and namespace; data NULL: all) come behind a key. Costs two searches, whatever the number. */
+size_t store_count_behind(struct store *store, struct slice kind, struct slice namespace, struct slice after_namespace, struct slice after_name);
 
 enum store_verb { STORE_CREATE, STORE_UPDATE, STORE_DELETE };
 #define STORE_ANY_REVISION 0

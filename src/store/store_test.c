@@ -201,6 +201,12 @@ UNIT_TEST(lists_in_order_and_in_pages) {
         assert_list(f.store, "b", "a", "2", 9, "b/0 b/1 ");
         assert_int_equal(store_count(f.store, SLICE("pods")), 6);
         assert_int_equal(store_count(f.store, SLICE("nodes")), 0);
+        struct slice all = {NULL, 0};
+        assert_int_equal(store_count_behind(f.store, SLICE("pods"), all, SLICE("a"), SLICE("10")), 4);
+        assert_int_equal(store_count_behind(f.store, SLICE("pods"), SLICE("a"), SLICE("a"), SLICE("10")), 1);
+        assert_int_equal(store_count_behind(f.store, SLICE("pods"), SLICE("a"), SLICE("a"), SLICE("2")), 0);
+        assert_int_equal(store_count_behind(f.store, SLICE("pods"), all, SLICE("b"), SLICE("1")), 0);
+        assert_int_equal(store_count_behind(f.store, SLICE("nodes"), all, SLICE("b"), SLICE("1")), 0);
         fixture_reopen(&f);
     }
     fixture_deinit(&f);
