@@ -24,6 +24,12 @@ static void warn(struct admission *admission) {
                 i);
 }
 
+/* A policy that is kept and does nothing must not look like one that protects. */
+int admit_policy(struct admission *admission) {
+    admission_warn(admission, "spec.validations: CEL is not evaluated: this policy is kept, and refuses nothing");
+    return 0;
+}
+
 int admit_custom_definition(struct admission *admission) {
     struct kube_object *object = admission->object;
     const struct crd *crd = admission->old ? api_crd_find(admission->api, slice_of(object->metadata->name)) : NULL;

@@ -5,7 +5,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 
 import pytest
 
@@ -15,7 +14,6 @@ from core_alone import MIB, Core
 NAMESPACE = "/api/v1/namespaces/default"
 MAPS, BAGS = NAMESPACE + "/configmaps", "/apis/example.com/v1/namespaces/default/bags"
 JSON, YAML, JSON_PATCH, STRATEGIC = "application/json", "application/yaml", "application/json-patch+json", "application/strategic-merge-patch+json"
-SECONDS_MAX = 10  # of one request on a busy machine; what it is to catch takes minutes
 
 DEFINITION = {
     "metadata": {"name": "bags.example.com"},
@@ -72,9 +70,7 @@ HOSTILE = {
 def test_hostile_bodies(core, what):
     method, path, content_type, body, status = HOSTILE[what]
     before, body = core.resident(), body().encode()
-    started = time.monotonic()
-    answer = core.ask(method, path, body, content_type)
-    assert time.monotonic() - started < SECONDS_MAX, f"it took {time.monotonic() - started:.1f} s"
+    answer = core.ask(method, path, body, content_type)  # has a time limit of its own: what this is to catch takes minutes
     assert answer[0] == status, str(answer)[:400]
     assert status < 400 or (answer[1]["kind"], answer[1]["code"]) == ("Status", status)
     wait_for(lambda: core.resident() < before + 24 * MIB, f"memory to go back to {before >> 20} MiB", timeout=5)
