@@ -25,17 +25,6 @@ static int read_from_layers(const char *const *layers, size_t count, const char 
     return -ENOENT;
 }
 
-int identity_has_folder(const char *const *layers, size_t count, const char *path) {
-    for (size_t i = 0; i < count; i++) {
-        struct stat st;
-        CLEANUP(fd_closep) int root = open(layers[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
-        CLEANUP(fd_closep) int fd = root < 0 ? -1 : sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
-        if (fd >= 0 && fstat(fd, &st) == 0)
-            return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
-    }
-    return -ENOENT;
-}
-
 /* The fields of a line "a:b:c". */
 static size_t split(struct slice line, struct slice *fields, size_t max) {
     size_t count = 0;

@@ -285,8 +285,6 @@ struct identity {
 };
 /* "user", "1000", "user:group", "1000:1000"; "" is root. -ENOENT with diag. layers: folders, highest first. */
 int identity_resolve(const char *const *layers, size_t count, const char *user, struct identity *ret, struct diag *diag);
-/* 0 when the image has the folder. */
-int identity_has_folder(const char *const *layers, size_t count, const char *path);
 
 /* volumes.c */
 int volumes_prepare(struct pod *pod, struct diag *diag);

@@ -69,9 +69,6 @@ UNIT_TEST(finds_users_in_the_image) {
     assert_int_equal(identity_resolve(layers, 2, "nobody", &identity, &diag), -ENOENT);
     assert_non_null(strstr(diag.message, "unable to find user nobody"));
     assert_int_equal(identity_resolve(layers, 2, "app:none", &identity, &diag), -ENOENT);
-    assert_int_equal(identity_has_folder(layers, 2, "/etc"), 0);
-    assert_int_equal(identity_has_folder(layers, 2, "/etc/passwd"), -ENOTDIR);
-    assert_int_equal(identity_has_folder(layers, 2, "/none"), -ENOENT);
     sys_remove_tree(AT_FDCWD, dir);
 }
 

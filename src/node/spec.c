@@ -306,21 +306,6 @@ void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
 
 /* --- the whole --- */
 
-/* crun refuses a working directory that is not there; docker makes it. */
-static void make_working_dir(const struct unit *unit, struct arena *arena, const char *const *layers, const struct bundle_process *process) {
-    char upper[PATH_MAX];
-    if (!process->cwd || *process->cwd != '/' || strstr(process->cwd, "..") ||
-        identity_has_folder(layers, unit->image->layers_count, process->cwd) == 0)
-        return;
-    for (size_t i = 0; i < unit->spec->volume_mounts.count; i++)
-        if (strcmp(unit->spec->volume_mounts.items[i].mount_path, process->cwd) == 0)
-            return;
-    (void)arena;
-    snprintf(upper, sizeof upper, "%s/containers/%s/%d/upper%s", unit->pod->dir, unit->spec->name, unit->restart_count, process->cwd);
-    if (sys_mkdirs(upper, 0755) == 0 && chown(upper, process->uid, process->gid) < 0)
-        return;
-}
-
 void spec_pause_path(const struct pod *pod, char ret[PATH_MAX]) {
     snprintf(ret, PATH_MAX, "%s/pod%s/pause", pod->node->cgroup_root, pod->uid);
 }
@@ -376,9 +361,6 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
         r = build_mounts(unit, arena, bundle, diag);
     if (r < 0)
         return r;
-    const char **layers = layer_paths(unit, arena);
-    if (layers)
-        make_working_dir(unit, arena, (const char *const *)layers, &bundle->process);
     bundle->rootfs = "rootfs";
     bundle->privileged = spec_is_privileged(unit);
     bundle->read_only_rootfs = security && security->read_only_root_filesystem && *security->read_only_root_filesystem;

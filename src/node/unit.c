@@ -340,7 +340,7 @@ static void remove_old_run(const struct unit *unit) {
     }
 }
 
-static int create_with(struct unit *unit, struct slice config) {
+static int create_with(struct unit *unit, struct slice config, struct diag *diag) {
     struct node *node = unit->pod->node;
     CLEANUP(arena_freep) struct arena *arena = arena_new(4 * MIB);
     char upper[PATH_MAX], work[PATH_MAX], log[PATH_MAX], group[PATH_MAX];
@@ -368,7 +368,7 @@ static int create_with(struct unit *unit, struct slice config) {
                                               .on_created = on_created,
                                               .on_exit = on_exit_code,
                                               .userdata = unit};
-    return container_create(node->containers, &options, &unit->container);
+    return container_create(node->containers, &options, &unit->container, diag);
 }
 
 static void start_failed(struct unit *unit, const char *message);
@@ -400,9 +400,9 @@ static void create(struct unit *unit) {
     }
     unit->stage = UNIT_CREATING;
     record_save(unit->pod);
-    r = create_with(unit, buffer_slice(&config));
+    r = create_with(unit, buffer_slice(&config), &diag);
     if (r < 0)
-        start_failed(unit, strerror(-r));
+        start_failed(unit, diag.message[0] ? diag.message : strerror(-r));
 }
 
 /* A container that could not be created or started counts as a run that failed at once. */
@@ -425,10 +425,11 @@ static void start_failed(struct unit *unit, const char *text) {
 }
 
 static void begin_start(struct unit *unit) {
+    struct diag diag = DIAG_INIT;
     unit->stage = UNIT_STARTING;
-    int r = container_start(unit->container, on_started);
+    int r = container_start(unit->container, on_started, &diag);
     if (r < 0)
-        start_failed(unit, strerror(-r));
+        start_failed(unit, diag.message[0] ? diag.message : strerror(-r));
 }
 
 static void on_created(void *userdata, int error, const char *message) {

@@ -24,8 +24,10 @@
 #include <sys/syscall.h>
 
 #include "codec/codec.h"
+#include "runtime/bundle.h"
 #include "runtime/container_priv.h"
 #include "runtime/mounts.h"
+#include "runtime/rootfs.h"
 #include "sys/sys.h"
 
 #define COMMAND_TIMEOUT_MS 60000
@@ -436,21 +438,24 @@ static int launch_conmon(struct container *container, const struct container_opt
     return r < 0 ? r : loop_timer_set(&container->timeout, CREATE_TIMEOUT_MS);
 }
 
-static int prepare_bundle(const struct container *container, const struct container_options *options) {
+static int prepare_bundle(const struct container *container, const struct container_options *options, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     char path[PATH_MAX];
     snprintf(path, PATH_MAX, "%s/rootfs", container->bundle);
     int r = sys_mkdirs(path, 0700);
     if (r == 0)
         r = mounts_overlay(options->lower, options->lower_count, options->upper, options->work, path);
+    if (r == 0)
+        r = rootfs_prepare(path, options->config_json, &config, diag);
     snprintf(path, PATH_MAX, "%s/config.json", container->bundle);
-    return r < 0 ? r : sys_write_file_fast(AT_FDCWD, path, options->config_json, 0600);
+    return r < 0 ? r : sys_write_file_fast(AT_FDCWD, path, buffer_slice(&config), 0600);
 }
 
-int container_create(struct containers *containers, const struct container_options *options, struct container **ret) {
+int container_create(struct containers *containers, const struct container_options *options, struct container **ret, struct diag *diag) {
     CLEANUP(container_freep) struct container *container = container_new(containers, options);
     if (!container)
         return -ENOMEM;
-    int r = prepare_bundle(container, options);
+    int r = prepare_bundle(container, options, diag);
     if (r == 0)
         r = launch_conmon(container, options);
     if (r < 0)
@@ -509,8 +514,16 @@ static int run_crun(struct containers *containers, const char *const *arguments,
     return loop_command_run(containers->loop, &options, on_done, userdata, ret);
 }
 
-int container_start(struct container *container, container_done_fn *on_started) {
+int container_start(struct container *container, container_done_fn *on_started, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     const char *const arguments[] = {"start", container->id, NULL};
+    char path[PATH_MAX];
+    snprintf(path, PATH_MAX, "%s/config.json", container->bundle);
+    int r = sys_read_file(AT_FDCWD, path, BUNDLE_BYTES_MAX - 1, &config);
+    if (r == 0)
+        r = rootfs_verify(container->pid, buffer_slice(&config), diag);
+    if (r < 0)
+        return r;
     container->on_started = on_started;
     return run_crun(container->containers, arguments, on_start_done, container, &container->start);
 }

@@ -61,13 +61,13 @@ struct container_options {
     void *userdata;
 };
 /* Mounts the root file system and creates the container, stopped before its first instruction. On failure on_created tells, and container_delete
- * cleans up. */
-int container_create(struct containers *containers, const struct container_options *options, struct container **ret);
+ * cleans up. -EPERM with diag when the image would lead mounts astray (rootfs.h). */
+int container_create(struct containers *containers, const struct container_options *options, struct container **ret, struct diag *diag);
 /* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never created whole. on_exit comes also when it
  * ended meanwhile. */
 int container_adopt(struct containers *containers, const struct container_options *options, struct container **ret);
-/* Runs its program. */
-int container_start(struct container *container, container_done_fn *on_started);
+/* Runs its program; -EPERM with diag when what crun made is not what was asked for (rootfs.h). */
+int container_start(struct container *container, container_done_fn *on_started, struct diag *diag);
 /* An adopted one: was container_start done? */
 bool container_is_started(const struct container *container);
 pid_t container_pid(const struct container *container);

@@ -151,7 +151,7 @@ static void create(const char *const *args, bool open_stdin, int64_t memory, str
     options.lower = lower;
     options.lower_count = 1;
     options.open_stdin = open_stdin;
-    assert_int_equal(container_create(fixture.containers, &options, &ret->container), 0);
+    assert_int_equal(container_create(fixture.containers, &options, &ret->container, NULL), 0);
     buffer_deinit(&json);
     turn_until(&seen->created);
     if (seen->error)
@@ -159,7 +159,7 @@ static void create(const char *const *args, bool open_stdin, int64_t memory, str
 }
 
 static void start(struct started *started, struct seen *seen) {
-    assert_int_equal(container_start(started->container, on_started), 0);
+    assert_int_equal(container_start(started->container, on_started, NULL), 0);
     turn_until(&seen->started);
     if (seen->error)
         fail_msg("start: %s", seen->message);
@@ -208,6 +208,46 @@ UNIT_TEST(cannot_reach_the_host) {
     buffer_deinit(&log);
 }
 
+/* The configuration says something else than what was made: as if crun had been led astray. */
+UNIT_TEST(what_crun_made_is_looked_at_before_it_starts) {
+    static const struct {
+        const char *is, *should, *told;
+    } lies[] = {
+        {"/dev/shm", "/dev/pts", NULL},
+        {"/dev/shm", "/bin", "the mount of \"/bin\" is not at its place"},
+        {"\"mqueue\",\"source\"", "\"devpts\",\"source\"", "\"/dev/mqueue\" is not the devpts it should be"},
+        {"/proc/acpi", "/proc/stat", "/proc/stat is not hidden"},
+        {"/proc/bus", "/proc/tty", "/proc/tty is not read-only"},
+        {"\"cwd\":\"/\"", "\"cwd\":\"/bin\"", "the working directory \"/bin\" is not inside the container"},
+        {"\"cwd\":\"/\"", "\"cwd\":\"/proc/self/cwd\"", "the working directory \"/proc/self/cwd\" is not inside the container"},
+    };
+    struct seen seen = {0};
+    struct started started;
+    char path[4096 + 16];
+    create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
+    containers_bundle_path(fixture.containers, started.id, path);
+    strncat(path, "/config.json", 16);
+    for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
+        struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX), lie = BUFFER_INIT(BUNDLE_BYTES_MAX);
+        struct diag diag = DIAG_INIT;
+        assert_int_equal(sys_read_file(AT_FDCWD, path, BUNDLE_BYTES_MAX - 1, &config), 0);
+        ptrdiff_t at = slice_find(buffer_slice(&config), slice_of(lies[i].is));
+        assert_true(at > 0);
+        buffer_append(&lie, config.data, (size_t)at);
+        buffer_append_text(&lie, lies[i].should);
+        buffer_append_text(&lie, config.data + at + strlen(lies[i].is));
+        assert_int_equal(rootfs_verify(container_pid(started.container), buffer_slice(&lie), &diag), lies[i].told ? -EPERM : 0);
+        if (lies[i].told && !strstr(diag.message, lies[i].told))
+            fail_msg("%s", diag.message);
+        buffer_deinit(&config);
+        buffer_deinit(&lie);
+    }
+    start(&started, &seen); /* the truth */
+    assert_int_equal(container_kill(started.container), 0);
+    turn_until(&seen.exited);
+    finish(&started, &seen);
+}
+
 UNIT_TEST(tells_an_out_of_memory_kill) {
     struct seen seen = {0};
     struct buffer log = BUFFER_INIT(MIB + 1);
@@ -238,7 +278,7 @@ UNIT_TEST(a_missing_program_is_a_clear_error) {
     options.config_json = buffer_slice(&json);
     options.lower = lower;
     options.lower_count = 1;
-    assert_int_equal(container_create(fixture.containers, &options, &started.container), 0);
+    assert_int_equal(container_create(fixture.containers, &options, &started.container, NULL), 0);
     turn_until(&seen.created);
     assert_int_not_equal(seen.error, 0);
     assert_non_null(strstr(seen.message, "No such file"));
@@ -345,6 +385,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {UNIT(runs_and_tells_the_exit_code),
                                        UNIT(writes_the_log_in_cri_format),
                                        UNIT(cannot_reach_the_host),
+                                       UNIT(what_crun_made_is_looked_at_before_it_starts),
                                        UNIT(tells_an_out_of_memory_kill),
                                        UNIT(a_missing_program_is_a_clear_error),
                                        UNIT(stops_on_a_signal_and_is_adopted),

@@ -15,6 +15,7 @@
 #include "runtime/mounts.h"
 #include "runtime/pidns.h"
 #include "runtime/probe.h"
+#include "runtime/rootfs.h"
 #include "runtime/seccomp.h"
 #include "runtime/sweep.h"
 

@@ -1,0 +1,67 @@
+"""Images made by a test, byte by byte, upon busybox:latest, and pushed to the platform's registry: what no builder would write."""
+
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import socket
+import tarfile
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+def layer(*entries):
+    """A tar of (name, kind, value): "file" (bytes or (bytes, mode)), "dir" (mode), "link" and "hard" (target), "char" (major, minor)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, kind, value in entries:
+            info, data = tarfile.TarInfo(name), None
+            if kind == "file":
+                data, info.mode = value if isinstance(value, tuple) else (value, 0o755)
+                info.size = len(data)
+            elif kind == "dir":
+                info.type, info.mode = tarfile.DIRTYPE, value
+            elif kind == "char":
+                info.type, info.mode, (info.devmajor, info.devminor) = tarfile.CHRTYPE, 0o666, value
+            else:
+                info.type, info.linkname = tarfile.SYMTYPE if kind == "link" else tarfile.LNKTYPE, value
+            tar.addfile(info, io.BytesIO(data) if data is not None else None)
+    return out.getvalue()
+
+
+def request(platform, method, path, data=None, **headers):
+    """By the socket on which root may push."""
+    connection = http.client.HTTPConnection("registry", timeout=30)
+    with contextlib.closing(connection):
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(platform.run_dir / "api.sock"))
+        connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status < 300, f"{method} {path}: {answer.status} {body}"
+        return answer.headers, body
+
+
+def upload(platform, name, data):
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    place = request(platform, "POST", f"/v2/{name}/blobs/uploads/", b"")[0]["Location"].removeprefix("http://registry")
+    request(platform, "PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", data, Content_Type="application/octet-stream")
+    return {"digest": digest, "size": len(data)}
+
+
+def push(platform, name, *layers, config=None, base="busybox"):
+    """name:latest: the base's layers, then these; config joins the base's. Returns the image's name."""
+    manifest = json.loads(request(platform, "GET", f"/v2/{base}/manifests/latest", Accept=MANIFEST)[1])
+    old = json.loads(request(platform, "GET", f"/v2/{base}/blobs/{manifest['config']['digest']}")[1])
+    for each in manifest["layers"]:
+        request(platform, "POST", f"/v2/{name}/blobs/uploads/?mount={each['digest']}&from={base}", b"")
+    for each in layers:
+        described = upload(platform, name, each)
+        manifest["layers"].append({"mediaType": "application/vnd.oci.image.layer.v1.tar", **described})
+        old["rootfs"]["diff_ids"].append(described["digest"])
+    old.pop("history", None)
+    old["config"] = {**old.get("config", {}), **(config or {})}
+    manifest["config"] = {"mediaType": "application/vnd.oci.image.config.v1+json", **upload(platform, name, json.dumps(old).encode())}
+    request(platform, "PUT", f"/v2/{name}/manifests/latest", json.dumps(manifest).encode(), Content_Type=manifest.get("mediaType", MANIFEST))
+    return f"{name}:latest"
