@@ -5,7 +5,7 @@
  *  2. <run>/node becomes a shared mount point; then, on hybrid hosts, a mount namespace of our own hides cgroup2 (mounts.c)
  *  3. bridge, table
  *  4. pods from disk are taken over: their containers are watched again before anything else happens
- *  5. what belongs to no pod (bundles, namespaces, cgroups, mounts of pods that are gone) is removed
+ *  5. what belongs to no pod is removed (strays.c)
  *  6. the API: pods, services, endpoint slices; the first complete list tells which pods are orphans
  *
  * At the end (SIGTERM) nothing of the pods is touched: conmon and the kernel keep them. */
@@ -114,68 +114,6 @@ static int open_socket(struct node *node, struct diag *diag) {
     return r < 0 ? diag_set(diag, r, "cannot listen on %s: %s", text + 5, strerror(-r)) : 0;
 }
 
-/* --- what belongs to nobody --- */
-
-static bool is_known_container(const struct node *node, const char *id) {
-    struct slice key;
-    void *value;
-    for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
-        const struct pod *pod = value;
-        for (size_t i = 0; i < pod->units_count; i++)
-            if (pod->units[i]->container && strcmp(pod->units[i]->id, id) == 0)
-                return true;
-    }
-    return false;
-}
-
-static void on_stray_deleted(void *userdata, int error, const char *message) {
-    (void)userdata;
-    if (error)
-        log_warning("cannot remove a stray container: %s", message);
-}
-
-static void on_bundle(void *userdata, const char *id) {
-    struct node *node = userdata;
-    if (!is_known_container(node, id) && container_delete_id(node->containers, id, on_stray_deleted, NULL) == 0)
-        log_info("removing container %s, which no pod knows", id);
-}
-
-static void on_network_pod(void *userdata, const char *uid) {
-    struct node *node = userdata;
-    if (!map_find(node->pods, slice_of(uid)))
-        podnet_remove(node->podnet, uid);
-}
-
-static void on_cgroup(void *userdata, const char *name) {
-    struct node *node = userdata;
-    char path[300];
-    if (strncmp(name, "pod", 3) != 0 || map_find(node->pods, slice_of(name + 3)))
-        return;
-    snprintf(path, sizeof path, "%s/%s", node->cgroup_root, name);
-    cgroup_kill(&node->cgroups, path);
-    cgroup_remove(&node->cgroups, path); /* busy until its processes are gone: then the next start removes it */
-}
-
-static void on_mount(void *userdata, const char *target) {
-    struct node *node = userdata;
-    char lead[PATH_MAX];
-    int len = snprintf(lead, sizeof lead, "%s/volumes/", node->run_dir);
-    const char *at = strstr(target, "/node/volumes/"); /* target is a real path, ours may hold links */
-    if (len < 0 || !at)
-        return;
-    at += strlen("/node/volumes/");
-    if (!map_find(node->pods, slice_make(at, strcspn(at, "/"))))
-        mounts_remove(target);
-}
-
-static void remove_strays(struct node *node) {
-    containers_list(node->containers, on_bundle, node);
-    podnet_list(node->podnet, on_network_pod, node);
-    cgroup_children(&node->cgroups, node->cgroup_root, on_cgroup, node);
-    mounts_beneath(node->run_dir, on_mount, node);
-    image_clean_temporary(node->layers_dir);
-}
-
 /* --- the API --- */
 
 static void on_pod(void *userdata, enum informer_event event, struct kube_object *object, struct kube_object *old) {
@@ -211,6 +149,7 @@ static void on_pods_synced(void *userdata) {
             pod_orphaned(pod);
     }
     loop_defer_schedule(&node->reclaim_defer);
+    strays_remove_logs(node);
     log_info("%zu pods", map_count(node->pods));
 }
 
@@ -241,6 +180,10 @@ static void on_reclaim(void *userdata) {
 }
 static void on_register_retry(void *userdata) {
     register_node(userdata);
+}
+
+static void on_strays_retry(void *userdata) {
+    strays_remove_groups(userdata);
 }
 
 static void on_trim(__attribute__((unused)) void *userdata) {
@@ -333,6 +276,7 @@ static void stop_node(struct node *node) {
     loop_defer_cancel(&node->reclaim_defer);
     loop_timer_cancel(&node->reclaim_retry);
     loop_timer_cancel(&node->register_retry);
+    loop_timer_cancel(&node->strays_retry);
     loop_timer_cancel(&node->trim);
     buffer_deinit(&node->node_json);
     loop_free(node->loop);
@@ -359,7 +303,7 @@ static int start_node(struct node *node, struct diag *diag) {
         r = record_load_all(node);
     if (r < 0)
         return diag_set(diag, r, "cannot read what runs from %s: %s", node->state_dir, strerror(-r));
-    remove_strays(node);
+    strays_remove(node);
     r = server_start(node, diag);
     if (r == 0)
         r = start_informers(node);
@@ -384,6 +328,7 @@ static int init(struct node *node) {
     loop_timer_init(&node->reclaim_retry, node->loop, on_reclaim, node);
     loop_defer_init(&node->services_defer, node->loop, on_services_defer, node);
     loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
+    loop_timer_init(&node->strays_retry, node->loop, on_strays_retry, node);
     loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();
     node->watched = map_new();

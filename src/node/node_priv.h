@@ -14,6 +14,7 @@
 #define POD_GRACE_DEFAULT_S 30
 #define POD_PIDS_MAX 4096
 #define NODE_TRIM_MS 3000
+#define STRAYS_RETRY_MS 1000
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
 
@@ -53,7 +54,7 @@ struct node {
     struct loop_timer reclaim_retry;
     struct loop_defer services_defer;
     bool services_dirty;
-    struct loop_timer register_retry;
+    struct loop_timer register_retry, strays_retry;
     struct loop_timer trim;  /* gives memory back to the system a while after the last work */
     struct buffer node_json; /* what was last registered */
     struct http_server *socket_server, *metrics_server;
@@ -187,6 +188,7 @@ struct pod {
     const char *uid, *namespace, *name; /* in spec_object */
     char dir[PATH_MAX];
     enum pod_stage stage;
+    bool is_fresh; /* not from disk, and its group was not looked at yet */
     bool network_ready, volumes_ready, giving /* its volumes to its fsGroup */, given, orphan /* gone from the API */, needs_sync;
     struct podnet_pod net;
     VECTOR(struct reference) references;
@@ -358,6 +360,11 @@ int record_save_spec(const struct pod *pod);
 int record_load(struct pod *pod);
 int record_load_all(struct node *node);
 void record_remove(struct pod *pod);
+
+/* strays.c: what no pod knows */
+void strays_remove(struct node *node);
+void strays_remove_groups(struct node *node);
+void strays_remove_logs(struct node *node);
 
 /* status.c */
 void status_update(struct pod *pod);

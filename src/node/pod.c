@@ -207,6 +207,12 @@ static bool prepare_cgroup(struct pod *pod) {
     struct cgroup_limits limits;
     spec_pod_limits(pod, &limits);
     snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
+    if (pod->is_fresh && cgroup_exists(&pod->node->cgroups, path)) { /* its record was lost: what ran must be gone before it runs again */
+        cgroup_kill(&pod->node->cgroups, path);
+        if (cgroup_remove(&pod->node->cgroups, path) < 0)
+            return false;
+    }
+    pod->is_fresh = false;
     int r = cgroup_create(&pod->node->cgroups, path, &limits);
     if (r < 0)
         event_pod(pod, NULL, "Warning", "FailedCreatePodContainer", "unable to ensure pod container exists: failed to create cgroup %s: %s", path,
@@ -296,6 +302,7 @@ static int take_on(struct pod *pod) {
         pod->ended_before = true;
         return 0;
     }
+    pod->is_fresh = true;
     take_counts(pod, &status->init_container_statuses);
     take_counts(pod, &status->container_statuses);
     if (pod_is_deleted(pod))

@@ -164,9 +164,10 @@ int record_load_all(struct node *node) {
     return r;
 }
 
+/* The folder goes last: as long as it is there, the rest is known to be its. */
 void record_remove(struct pod *pod) {
     char path[PATH_MAX];
-    sys_remove_tree(AT_FDCWD, pod->dir);
     snprintf(path, sizeof path, "%s/logs/%s_%s_%s", pod->node->state_dir, pod->namespace, pod->name, pod->uid);
     sys_remove_tree(AT_FDCWD, path);
+    sys_remove_tree(AT_FDCWD, pod->dir);
 }

@@ -314,10 +314,14 @@ static void cgroup_path(const struct unit *unit, char ret[PATH_MAX]) {
     snprintf(ret, PATH_MAX, "%s/pod%s/%s", unit->pod->node->cgroup_root, unit->pod->uid, unit->id);
 }
 
+/* Always fresh: a creation that was cut short leaves a writable layer that the kernel refuses to mount again. */
 static int make_folders(const struct unit *unit) {
     char path[PATH_MAX];
+    run_path(unit, "", path);
+    int r = sys_remove_tree(AT_FDCWD, path);
     run_path(unit, "upper", path);
-    int r = sys_mkdirs(path, 0755);
+    if (r == 0)
+        r = sys_mkdirs(path, 0755);
     run_path(unit, "work", path);
     if (r == 0)
         r = sys_mkdirs(path, 0755);
@@ -373,6 +377,26 @@ static int create_with(struct unit *unit, struct slice config, struct diag *diag
 
 static void start_failed(struct unit *unit, const char *message);
 
+/* There was no run: it is tried again, under the same number. */
+static void forget_run(struct unit *unit) {
+    if (unit->container)
+        unit_remove_container(unit);
+    else if (container_delete_id(unit->pod->node->containers, unit->id, on_deleted, unit->pod) == 0)
+        unit->pod->deletions++;
+    unit->has_run = unit->restart_count > 0;
+    unit->restart_count -= unit->restart_count > 0;
+}
+
+static void create_failed(struct unit *unit, const char *reason, const char *message) {
+    event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", message);
+    wait_with(unit, reason, "%s", message);
+    forget_run(unit);
+    unit->stopping = false;
+    wake_in(unit, BACKOFF_FIRST_MS);
+    record_save(unit->pod);
+    pod_sync_later(unit->pod);
+}
+
 static void create(struct unit *unit) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     struct diag diag = DIAG_INIT;
@@ -387,22 +411,15 @@ static void create(struct unit *unit) {
     int r = make_folders(unit);
     if (r == 0)
         r = spec_format(unit, &config, &diag);
-    if (r < 0) {
-        if (!diag.message[0])
-            diag_set(&diag, r, "%s", strerror(-r));
-        event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", diag.message);
-        wait_with(unit, "CreateContainerConfigError", "%s", diag.message);
-        unit->has_run = unit->restart_count > 0;
-        unit->restart_count -= unit->restart_count > 0;
-        wake_in(unit, BACKOFF_FIRST_MS);
-        pod_sync_later(unit->pod);
-        return;
-    }
+    if (r < 0)
+        return create_failed(unit, "CreateContainerConfigError", diag.message[0] ? diag.message : strerror(-r));
     unit->stage = UNIT_CREATING;
     record_save(unit->pod);
     r = create_with(unit, buffer_slice(&config), &diag);
-    if (r < 0)
-        start_failed(unit, diag.message[0] ? diag.message : strerror(-r));
+    if (r < 0 && diag.message[0]) /* the image's fault: no use to try again at once */
+        start_failed(unit, diag.message);
+    else if (r < 0)
+        create_failed(unit, "CreateContainerError", strerror(-r));
 }
 
 /* A container that could not be created or started counts as a run that failed at once. */
@@ -709,9 +726,6 @@ void unit_adopt(struct unit *unit) {
         backoff_reset(&unit->backoff); /* not its fault */
         return;
     }
-    if (container_delete_id(unit->pod->node->containers, unit->id, on_deleted, unit->pod) == 0)
-        unit->pod->deletions++;
+    forget_run(unit);
     wait_with(unit, "ContainerCreating", "%s", "");
-    unit->has_run = unit->restart_count > 0;
-    unit->restart_count -= unit->restart_count > 0;
 }

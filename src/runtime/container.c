@@ -111,17 +111,25 @@ void containers_bundle_path(const struct containers *containers, const char *id,
     snprintf(ret, PATH_MAX, "%s/containers/%s", containers->dir, id);
 }
 
-int containers_list(const struct containers *containers, void (*fn)(void *userdata, const char *id), void *userdata) {
-    char path[PATH_MAX];
-    snprintf(path, PATH_MAX, "%s/containers", containers->dir);
-    DIR *dir = opendir(path);
+static int list_folder(const char *folder, const char *unless_in, void (*fn)(void *userdata, const char *id), void *userdata) {
+    DIR *dir = opendir(folder);
     if (!dir)
         return -errno;
-    for (struct dirent *entry; (entry = readdir(dir));)
-        if (entry->d_name[0] != '.')
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char path[PATH_MAX];
+        bool elsewhere = unless_in && snprintf(path, sizeof path, "%s/%s", unless_in, entry->d_name) > 0 && access(path, F_OK) == 0;
+        if (entry->d_name[0] != '.' && !elsewhere)
             fn(userdata, entry->d_name);
+    }
     closedir(dir);
     return 0;
+}
+
+int containers_list(const struct containers *containers, void (*fn)(void *userdata, const char *id), void *userdata) {
+    char bundles[PATH_MAX];
+    snprintf(bundles, PATH_MAX, "%s/containers", containers->dir);
+    int r = list_folder(bundles, NULL, fn, userdata);
+    return r < 0 ? r : list_folder(containers->crun_root, bundles, fn, userdata);
 }
 
 void container_new_id(char ret[CONTAINER_ID_LEN + 1]) {
@@ -265,12 +273,12 @@ static int read_pid(const struct container *container, const char *name, pid_t *
     return r;
 }
 
-/* The process' command line holds the id: it is the container's conmon, or a crun at work on it. */
-static bool names_id(pid_t pid, const char *id) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
+/* When it is the container's id: the process is its conmon, or a crun at work on it. */
+static bool command_line_has(pid_t pid, const char *text) {
+    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(64 * KIB);
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    return sys_read_file(AT_FDCWD, path, 64 * KIB - 1, &text) == 0 && slice_find(buffer_slice(&text), slice_of(id)) >= 0;
+    return sys_read_file(AT_FDCWD, path, 64 * KIB - 1, &bytes) == 0 && slice_find(buffer_slice(&bytes), slice_of(text)) >= 0;
 }
 
 /* Opens pidfds and watches; -ESRCH when conmon is gone. */
@@ -278,7 +286,7 @@ static int watch(struct container *container) {
     int r = read_pid(container, "conmon.pid", &container->conmon_pid);
     if (r < 0)
         return r;
-    if (!names_id(container->conmon_pid, container->id))
+    if (!command_line_has(container->conmon_pid, container->id))
         return -ESRCH;
     r = loop_child_new(container->containers->loop, container->conmon_pid, on_conmon_exit, container, &container->conmon);
     if (r < 0)
@@ -479,6 +487,8 @@ int container_adopt(struct containers *containers, const struct container_option
     int r = watch(container);
     if (r < 0 && r != -ESRCH && r != -ENOENT)
         return r;
+    if (r < 0 && is_waiting)
+        return -ENOENT; /* conmon ends when nobody hears that the container is made: it was never started, and nobody would read what it says */
     if (r < 0 && !read_exit(container, &exit) && !is_known)
         return -ENOENT; /* never came to life */
     if (r == 0 && !is_known)
@@ -582,6 +592,10 @@ static void on_delete_done(void *userdata, int status, __attribute__((unused)) s
     int r = mounts_remove(rootfs);
     if (r == 0)
         r = sys_remove_tree(AT_FDCWD, bundle);
+    if (r == 0 && status == 0) { /* a creation that was cut short left it without a status, and crun does not know it then */
+        snprintf(rootfs, sizeof rootfs, "%s/%s", deletion->containers->crun_root, deletion->id);
+        r = sys_remove_tree(AT_FDCWD, rootfs);
+    }
     if (r < 0 && status == 0) {
         status = r;
         snprintf(message, sizeof message, "cannot remove %.900s: %s", bundle, strerror(-r));
@@ -598,11 +612,18 @@ static bool is_being_created(const struct containers *containers, const char *id
     return access(path, F_OK) < 0;
 }
 
-/* A conmon, or a crun that it runs, which is still creating the container of a process that died: it must not finish behind our back. */
-static void on_conmon_pid(void *userdata, pid_t pid) {
-    const struct deletion *deletion = userdata;
-    if (names_id(pid, deletion->id))
-        kill(pid, SIGKILL);
+/* A conmon, a crun that it runs, or what that has forked, still creating the container for a process that died: it must not finish behind our back.
+ * They are looked for among all processes, since a conmon is not in its group yet while it waits for our word. */
+static void kill_creators(const struct containers *containers, const char *id) {
+    DIR *dir = opendir("/proc");
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        uint64_t pid;
+        if (slice_parse_u64(slice_of(entry->d_name), INT32_MAX, &pid) == 0 && command_line_has((pid_t)pid, id) &&
+            command_line_has((pid_t)pid, containers->crun))
+            kill((pid_t)pid, SIGKILL);
+    }
+    if (dir)
+        closedir(dir);
 }
 
 int container_delete_id(struct containers *containers, const char *id, container_done_fn *on_deleted, void *userdata) {
@@ -612,8 +633,8 @@ int container_delete_id(struct containers *containers, const char *id, container
         return -ENOMEM;
     *deletion = (struct deletion){.containers = containers, .on_deleted = on_deleted, .userdata = userdata};
     snprintf(deletion->id, sizeof deletion->id, "%s", id);
-    if (containers->conmon_cgroup && is_being_created(containers, id))
-        cgroup_processes(containers->cgroups, containers->conmon_cgroup, on_conmon_pid, deletion);
+    if (is_being_created(containers, id))
+        kill_creators(containers, id);
     int r = run_crun(containers, arguments, on_delete_done, deletion, &deletion->command);
     if (r < 0)
         free(deletion);

@@ -32,7 +32,7 @@ void containers_free(struct containers *containers);
 DEFINE_CLEANUP(struct containers, containers_free)
 /* "<dir>/containers/<id>" into ret. */
 void containers_bundle_path(const struct containers *containers, const char *id, char ret[4096]);
-/* Calls fn with the id of each bundle folder: what ran before a restart. */
+/* Calls fn with the id of each bundle folder, and of each state of crun's that has none: what ran before a restart. */
 int containers_list(const struct containers *containers, void (*fn)(void *userdata, const char *id), void *userdata);
 /* A new random id: lower-case hexadecimal. */
 void container_new_id(char ret[CONTAINER_ID_LEN + 1]);
