@@ -1,4 +1,6 @@
 /* Containers: environment, probes, ports, resources, security. */
+#include <stdio.h>
+
 #include "kube/validate_priv.h"
 
 static void check_ports(struct validator *validator, const struct kube_container *container) {
@@ -175,12 +177,48 @@ static void check_id(struct validator *validator, const char *name, const int64_
         fail_number(validator, name, *id, "must be between 0 and 2147483647, inclusive");
 }
 
-static void check_seccomp(struct validator *validator, const struct kube_seccomp_profile *profile) {
-    bool local = profile && kube_text_is(profile->type, "Localhost");
-    if (local && !profile->localhost_profile)
-        fail_required(validator, "seccompProfile.localhostProfile", "must be set when seccomp type is Localhost");
-    if (profile && !local && profile->localhost_profile)
-        fail_text(validator, "seccompProfile.localhostProfile", profile->localhost_profile, "can only be set when seccomp type is Localhost");
+static bool has_back_step(const char *path) {
+    for (struct slice rest = slice_of(path); rest.data;)
+        if (slice_is(slice_cut(&rest, '/'), ".."))
+            return true;
+    return false;
+}
+
+static bool has_outer_space(const char *text) {
+    struct slice all = slice_of(text);
+    return slice_trim(all).len != all.len;
+}
+
+/* A profile of seccomp or AppArmor: the name of a file or of a loaded profile belongs to the type Localhost alone. */
+static void check_profile(struct validator *validator, const char *field, const char *what, const char *type, const char *name) {
+    bool local = kube_text_is(type, "Localhost");
+    char path[64], missing[64];
+    snprintf(path, sizeof path, "%s.localhostProfile", field);
+    snprintf(missing, sizeof missing, "must be set when %s type is Localhost", what);
+    if (local && (!name || !*name))
+        fail_required(validator, path, missing);
+    else if (!local && name)
+        fail_text(validator, path, name, "can only be set when %s type is Localhost", what);
+}
+
+static void check_profiles(struct validator *validator, const struct kube_seccomp_profile *seccomp, const struct kube_app_armor_profile *apparmor) {
+    if (seccomp)
+        check_profile(validator, "seccompProfile", "seccomp", seccomp->type, seccomp->localhost_profile);
+    if (seccomp && seccomp->localhost_profile && *seccomp->localhost_profile == '/')
+        fail_text(validator, "seccompProfile.localhostProfile", seccomp->localhost_profile, "must be a relative path");
+    if (seccomp && seccomp->localhost_profile && has_back_step(seccomp->localhost_profile))
+        fail_text(validator, "seccompProfile.localhostProfile", seccomp->localhost_profile, "must not contain '..'");
+    if (apparmor)
+        check_profile(validator, "appArmorProfile", "AppArmor", apparmor->type, apparmor->localhost_profile);
+    if (apparmor && apparmor->localhost_profile && has_outer_space(apparmor->localhost_profile))
+        fail_text(validator, "appArmorProfile.localhostProfile", apparmor->localhost_profile, "must not be padded with whitespace");
+}
+
+static bool adds_capability(const struct kube_security_context *context, const char *name) {
+    for (size_t i = 0; context->capabilities && i < context->capabilities->add.count; i++)
+        if (kube_text_is(context->capabilities->add.items[i], name))
+            return true;
+    return false;
 }
 
 void validate_security_context(struct validator *validator, const void *data, const void *old) {
@@ -188,9 +226,12 @@ void validate_security_context(struct validator *validator, const void *data, co
     const struct kube_security_context *context = data;
     check_id(validator, "runAsUser", context->run_as_user);
     check_id(validator, "runAsGroup", context->run_as_group);
-    check_seccomp(validator, context->seccomp_profile);
-    if (context->allow_privilege_escalation && !*context->allow_privilege_escalation && context->privileged && *context->privileged)
+    check_profiles(validator, context->seccomp_profile, context->app_armor_profile);
+    bool no_escalation = context->allow_privilege_escalation && !*context->allow_privilege_escalation;
+    if (no_escalation && context->privileged && *context->privileged)
         fail_value(validator, NULL, "{…}", "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+    if (no_escalation && (adds_capability(context, "SYS_ADMIN") || adds_capability(context, "CAP_SYS_ADMIN")))
+        fail_value(validator, NULL, "{…}", "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN");
 }
 
 void validate_pod_security_context(struct validator *validator, const void *data, const void *old) {
@@ -199,7 +240,7 @@ void validate_pod_security_context(struct validator *validator, const void *data
     check_id(validator, "runAsUser", context->run_as_user);
     check_id(validator, "runAsGroup", context->run_as_group);
     check_id(validator, "fsGroup", context->fs_group);
-    check_seccomp(validator, context->seccomp_profile);
+    check_profiles(validator, context->seccomp_profile, context->app_armor_profile);
     for (size_t i = 0; i < context->supplemental_groups.count; i++)
         check_id(validator, "supplementalGroups", &context->supplemental_groups.items[i]);
 }

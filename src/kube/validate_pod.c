@@ -160,6 +160,33 @@ static void check_spread(struct validator *validator, const struct kube_pod_spec
     }
 }
 
+/* A user namespace of its own shares none of the host's others, and is the condition for seeing all of /proc. */
+static void check_host_users(struct validator *validator, const struct kube_pod_spec *spec) {
+    bool own = spec->host_users && !*spec->host_users;
+    const struct {
+        const char *name;
+        bool set;
+    } shared[] = {{"hostNetwork", spec->host_network}, {"HostPID", spec->host_pid}, {"HostIPC", spec->host_ipc}};
+    const struct {
+        const char *name;
+        const struct kube_container_array *list;
+    } lists[] = {{"initContainers", &spec->init_containers}, {"containers", &spec->containers}};
+    for (size_t i = 0; own && i < ARRAY_LEN(shared); i++)
+        if (shared[i].set)
+            fail_forbidden(validator, shared[i].name, "when `pod.Spec.HostUsers` is false");
+    for (size_t l = 0; !own && l < ARRAY_LEN(lists); l++)
+        for (size_t i = 0; i < lists[l].list->count; i++) {
+            const struct kube_security_context *security = lists[l].list->items[i].security_context;
+            if (!security || !kube_text_is(security->proc_mount, "Unmasked"))
+                continue;
+            size_t before = kube_path_push_field(&validator->path, lists[l].name);
+            kube_path_push_index(&validator->path, i);
+            kube_path_push_field(&validator->path, "securityContext");
+            fail_text(validator, "procMount", security->proc_mount, "`hostUsers` must be false to use `Unmasked`");
+            kube_path_pop(&validator->path, before);
+        }
+}
+
 void validate_pod_spec(struct validator *validator, const void *data, const void *old) {
     (void)old;
     const struct kube_pod_spec *spec = data;
@@ -177,6 +204,7 @@ void validate_pod_spec(struct validator *validator, const void *data, const void
     check_containers(validator, spec, &spec->containers, "containers");
     check_port_conflicts(validator, spec);
     check_dns(validator, spec);
+    check_host_users(validator, spec);
 }
 
 /* Exactly one source. */

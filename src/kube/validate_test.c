@@ -59,6 +59,24 @@ UNIT_TEST(pods) {
           "spec.volumes[1].name: Duplicate value: \"a\"");
 }
 
+#define CONTEXT(context) POD_HEAD "{'name':'c','image':'i','securityContext':{" context "}}]"
+
+UNIT_TEST(what_a_container_asks_to_be_allowed) {
+    check(&kube_kind_pod, CONTEXT("'seccompProfile':{'type':'Localhost'},'appArmorProfile':{'type':'Localhost'}") "}}", NULL,
+          "spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost\n"
+          "spec.containers[0].securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost");
+    check(&kube_kind_pod, CONTEXT("'seccompProfile':{'type':'Localhost','localhostProfile':'a/../b'}") "}}", NULL,
+          "spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: \"a/../b\": must not contain '..'");
+    check(&kube_kind_pod, CONTEXT("'allowPrivilegeEscalation':false,'capabilities':{'add':['SYS_ADMIN']}") "}}", NULL,
+          "spec.containers[0].securityContext: Invalid value: {…}: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` "
+          "CAP_SYS_ADMIN");
+    check(&kube_kind_pod, CONTEXT("'procMount':'Unmasked'") "}}", NULL,
+          "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`");
+    check(&kube_kind_pod, CONTEXT("'procMount':'Unmasked'") ",'hostUsers':false}}", NULL, "");
+    check(&kube_kind_pod, CONTEXT("") ",'hostUsers':false,'hostNetwork':true,'hostPID':true}}", NULL,
+          "spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false\nspec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false");
+}
+
 UNIT_TEST(what_may_change_of_a_pod) {
     const char *old = POD_HEAD "{'name':'c','image':'i:1'}]}}";
     check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i:2'}],'nodeName':'n1'}}", old, "");
@@ -127,4 +145,5 @@ UNIT_TEST(data) {
           "type: Invalid value: \"x\": field is immutable");
 }
 
-UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks), UNIT(data))
+UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed), UNIT(what_may_change_of_a_pod),
+          UNIT(workloads), UNIT(networks), UNIT(data))

@@ -41,10 +41,11 @@ static bool number_of(struct slice text, uint32_t *ret) {
     return true;
 }
 
-/* Looks a user up by name or number; what is found fills uid, gid and home. */
-static bool find_user(struct slice passwd, struct slice user, struct identity *identity) {
+/* Looks a user up by name or number; what is found fills uid, gid and home, and *name, by which groups know it. */
+static bool find_user(struct slice passwd, struct slice user, struct identity *identity, struct slice *name) {
     uint32_t wanted, uid, gid;
     bool by_number = number_of(user, &wanted);
+    identity->is_named = !by_number;
     for (struct slice rest = passwd; rest.data;) {
         struct slice fields[7];
         size_t count = split(slice_cut(&rest, '\n'), fields, ARRAY_LEN(fields));
@@ -54,6 +55,7 @@ static bool find_user(struct slice passwd, struct slice user, struct identity *i
             continue;
         identity->uid = uid;
         identity->gid = gid;
+        *name = fields[0];
         snprintf(identity->home, sizeof identity->home, "%.*s", SLICE_ARG(fields[5]));
         return true;
     }
@@ -96,6 +98,13 @@ static void add_groups(struct slice groups, struct slice name, struct identity *
     }
 }
 
+bool identity_has_group(const struct identity *identity, gid_t group) {
+    for (size_t i = 0; i < identity->groups_count; i++)
+        if (identity->groups[i] == group)
+            return true;
+    return false;
+}
+
 int identity_resolve(const char *const *layers, size_t count, const char *user, struct identity *ret, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer passwd = BUFFER_INIT(FILE_BYTES_MAX + 1);
     CLEANUP(buffer_deinit) struct buffer groups = BUFFER_INIT(FILE_BYTES_MAX + 1);
@@ -104,7 +113,7 @@ int identity_resolve(const char *const *layers, size_t count, const char *user, 
     struct slice name = slice_cut(&rest, ':');
     read_from_layers(layers, count, "etc/passwd", &passwd); /* an image without one has numbers only */
     read_from_layers(layers, count, "etc/group", &groups);
-    if (!find_user(buffer_slice(&passwd), name, &identity))
+    if (!find_user(buffer_slice(&passwd), name, &identity, &name))
         return diag_set(diag, -ENOENT, "unable to find user %.*s: no matching entries in passwd file", SLICE_ARG(name));
     if (identity.uid == 0 && strcmp(identity.home, "/") == 0)
         snprintf(identity.home, sizeof identity.home, "/root");

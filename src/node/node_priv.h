@@ -13,6 +13,7 @@
 
 #define POD_GRACE_DEFAULT_S 30
 #define POD_PIDS_MAX 4096
+#define UNIT_GROUPS_MAX 65
 #define NODE_TRIM_MS 3000
 #define STRAYS_RETRY_MS 1000
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
@@ -144,6 +145,13 @@ struct unit {
     bool has_run; /* restart_count counts from the second creation on */
     char id[CONTAINER_ID_LEN + 1];
     struct container *container;
+    struct unit_user {
+        bool known;
+        uid_t uid;
+        gid_t gid;
+        gid_t groups[UNIT_GROUPS_MAX]; /* its own first */
+        size_t groups_count;
+    } user; /* of the container, as its first process has it */
     struct image *image;
     char image_id[160];
     struct image_request *pull;
@@ -261,12 +269,25 @@ bool probing_run_hook(struct unit *unit, const struct kube_lifecycle_handler *ha
 
 /* spec.c: from the API's container to the runtime's */
 int spec_format(struct unit *unit, struct buffer *out, struct diag *diag);
-const char *spec_seccomp(struct node *node, uint64_t capabilities);
 void spec_limits(const struct kube_container *container, struct cgroup_limits *ret);
 void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
 /* The group of the process that keeps the pod's shared PID namespace. */
 void spec_pause_path(const struct pod *pod, char ret[PATH_MAX]);
+
+/* security.c: what a container may do, and as whom */
+struct identity;
 bool spec_is_privileged(const struct unit *unit);
+/* Refuses what this machine cannot enforce: the pod has failed then, and says why. */
+bool security_admits(struct pod *pod);
+uint64_t security_capabilities(const struct unit *unit);
+/* User and groups; also into unit->user. layers: folders, highest first. */
+int security_user(struct unit *unit, struct arena *arena, const char *const *layers, struct identity *ret, struct diag *diag);
+/* The user of a container that an earlier process began. */
+void security_adopt_user(struct unit *unit);
+/* In base64, the node's; NULL: unconfined. */
+int security_seccomp(const struct unit *unit, uint64_t capabilities, const char **ret, struct diag *diag);
+const char *security_apparmor(const struct unit *unit); /* NULL: none */
+bool security_is_unmasked(const struct unit *unit);
 
 /* environment.c: pure but for the references that the pod holds */
 /* NAME=value lines for the unit; -ENOENT with diag when a map, secret or key is missing. NULL-terminated, in the arena. */
@@ -284,9 +305,11 @@ struct identity {
     gid_t groups[64];
     size_t groups_count;
     char home[256];
+    bool is_named; /* the user was a name, not a number */
 };
 /* "user", "1000", "user:group", "1000:1000"; "" is root. -ENOENT with diag. layers: folders, highest first. */
 int identity_resolve(const char *const *layers, size_t count, const char *user, struct identity *ret, struct diag *diag);
+bool identity_has_group(const struct identity *identity, gid_t group);
 
 /* volumes.c */
 int volumes_prepare(struct pod *pod, struct diag *diag);

@@ -234,7 +234,7 @@ static bool prepare_volumes(struct pod *pod) {
 }
 
 static void prepare(struct pod *pod) {
-    if (loop_timer_is_set(&pod->retry))
+    if (loop_timer_is_set(&pod->retry) || !security_admits(pod))
         return;
     if (!prepare_network(pod) || !prepare_cgroup(pod))
         return pod_retry(pod);

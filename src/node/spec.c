@@ -1,8 +1,7 @@
-/* From a container of the API to an OCI bundle: what is inherited from image, pod and container, in this order, and Kubernetes' defaults (an
- * unconfined seccomp profile only when it is asked for or the container is privileged). */
+/* From a container of the API to an OCI bundle: what is inherited from image, pod and container, in this order, and Kubernetes' defaults. What a
+ * container may do is decided in security.c. */
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -13,64 +12,7 @@
 #define MOUNTS_MAX 256
 #define DEVICES_MAX 256
 
-bool spec_is_privileged(const struct unit *unit) {
-    const struct kube_security_context *security = unit->spec->security_context;
-    return security && security->privileged && *security->privileged;
-}
-
-/* --- security --- */
-
-/* What this machine grants at all: a node in a container or a confined virtual machine may lack some, and crun fails on what it cannot give. */
-static uint64_t possible_capabilities(void) {
-    uint64_t possible = 0;
-    for (unsigned long i = 0; i < 64; i++)
-        if (prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1)
-            possible |= UINT64_C(1) << i;
-    return possible;
-}
-
-static uint64_t capabilities_of(const struct unit *unit) {
-    const struct kube_security_context *security = unit->spec->security_context;
-    const struct kube_capabilities *wanted = security ? security->capabilities : NULL;
-    uint64_t capabilities = BUNDLE_CAPABILITIES_DEFAULT;
-    if (spec_is_privileged(unit))
-        return BUNDLE_CAPABILITIES_ALL;
-    for (size_t i = 0; wanted && i < wanted->drop.count; i++)
-        if (bundle_capability(slice_of(wanted->drop.items[i])) == BUNDLE_CAPABILITIES_ALL)
-            capabilities = 0;
-    for (size_t i = 0; wanted && i < wanted->add.count; i++)
-        capabilities |= bundle_capability(slice_of(wanted->add.items[i]));
-    for (size_t i = 0; wanted && i < wanted->drop.count; i++) {
-        uint64_t drop = bundle_capability(slice_of(wanted->drop.items[i]));
-        if (drop != BUNDLE_CAPABILITIES_ALL)
-            capabilities &= ~drop;
-    }
-    return capabilities;
-}
-
-const char *spec_seccomp(struct node *node, uint64_t capabilities) {
-    CLEANUP(buffer_deinit) struct buffer program = BUFFER_INIT(MIB);
-    char key[24];
-    snprintf(key, sizeof key, "%" PRIx64, capabilities);
-    const char *known = map_find(node->seccomp, slice_of(key));
-    if (known || seccomp_program(capabilities, &program) < 0)
-        return known;
-    char *text = buffer_take(&program);
-    if (text && map_put(node->seccomp, slice_of(key), text, NULL) < 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
-static bool is_unconfined(const struct unit *unit) {
-    const struct kube_security_context *security = unit->spec->security_context;
-    const struct kube_pod_security_context *pod = unit->pod->spec_object->pod->spec.security_context;
-    const struct kube_seccomp_profile *profile = security && security->seccomp_profile ? security->seccomp_profile
-                                                 : pod                                 ? pod->seccomp_profile
-                                                                                       : NULL;
-    return spec_is_privileged(unit) || (profile && profile->type && strcmp(profile->type, "Unconfined") == 0);
-}
+/* --- process --- */
 
 /* The layers' folders, highest first. */
 static const char **layer_paths(const struct unit *unit, struct arena *arena) {
@@ -83,30 +25,6 @@ static const char **layer_paths(const struct unit *unit, struct arena *arena) {
     }
     return paths;
 }
-
-static int resolve_user(const struct unit *unit, struct arena *arena, const char *const *layers, struct identity *identity, struct diag *diag) {
-    const struct kube_security_context *security = unit->spec->security_context;
-    const struct kube_pod_security_context *pod = unit->pod->spec_object->pod->spec.security_context;
-    const int64_t *user = security && security->run_as_user ? security->run_as_user : pod ? pod->run_as_user : NULL;
-    const int64_t *group = security && security->run_as_group ? security->run_as_group : pod ? pod->run_as_group : NULL;
-    const bool *non_root = security && security->run_as_non_root ? security->run_as_non_root : pod ? pod->run_as_non_root : NULL;
-    const char *text = user ? arena_printf(arena, "%" PRId64, *user) : unit->image->user;
-    int r = text ? identity_resolve(layers, unit->image->layers_count, text, identity, diag) : -ENOMEM;
-    if (r < 0)
-        return r;
-    if (group)
-        identity->gid = (gid_t)*group;
-    if (non_root && *non_root && identity->uid == 0)
-        return diag_set(diag, -EPERM, "container has runAsNonRoot and image will run as root (pod: \"%s_%s(%s)\", container: %s)", unit->pod->name,
-                        unit->pod->namespace, unit->pod->uid, unit->spec->name);
-    for (size_t i = 0; pod && i < pod->supplemental_groups.count && identity->groups_count < ARRAY_LEN(identity->groups); i++)
-        identity->groups[identity->groups_count++] = (gid_t)pod->supplemental_groups.items[i];
-    if (pod && pod->fs_group && identity->groups_count < ARRAY_LEN(identity->groups))
-        identity->groups[identity->groups_count++] = (gid_t)*pod->fs_group;
-    return 0;
-}
-
-/* --- process --- */
 
 static int add_expanded(struct arena *arena, const struct kube_string_list *list, const char *const *env, const char **args, size_t *count) {
     for (size_t i = 0; i < list->count; i++) {
@@ -170,7 +88,7 @@ static int build_process(struct unit *unit, struct arena *arena, struct bundle_p
                                      .terminal = unit->spec->tty};
     if (!layers || !identity)
         return -ENOMEM;
-    int r = resolve_user(unit, arena, layers, identity, diag);
+    int r = security_user(unit, arena, layers, identity, diag);
     if (r == 0)
         r = environment_build(unit, arena, &env, diag);
     if (r < 0)
@@ -182,8 +100,9 @@ static int build_process(struct unit *unit, struct arena *arena, struct bundle_p
     process.gid = identity->gid;
     process.groups = identity->groups;
     process.groups_count = identity->groups_count;
-    process.capabilities = capabilities_of(unit) & possible_capabilities();
+    process.capabilities = security_capabilities(unit);
     process.no_new_privileges = security && security->allow_privilege_escalation && !*security->allow_privilege_escalation;
+    process.apparmor_profile = security_apparmor(unit);
     process.has_oom_score_adj = true;
     process.oom_score_adj = oom_score(unit);
     *ret = process;
@@ -372,12 +291,11 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
         return r;
     bundle->cgroup_path = arena_printf(arena, "%s/pod%s/%s", pod->node->cgroup_root, pod->uid, unit->id);
     spec_limits(unit->spec, &bundle->limits);
-    bundle->seccomp_program = is_unconfined(unit) ? NULL : spec_seccomp(pod->node, bundle->process.capabilities);
-    if (!is_unconfined(unit) && !bundle->seccomp_program)
-        return diag_set(diag, -EIO, "cannot compile the seccomp profile");
+    bundle->unmasked = security_is_unmasked(unit);
     if (!bundle->cgroup_path)
         return -ENOMEM;
-    return bundle->privileged ? add_devices(arena, bundle) : 0;
+    r = security_seccomp(unit, bundle->process.capabilities, &bundle->seccomp_program, diag);
+    return r < 0 || !bundle->privileged ? r : add_devices(arena, bundle);
 }
 
 int spec_format(struct unit *unit, struct buffer *out, struct diag *diag) {

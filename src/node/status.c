@@ -114,6 +114,17 @@ static void add_resources(struct builder *b, struct tree *status, const struct u
     }
 }
 
+/* As its first process has it, whatever it became since. */
+static void add_user(struct builder *b, struct tree *status, const struct unit_user *user) {
+    struct tree *linux_ = set_map(b, set_map(b, status, "user"), "linux");
+    set(b, linux_, "uid", tree_int(b->arena, user->uid));
+    set(b, linux_, "gid", tree_int(b->arena, user->gid));
+    struct tree *groups = set_list(b, linux_, "supplementalGroups");
+    for (size_t i = 0; i < user->groups_count; i++)
+        if (!groups || tree_push(b->arena, groups, tree_int(b->arena, user->groups[i])) < 0)
+            b->error = -ENOMEM;
+}
+
 static void add_unit(struct builder *b, struct tree *list, const struct unit *unit) {
     struct tree *status = push_map(b, list);
     set_text(b, status, "name", unit->spec->name);
@@ -135,6 +146,8 @@ static void add_unit(struct builder *b, struct tree *list, const struct unit *un
         set(b, status, "started", tree_bool(b->arena, running && unit->started));
     if (running && !unit->is_ephemeral)
         add_resources(b, status, unit);
+    if (running && unit->user.known)
+        add_user(b, status, &unit->user);
     add_mounts(b, status, unit);
 }
 
@@ -157,6 +170,14 @@ static void add_units(struct builder *b, struct tree *status, const struct pod *
             add_unit(b, list, pod->units[i]);
         }
     }
+}
+
+/* Refused before anything of it was begun: there is nothing to tell of containers. */
+static bool is_rejected(const struct pod *pod) {
+    bool begun = false;
+    for (size_t i = 0; i < pod->units_count; i++)
+        begun = begun || pod->units[i]->has_run || pod->units[i]->stage != UNIT_WAITING;
+    return pod->failed_reason[0] && !begun;
 }
 
 /* --- phase and conditions --- */
@@ -373,7 +394,8 @@ int status_format(struct pod *pod, struct buffer *out) {
     add_conditions(&b, status, pod);
     add_addresses(&b, status, pod);
     set_time(&b, status, "startTime", pod->start_time_ns);
-    add_units(&b, status, pod);
+    if (!is_rejected(pod))
+        add_units(&b, status, pod);
     return b.error < 0 ? b.error : json_format(out, root);
 }
 

@@ -713,6 +713,7 @@ void unit_adopt(struct unit *unit) {
         if (!was_running)
             unit->started_ns = loop_wall_ns(unit->pod->node->loop);
         mark_running(unit, true);
+        security_adopt_user(unit);
         probing_begin(unit);
         find_image(unit);
         return;

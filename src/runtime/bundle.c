@@ -7,10 +7,12 @@
 #include "runtime/bundle.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "codec/codec.h"
 
 #define BUNDLE_ARENA_BYTES_MAX (16 * MIB)
+#define CPUS_MAX 1024
 
 static const char *const capability_names[] = {
     "CHOWN",
@@ -147,6 +149,8 @@ static void fill_process(struct builder *b, struct tree *process, const struct b
         set_int(b, rlimit, "hard", (int64_t)from->rlimits[i].hard);
     }
     set_bool(b, process, "noNewPrivileges", from->no_new_privileges);
+    if (from->apparmor_profile)
+        set_text(b, process, "apparmorProfile", from->apparmor_profile);
     if (from->has_oom_score_adj)
         set_int(b, process, "oomScoreAdj", from->oom_score_adj);
 }
@@ -251,17 +255,40 @@ static void add_resources(struct builder *b, struct tree *linux_, const struct b
         set_int(b, set_map(b, resources, "pids"), "limit", limits->pids);
 }
 
+/* What a neighbour computes shows in how a core is throttled. */
+static void add_thermal(struct builder *b, struct tree *list) {
+    long count = sysconf(_SC_NPROCESSORS_CONF);
+    char path[80];
+    for (long i = 0; i < MIN(count, CPUS_MAX); i++) {
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%ld/thermal_throttle", i);
+        if (access(path, F_OK) == 0)
+            push(b, list, tree_text(b->arena, path));
+    }
+}
+
 static void add_linux(struct builder *b, struct tree *root, const struct bundle *bundle) {
-    static const char *const masked[] = {
-        "/proc/acpi",        "/proc/asound",      "/proc/kcore", "/proc/keys",    "/proc/latency_stats",           "/proc/timer_list",
-        "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",  "/sys/firmware", "/sys/devices/virtual/powercap", NULL};
+    static const char *const masked[] = {"/proc/acpi",
+                                         "/proc/asound",
+                                         "/proc/interrupts",
+                                         "/proc/kcore",
+                                         "/proc/keys",
+                                         "/proc/latency_stats",
+                                         "/proc/timer_list",
+                                         "/proc/timer_stats",
+                                         "/proc/sched_debug",
+                                         "/proc/scsi",
+                                         "/sys/firmware",
+                                         "/sys/devices/virtual/powercap",
+                                         NULL};
     static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL};
     struct tree *linux_ = set_map(b, root, "linux");
     set_text(b, linux_, "cgroupsPath", bundle->cgroup_path);
     add_namespaces(b, linux_, bundle);
     add_resources(b, linux_, bundle);
-    if (!bundle->privileged) {
-        push_texts(b, set_list(b, linux_, "maskedPaths"), masked);
+    if (!bundle->privileged && !bundle->unmasked) {
+        struct tree *list = set_list(b, linux_, "maskedPaths");
+        push_texts(b, list, masked);
+        add_thermal(b, list);
         push_texts(b, set_list(b, linux_, "readonlyPaths"), read_only);
     }
 }

@@ -38,6 +38,7 @@ struct bundle_process {
     size_t groups_count;
     uint64_t capabilities; /* bit n: capability n */
     bool terminal, no_new_privileges;
+    const char *apparmor_profile; /* NULL: none */
     const struct bundle_rlimit *rlimits;
     size_t rlimits_count;
     bool has_oom_score_adj;
@@ -46,7 +47,7 @@ struct bundle_process {
 struct bundle {
     struct bundle_process process;
     const char *rootfs;
-    bool read_only_rootfs, privileged;
+    bool read_only_rootfs, privileged, unmasked /* all of /proc and /sys is seen */;
     const char *hostname;                                          /* NULL: that of the UTS namespace that is joined */
     const char *network_namespace, *ipc_namespace, *uts_namespace; /* paths; NULL: the host's */
     const char *pid_namespace;                                     /* a path; NULL: a new one */

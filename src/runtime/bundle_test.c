@@ -120,5 +120,44 @@ UNIT_TEST(compiles_the_seccomp_profile) {
     buffer_deinit(&admin);
 }
 
+UNIT_TEST(compiles_profiles_that_somebody_wrote) {
+    static const char head[] = "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":38,\"syscalls\":[", tail[] = "]}";
+    static const struct {
+        const char *entry, *wrong; /* wrong NULL: it compiles */
+        bool matters;              /* the program differs from that of no entry */
+    } cases[] = {
+        {"{\"names\":[\"read\",\"no_such_call\"],\"action\":\"SCMP_ACT_ALLOW\"}", NULL, true},
+        {"{\"name\":\"read\",\"action\":\"SCMP_ACT_LOG\"}", NULL, true},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38}", NULL, false},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}}", NULL, false},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"excludes\":{\"caps\":[\"CAP_CHOWN\"]}}", NULL, false},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"4.8\",\"caps\":[\"CAP_CHOWN\"]}}", NULL, true},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"999.0\"}}", NULL, false},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"excludes\":{\"arches\":[\"amd64\",\"arm64\"]}}", NULL, false},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,\"value\":1,\"op\":\"SCMP_CMP_EQ\"},"
+         "{\"index\":0,\"value\":2,\"op\":\"SCMP_CMP_EQ\"}]}",
+         NULL, true},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_NOTIFY\"}", "\"SCMP_ACT_NOTIFY\" is no action", false},
+        {"{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":9,\"op\":\"SCMP_CMP_EQ\"}]}", "unknown index", false},
+    };
+    struct buffer empty = BUFFER_INIT(MIB);
+    assert_int_equal(seccomp_profile_program(SLICE("{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":38}"), 1, &empty, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct buffer json = BUFFER_INIT(KIB), program = BUFFER_INIT(MIB);
+        struct diag diag = DIAG_INIT;
+        buffer_printf(&json, "%s%s%s", head, cases[i].entry, tail);
+        int r = seccomp_profile_program(buffer_slice(&json), BUNDLE_CAPABILITIES_DEFAULT, &program, &diag);
+        if (r != (cases[i].wrong ? -EINVAL : 0) || (cases[i].wrong && !strstr(diag.message, cases[i].wrong)) ||
+            (r == 0 && slice_equal(buffer_slice(&program), buffer_slice(&empty)) == cases[i].matters))
+            fail_msg("%s: %d %s", cases[i].entry, r, diag.message);
+        buffer_deinit(&json);
+        buffer_deinit(&program);
+    }
+    assert_int_equal(seccomp_profile_program(SLICE("{}"), 1, &empty, NULL), -EINVAL);
+    assert_int_equal(seccomp_profile_program(SLICE("[1"), 1, &empty, NULL), -EINVAL);
+    buffer_deinit(&empty);
+}
+
 UNIT_MAIN(UNIT(describes_a_confined_container), UNIT(processes_are_its_own_another_s_or_the_hosts), UNIT(another_user_has_no_effective_capabilities),
-          UNIT(a_privileged_container_is_not_masked), UNIT(knows_capabilities), UNIT(compiles_the_seccomp_profile))
+          UNIT(a_privileged_container_is_not_masked), UNIT(knows_capabilities), UNIT(compiles_the_seccomp_profile),
+          UNIT(compiles_profiles_that_somebody_wrote))

@@ -13,6 +13,7 @@
 #include <sys/personality.h>
 
 #include "codec/codec.h"
+#include "runtime/seccomp_priv.h"
 
 #define BPF_BYTES_MAX (64 * KIB)
 
@@ -384,7 +385,7 @@ static int add_rules(scmp_filter_ctx context, uint64_t capabilities) {
 }
 
 /* libseccomp exports only into a descriptor. */
-static int export_program(scmp_filter_ctx context, struct buffer *out) {
+int seccomp_export(void *context, struct buffer *out) {
     CLEANUP(fd_closep) int fd = memfd_create("seccomp", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -404,7 +405,7 @@ int seccomp_program(uint64_t capabilities, struct buffer *out) {
         return -ENOMEM;
     int r = add_rules(context, capabilities);
     if (r == 0)
-        r = export_program(context, out);
+        r = seccomp_export(context, out);
     seccomp_release(context);
     return r;
 }

@@ -8,4 +8,8 @@
 /* Appends the program in base64. capabilities: bit n set when the container has capability n; some add system calls. Costs 2 ms: keep the result. */
 int seccomp_program(uint64_t capabilities, struct buffer *out);
 
+#define SECCOMP_PROFILE_BYTES_MAX (1 * MIB)
+/* Of a profile that somebody wrote, in the JSON that container runtimes share. -EINVAL with diag. */
+int seccomp_profile_program(struct slice json, uint64_t capabilities, struct buffer *out, struct diag *diag);
+
 #endif
