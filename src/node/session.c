@@ -202,7 +202,11 @@ static void on_output(void *userdata, int stream, struct slice data) {
 
 static void on_exec_exit(void *userdata, int code, int error, const char *message) {
     struct session *session = userdata;
-    send_result(session, code, error, message);
+    if (error) { /* as if the command itself had said so */
+        remote_send(session->remote, session->terminal ? REMOTE_STDOUT : REMOTE_STDERR, slice_of(message));
+        remote_send(session->remote, session->terminal ? REMOTE_STDOUT : REMOTE_STDERR, session->terminal ? SLICE("\r\n") : SLICE("\n"));
+    }
+    send_result(session, code, 0, "");
 }
 
 static void on_input_drained(void *userdata) {

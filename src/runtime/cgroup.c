@@ -211,6 +211,13 @@ int cgroup_attach(const struct cgroups *cgroups, const char *path, pid_t pid) {
     return 0;
 }
 
+void cgroup_folders(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, const char *folder), void *userdata) {
+    char folder[PATH_MAX];
+    for (size_t tree = 0; tree < trees(cgroups); tree++)
+        if (folder_of(cgroups, tree, path, folder) == 0)
+            fn(userdata, folder);
+}
+
 bool cgroup_exists(const struct cgroups *cgroups, const char *path) {
     char folder[PATH_MAX];
     for (size_t tree = 0; tree < trees(cgroups); tree++)

@@ -38,6 +38,8 @@ int cgroup_attach(const struct cgroups *cgroups, const char *path, pid_t pid);
 int cgroup_kill(const struct cgroups *cgroups, const char *path);
 /* Removes it and what is beneath; absent is fine; -EBUSY while processes live. */
 int cgroup_remove(const struct cgroups *cgroups, const char *path);
+/* Calls fn with the group's folder in each hierarchy. */
+void cgroup_folders(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, const char *folder), void *userdata);
 bool cgroup_exists(const struct cgroups *cgroups, const char *path);
 /* Calls on_child with each child's name. */
 int cgroup_children(const struct cgroups *cgroups, const char *path, void (*on_child)(void *userdata, const char *name), void *userdata);

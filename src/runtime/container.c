@@ -26,6 +26,7 @@
 #include "codec/codec.h"
 #include "runtime/bundle.h"
 #include "runtime/container_priv.h"
+#include "runtime/enter.h"
 #include "runtime/mounts.h"
 #include "runtime/rootfs.h"
 #include "sys/sys.h"
@@ -37,6 +38,7 @@
 enum container_state { CONTAINER_CREATING, CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED, CONTAINER_FAILED };
 
 struct container {
+    struct list node; /* containers->live */
     struct containers *containers;
     char id[CONTAINER_ID_LEN + 1];
     char *bundle, *log_path, *cgroup_path;
@@ -76,6 +78,9 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
     if (!containers)
         return -ENOMEM;
     containers->loop = loop;
+    list_init(&containers->live);
+    list_init(&containers->entering);
+    containers->enter_fd = -1;
     containers->cgroups = options->cgroups;
     containers->dir = strdup(options->dir);
     containers->conmon_cgroup = options->conmon_cgroup ? strdup(options->conmon_cgroup) : NULL;
@@ -91,7 +96,9 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
     r = sys_mkdirs(path, 0700);
     if (r == 0)
         r = sys_mkdirs(containers->crun_root, 0700);
-    if (r == 0 && containers->conmon_cgroup)
+    if (r == 0)
+        r = containers->enter_fd = enter_load();
+    if (r >= 0 && containers->conmon_cgroup)
         r = cgroup_create(containers->cgroups, containers->conmon_cgroup, NULL);
     if (r < 0)
         return diag_set(diag, r, "cannot prepare %s: %s", options->dir, strerror(-r));
@@ -102,6 +109,8 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
 void containers_free(struct containers *containers) {
     if (!containers)
         return;
+    enter_forget(containers);
+    fd_closep(&containers->enter_fd);
     free(containers->dir);
     free(containers->conmon_cgroup);
     free(containers);
@@ -153,6 +162,7 @@ static void stop_creating(struct container *container) {
 void container_free(struct container *container) {
     if (!container)
         return;
+    list_remove(&container->node);
     stop_creating(container);
     loop_child_free(container->launcher);
     loop_child_free(container->conmon);
@@ -178,6 +188,7 @@ static struct container *container_new(struct containers *containers, const stru
     if (!container)
         return NULL;
     container->containers = containers;
+    list_push(&containers->live, &container->node);
     container->pid_fd = container->sync_fd = -1;
     container->sync = BUFFER_INIT(SYNC_BYTES_MAX);
     loop_timer_init(&container->timeout, containers->loop, on_create_timeout, container);
@@ -198,6 +209,20 @@ pid_t container_pid(const struct container *container) {
 }
 const char *container_id(const struct container *container) {
     return container->id;
+}
+int container_pid_fd(const struct container *container) {
+    return container->pid_fd;
+}
+const char *container_cgroup(const struct container *container) {
+    return container->cgroup_path;
+}
+const struct container *container_find(const struct containers *containers, const char *id) {
+    LIST_FOREACH(it, &containers->live) {
+        const struct container *container = CONTAINER_OF(it, struct container, node);
+        if (strcmp(container->id, id) == 0)
+            return container;
+    }
+    return NULL;
 }
 bool container_is_started(const struct container *container) {
     return container->state == CONTAINER_RUNNING || container->state == CONTAINER_EXITED;

@@ -9,7 +9,14 @@ struct containers {
     struct loop *loop;
     const struct cgroups *cgroups;
     char *dir, *conmon_cgroup;
+    struct list live;     /* of struct container */
+    struct list entering; /* of struct enter */
+    int enter_fd;         /* enter_load's */
     char crun[PATH_MAX], conmon[PATH_MAX], crun_root[PATH_MAX];
 };
+/* The handle of the id; NULL: there is none. */
+const struct container *container_find(const struct containers *containers, const char *id);
+int container_pid_fd(const struct container *container); /* -1: it is gone */
+const char *container_cgroup(const struct container *container);
 
 #endif

@@ -1,5 +1,6 @@
 /* Real containers: needs root, crun, conmon, overlayfs. */
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -25,7 +26,7 @@ struct seen {
     char message[512];
     struct container_exit exit;
     char output[8192];
-    int exec_code;
+    int exec_code, exec_error;
     bool exec_done;
 };
 
@@ -54,6 +55,11 @@ static int setup(void **state) {
     assert_int_equal(sys_mkdirs(path, 0755), 0);
     snprintf(path, sizeof path, "%s/bin/program", fixture.layer);
     copy_file(TEST_PROGRAM, path);
+    snprintf(path, sizeof path, "%s/bin/evil", fixture.layer);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("#!/proc/self/exe\n"), 0755), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+    snprintf(path, sizeof path, "%s/bin/data", fixture.layer);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("no program"), 0644), 0);
     assert_int_equal(mounts_share(fixture.run), 0);
     assert_int_equal(mounts_share(fixture.run), 0); /* idempotent */
     assert_true(mounts_is_mounted(fixture.run));
@@ -128,7 +134,7 @@ static void container_options_of(struct started *started, struct seen *seen, str
                                       .userdata = seen};
 }
 
-static void create(const char *const *args, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
+static void create_as(const struct bundle_process *process, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
     const char *const env[] = {"PATH=/bin", "GREETING=hello", NULL};
     const char *const lower[] = {fixture.layer};
     struct buffer json = BUFFER_INIT(BUNDLE_BYTES_MAX);
@@ -140,11 +146,9 @@ static void create(const char *const *args, bool open_stdin, int64_t memory, str
     snprintf(ret->work, sizeof ret->work, "%s/%s/work", fixture.dir, ret->id);
     assert_int_equal(sys_mkdirs(ret->upper, 0755), 0);
     assert_int_equal(sys_mkdirs(ret->work, 0755), 0);
-    const struct bundle bundle = {.process = {.args = args, .env = env, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true},
-                                  .rootfs = "rootfs",
-                                  .cgroup_path = ret->cgroup,
-                                  .limits = {.memory_bytes = memory},
-                                  .seccomp_program = fixture.seccomp};
+    struct bundle bundle = {
+        .process = *process, .rootfs = "rootfs", .cgroup_path = ret->cgroup, .limits = {.memory_bytes = memory}, .seccomp_program = fixture.seccomp};
+    bundle.process.env = env;
     assert_int_equal(bundle_format(&bundle, &json), 0);
     container_options_of(ret, seen, &options);
     options.config_json = buffer_slice(&json);
@@ -156,6 +160,11 @@ static void create(const char *const *args, bool open_stdin, int64_t memory, str
     turn_until(&seen->created);
     if (seen->error)
         fail_msg("create: %s", seen->message);
+}
+
+static void create(const char *const *args, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
+    const struct bundle_process process = {.args = args, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true};
+    create_as(&process, open_stdin, memory, seen, ret);
 }
 
 static void start(struct started *started, struct seen *seen) {
@@ -323,8 +332,8 @@ static void on_output(void *userdata, int stream, struct slice data) {
 }
 static void on_exec_exit(void *userdata, int code, int error, const char *message) {
     struct seen *seen = userdata;
-    (void)message;
-    assert_int_equal(error, 0);
+    snprintf(seen->message, sizeof seen->message, "%s", message);
+    seen->exec_error = error;
     seen->exec_code = code;
     seen->exec_done = true;
 }
@@ -366,6 +375,140 @@ UNIT_TEST(executes_commands_inside) {
     finish(&started, &seen);
 }
 
+static void execute(const struct started *started, const char *const *args, struct seen *seen) {
+    struct exec *session = exec(started, args, false, false, seen);
+    turn_until(&seen->exec_done);
+    exec_free(session);
+}
+
+/* User, groups, capabilities, limits, filter, folder: as the container's own process, whatever that is. */
+UNIT_TEST(a_command_has_what_its_container_has) {
+    static const gid_t groups[] = {7, 9};
+    static const struct bundle_rlimit rlimits[] = {{"RLIMIT_NOFILE", 321, 400}};
+    const char *const args[] = {"/bin/program", "status", NULL}, *const wait[] = {"/bin/program", "wait", NULL};
+    const struct bundle_process processes[] = {
+        {.capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true, .cwd = "/dev"},
+        {.uid = 1000, .gid = 1001, .groups = groups, .groups_count = 2, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .cwd = "/bin"},
+        {.gid = 3, .groups = groups, .groups_count = 1, .rlimits = rlimits, .rlimits_count = 1, .has_oom_score_adj = true, .oom_score_adj = 77},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(processes); i++) {
+        struct seen own = {0}, seen = {0};
+        struct started started;
+        struct bundle_process process = processes[i];
+        process.args = args;
+        create_as(&process, false, 0, &own, &started);
+        start(&started, &own);
+        turn_until(&own.exited);
+        struct buffer log = BUFFER_INIT(MIB + 1), expected = BUFFER_INIT(MIB + 1);
+        assert_int_equal(sys_read_file(AT_FDCWD, started.log, MIB, &log), 0);
+        for (struct slice rest = buffer_slice(&log); rest.len;) {
+            struct crilog_line line;
+            if (crilog_parse(slice_cut(&rest, '\n'), &line) == 0)
+                buffer_printf(&expected, "%.*s\n", SLICE_ARG(line.text));
+        }
+        finish(&started, &own);
+        process.args = wait;
+        create_as(&process, false, 0, &seen, &started);
+        start(&started, &seen);
+        execute(&started, args, &seen);
+        assert_int_equal(seen.exec_code, 0);
+        assert_non_null(strstr(seen.output, "CapBnd:"));
+        assert_string_equal(seen.output + 2, expected.data); /* behind "1:" */
+        finish(&started, &seen);
+        buffer_deinit(&log);
+        buffer_deinit(&expected);
+    }
+}
+
+static void rewrite_config(const struct started *started, const char *from, const char *to) {
+    struct buffer json = BUFFER_INIT(BUNDLE_BYTES_MAX), changed = BUFFER_INIT(BUNDLE_BYTES_MAX);
+    char path[PATH_MAX + 16];
+    containers_bundle_path(fixture.containers, started->id, path);
+    strncat(path, "/config.json", 16);
+    assert_int_equal(sys_read_file(AT_FDCWD, path, BUNDLE_BYTES_MAX - 1, &json), 0);
+    const char *at = strstr(json.data, from);
+    assert_non_null(at);
+    buffer_printf(&changed, "%.*s%s%s", (int)(at - json.data), json.data, to, at + strlen(from));
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, buffer_slice(&changed), 0600), 0);
+    buffer_deinit(&json);
+    buffer_deinit(&changed);
+}
+
+UNIT_TEST(a_command_that_cannot_run_says_why) {
+#define START "OCI runtime exec failed: exec failed: unable to start container process: "
+    static const struct {
+        const char *program;
+        int code;
+        const char *message;
+    } cases[] = {
+        {"nothing", 127, START "exec: \"nothing\": executable file not found in $PATH: unknown"},
+        {"/nothing", 127, START "exec: \"/nothing\": stat /nothing: no such file or directory: unknown"},
+        {"/bin/data", 126, START "exec: \"/bin/data\": permission denied: unknown"},
+        {"/bin", 126, START "exec: \"/bin\": is a directory: unknown"},
+        {"data", 127, START "exec: \"data\": executable file not found in $PATH: unknown"},
+        {"", 127, START "exec: \"\": executable file not found in $PATH: unknown"},
+    };
+    struct seen seen = {0};
+    struct started started;
+    create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
+    start(&started, &seen);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        execute(&started, (const char *const[]){cases[i].program, NULL}, &seen);
+        assert_string_equal(seen.message, cases[i].message);
+        assert_int_equal(seen.exec_code, cases[i].code);
+        assert_true(seen.exec_error < 0);
+    }
+    execute(&started, (const char *const[]){"evil", NULL}, &seen); /* our own program, which is all that it can execute: it refuses */
+    assert_int_equal(seen.exec_code, 126);
+    assert_string_equal(seen.output, "");
+    rewrite_config(&started, "\"cwd\":\"/\"", "\"cwd\":\"/gone\"");
+    execute(&started, (const char *const[]){"program", NULL}, &seen);
+    assert_string_equal(seen.message, START "chdir to cwd (\"/gone\") set in config.json failed: no such file or directory: unknown");
+    rewrite_config(&started, "/gone", "/proc/self/fd/4"); /* nothing of the host is open to be gone to */
+    execute(&started, (const char *const[]){"program", NULL}, &seen);
+    assert_string_equal(seen.message, START "chdir to cwd (\"/proc/self/fd/4\") set in config.json failed: no such file or directory: unknown");
+    finish(&started, &seen);
+    struct exec *session = NULL;
+    const struct exec_options options = {.container_id = started.id, .args = (const char *const[]){"program", NULL}};
+    assert_int_equal(exec_start(fixture.containers, &options, &(struct exec_callbacks){.userdata = NULL}, &session), -ESRCH);
+#undef START
+}
+
+static void count_process(void *userdata, pid_t pid) {
+    (void)pid;
+    ++*(int *)userdata;
+}
+static int processes_of(const struct started *started) {
+    int count = 0;
+    cgroup_processes(&fixture.cgroups, started->cgroup, count_process, &count);
+    return count;
+}
+
+static int count_births(const char *output) {
+    int count = 0;
+    for (const char *at = output; (at = strstr(at, "born")) != NULL; at++)
+        count++;
+    return count;
+}
+
+UNIT_TEST(who_leaves_takes_the_whole_command_along) {
+    struct seen seen = {0};
+    struct started started;
+    create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
+    start(&started, &seen);
+    struct exec *session = exec(&started, (const char *const[]){"/bin/program", "family", NULL}, false, false, &seen);
+    while (count_births(seen.output) < 4 || processes_of(&started) > 5) /* the one that brought them in may still be on its way out */
+        assert_int_equal(loop_turn(fixture.loop, 20), 0);
+    assert_int_equal(processes_of(&started), 5);
+    exec_free(session);
+    exec_free(exec(&started, (const char *const[]){"/bin/program", "family", NULL}, false, false, &seen)); /* before it runs */
+    exec_free(exec(&started, (const char *const[]){"/bin/program", "family", NULL}, true, true, &seen));
+    while (processes_of(&started) > 1)
+        assert_int_equal(loop_turn(fixture.loop, 20), 0);
+    finish(&started, &seen);
+    exec_free(NULL);
+}
+
 UNIT_TEST(attaches_to_a_container) {
     struct seen seen = {0};
     struct started started;
@@ -390,6 +533,9 @@ int main(void) {
                                        UNIT(a_missing_program_is_a_clear_error),
                                        UNIT(stops_on_a_signal_and_is_adopted),
                                        UNIT(executes_commands_inside),
+                                       UNIT(a_command_has_what_its_container_has),
+                                       UNIT(a_command_that_cannot_run_says_why),
+                                       UNIT(who_leaves_takes_the_whole_command_along),
                                        UNIT(attaches_to_a_container)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

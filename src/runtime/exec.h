@@ -11,8 +11,8 @@
 struct exec;
 struct exec_callbacks {
     void (*on_output)(void *userdata, int stream /* 1 or 2 */, struct slice data);
-    /* The last callback. code: the command's, 128 + n for signal n; error: negative errno with message when it could not run (code is then 126). Call
-     * exec_free. */
+    /* The last callback. code: the command's, 128 + n for signal n; error: negative errno with message, in runc's words, when it could not run (code
+     * is then 127 when there is no such program, else 126). Call exec_free. */
     void (*on_exit)(void *userdata, int code, int error, const char *message);
     void (*on_input_drained)(void *userdata); /* may be NULL */
     void *userdata;
@@ -34,7 +34,7 @@ void exec_close_input(struct exec *exec);
 void exec_resize(struct exec *exec, unsigned columns, unsigned rows);
 /* Back-pressure on the output. */
 void exec_pause(struct exec *exec, bool paused);
-/* Kills the command if it still runs (an attached container goes on); no callback follows. NULL is fine. */
+/* Kills the command and what is in its session, if it still runs (an attached container goes on); no callback follows. NULL is fine. */
 void exec_free(struct exec *exec);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -52,6 +53,37 @@ static int escape(void) {
     return bad;
 }
 
+/* What the kernel knows of us, as far as it is a matter of privileges. */
+static int status(void) {
+    static const char *const keys[] = {"Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:", "Seccomp_filters:"};
+    char line[512], path[512];
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            if (strncmp(line, keys[i], strlen(keys[i])) == 0)
+                fputs(line, stdout);
+    struct rlimit limit = {0};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    printf("files %ld\ncwd %s\n", (long)limit.rlim_cur, getcwd(path, sizeof path));
+    file = fopen("/proc/self/oom_score_adj", "r");
+    printf("oom %s", file && fgets(line, sizeof line, file) ? line : "?\n");
+    for (int fd = 3; fd < 100; fd++)
+        if (fcntl(fd, F_GETFD) >= 0 && (!file || fd > fileno(file)))
+            printf("descriptor %d\n", fd);
+    return 0;
+}
+
+/* Four processes of one session, each but the first in a group of its own, that never end. */
+_Noreturn static void family(void) {
+    for (int i = 0; i < 2; i++)
+        if (fork() == 0)
+            setpgid(0, 0);
+    printf("born\n");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
 int main(int argc, char **argv) {
     const char *verb = argc > 1 ? argv[1] : "";
     if (strcmp(verb, "exit") == 0)
@@ -70,6 +102,10 @@ int main(int argc, char **argv) {
         eat_memory();
     if (strcmp(verb, "escape") == 0)
         return escape();
+    if (strcmp(verb, "status") == 0)
+        return status();
+    if (strcmp(verb, "family") == 0)
+        family();
     if (strcmp(verb, "tty") == 0)
         return printf("tty %d\n", isatty(1)) < 0;
     return 64;
