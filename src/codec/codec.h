@@ -7,6 +7,7 @@
 #include "codec/gzip.h"
 #include "codec/http1.h"
 #include "codec/json.h"
+#include "codec/image_platform.h"
 #include "codec/promtext.h"
 #include "codec/quantity.h"
 #include "codec/spdy.h"

@@ -264,7 +264,8 @@ static void stop_node(struct node *node) {
     if (node->pods)
         free_pods(node);
     map_free(TAKE(node->pods));
-    map_free(TAKE(node->watched)); /* empty: the pods held them */
+    map_free(TAKE(node->watched)); /* empty, as the next: the pods held them */
+    map_free(TAKE(node->pullings));
     if (node->seccomp)
         free_programs(node);
     rotation_stop(node);
@@ -332,6 +333,7 @@ static int init(struct node *node) {
     loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();
     node->watched = map_new();
+    node->pullings = map_new();
     node->seccomp = map_new();
     node->removals = map_new();
     return node->pods && node->watched && node->seccomp && node->removals ? 0 : -ENOMEM;

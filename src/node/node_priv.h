@@ -49,6 +49,7 @@ struct node {
     const char *own_hosts[16];
     struct map *pods;     /* uid → struct pod */
     struct map *watched;  /* "plural/namespace/name" → struct watched */
+    struct map *pullings; /* what is being made ready, see pulling.c */
     struct map *seccomp;  /* capabilities as text → program (char *) */
     struct map *removals; /* volume → struct removal */
     struct loop_defer reclaim_defer;
@@ -99,10 +100,48 @@ struct pod_token {
 /* --- images of other registries (remote_image.c) --- */
 
 struct remote_image;
-/* error 0: the image is in our registry's store now; otherwise message says why not. Once, unless freed before; the handle is dead then. */
-typedef void remote_image_fn(void *userdata, int error, const char *message);
-int remote_image_pull(struct node *node, const char *image, remote_image_fn *on_done, void *userdata, struct remote_image **ret);
+struct remote_image_result {
+    int error; /* 0: the image is in our registry's store now; otherwise `message` says why not */
+    const char *message;
+    const char *missing; /* "a, b": pull secrets that are not there; "" when all are */
+    int64_t began_ms;    /* when our turn came; 0: it did not */
+};
+typedef void remote_image_fn(void *userdata, const struct remote_image_result *result);
+struct remote_image_options {
+    const char *image, *policy, *namespace;
+    const struct kube_local_object_reference_array *secrets; /* spec.imagePullSecrets */
+    remote_image_fn *on_done;                                /* once, unless freed before; the handle is dead then */
+    void *userdata;
+};
+int remote_image_pull(struct node *node, const struct remote_image_options *options, struct remote_image **ret);
 void remote_image_free(struct remote_image *remote); /* NULL is fine */
+
+/* --- an image made ready for a pod (pulling.c) --- */
+
+#define PULLING_ID_BYTES 512
+enum pulling_policy { PULLING_IF_NOT_PRESENT, PULLING_ALWAYS, PULLING_NEVER };
+/* imagePullPolicy; the default of the API where it is absent. */
+enum pulling_policy pulling_policy_of(const char *policy, const char *image);
+
+struct pulling;
+struct pulling_result {
+    struct image *image;          /* unpacked; borrowed. NULL: not to be had, by reason and message */
+    const char *image_id;         /* for the status: "repository@sha256:…" of the manifest */
+    const char *reason, *message; /* ErrImagePull, ErrImageNeverPull */
+};
+typedef void pulling_fn(void *userdata, const struct pulling_result *result);
+struct pulling_options {
+    struct pod *pod;
+    const struct unit *unit; /* whose events these are; NULL: the pod's (an image volume) */
+    const char *image;       /* as the pod names it */
+    const char *policy;      /* imagePullPolicy; NULL or "": the default */
+    bool quiet;              /* what is here, without events: nothing is fetched */
+    pulling_fn *on_done;     /* once and never at once, unless cancelled before; the handle is dead then */
+    void *userdata;
+};
+/* -EINVAL with diag when the name is no image's. */
+int pulling_start(const struct pulling_options *options, struct pulling **ret, struct diag *diag);
+void pulling_cancel(struct pulling *pulling); /* NULL is fine */
 
 /* --- a container of a pod (unit.c) --- */
 
@@ -153,10 +192,8 @@ struct unit {
         size_t groups_count;
     } user; /* of the container, as its first process has it */
     struct image *image;
-    char image_id[160];
-    struct image_request *pull;
-    struct remote_image *remote_pull;
-    bool asked_remotely; /* in this attempt */
+    char image_id[PULLING_ID_BYTES];
+    struct pulling *pull;
     struct backoff backoff, pull_backoff;
     int64_t start_at_ms;     /* monotonic; 0: now */
     struct loop_timer timer; /* back-off */
@@ -168,8 +205,6 @@ struct unit {
     struct unit_probe probes[3];         /* by enum probe_kind */
     struct probe_run *hook;              /* postStart or preStop */
     struct loop_timer hook_timer;        /* preStop: sleep */
-    bool pulled_before;                  /* this image, so that the event is worded right */
-    bool image_failed;
     /* stopping */
     bool stopping, term_sent, killed_by_liveness;
     int64_t grace_ms;
@@ -257,7 +292,16 @@ void unit_stop(struct unit *unit, int64_t grace_s, const char *why);
 bool unit_is_busy(const struct unit *unit); /* something of it may still run */
 bool unit_failed(const struct unit *unit);
 void unit_remove_container(struct unit *unit);
+void unit_wait_with(struct unit *unit, const char *reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void unit_wake_in(struct unit *unit, int64_t delay_ms);
+void unit_create(struct unit *unit); /* its image is there */
 void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]);
+
+/* unit_pull.c: the image of a unit */
+void unit_pull(struct unit *unit);
+void unit_pull_cancel(struct unit *unit);
+void unit_pull_tell_waiting(struct unit *unit); /* its last pull failed and the next one is a while off */
+void unit_find_image(struct unit *unit);        /* what an adopted container runs from */
 
 /* probing.c */
 void probing_begin(struct unit *unit);

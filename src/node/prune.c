@@ -116,24 +116,21 @@ static bool needs_image(const struct pod *pod) {
 }
 
 static bool is_calm(const struct node *node) {
-    struct slice key;
-    void *value;
-    for (size_t at = 0; map_next(node->pods, &at, &key, &value);)
-        for (size_t i = 0; i < ((struct pod *)value)->units_count; i++)
-            if (((struct pod *)value)->units[i]->pull)
-                return false;
-    return true;
+    return map_count(node->pullings) == 0;
 }
 
-/* The recorded configuration when it is not what unit->image holds: a container of an earlier node. "" when there is none. */
-static const char *recorded_config(const struct unit *unit) {
+/* The recorded manifest (of earlier versions: the configuration) when it is not what unit->image holds: a container of an earlier node. "" when there
+ * is none. */
+static const char *recorded_image(const struct unit *unit) {
     const char *digest = strstr(unit->image_id, "sha256:");
-    return digest && !(unit->image && strcmp(unit->image->config_digest, digest) == 0) ? digest : "";
+    const struct image *image = unit->image;
+    bool held = digest && image && (strcmp(image->digest, digest) == 0 || (image->repo_digest && strcmp(image->repo_digest, unit->image_id) == 0));
+    return digest && !held ? digest : "";
 }
 
 /* Texts are copied: pods may go while a worker reads. */
 static int add_unit(struct prune *prune, const struct unit *unit, const char ***configs, const char ***chains) {
-    if (*recorded_config(unit) && !(*(*configs)++ = arena_strdup(prune->arena, recorded_config(unit))))
+    if (*recorded_image(unit) && !(*(*configs)++ = arena_strdup(prune->arena, recorded_image(unit))))
         return -ENOMEM;
     for (size_t i = 0; unit->image && i < unit->image->layers_count; i++)
         if (!(*(*chains)++ = arena_strdup(prune->arena, unit->image->layers[i].chain_id)))

@@ -1,13 +1,15 @@
-/* An image that our registry does not have, from the one its name means: the registry in core fetches it (it is the store's one writer, and the one
- * that talks to the internet), we wait for its answer. The answer is text: progress, a last line that says what happened, then "TIDEMILL-EXIT n".
- * Registries on loopback addresses may speak plain HTTP, as docker has it. */
+/* An image from the registry that its name means: core fetches it (it is the store's one writer, the one that talks to the internet, and the one that
+ * may read secrets), we wait for its answer. That is text: "TIDEMILL-BEGIN" when its turn has come, progress, "TIDEMILL-MISSING a, b" for secrets
+ * that are not there, a line that says what happened, and at last "TIDEMILL-EXIT n". */
 #include "node/node_priv.h"
 
 #define REMOTE_TAIL_BYTES_MAX (8 * KIB)
 
 struct remote_image {
+    struct node *node;
     remote_image_fn *on_done;
     void *userdata;
+    int64_t began_ms;
     struct http_request *request;
     struct buffer tail; /* the end of the answer */
     int status;
@@ -20,6 +22,8 @@ static void on_head(void *userdata, const struct http_answer *head) {
 
 static void on_data(void *userdata, struct slice data) {
     struct remote_image *remote = userdata;
+    if (!remote->began_ms && data.len)
+        remote->began_ms = loop_now_ns(remote->node->loop) / 1000000;
     data = slice_from(data, data.len > REMOTE_TAIL_BYTES_MAX ? data.len - REMOTE_TAIL_BYTES_MAX : 0);
     size_t over = remote->tail.len + data.len > REMOTE_TAIL_BYTES_MAX ? remote->tail.len + data.len - REMOTE_TAIL_BYTES_MAX : 0;
     buffer_consume(&remote->tail, over);
@@ -43,6 +47,18 @@ static const char *read_error(struct remote_image *remote, struct arena *arena) 
     return tree_text_or(tree_find(tree_at(tree_find(tree, "errors"), 0), "message"), "the registry refused");
 }
 
+/* The list of the line that tells which secrets are not there; "" without one. */
+static const char *find_missing(struct slice text, struct arena *arena) {
+    static const struct slice lead = {"TIDEMILL-MISSING ", 17};
+    for (struct slice rest = text; rest.len;) {
+        struct slice line = slice_cut(&rest, '\n');
+        const char *copy = slice_starts(line, lead) ? arena_dup(arena, slice_from(line, lead.len)) : NULL;
+        if (copy)
+            return copy;
+    }
+    return "";
+}
+
 static void on_end(void *userdata, int error) {
     struct remote_image *remote = userdata;
     CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
@@ -57,28 +73,35 @@ static void on_end(void *userdata, int error) {
     else if (!slice_is(verdict, "TIDEMILL-EXIT 0"))
         message = arena_dup(arena, last_line(&text));
     remote->request = NULL;
-    remote->on_done(remote->userdata, message ? -EIO : 0, message ? message : "");
+    remote->on_done(remote->userdata, &(struct remote_image_result){.error = message ? -EIO : 0,
+                                                                    .message = message ? message : "",
+                                                                    .missing = arena ? find_missing(text, arena) : "",
+                                                                    .began_ms = remote->began_ms});
     remote_image_free(remote);
 }
 
-static bool is_on_loopback(const char *image) {
-    struct slice rest = slice_of(image), host = slice_cut(&rest, '/');
-    return rest.data && (slice_starts(host, SLICE("127.")) || slice_starts(host, SLICE("localhost:")));
+static int format_target(const struct remote_image_options *options, struct buffer *out) {
+    buffer_printf(out, "/v2/_tidemill/pull?policy=%s&namespace=%s&reference=", options->policy, options->namespace);
+    percent_encode(out, slice_of(options->image));
+    for (size_t i = 0; i < options->secrets->count; i++) {
+        buffer_append_text(out, "&secret=");
+        percent_encode(out, slice_of(options->secrets->items[i].name ? options->secrets->items[i].name : ""));
+    }
+    return buffer_error(out);
 }
 
-int remote_image_pull(struct node *node, const char *image, remote_image_fn *on_done, void *userdata, struct remote_image **ret) {
+int remote_image_pull(struct node *node, const struct remote_image_options *options, struct remote_image **ret) {
     static const struct http_stream_handlers handlers = {.on_head = on_head, .on_data = on_data, .on_end = on_end};
-    CLEANUP(buffer_deinit) struct buffer target = BUFFER_INIT(4 * KIB);
+    CLEANUP(buffer_deinit) struct buffer target = BUFFER_INIT(HTTP_TARGET_BYTES_MAX);
     struct remote_image *remote = calloc(1, sizeof *remote);
     if (!remote)
         return -ENOMEM;
-    *remote = (struct remote_image){.on_done = on_done, .userdata = userdata, .tail = BUFFER_INIT(REMOTE_TAIL_BYTES_MAX)};
-    buffer_printf(&target, "/v2/_tidemill/pull?insecure=%d&reference=", is_on_loopback(image));
-    percent_encode(&target, slice_of(image));
-    int r = buffer_error(&target);
-    const struct http_request_options options = {.method = "POST", .target = target.data, .timeout_ms = -1};
+    *remote =
+        (struct remote_image){.node = node, .on_done = options->on_done, .userdata = options->userdata, .tail = BUFFER_INIT(REMOTE_TAIL_BYTES_MAX)};
+    int r = format_target(options, &target);
+    const struct http_request_options request = {.method = "POST", .target = target.data, .timeout_ms = -1};
     if (r == 0)
-        r = http_client_stream(client_http(node->client), &options, &handlers, remote, &remote->request);
+        r = http_client_stream(client_http(node->client), &request, &handlers, remote, &remote->request);
     if (r < 0)
         remote_image_free(remote);
     else

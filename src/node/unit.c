@@ -15,8 +15,6 @@
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
-#define PULL_FIRST_MS 1000
-#define PULL_MAX_MS 300000
 #define KILL_AGAIN_MS 2000
 #define TERMINATION_MESSAGE_BYTES_MAX 4096
 
@@ -125,8 +123,7 @@ void unit_free(struct unit *unit) {
     loop_timer_cancel(&unit->timer);
     loop_timer_cancel(&unit->kill_timer);
     rotation_forget(unit);
-    image_request_cancel(unit->pull);
-    remote_image_free(TAKE(unit->remote_pull));
+    unit_pull_cancel(unit);
     container_free(unit->container);
     image_unref(unit->image);
     free(unit);
@@ -140,8 +137,7 @@ bool unit_failed(const struct unit *unit) {
     return unit->current.set && unit->current.code != 0;
 }
 
-static void wait_with(struct unit *unit, const char *reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void wait_with(struct unit *unit, const char *reason, const char *format, ...) {
+void unit_wait_with(struct unit *unit, const char *reason, const char *format, ...) {
     va_list args;
     unit->stage = UNIT_WAITING;
     snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "%s", reason);
@@ -150,7 +146,7 @@ static void wait_with(struct unit *unit, const char *reason, const char *format,
     va_end(args);
 }
 
-static void wake_in(struct unit *unit, int64_t delay_ms) {
+void unit_wake_in(struct unit *unit, int64_t delay_ms) {
     unit->start_at_ms = now_ms(unit) + delay_ms;
     loop_timer_set(&unit->timer, delay_ms);
 }
@@ -179,124 +175,19 @@ void unit_remove_container(struct unit *unit) {
     unit->container = NULL;
 }
 
-/* --- pulling --- */
-
-/* The image is not here and must not be fetched, by the pod's own word. */
-static bool is_never_pulled(const struct unit *unit) {
-    return unit->spec->image_pull_policy && strcmp(unit->spec->image_pull_policy, "Never") == 0;
-}
-
-static void tell_pull_failed(struct unit *unit, const char *message) {
-    const char *image = unit->spec->image;
-    if (is_never_pulled(unit)) {
-        event_pod(unit->pod, unit, "Warning", "ErrImageNeverPull", "Container image \"%s\" is not present with pull policy of Never", image);
-        event_pod(unit->pod, unit, "Warning", "Failed", "Error: ErrImageNeverPull");
-        return wait_with(unit, "ErrImageNeverPull", "Container image \"%s\" is not present with pull policy of Never", image);
-    }
-    event_pod(unit->pod, unit, "Warning", "Failed", "Failed to pull image \"%s\": %s", image, message);
-    event_pod(unit->pod, unit, "Warning", "Failed", "Error: ErrImagePull");
-    if (!unit->image_failed)
-        return wait_with(unit, "ErrImagePull", "failed to pull image \"%s\": %s", image, message);
-    event_pod(unit->pod, unit, "Normal", "BackOff", "Back-off pulling image \"%s\"", image);
-    event_pod(unit->pod, unit, "Warning", "Failed", "Error: ImagePullBackOff");
-    wait_with(unit, "ImagePullBackOff", "Back-off pulling image \"%s\": ErrImagePull: %s", image, message);
-}
-
-static void pull_failed(struct unit *unit, const char *message) {
-    tell_pull_failed(unit, message);
-    unit->image_failed = true;
-    unit->asked_remotely = false;
-    unit->pull_backoff.delay_ms = unit->pull_backoff.delay_ms ? MIN(unit->pull_backoff.delay_ms * 2, PULL_MAX_MS) : PULL_FIRST_MS;
-    wake_in(unit, unit->pull_backoff.delay_ms);
-    pod_sync_later(unit->pod);
-}
-
-static void create(struct unit *unit);
-static void pull(struct unit *unit);
-
-static void on_remote(void *userdata, int error, const char *message) {
-    struct unit *unit = userdata;
-    unit->remote_pull = NULL;
-    unit->stage = UNIT_WAITING;
-    if (error < 0)
-        return pull_failed(unit, message);
-    event_pod(unit->pod, unit, "Normal", "Pulled", "Successfully pulled image \"%s\"", unit->spec->image);
-    unit->pulled_before = true;
-    pull(unit);
-}
-
-/* The name means another registry's image, and ours does not have it yet. */
-static bool is_elsewhere(const struct unit *unit) {
-    const struct node *node = unit->pod->node;
-    struct diag diag = DIAG_INIT;
-    struct image_reference reference;
-    struct slice rest = slice_of(unit->spec->image), host = slice_cut(&rest, '/');
-    for (const char *const *own = node->own_hosts; rest.data && *own; own++)
-        if (slice_is(host, *own))
-            return false;
-    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
-    CLEANUP(image_unrefp) struct image *image = NULL;
-    return arena && image_reference_parse(arena, slice_of(unit->spec->image), node->own_hosts, &reference, &diag) == 0 &&
-           image_resolve(node->store_dir, &reference, &image, &diag) == -ENOENT;
-}
-
-static void on_image(void *userdata, struct image *image, const struct diag *diag) {
-    struct unit *unit = userdata;
-    unit->pull = NULL;
-    if (!image && !unit->asked_remotely && !is_never_pulled(unit) && is_elsewhere(unit)) {
-        unit->asked_remotely = true;
-        event_pod(unit->pod, unit, "Normal", "Pulling", "Pulling image \"%s\"", unit->spec->image);
-        if (remote_image_pull(unit->pod->node, unit->spec->image, on_remote, unit, &unit->remote_pull) == 0)
-            return;
-    }
-    if (!image) {
-        pull_failed(unit, diag->message);
-        return;
-    }
-    unit->asked_remotely = false;
-    image_unref(unit->image);
-    unit->image = image_ref(image);
-    unit->image_failed = false;
-    backoff_reset(&unit->pull_backoff);
-    snprintf(unit->image_id, sizeof unit->image_id, "%s@%s", unit->spec->image && strchr(unit->spec->image, '@') ? "" : "tidemill",
-             image->config_digest);
-    if (unit->image_id[0] == '@')
-        memmove(unit->image_id, unit->image_id + 1, strlen(unit->image_id));
-    create(unit);
-}
-
-static void pull(struct unit *unit) {
-    struct node *node = unit->pod->node;
-    struct diag diag = DIAG_INIT;
-    struct image_reference reference;
-    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
-    const char *image = unit->spec->image ? unit->spec->image : "";
-    if (!arena)
-        return wake_in(unit, PULL_FIRST_MS);
-    if (image_reference_parse(arena, slice_of(image), node->own_hosts, &reference, &diag) < 0) {
-        event_pod(unit->pod, unit, "Warning", "InspectFailed", "Failed to apply default image tag \"%s\": %s", image, diag.message);
-        event_pod(unit->pod, unit, "Warning", "Failed", "Error: InvalidImageName");
-        wait_with(unit, "InvalidImageName", "Failed to apply default image tag \"%s\": %s", image, diag.message);
-        wake_in(unit, PULL_MAX_MS);
-        return;
-    }
-    int r = image_ensure(node->loop, node->store_dir, node->layers_dir, &reference, on_image, unit, &unit->pull);
-    if (r < 0)
-        return wake_in(unit, PULL_FIRST_MS);
-    unit->stage = UNIT_PULLING;
-}
-
 void unit_start(struct unit *unit) {
     if (unit->stage != UNIT_WAITING)
         return;
     int64_t wait_ms = unit->start_at_ms - now_ms(unit);
     if (wait_ms > 0) {
-        if (!loop_timer_is_set(&unit->timer))
-            loop_timer_set(&unit->timer, wait_ms);
+        if (loop_timer_is_set(&unit->timer))
+            return;
+        unit_pull_tell_waiting(unit);
+        loop_timer_set(&unit->timer, wait_ms);
         return;
     }
     loop_timer_cancel(&unit->timer);
-    pull(unit);
+    unit_pull(unit);
 }
 
 /* --- creating --- */
@@ -389,24 +280,21 @@ static void forget_run(struct unit *unit) {
 
 static void create_failed(struct unit *unit, const char *reason, const char *message) {
     event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", message);
-    wait_with(unit, reason, "%s", message);
+    unit_wait_with(unit, reason, "%s", message);
     forget_run(unit);
     unit->stopping = false;
-    wake_in(unit, BACKOFF_FIRST_MS);
+    unit_wake_in(unit, BACKOFF_FIRST_MS);
     record_save(unit->pod);
     pod_sync_later(unit->pod);
 }
 
-static void create(struct unit *unit) {
+void unit_create(struct unit *unit) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     struct diag diag = DIAG_INIT;
     if (unit->has_run)
         unit->restart_count++;
     unit->has_run = true;
     unit->respecified = false;
-    if (!unit->pulled_before)
-        event_pod(unit->pod, unit, "Normal", "Pulled", "Container image \"%s\" already present on machine", unit->spec->image);
-    unit->pulled_before = false;
     container_new_id(unit->id);
     int r = make_folders(unit);
     if (r == 0)
@@ -457,7 +345,7 @@ static void on_created(void *userdata, int error, const char *message) {
     if (unit->stopping) { /* it never ran */
         unit->stopping = false;
         unit_remove_container(unit);
-        wait_with(unit, "ContainerCreating", "%s", "");
+        unit_wait_with(unit, "ContainerCreating", "%s", "");
         pod_sync_later(unit->pod);
         return;
     }
@@ -566,13 +454,13 @@ void unit_restart(struct unit *unit) {
     unit->last = unit->current;
     unit->current = (struct termination){.set = false};
     if (delay_ms > 0) {
-        wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000, unit->spec->name,
-                  unit->pod->name, unit->pod->namespace, unit->pod->uid);
+        unit_wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000,
+                       unit->spec->name, unit->pod->name, unit->pod->namespace, unit->pod->uid);
         event_pod(unit->pod, unit, "Warning", "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", unit->spec->name,
                   unit->pod->name, unit->pod->namespace, unit->pod->uid);
-        wake_in(unit, MAX(1, delay_ms - since_ms));
+        unit_wake_in(unit, MAX(1, delay_ms - since_ms));
     } else {
-        wait_with(unit, "ContainerCreating", "%s", "");
+        unit_wait_with(unit, "ContainerCreating", "%s", "");
         unit->start_at_ms = 0;
     }
 }
@@ -650,10 +538,8 @@ static void begin_stop(struct unit *unit) {
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
     grace_s = MIN(grace_s, INT32_MAX);
     if (unit->stage == UNIT_PULLING) {
-        image_request_cancel(unit->pull);
-        remote_image_free(TAKE(unit->remote_pull));
-        unit->pull = NULL;
-        wait_with(unit, "ContainerCreating", "%s", "");
+        unit_pull_cancel(unit);
+        unit_wait_with(unit, "ContainerCreating", "%s", "");
         return;
     }
     if (!unit_is_busy(unit))
@@ -681,21 +567,6 @@ void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
 
 /* --- after a restart of the node --- */
 
-static void on_adopted_image(void *userdata, struct image *image, __attribute__((unused)) const struct diag *diag) {
-    struct unit *unit = userdata;
-    unit->pull = NULL;
-    if (image && !unit->image)
-        unit->image = image_ref(image); /* for its stop signal */
-}
-
-static void find_image(struct unit *unit) {
-    struct node *node = unit->pod->node;
-    struct image_reference reference;
-    CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
-    if (arena && unit->spec->image && image_reference_parse(arena, slice_of(unit->spec->image), node->own_hosts, &reference, NULL) == 0)
-        (void)image_ensure(node->loop, node->store_dir, node->layers_dir, &reference, on_adopted_image, unit, &unit->pull);
-}
-
 void unit_adopt(struct unit *unit) {
     char log[PATH_MAX], group[PATH_MAX];
     if (unit->stage == UNIT_WAITING || unit->stage == UNIT_EXITED)
@@ -715,7 +586,7 @@ void unit_adopt(struct unit *unit) {
         mark_running(unit, true);
         security_adopt_user(unit);
         probing_begin(unit);
-        find_image(unit);
+        unit_find_image(unit);
         return;
     }
     if (unit->stage == UNIT_RUNNING) { /* its bundle is gone: the machine was restarted */
@@ -728,5 +599,5 @@ void unit_adopt(struct unit *unit) {
         return;
     }
     forget_run(unit);
-    wait_with(unit, "ContainerCreating", "%s", "");
+    unit_wait_with(unit, "ContainerCreating", "%s", "");
 }

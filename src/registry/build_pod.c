@@ -4,14 +4,14 @@
  * credentials that push this one image), and the cache folder. Not: the platform's state, its sockets, other builds' contexts, service account
  * tokens.
  *
- * Who writes a Dockerfile is a stranger to the other applications and to the machine, and buildah's own walls are thin: RUN steps run in a chroot, and
- * Debian 12's buildah lets `RUN --mount` see the pod around it (CVE-2024-1753, CVE-2024-9675). So buildah runs as root of a user namespace, which is
- * nobody outside (100000…165535); steps may not chroot(2); the pod's root is read-only; and the cache is the application's own. What a step can reach at
- * most is its own build: the context, the token for pushing this image, the layers of the same application.
+ * Who writes a Dockerfile is a stranger to the other applications and to the machine, and buildah's own walls are thin: RUN steps run in a chroot,
+ * and Debian 12's buildah lets `RUN --mount` see the pod around it (CVE-2024-1753, CVE-2024-9675). So buildah runs as root of a user namespace, which
+ * is nobody outside (100000…165535); steps may not chroot(2); the pod's root is read-only; and the cache is the application's own. What a step can
+ * reach at most is its own build: the context, the token for pushing this image, the layers of the same application.
  *
- * What the pod may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4): the capabilities
- * that a container has by default, of which SETUID and SETGID make the namespace's map, and SYS_ADMIN, since some kernels let nobody else make a user
- * namespace; it is gone when the namespace is entered. Within, buildah mounts, so the seccomp profile is Unconfined.
+ * What the pod may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4): the
+ * capabilities that a container has by default, of which SETUID and SETGID make the namespace's map, and SYS_ADMIN, since some kernels let nobody
+ * else make a user namespace; it is gone when the namespace is entered. Within, buildah mounts, so the seccomp profile is Unconfined.
  *
  * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again
  * (--layers), and the cache of which layers the registry has in which compressed form, without which every push would compress the base image again.

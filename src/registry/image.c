@@ -2,26 +2,10 @@
  * nothing new. */
 #include "registry/image_priv.h"
 
-#include <sys/utsname.h>
-
 #include "http/http.h"
+#include "sys/sys.h"
 
 static const char *const default_environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
-
-const char *image_architecture(void) {
-    static const struct {
-        const char *machine, *architecture;
-    } table[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
-                 {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
-    struct utsname name;
-    if (uname(&name) < 0)
-        return "amd64";
-    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        if (strcmp(name.machine, table[i].machine) == 0)
-            return table[i].architecture;
-    }
-    return "amd64";
-}
 
 /* Nodes that could not be made are NULL, which tree_set and tree_push report; a document is built first and checked once. */
 struct maker {
@@ -77,7 +61,7 @@ int image_format_config(struct buffer *out, const struct image_facts *facts) {
     struct tree *root = tree_map(arena), *run = tree_map(arena), *rootfs = tree_map(arena), *diffs = tree_list(arena), *history = tree_list(arena),
                 *step = tree_map(arena);
     set_text(&maker, root, "created", created);
-    set_text(&maker, root, "architecture", image_architecture());
+    set_text(&maker, root, "architecture", sys_architecture(NULL));
     set_text(&maker, root, "os", "linux");
     set(&maker, run, "Env", texts(&maker, facts->environment ? facts->environment : default_environment));
     if (facts->command)

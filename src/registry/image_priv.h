@@ -20,7 +20,5 @@ struct image_facts {
 };
 int image_format_config(struct buffer *out, const struct image_facts *facts);
 int image_format_manifest(struct buffer *out, const struct image_facts *facts, struct slice config);
-/* GOARCH of this machine: "amd64", "arm64", … */
-const char *image_architecture(void);
 
 #endif

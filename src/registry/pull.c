@@ -18,8 +18,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "registry/image_priv.h"
 #include "registry/registry_priv.h"
+#include "sys/sys.h"
 
 #define TOKEN_BYTES_MAX (64 * KIB)
 #define REDIRECTS_MAX 5L
@@ -277,7 +277,7 @@ static int fetch_manifest(struct registry_pull *pull, struct arena *arena, const
 
 static const struct oci_descriptor *pick_platform(const struct oci_manifest *index) {
     for (size_t i = 0; i < index->count; i++) {
-        if (strcmp(index->items[i].os, "linux") == 0 && strcmp(index->items[i].architecture, image_architecture()) == 0)
+        if (strcmp(index->items[i].os, "linux") == 0 && strcmp(index->items[i].architecture, sys_architecture(NULL)) == 0)
             return &index->items[i];
     }
     return NULL;
@@ -332,7 +332,7 @@ static int pull_image(struct registry_pull *pull, struct arena *arena) {
     if (index.is_index) {
         const struct oci_descriptor *mine = pick_platform(&index);
         if (!mine)
-            return diag_set(&pull->diag, -ENOENT, "%s has no image for linux/%s", pull->reference.name, image_architecture());
+            return diag_set(&pull->diag, -ENOENT, "%s has no image for linux/%s", pull->reference.name, sys_architecture(NULL));
         r = fetch_manifest(pull, arena, oci_digest_format(&mine->digest, text), &mine->digest, &bytes, &manifest);
         chosen = &bytes;
     }

@@ -166,7 +166,7 @@ UNIT_TEST(an_index_gives_this_machines_image) {
              "\",\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"plan9\","
              "\"architecture\":\"amd64\"}},{\"mediaType\":\"" OCI_TYPE_DOCKER_MANIFEST
              "\",\"digest\":\"sha256:%s\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
-             0, mine.hex, image_architecture());
+             0, mine.hex, sys_architecture(NULL));
     struct oci_digest index = put_remote_manifest("multi", text);
     assert_int_equal(pull("app:multi"), 0);
     assert_true(oci_digest_equal(&mine, &fixture.digest));

@@ -1,8 +1,8 @@
-/* POST /v2/_tidemill/pull?reference=IMAGE[&insecure=1]: has the platform's registry fetch an image from another one, for the command line and the
- * node. Ours, not the specification's; a name component cannot begin with '_', so no repository is hidden by it. Credentials for the other registry
- * come in the header X-Registry-Authorization ("Basic …").
+/* POST /v2/_tidemill/pull?reference=IMAGE[&insecure=1][&policy=…][&namespace=…][&secret=…]…: has the platform's registry fetch an image from another
+ * one, for the command line and the node. Ours, not the specification's; a name component cannot begin with '_', so no repository is hidden by it.
+ * Credentials for the other registry come in the header X-Registry-Authorization ("Basic …").
  *
- * The answer is text: lines of progress, then what happened, then "TIDEMILL-EXIT 0" or 1. A client that goes away ends the pull. */
+ * The answer is text: "TIDEMILL-BEGIN", lines of progress, then what happened, then "TIDEMILL-EXIT 0" or 1. A client that goes away ends the pull. */
 #include "registry/registry_priv.h"
 
 struct remote {
@@ -67,12 +67,18 @@ static void read_credentials(struct slice header, struct buffer *text, struct re
     options->password = colon + 1;
 }
 
+/* Registries on loopback addresses may speak plain HTTP, as docker has it. */
+static bool is_on_loopback(const char *image) {
+    struct slice rest = slice_of(image), host = slice_cut(&rest, '/');
+    return rest.data && (slice_starts(host, SLICE("127.")) || slice_starts(host, SLICE("localhost:")));
+}
+
 void registry_on_pull(struct registry_request *request) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(16 * KIB);
     struct diag diag = DIAG_INIT;
-    const char *insecure = query_find(&request->query, "insecure");
-    struct registry_pull_options options = {.reference = query_find(&request->query, "reference"),
-                                            .insecure = insecure && strcmp(insecure, "1") == 0,
+    const char *insecure = query_find(&request->query, "insecure"), *reference = query_find(&request->query, "reference");
+    struct registry_pull_options options = {.reference = reference,
+                                            .insecure = (insecure && strcmp(insecure, "1") == 0) || (reference && is_on_loopback(reference)),
                                             .on_progress = on_progress,
                                             .on_done = on_done};
     struct remote *remote = calloc(1, sizeof *remote);
@@ -92,4 +98,5 @@ void registry_on_pull(struct registry_request *request) {
     remote->exchange = request->exchange;
     http_on_close(request->exchange, on_close, remote);
     http_respond_begin(request->exchange, 200, "text/plain; charset=utf-8", -1, NULL);
+    say(remote, "TIDEMILL-BEGIN\n");
 }

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "codec/codec.h"
 #include "http/http.h"
@@ -21,6 +22,7 @@
 
 #define IMAGE_ARENA_BYTES_MAX (16 * MIB)
 #define INDEX_DEPTH_MAX 3
+#define PULLED_BYTES_MAX (64 * KIB)
 
 struct image *image_new(void) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(IMAGE_ARENA_BYTES_MAX);
@@ -54,16 +56,23 @@ static const char *valid_digest(const struct tree *node) {
 }
 
 static int parse_index(const struct tree *manifests, const char **ret_next, struct diag *diag) {
+    struct image_platform mine = {.os = "linux"};
+    mine.architecture = sys_architecture(&mine.variant);
     const char *found = NULL;
-    for (size_t i = 0; i < tree_count(manifests) && !found; i++) {
+    int best = 0;
+    for (size_t i = 0; i < tree_count(manifests); i++) {
         const struct tree *entry = tree_at(manifests, i);
-        const char *os = tree_text_or(tree_path(entry, "platform.os"), "linux");
-        const char *architecture = tree_text_or(tree_path(entry, "platform.architecture"), "amd64");
-        if (strcmp(os, "linux") == 0 && strcmp(architecture, "amd64") == 0)
+        const struct image_platform offered = {.os = tree_text_or(tree_path(entry, "platform.os"), ""),
+                                               .architecture = tree_text_or(tree_path(entry, "platform.architecture"), ""),
+                                               .variant = tree_text_or(tree_path(entry, "platform.variant"), "")};
+        int rank = image_platform_rank(&mine, &offered);
+        if (rank > best && valid_digest(tree_find(entry, "digest"))) {
+            best = rank;
             found = valid_digest(tree_find(entry, "digest"));
+        }
     }
     if (!found)
-        return diag_set(diag, -ENOENT, "no match for platform linux/amd64 in the image index");
+        return diag_set(diag, -ENOENT, "no match for platform linux/%s in the image index", mine.architecture);
     *ret_next = found;
     return 0;
 }
@@ -79,6 +88,7 @@ static int parse_layers(struct image *image, const struct tree *layers, struct d
         const struct tree *layer = tree_at(layers, i);
         image->layers[i].digest = valid_digest(tree_find(layer, "digest"));
         image->layers[i].size = tree_int_or(tree_find(layer, "size"), -1);
+        image->size_bytes += MAX(image->layers[i].size, (int64_t)0);
         if (!image->layers[i].digest)
             return diag_set(diag, -EINVAL, "layer %zu of the image manifest has no valid sha256 digest", i);
     }
@@ -98,6 +108,7 @@ int image_parse_manifest(struct image *image, struct slice json, const char **re
     image->config_digest = valid_digest(tree_path(root, "config.digest"));
     if (!image->config_digest)
         return diag_set(diag, -EINVAL, "the image manifest names no configuration with a valid sha256 digest");
+    image->size_bytes = (int64_t)json.len + MAX(tree_int_or(tree_path(root, "config.size"), 0), (int64_t)0);
     return parse_layers(image, tree_find(root, "layers"), diag);
 }
 
@@ -209,6 +220,32 @@ static int resolve_manifest(const char *store, const char *digest, struct image 
     return diag_set(diag, -EINVAL, "image indexes are nested deeper than %d", INDEX_DEPTH_MAX);
 }
 
+/* A digest counts in the repositories that have it: what another one keeps under credentials is not shown by guessing. */
+static int find_link(const char *store, const struct image_reference *reference, struct diag *diag) {
+    CLEANUP(freep) char *path = NULL;
+    if (asprintf(&path, "%s/repositories/%s/_manifests/%s", store, reference->repository, reference->digest + 7) < 0)
+        return -ENOMEM;
+    return access(path, F_OK) == 0
+               ? 0
+               : diag_set(diag, -ENOENT, "image \"%s@%s\" not found: the registry has no such manifest", reference->repository, reference->digest);
+}
+
+/* Where the manifest with that digest came from. None or a damaged record: it is our own. */
+static int read_origin(const char *store, const char *repository, const char *digest, struct image *image) {
+    CLEANUP(freep) char *path = NULL;
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(PULLED_BYTES_MAX + 1);
+    struct tree *root = NULL;
+    if (asprintf(&path, "%s/repositories/%s/_pulled/%s", store, repository, digest + 7) < 0)
+        return -ENOMEM;
+    int r = sys_read_file(AT_FDCWD, path, PULLED_BYTES_MAX, &json);
+    if (r < 0 || json_parse(image->arena, buffer_slice(&json), NULL, &root, NULL) < 0)
+        return r == -ENOMEM ? r : 0;
+    image->repo_digest = tree_text_or(tree_find(root, "repoDigest"), NULL);
+    image->is_pulled = image->repo_digest != NULL;
+    image->is_private = image->is_pulled && tree_count(tree_find(root, "credentials")) > 0;
+    return 0;
+}
+
 int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag) {
     CLEANUP(image_unrefp) struct image *image = image_new();
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
@@ -217,7 +254,9 @@ int image_resolve(const char *store, const struct image_reference *reference, st
         return -ENOMEM;
     if (reference->digest)
         snprintf(digest, sizeof digest, "%s", reference->digest);
-    int r = reference->digest ? 0 : read_tag(store, reference, digest, diag);
+    int r = reference->digest ? find_link(store, reference, diag) : read_tag(store, reference, digest, diag);
+    if (r == 0)
+        r = read_origin(store, reference->repository, digest, image);
     if (r == 0)
         r = resolve_manifest(store, digest, image, diag);
     if (r == 0)
@@ -331,6 +370,7 @@ struct image_request {
     char *store, *layers;
     struct arena *arena;
     struct image_reference reference;
+    image_wanted_fn *wanted;
     image_ready_fn *on_done;
     void *userdata;
     struct image *image;
@@ -352,7 +392,7 @@ DEFINE_CLEANUP(struct image_request, request_free)
 static void request_work(void *userdata) {
     struct image_request *request = userdata;
     request->error = image_resolve(request->store, &request->reference, &request->image, &request->diag);
-    if (request->error == 0)
+    if (request->error == 0 && (!request->wanted || request->wanted(request->image)))
         request->error = image_unpack(request->image, request->store, request->layers, &request->diag);
 }
 
@@ -361,18 +401,24 @@ static void request_done(void *userdata) {
     if (request->error < 0 && !request->diag.message[0])
         diag_set(&request->diag, request->error, "%s", strerror(-request->error));
     if (request->on_done)
-        request->on_done(request->userdata, request->error == 0 ? request->image : NULL, &request->diag);
+        request->on_done(request->userdata, request->error == 0 ? request->image : NULL, request->error, &request->diag);
     request_free(request);
 }
 
 int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done,
                  void *userdata, struct image_request **ret) {
+    return image_ensure_wanted(loop, store, layers, reference, NULL, on_done, userdata, ret);
+}
+
+int image_ensure_wanted(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
+                        image_ready_fn *on_done, void *userdata, struct image_request **ret) {
     CLEANUP(request_freep) struct image_request *request = calloc(1, sizeof *request);
     if (!request)
         return -ENOMEM;
     request->store = strdup(store);
     request->layers = strdup(layers);
     request->arena = arena_new(4 * KIB);
+    request->wanted = wanted;
     request->on_done = on_done;
     request->userdata = userdata;
     if (!request->store || !request->layers || !request->arena)

@@ -1,6 +1,7 @@
 /* Images: references, manifests and configurations (OCI image spec 1.1, docker schema 2), and their layers unpacked once per chain ID.
  *
- * The content store is the registry's: <store>/blobs/sha256/<hex> (immutable), <store>/repositories/<name>/tags/<tag> holding "sha256:<hex>".
+ * The content store is the registry's: <store>/blobs/sha256/<hex> (immutable), <store>/repositories/<name>/tags/<tag> holding "sha256:<hex>", and for
+ * what came from another registry <store>/repositories/<name>/_pulled/<hex> (see registry/pulled.h).
  * Unpacked layers: <layers>/<chain id hex>/ is an overlayfs lower folder; a folder that exists is complete (made aside, synced, renamed). */
 #ifndef TIDEMILL_RUNTIME_IMAGE_H
 #define TIDEMILL_RUNTIME_IMAGE_H
@@ -36,6 +37,10 @@ struct image {
     unsigned references;
     struct arena *arena;
     const char *digest;         /* of the manifest */
+    int64_t size_bytes;         /* of its blobs, as stored */
+    bool is_pulled;             /* it came from another registry */
+    bool is_private;            /* and that wanted credentials: who may use it, the registry says */
+    const char *repo_digest;    /* "docker.io/library/nginx@sha256:…" of what was pulled; NULL for the platform's own */
     const char *config_digest;  /* the image ID */
     struct image_layer *layers; /* lowest first */
     size_t layers_count;
@@ -48,7 +53,7 @@ struct image *image_ref(struct image *image);
 void image_unref(struct image *image);
 DEFINE_CLEANUP(struct image, image_unref)
 
-/* Pure parsers, for the fuzzer too. A manifest either names config and layers, or is an index: then *ret_next is the digest of linux/amd64's
+/* Pure parsers, for the fuzzer too. A manifest either names config and layers, or is an index: then *ret_next is the digest of this machine's
  * manifest. */
 int image_parse_manifest(struct image *image, struct slice json, const char **ret_next, struct diag *diag);
 int image_parse_config(struct image *image, struct slice json, struct diag *diag);
@@ -61,14 +66,18 @@ int image_resolve(const char *store, const struct image_reference *reference, st
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
 bool image_is_unpacked(const struct image *image, const char *layers);
 /* Removes folders that an interrupted unpack left. At start, before the first unpack. */
-
 void image_clean_temporary(const char *layers);
 
-/* Resolve and unpack without blocking the loop. on_done runs later, once: image (borrowed; take a reference) or NULL with the diag. */
-typedef void image_ready_fn(void *userdata, struct image *image, const struct diag *diag);
+/* Resolve and unpack without blocking the loop. on_done runs later, once: image (borrowed; take a reference), or NULL with a negative
+ * errno (-ENOENT: something is not in the store) and the diag. */
+typedef void image_ready_fn(void *userdata, struct image *image, int error, const struct diag *diag);
 struct image_request;
 int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done,
                  void *userdata, struct image_request **ret);
+/* The same, but what `wanted` (called on a worker thread) does not want is not unpacked: on_done asks again. NULL wants all. */
+typedef bool image_wanted_fn(const struct image *image);
+int image_ensure_wanted(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
+                        image_ready_fn *on_done, void *userdata, struct image_request **ret);
 /* on_done does not run; the work may go on to its end. NULL is fine. */
 void image_request_cancel(struct image_request *request);
 

@@ -71,21 +71,20 @@ UNIT_TEST(refuses_what_is_no_reference) {
     arena_free(arena);
 }
 
-UNIT_TEST(chooses_linux_amd64) {
+UNIT_TEST(chooses_what_this_machine_runs) {
     struct image *image = image_new();
     const char *next;
+    char text[1024];
     assert_int_equal(image_parse_manifest(image,
                                           SLICE("{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"sha256:" HEX64
-                                                "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"arm64\"}}]}"),
+                                                "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"vax\"}}]}"),
                                           &next, NULL),
                      -ENOENT);
-    assert_int_equal(
-        image_parse_manifest(
-            image,
-            SLICE("{\"manifests\":[{\"digest\":\"x\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}},{\"digest\":\"sha256:" HEX64
-                  "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}"),
-            &next, NULL),
-        0);
+    snprintf(text, sizeof text,
+             "{\"manifests\":[{\"digest\":\"x\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}},{\"digest\":\"sha256:" HEX64
+             "\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
+             sys_architecture(NULL), sys_architecture(NULL));
+    assert_int_equal(image_parse_manifest(image, slice_of(text), &next, NULL), 0);
     assert_string_equal(next, "sha256:" HEX64);
     image_unref(image);
 }
@@ -127,8 +126,18 @@ static void make_store(void) {
     snprintf(layers, sizeof layers, "%s/layers", dir);
     snprintf(path, sizeof path, "%s/blobs/sha256", store);
     assert_int_equal(sys_mkdirs(path, 0755), 0);
-    snprintf(path, sizeof path, "%s/repositories/app/tags", store);
-    assert_int_equal(sys_mkdirs(path, 0755), 0);
+    static const char *const folders[] = {"tags", "_manifests", "_pulled"};
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        snprintf(path, sizeof path, "%s/repositories/app/%s", store, folders[i]);
+        assert_int_equal(sys_mkdirs(path, 0755), 0);
+    }
+}
+
+/* A file about a manifest in the repository "app". */
+static void write_beside(const char *folder, const char *manifest, const char *text) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/repositories/app/%s/%s", store, folder, manifest + 7);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, slice_of(text), 0644), 0);
 }
 
 /* An image of one layer: an empty tar. */
@@ -143,6 +152,7 @@ static void make_image(char ret_manifest[80]) {
     store_blob(slice_of(text), ret_manifest);
     snprintf(path, sizeof path, "%s/repositories/app/tags/v1", store);
     assert_int_equal(sys_write_file_fast(AT_FDCWD, path, slice_of(ret_manifest), 0644), 0);
+    write_beside("_manifests", ret_manifest, "");
 }
 
 UNIT_TEST(resolves_and_unpacks) {
@@ -235,8 +245,9 @@ UNIT_TEST(finds_layers_that_nobody_needs) {
     snprintf(path, sizeof path, "%s/repositories/app/tags/v1", store);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(count_unused(&(struct sweep_needs){0}, first), 2);
-    const char *const configs[] = {image->config_digest, NULL};
+    const char *const configs[] = {image->config_digest, NULL}, *const manifests[] = {image->digest, NULL};
     assert_int_equal(count_unused(&(struct sweep_needs){.configs = configs}, first), 1); /* a container runs from it */
+    assert_int_equal(count_unused(&(struct sweep_needs){.configs = manifests}, first), 1);
     assert_string_equal(first, HEX64);
 
     assert_int_equal(sweep_retire(layers, first, name), 0);
@@ -245,6 +256,32 @@ UNIT_TEST(finds_layers_that_nobody_needs) {
     image_clean_temporary(layers); /* as after a crash */
     assert_true(image_is_unpacked(image, layers));
     image_unref(image);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_TEST(knows_where_an_image_came_from) {
+    static const struct {
+        const char *record, *repo_digest;
+        bool is_private;
+    } cases[] = {{"{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[]}", "ghcr.io/a@sha256:" HEX64, false},
+                 {"{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[\"00\"]}", "ghcr.io/a@sha256:" HEX64, true},
+                 {"{\"repoDig", NULL, false}};
+    char manifest[80];
+    make_store();
+    make_image(manifest);
+    const struct image_reference by_tag = {.repository = "app", .tag = "v1"}, elsewhere = {.repository = "other", .digest = manifest};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct image *image = NULL;
+        write_beside("_pulled", manifest, cases[i].record);
+        assert_int_equal(image_resolve(store, &by_tag, &image, NULL), 0);
+        assert_int_equal(image->is_pulled, cases[i].repo_digest != NULL);
+        assert_int_equal(image->is_private, cases[i].is_private);
+        if (cases[i].repo_digest)
+            assert_string_equal(image->repo_digest, cases[i].repo_digest);
+        image_unref(image);
+    }
+    struct image *image = NULL;
+    assert_int_equal(image_resolve(store, &elsewhere, &image, NULL), -ENOENT); /* its blob is here, but that repository has no such manifest */
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
@@ -261,6 +298,6 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
-UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_linux_amd64), UNIT(refuses_bad_manifests),
+UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
           UNIT(resolves_and_unpacks), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed),
-          UNIT(finds_layers_that_nobody_needs), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

@@ -20,6 +20,7 @@
 #define REPOSITORY_NAME_MAX 255
 #define LAYERS_FOUND_MAX 100000
 #define CONFIG_ARENA_BYTES_MAX (16 * MIB)
+#define MANIFESTS_DEPTH_MAX 4
 
 struct marker {
     const char *store;
@@ -81,18 +82,23 @@ static int mark_folder(struct marker *marker, int parent_fd, const char *name) {
 
 /* --- marking from configurations --- */
 
-static int mark_config(struct marker *marker, const char *digest, struct diag *diag) {
+/* digest: of a configuration, or of the manifest or index that leads to it. */
+static int mark_config(struct marker *marker, const char *digest, int depth, struct diag *diag) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(CONFIG_ARENA_BYTES_MAX);
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
+    CLEANUP(image_unrefp) struct image *image = image_new();
     char path[PATH_MAX], chain[80] = "";
+    const char *next = NULL;
     struct tree *root = NULL;
-    if (!arena || !image_digest_is_valid(slice_of(digest)))
-        return arena ? diag_set(diag, -ENOENT, "\"%s\" is no image", digest) : -ENOMEM;
+    if (!arena || !image || !image_digest_is_valid(slice_of(digest)))
+        return arena && image ? diag_set(diag, -ENOENT, "\"%s\" is no image", digest) : -ENOMEM;
     snprintf(path, sizeof path, "%s/blobs/sha256/%s", marker->store, digest + 7);
     int r = sys_read_file(AT_FDCWD, path, IMAGE_MANIFEST_BYTES_MAX, &json);
     r = r ? r : json_parse(arena, buffer_slice(&json), &(struct json_options){.allow_duplicates = true}, &root, NULL);
-    if (r < 0)
-        return diag_set(diag, -ENOENT, "the configuration %s of an image in use cannot be read: %s", digest, strerror(-r));
+    if (r < 0 || depth > MANIFESTS_DEPTH_MAX)
+        return diag_set(diag, -ENOENT, "the configuration %s of an image in use cannot be read: %s", digest, strerror(r ? -r : ELOOP));
+    if (image_parse_manifest(image, buffer_slice(&json), &next, NULL) == 0)
+        return mark_config(marker, next ? next : image->config_digest, depth + 1, diag);
     const struct tree *diffs = tree_path(root, "rootfs.diff_ids");
     for (size_t i = 0; i < tree_count(diffs) && r == 0; i++) {
         const char *diff = tree_text_or(tree_at(diffs, i), "");
@@ -110,7 +116,7 @@ static int mark_all(struct marker *marker, const struct sweep_needs *needs, stru
     snprintf(path, sizeof path, "%s/repositories", marker->store);
     int r = 0;
     for (size_t i = 0; r == 0 && needs->configs && needs->configs[i]; i++)
-        r = mark_config(marker, needs->configs[i], diag);
+        r = mark_config(marker, needs->configs[i], 0, diag);
     for (size_t i = 0; r == 0 && needs->chains && needs->chains[i]; i++)
         r = need(marker, needs->chains[i]);
     if (r < 0)

@@ -6,7 +6,7 @@
 
 /* What is needed beside the tags of the content store; each list ends with NULL, and may be NULL. */
 struct sweep_needs {
-    const char *const *configs; /* digests of image configurations, "sha256:…" */
+    const char *const *configs; /* digests of images' configurations or manifests, "sha256:…" */
     const char *const *chains;  /* chain IDs, "sha256:…" */
 };
 /* The names (64 hex digits, in the arena) of the folders in `layers` that no tag and none of `needs` reaches. -ENOENT with diag when one of

@@ -9,6 +9,8 @@
 
 int64_t sys_monotonic_ns(void);
 int64_t sys_wall_ns(void);
+/* GOARCH of this machine ("amd64", "arm64", …) and its variant ("", "v8"); ret_variant may be NULL. */
+const char *sys_architecture(const char **ret_variant);
 /* Cryptographic; never fails (getrandom). */
 void sys_random(void *bytes, size_t len);
 /* A random version 4 UUID, 36 characters and NUL. */
