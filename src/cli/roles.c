@@ -114,6 +114,12 @@ static void fill_node(const struct settings *settings, const char *const *regist
                                  .service_cidr = settings->service_cidr,
                                  .registry_hosts = registry_hosts,
                                  .helper_path = executable_helper(settings->arena),
+                                 .eviction_hard = settings->eviction_hard,
+                                 .eviction_soft = settings->eviction_soft,
+                                 .eviction_soft_grace_period = settings->eviction_soft_grace_period,
+                                 .eviction_minimum_reclaim = settings->eviction_minimum_reclaim,
+                                 .eviction_pressure_transition_period = settings->eviction_pressure_transition_period,
+                                 .eviction_max_pod_grace_period = settings->eviction_max_pod_grace_period,
                                  .socket_fd = -1,
                                  .metrics_fd = -1};
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "codec/codec.h"
+#include "node/node.h"
 #include "sys/sys.h"
 
 #define SETTINGS_FILE_BYTES_MAX (64 * KIB)
@@ -26,6 +27,13 @@ const struct flag settings_flags[] = {
     {"user", 0, FLAG_TEXT, "USER", "tidemill", "user that core and monitor run as"},
     {"gateway-user", 0, FLAG_TEXT, "USER", "tidemill-gateway", "user that the gateway runs as"},
     {"keep-images", 0, FLAG_TEXT, "COUNT", "10", "newest images of each application that are kept; what is in use is kept in any case"},
+    {"eviction-hard", 0, FLAG_TEXT, "LIST", "",
+     "what must stay available, as kubelet's: memory.available<100Mi,nodefs.available<10%,…; usual values when empty"},
+    {"eviction-soft", 0, FLAG_TEXT, "LIST", "", "the same, for what may be short for a while"},
+    {"eviction-soft-grace-period", 0, FLAG_TEXT, "LIST", "", "how long: memory.available=1m30s,…"},
+    {"eviction-minimum-reclaim", 0, FLAG_TEXT, "LIST", "", "how much more than that is freed: nodefs.available=500Mi,…"},
+    {"eviction-pressure-transition-period", 0, FLAG_TEXT, "TIME", "", "how long pressure is told after it has ended (5m)"},
+    {"eviction-max-pod-grace-period", 0, FLAG_TEXT, "SECONDS", "", "what pods get to end at a soft threshold, at most (30)"},
     {"node-name", 0, FLAG_TEXT, "NAME", NULL, "name of this node (default the host's name)"},
     {"log-level", 0, FLAG_TEXT, "LEVEL", "info", "debug, info, warning or error"},
     {.name = NULL},
@@ -50,6 +58,12 @@ static const struct {
     {"user", "user", offsetof(struct settings, user)},
     {"gateway-user", "gatewayUser", offsetof(struct settings, gateway_user)},
     {"keep-images", "keepImages", offsetof(struct settings, keep_images)},
+    {"eviction-hard", "evictionHard", offsetof(struct settings, eviction_hard)},
+    {"eviction-soft", "evictionSoft", offsetof(struct settings, eviction_soft)},
+    {"eviction-soft-grace-period", "evictionSoftGracePeriod", offsetof(struct settings, eviction_soft_grace_period)},
+    {"eviction-minimum-reclaim", "evictionMinimumReclaim", offsetof(struct settings, eviction_minimum_reclaim)},
+    {"eviction-pressure-transition-period", "evictionPressureTransitionPeriod", offsetof(struct settings, eviction_pressure_transition_period)},
+    {"eviction-max-pod-grace-period", "evictionMaxPodGracePeriod", offsetof(struct settings, eviction_max_pod_grace_period)},
     {"node-name", "nodeName", offsetof(struct settings, node_name)},
     {"log-level", "logLevel", offsetof(struct settings, log_level)},
 };
@@ -138,6 +152,16 @@ static int check_cidr(const char *flag, const char *text, struct diag *diag) {
     return diag_set(diag, -EINVAL, "--%s: \"%s\" is no IPv4 network of 8 to 24 bits, such as 10.88.0.0/16", flag, text);
 }
 
+static int check_eviction(const struct settings *settings, struct diag *diag) {
+    const struct node_options options = {.eviction_hard = settings->eviction_hard,
+                                         .eviction_soft = settings->eviction_soft,
+                                         .eviction_soft_grace_period = settings->eviction_soft_grace_period,
+                                         .eviction_minimum_reclaim = settings->eviction_minimum_reclaim,
+                                         .eviction_pressure_transition_period = settings->eviction_pressure_transition_period,
+                                         .eviction_max_pod_grace_period = settings->eviction_max_pod_grace_period};
+    return node_options_check(&options, diag);
+}
+
 static int check(const struct settings *settings, struct diag *diag) {
     struct sys_address address;
     if (!is_instance_name(settings->instance))
@@ -165,6 +189,8 @@ static int check(const struct settings *settings, struct diag *diag) {
     if (!level_known)
         return diag_set(diag, -EINVAL, "--log-level: \"%s\" must be debug, info, warning or error", settings->log_level);
     int r = check_cidr("pod-cidr", settings->pod_cidr, diag);
+    if (r == 0)
+        r = check_eviction(settings, diag);
     return r < 0 ? r : check_cidr("service-cidr", settings->service_cidr, diag);
 }
 

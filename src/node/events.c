@@ -71,25 +71,31 @@ static void set_field(struct buffer *out, const char *name, const char *value, b
     json_format_string(out, slice_of(value ? value : ""));
 }
 
-static void format_event(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *message, const char *name,
-                         struct buffer *out) {
-    const struct kube_object_meta *meta = (pod->object ? pod->object : pod->spec_object)->metadata;
-    char time[TIMESTAMP_BYTES], field[200];
-    timestamp_format(loop_wall_ns(pod->node->loop), time);
+/* What an event is about. */
+struct subject {
+    const char *kind, *namespace, *name, *uid, *resource_version;
+    char field[200];
+};
+
+static void format_event(const struct node *node, const struct subject *subject, const char *type, const char *reason, const char *message,
+                         const char *name, struct buffer *out) {
+    char time[TIMESTAMP_BYTES];
+    timestamp_format(loop_wall_ns(node->loop), time);
     buffer_append_text(out, "{\"apiVersion\":\"v1\",\"kind\":\"Event\",\"metadata\":{");
     set_field(out, "name", name, true);
-    set_field(out, "namespace", pod->namespace, false);
-    buffer_append_text(out, "},\"involvedObject\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\"");
-    set_field(out, "name", pod->name, false);
-    set_field(out, "namespace", pod->namespace, false);
-    set_field(out, "uid", pod->uid, false);
-    set_field(out, "resourceVersion", meta->resource_version, false);
-    const char *list = !unit ? "" : unit->is_init ? "initContainers" : unit->is_ephemeral ? "ephemeralContainers" : "containers";
-    snprintf(field, sizeof field, "spec.%s{%s}", list, unit ? unit->spec->name : "");
-    if (unit)
-        set_field(out, "fieldPath", field, false);
+    set_field(out, "namespace", *subject->namespace ? subject->namespace : "default", false);
+    buffer_append_text(out, "},\"involvedObject\":{\"apiVersion\":\"v1\"");
+    set_field(out, "kind", subject->kind, false);
+    set_field(out, "name", subject->name, false);
+    if (*subject->namespace)
+        set_field(out, "namespace", subject->namespace, false);
+    set_field(out, "uid", subject->uid, false);
+    if (subject->resource_version)
+        set_field(out, "resourceVersion", subject->resource_version, false);
+    if (subject->field[0])
+        set_field(out, "fieldPath", subject->field, false);
     buffer_append_text(out, "},\"source\":{\"component\":\"kubelet\"");
-    set_field(out, "host", pod->node->options->node_name, false);
+    set_field(out, "host", node->options->node_name, false);
     buffer_append_text(out, "},\"count\":1");
     set_field(out, "type", type, false);
     set_field(out, "reason", reason, false);
@@ -97,23 +103,24 @@ static void format_event(struct pod *pod, const struct unit *unit, const char *t
     set_field(out, "firstTimestamp", time, false);
     set_field(out, "lastTimestamp", time, false);
     set_field(out, "reportingComponent", "kubelet", false);
-    set_field(out, "reportingInstance", pod->node->options->node_name, false);
+    set_field(out, "reportingInstance", node->options->node_name, false);
     buffer_append_byte(out, '}');
 }
 
-static void send_new(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *message, const char *key) {
+static void send_new(struct node *node, const struct subject *subject, const char *type, const char *reason, const char *message, const char *key) {
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(64 * KIB);
     CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
+    const char *namespace = *subject->namespace ? subject->namespace : "default";
     char name[300];
-    snprintf(name, sizeof name, "%.230s.%016" PRIx64, pod->name, (uint64_t)loop_wall_ns(pod->node->loop) + pod->node->events->recent.count);
-    struct recent *recent = add_recent(pod->node->events, key, name, pod->namespace);
-    const char *path = arena ? client_path(arena, &kube_kind_event, pod->namespace, NULL, NULL) : NULL;
+    snprintf(name, sizeof name, "%.230s.%016" PRIx64, subject->name, (uint64_t)loop_wall_ns(node->loop) + node->events->recent.count);
+    struct recent *recent = add_recent(node->events, key, name, namespace);
+    const char *path = arena ? client_path(arena, &kube_kind_event, namespace, NULL, NULL) : NULL;
     if (!recent || !path)
         return;
-    recent->sent_ms = loop_now_ns(pod->node->loop) / 1000000;
-    format_event(pod, unit, type, reason, message, name, &json);
+    recent->sent_ms = loop_now_ns(node->loop) / 1000000;
+    format_event(node, subject, type, reason, message, name, &json);
     if (buffer_error(&json) == 0)
-        client_request(pod->node->client, "POST", path, NULL, buffer_slice(&json), on_answer, NULL);
+        client_request(node->client, "POST", path, NULL, buffer_slice(&json), on_answer, NULL);
 }
 
 static void send_again(struct node *node, struct recent *recent) {
@@ -131,18 +138,42 @@ static void send_again(struct node *node, struct recent *recent) {
         client_request(node->client, "PATCH", path, "application/merge-patch+json", slice_of(body), on_answer, NULL);
 }
 
+static void tell(struct node *node, const struct subject *subject, const char *type, const char *reason, const char *message) {
+    char key[1800];
+    snprintf(key, sizeof key, "%s/%s/%s/%s", subject->uid, subject->field, reason, message);
+    struct recent *recent = find_recent(node->events, key);
+    if (recent)
+        send_again(node, recent);
+    else
+        send_new(node, subject, type, reason, message, key);
+}
+
 void event_pod(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *format, ...) {
-    char message[1024], key[1500];
+    const struct kube_object_meta *meta = (pod->object ? pod->object : pod->spec_object)->metadata;
+    struct subject subject = {
+        .kind = "Pod", .namespace = pod->namespace, .name = pod->name, .uid = pod->uid, .resource_version = meta->resource_version};
+    char message[1024];
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     if (pod->orphan || !pod->node->client)
         return;
-    snprintf(key, sizeof key, "%s/%s/%s/%s", pod->uid, unit ? unit->spec->name : "", reason, message);
-    struct recent *recent = find_recent(pod->node->events, key);
-    if (recent)
-        send_again(pod->node, recent);
-    else
-        send_new(pod, unit, type, reason, message, key);
+    const char *list = !unit ? "" : unit->is_init ? "initContainers" : unit->is_ephemeral ? "ephemeralContainers" : "containers";
+    if (unit)
+        snprintf(subject.field, sizeof subject.field, "spec.%s{%s}", list, unit->spec->name);
+    tell(pod->node, &subject, type, reason, message);
+}
+
+/* As kubelet does it, the uid is the node's name. */
+void event_node(struct node *node, const char *type, const char *reason, const char *format, ...) {
+    const char *name = node->options->node_name;
+    const struct subject subject = {.kind = "Node", .namespace = "", .name = name, .uid = name};
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    if (node->client)
+        tell(node, &subject, type, reason, message);
 }

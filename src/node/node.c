@@ -259,6 +259,7 @@ static void stop_node(struct node *node) {
     if (node->pods && has_deletions(node))
         return; /* the process ends anyway; the next one finds the bundles */
     prune_stop(node);
+    eviction_free(TAKE(node->eviction));
     sessions_free(node);
     server_stop(node);
     if (node->pods)
@@ -279,7 +280,6 @@ static void stop_node(struct node *node) {
     loop_timer_cancel(&node->register_retry);
     loop_timer_cancel(&node->strays_retry);
     loop_timer_cancel(&node->trim);
-    buffer_deinit(&node->node_json);
     loop_free(node->loop);
     reclaim_stop(node);
 }
@@ -301,6 +301,10 @@ static int start_node(struct node *node, struct diag *diag) {
     if (r == 0)
         r = events_new(node, &node->events);
     if (r == 0)
+        r = eviction_new(node, diag);
+    if (r < 0 && diag->message[0])
+        return r;
+    if (r == 0)
         r = record_load_all(node);
     if (r < 0)
         return diag_set(diag, r, "cannot read what runs from %s: %s", node->state_dir, strerror(-r));
@@ -308,8 +312,10 @@ static int start_node(struct node *node, struct diag *diag) {
     r = server_start(node, diag);
     if (r == 0)
         r = start_informers(node);
-    if (r == 0)
+    if (r == 0) {
+        eviction_start(node);
         register_node(node);
+    }
     return r;
 }
 
@@ -359,7 +365,6 @@ static struct node *node_new(const struct node_options *options) {
         return NULL;
     node->options = options;
     node->socket_fd = node->rotation_fd = -1;
-    node->node_json = BUFFER_INIT(256 * KIB);
     list_init(&node->sessions);
     return node;
 }

@@ -19,7 +19,12 @@ struct node_options {
     const char *helper_path;           /* the tidemill-job program, for PID namespaces that pods share; NULL: they cannot */
     int socket_fd;                     /* listening: logs, exec, attach, metrics; -1: <run>/node.sock is made */
     int metrics_fd;                    /* listening: /metrics and /healthz only; -1: none */
+    /* Kubelet's flags of the same names; NULL or "": what is usual, see pressure.c. */
+    const char *eviction_hard, *eviction_soft, *eviction_soft_grace_period, *eviction_minimum_reclaim, *eviction_pressure_transition_period,
+        *eviction_max_pod_grace_period;
 };
+/* Whether the texts in there can be read; -EINVAL with diag. */
+int node_options_check(const struct node_options *options, struct diag *diag);
 /* Runs until SIGTERM or SIGINT; the pods go on. 0, or negative errno with diag (missing privileges, a kernel without overlayfs, another node on the
  * same state, …). */
 int node_run(const struct node_options *options, struct diag *diag);

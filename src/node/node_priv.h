@@ -10,16 +10,19 @@
 #include "node/node.h"
 #include "podnet/podnet.h"
 #include "runtime/runtime.h"
+#include "sys/sys.h"
 
 #define POD_GRACE_DEFAULT_S 30
 #define POD_PIDS_MAX 4096
 #define UNIT_GROUPS_MAX 65
 #define NODE_TRIM_MS 3000
 #define STRAYS_RETRY_MS 1000
+#define NODE_CONDITIONS 4 /* of pressure three, and Ready */
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
 
 struct events;
+struct eviction;
 struct prune;
 
 /* Two looks at a counter of CPU time, see stats.c. */
@@ -43,7 +46,7 @@ struct node {
     struct podnet *podnet;
     struct nameserver *nameserver; /* NULL: the port is taken, pods ask the host's name servers */
     struct events *events;
-    char cgroup_root[32], host_address[16];
+    char cgroup_root[32], host_address[16], host_address6[46]; /* the second may be "" */
     char run_dir[PATH_MAX], state_dir[PATH_MAX], store_dir[PATH_MAX], layers_dir[PATH_MAX], volumes_dir[PATH_MAX];
     char own_hosts_text[3][80];
     const char *own_hosts[16];
@@ -57,11 +60,16 @@ struct node {
     struct loop_defer services_defer;
     bool services_dirty;
     struct loop_timer register_retry, strays_retry;
-    struct loop_timer trim;  /* gives memory back to the system a while after the last work */
-    struct buffer node_json; /* what was last registered */
+    struct loop_timer trim; /* gives memory back to the system a while after the last work */
+    bool register_in_flight, register_dirty, is_registered;
+    struct node_condition_seen {
+        int64_t since_ns; /* 0: not known */
+        bool value;
+    } conditions[NODE_CONDITIONS];
     struct http_server *socket_server, *metrics_server;
-    struct list sessions;      /* running logs, exec and attach */
-    struct prune *prune;       /* disk space is being freed; NULL: it is not */
+    struct list sessions; /* running logs, exec and attach */
+    struct prune *prune;  /* disk space is being freed; NULL: it is not */
+    struct eviction *eviction;
     struct stats_window stats; /* of the machine */
     int rotation_fd;           /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
@@ -242,7 +250,10 @@ struct pod {
     size_t units_count;
     int64_t start_time_ns;
     const char *phase;
-    char failed_reason[40], failed_message[256]; /* Evicted-like ends: DeadlineExceeded */
+    char failed_reason[40], failed_message[1024]; /* DeadlineExceeded, Evicted: it has to end */
+    int64_t failed_grace_s;                       /* what it gets then; -1: its own */
+    bool is_disrupted;                            /* and says so in a condition */
+    int64_t disrupted_ns;
     struct pod_conditions {
         int64_t since_ns[4]; /* by enum pod_condition */
         bool value[4];
@@ -448,8 +459,49 @@ void events_free(struct events *events);
 void event_pod(struct pod *pod, const struct unit *unit, const char *type, const char *reason, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
+/* About the node itself. */
+void event_node(struct node *node, const char *type, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* storage.c: what pods take of the disk */
+enum storage_kind { STORAGE_ROOTFS, STORAGE_LOGS, STORAGE_EMPTY_DIR };
+struct storage_item {
+    const char *uid, *name; /* the pod's; the container's or the volume's */
+    enum storage_kind kind;
+    const char *path;
+    struct sys_usage usage;
+};
+struct storage;
+typedef void storage_done_fn(void *userdata, const struct storage_item *items, size_t count);
+/* on_done runs once, unless forgotten; the handle is dead then. */
+int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), storage_done_fn *on_done, void *userdata, struct storage **ret);
+void storage_forget(struct storage *storage); /* NULL is fine */
+/* Of the whole pod, or of one container without volumes. */
+void storage_sum(const struct storage_item *items, size_t count, const char *uid, const char *container, struct sys_usage *ret);
+bool storage_is_empty_dir_on_disk(const struct kube_volume *volume);
+/* The pod has ended for good: what it wrote is removed, but for logs. */
+void storage_release(struct pod *pod);
+
+/* eviction.c: what happens when the machine runs short */
+int eviction_new(struct node *node, struct diag *diag);
+void eviction_free(struct eviction *eviction); /* NULL is fine */
+/* False: the pod has failed, and says why. */
+bool eviction_admits(struct pod *pod);
+/* Its space may be free now. */
+void eviction_pod_ended(struct node *node);
+void eviction_evict(struct pod *pod, int64_t grace_s, bool disruption, const char *message);
+/* Looks for the first time: what is short already is known before anything begins. */
+void eviction_start(struct node *node);
+/* Of a disk of that size, what the threshold keeps from pods. */
+uint64_t eviction_reserved_disk(const struct node *node, uint64_t bytes);
+/* condition: by enum pressure_condition */
+bool eviction_has(const struct node *node, size_t condition);
+
 /* register.c */
 void register_node(struct node *node);
+/* node_object.c: its content */
+int register_format(struct node *node, struct buffer *out);
+void register_take_conditions(struct node *node, const struct kube_object *object);
+const char *register_architecture(void); /* "amd64" */
 void register_host_address(struct node *node);
 
 /* services.c */
@@ -481,6 +533,8 @@ void session_serve_forward(struct node *node, struct http_exchange *exchange, st
 void session_unit_ended(struct node *node, const struct unit *unit);
 void sessions_free(struct node *node);
 int metrics_format(struct node *node, struct buffer *out);
+/* Of the machine, as the kernel estimates it. */
+int stats_memory(uint64_t *ret_total, uint64_t *ret_available);
 /* kubelet's /stats/summary, appended. */
 int stats_format(struct node *node, struct buffer *out);
 

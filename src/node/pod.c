@@ -147,6 +147,7 @@ static struct pod *pod_new(struct node *node, struct kube_object *object) {
     pod->node = node;
     take_object(pod, object);
     pod->phase = "Pending";
+    pod->failed_grace_s = -1;
     pod->status_json = pod->status_sending = BUFFER_INIT(MIB);
     snprintf(pod->dir, sizeof pod->dir, "%s/pods/%s", node->state_dir, pod->uid);
     loop_defer_init(&pod->sync, node->loop, sync_pod, pod);
@@ -303,6 +304,8 @@ static int take_on(struct pod *pod) {
         return 0;
     }
     pod->is_fresh = true;
+    if (!status->start_time.set && !pod_is_deleted(pod) && !eviction_admits(pod))
+        log_warning("pod %s/%s is not admitted: %s", pod->namespace, pod->name, pod->failed_message);
     take_counts(pod, &status->init_container_statuses);
     take_counts(pod, &status->container_statuses);
     if (pod_is_deleted(pod))
@@ -495,14 +498,16 @@ static void release(struct pod *pod) {
 }
 
 static void finish(struct pod *pod, const char *phase) {
-    stop_units(pod, pod->grace_s); /* what is left: sidecars, or all at a deadline */
+    stop_units(pod, pod->failed_grace_s >= 0 ? pod->failed_grace_s : pod->grace_s); /* what is left: sidecars, or all when it has to end */
     if (any_busy(pod) || pod->deletions)
         return;
     pod->phase = phase;
     pod->stage = POD_ENDED;
     loop_timer_cancel(&pod->deadline);
     release(pod);
+    storage_release(pod);
     record_save(pod);
+    eviction_pod_ended(pod->node);
 }
 
 static void on_deadline(void *userdata) {
@@ -639,7 +644,7 @@ static void sync_pod(void *userdata) {
     if (pod_is_deleted(pod) && pod->stage != POD_CLEANING) {
         stop(pod);
     } else if (pod->stage <= POD_ACTIVE) {
-        if (pod->stage == POD_PREPARING)
+        if (pod->stage == POD_PREPARING && !pod->failed_reason[0])
             prepare(pod);
         if (pod->stage == POD_ACTIVE)
             refresh(pod);

@@ -28,9 +28,13 @@ static void format_termination(struct buffer *out, const char *name, const struc
 void record_save(struct pod *pod) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(RECORD_BYTES_MAX);
     char path[PATH_MAX];
-    buffer_printf(&out, "{\"startTime\":%" PRId64 ",\"active\":%s,\"ended\":\"%s\",\"address\":\"%s\",\"failedReason\":\"%s\",\"units\":{",
+    buffer_printf(&out,
+                  "{\"startTime\":%" PRId64 ",\"active\":%s,\"ended\":\"%s\",\"address\":\"%s\",\"failedReason\":\"%s\",\"failedGrace\":%" PRId64
+                  ",\"disrupted\":%" PRId64 ",\"failedMessage\":",
                   pod->start_time_ns, pod->stage == POD_ACTIVE ? "true" : "false", pod->stage == POD_ENDED ? pod->phase : "", pod->net.address,
-                  pod->failed_reason);
+                  pod->failed_reason, pod->failed_grace_s, pod->is_disrupted ? pod->disrupted_ns : 0);
+    json_format_string(&out, slice_of(pod->failed_message));
+    buffer_append_text(&out, ",\"units\":{");
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct unit *unit = pod->units[i];
         buffer_append_text(&out, i ? "," : "");
@@ -105,7 +109,10 @@ int record_load(struct pod *pod) {
     const char *ended = tree_text_or(tree_find(root, "ended"), "");
     snprintf(pod->failed_reason, sizeof pod->failed_reason, "%s", tree_text_or(tree_find(root, "failedReason"), ""));
     if (pod->failed_reason[0])
-        snprintf(pod->failed_message, sizeof pod->failed_message, "%s", POD_DEADLINE_MESSAGE);
+        snprintf(pod->failed_message, sizeof pod->failed_message, "%s", tree_text_or(tree_find(root, "failedMessage"), POD_DEADLINE_MESSAGE));
+    pod->failed_grace_s = tree_int_or(tree_find(root, "failedGrace"), -1);
+    pod->disrupted_ns = tree_int_or(tree_find(root, "disrupted"), 0);
+    pod->is_disrupted = pod->disrupted_ns != 0;
     if (tree_bool_or(tree_find(root, "active"), false))
         pod->stage = POD_ACTIVE;
     if (*ended) {

@@ -128,6 +128,16 @@ static uint64_t machine_cpu_ns(struct slice text) {
     return ticks * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
+int stats_memory(uint64_t *ret_total, uint64_t *ret_available) {
+    CLEANUP(buffer_deinit) struct buffer memory = BUFFER_INIT(PROC_BYTES_MAX);
+    int r = sys_read_file(AT_FDCWD, "/proc/meminfo", PROC_BYTES_MAX - 1, &memory);
+    if (r < 0)
+        return r;
+    *ret_total = meminfo(buffer_slice(&memory), "MemTotal");
+    *ret_available = meminfo(buffer_slice(&memory), "MemAvailable");
+    return 0;
+}
+
 static int put_machine(struct node *node, int64_t now_ns, const char *time, struct buffer *out) {
     CLEANUP(buffer_deinit) struct buffer stat = BUFFER_INIT(PROC_BYTES_MAX), memory = BUFFER_INIT(PROC_BYTES_MAX);
     int r = sys_read_file(AT_FDCWD, "/proc/stat", PROC_BYTES_MAX - 1, &stat);

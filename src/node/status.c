@@ -11,6 +11,8 @@
 #define STATUS_ARENA_BYTES_MAX (8 * MIB)
 #define RETRY_MS 2000
 
+#define DISRUPTION_TARGET "DisruptionTarget"
+
 enum pod_condition { CONDITION_INITIALIZED, CONDITION_READY, CONDITION_CONTAINERS_READY, CONDITION_TO_START, CONDITIONS };
 static const char *const condition_names[] = {"Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"};
 
@@ -320,7 +322,7 @@ static void add_foreign_conditions(struct builder *b, struct tree *list, const s
         bool ours = false;
         for (size_t k = 0; k < CONDITIONS; k++)
             ours = ours || strcmp(from->type, condition_names[k]) == 0;
-        if (ours)
+        if (ours || (pod->is_disrupted && strcmp(from->type, DISRUPTION_TARGET) == 0))
             continue;
         scheduled = scheduled || strcmp(from->type, "PodScheduled") == 0;
         struct tree *condition = push_map(b, list);
@@ -343,6 +345,19 @@ static void add_foreign_conditions(struct builder *b, struct tree *list, const s
     set_time(b, condition, "lastTransitionTime", pod->start_time_ns);
 }
 
+/* It was not the pod's own fault: who counts failures can leave this one out. */
+static void add_disruption(struct builder *b, struct tree *list, const struct pod *pod) {
+    if (!pod->is_disrupted)
+        return;
+    struct tree *condition = push_map(b, list);
+    set_text(b, condition, "type", DISRUPTION_TARGET);
+    set_text(b, condition, "status", "True");
+    set(b, condition, "lastProbeTime", tree_null(b->arena));
+    set_time(b, condition, "lastTransitionTime", pod->disrupted_ns);
+    set_text(b, condition, "reason", "TerminationByKubelet");
+    set_text(b, condition, "message", pod->failed_message);
+}
+
 static void add_conditions(struct builder *b, struct tree *status, struct pod *pod) {
     struct tree *list = set_list(b, status, "conditions");
     bool initialized = is_initialized(pod) || strcmp(pod->phase, "Succeeded") == 0, ready = units_ready(pod),
@@ -362,6 +377,7 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
     add_condition(b, list, pod, CONDITION_READY, ready && open, ready ? (open ? NULL : "ReadinessGatesNotReady") : unready_reason,
                   ready ? NULL : unready);
     add_condition(b, list, pod, CONDITION_CONTAINERS_READY, ready, ready ? NULL : unready_reason, ready ? NULL : unready);
+    add_disruption(b, list, pod);
     add_foreign_conditions(b, list, pod);
 }
 

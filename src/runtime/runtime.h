@@ -12,6 +12,7 @@
 #include "runtime/image.h"
 #include "runtime/layer.h"
 #include "runtime/logread.h"
+#include "runtime/memory_watch.h"
 #include "runtime/mounts.h"
 #include "runtime/pidns.h"
 #include "runtime/probe.h"

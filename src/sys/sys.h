@@ -32,6 +32,10 @@ int sys_mkdirs(const char *path, mode_t mode);
 int sys_remove_tree(int dir_fd, const char *path);
 /* The disk space that a file or tree takes, without following links or crossing into other file systems; what cannot be read counts nothing. */
 uint64_t sys_tree_bytes(const char *path);
+struct sys_usage {
+    uint64_t bytes, entries; /* each name counts, also a second one of the same file */
+};
+void sys_tree_usage(const char *path, struct sys_usage *ret);
 /* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS: never leaves dir_fd (-EXDEV). Returns a descriptor. */
 int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 /* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: absolute links and ".." are resolved inside dir_fd as in a chroot. */

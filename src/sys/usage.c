@@ -8,10 +8,9 @@
 
 #define USAGE_DEPTH_MAX 200 /* deeper folders are not counted: one descriptor per level */
 
-static uint64_t bytes_beneath(int parent_fd, const char *name, dev_t device, int depth) {
+static void add_beneath(struct sys_usage *usage, int parent_fd, const char *name, dev_t device, int depth) {
     int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    uint64_t bytes = 0;
     if (fd >= 0 && !dir)
         close(fd);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
@@ -20,18 +19,27 @@ static uint64_t bytes_beneath(int parent_fd, const char *name, dev_t device, int
             continue;
         if (fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 || status.st_dev != device)
             continue;
-        bytes += (uint64_t)status.st_blocks * 512 / (S_ISDIR(status.st_mode) ? 1 : MAX(status.st_nlink, (nlink_t)1));
+        usage->bytes += (uint64_t)status.st_blocks * 512 / (S_ISDIR(status.st_mode) ? 1 : MAX(status.st_nlink, (nlink_t)1));
+        usage->entries++;
         if (S_ISDIR(status.st_mode) && depth < USAGE_DEPTH_MAX)
-            bytes += bytes_beneath(fd, entry->d_name, device, depth + 1);
+            add_beneath(usage, fd, entry->d_name, device, depth + 1);
     }
     if (dir)
         closedir(dir);
-    return bytes;
+}
+
+void sys_tree_usage(const char *path, struct sys_usage *ret) {
+    struct stat status;
+    *ret = (struct sys_usage){0, 0};
+    if (lstat(path, &status) < 0)
+        return;
+    *ret = (struct sys_usage){.bytes = (uint64_t)status.st_blocks * 512, .entries = 1};
+    if (S_ISDIR(status.st_mode))
+        add_beneath(ret, AT_FDCWD, path, status.st_dev, 0);
 }
 
 uint64_t sys_tree_bytes(const char *path) {
-    struct stat status;
-    if (lstat(path, &status) < 0)
-        return 0;
-    return (uint64_t)status.st_blocks * 512 + (S_ISDIR(status.st_mode) ? bytes_beneath(AT_FDCWD, path, status.st_dev, 0) : 0);
+    struct sys_usage usage;
+    sys_tree_usage(path, &usage);
+    return usage.bytes;
 }

@@ -30,6 +30,7 @@ def platform():
     assert os.geteuid() == 0, "mounting needs root"
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tidemill-full-"))
     instance = Platform("full", 173)
+    instance.flags += ["--eviction-pressure-transition-period", "1s"]  # the node takes pods again as soon as there is space
     image = folder / "disk.img"
     with open(image, "wb") as file:
         file.truncate(200 * MIB)

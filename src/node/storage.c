@@ -1,0 +1,134 @@
+/* What pods take of the disk: writable layers, logs, empty folders. Trees are walked on a worker thread; what is asked for is written down before, so
+ * that pods may come and go meanwhile. */
+#include "node/node_priv.h"
+#include "sys/sys.h"
+
+#define STORAGE_ARENA_BYTES_MAX (16 * MIB)
+
+struct storage {
+    struct arena *arena;
+    VECTOR(struct storage_item) items;
+    storage_done_fn *on_done; /* NULL: nobody waits any more */
+    void *userdata;
+};
+
+static int add(struct storage *storage, const struct pod *pod, enum storage_kind kind, const char *name, const char *path) {
+    struct storage_item item = {
+        .uid = arena_strdup(storage->arena, pod->uid), .name = arena_strdup(storage->arena, name), .kind = kind, .path = path};
+    return item.uid && item.name && path ? VECTOR_PUSH(&storage->items, item) : -ENOMEM;
+}
+
+static int add_unit(struct storage *storage, const struct pod *pod, const struct unit *unit) {
+    char log[PATH_MAX];
+    unit_log_path(unit, 0, log);
+    *strrchr(log, '/') = 0;
+    int r = add(storage, pod, STORAGE_ROOTFS, unit->spec->name, arena_printf(storage->arena, "%s/containers/%s", pod->dir, unit->spec->name));
+    return r < 0 ? r : add(storage, pod, STORAGE_LOGS, unit->spec->name, arena_strdup(storage->arena, log));
+}
+
+bool storage_is_empty_dir_on_disk(const struct kube_volume *volume) {
+    return volume->empty_dir && !(volume->empty_dir->medium && strncmp(volume->empty_dir->medium, "Memory", 6) == 0);
+}
+
+static int add_pod(struct storage *storage, const struct pod *pod) {
+    const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < pod->units_count; i++)
+        r = add_unit(storage, pod, pod->units[i]);
+    for (size_t i = 0; r == 0 && i < volumes->count; i++)
+        if (storage_is_empty_dir_on_disk(&volumes->items[i]))
+            r = add(storage, pod, STORAGE_EMPTY_DIR, volumes->items[i].name,
+                    arena_printf(storage->arena, "%s/volumes/%s", pod->dir, volumes->items[i].name));
+    return r;
+}
+
+static void storage_free(struct storage *storage) {
+    VECTOR_DEINIT(&storage->items);
+    arena_free(storage->arena);
+    free(storage);
+}
+
+static void measure_work(void *userdata) {
+    struct storage *storage = userdata;
+    for (size_t i = 0; i < storage->items.count; i++)
+        sys_tree_usage(storage->items.items[i].path, &storage->items.items[i].usage);
+}
+
+static void measure_done(void *userdata) {
+    struct storage *storage = userdata;
+    if (storage->on_done)
+        storage->on_done(storage->userdata, storage->items.items, storage->items.count);
+    storage_free(storage);
+}
+
+int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), storage_done_fn *on_done, void *userdata, struct storage **ret) {
+    struct storage *storage = calloc(1, sizeof *storage);
+    void *value;
+    if (!storage)
+        return -ENOMEM;
+    storage->arena = arena_new(STORAGE_ARENA_BYTES_MAX);
+    storage->on_done = on_done;
+    storage->userdata = userdata;
+    int r = storage->arena ? 0 : -ENOMEM;
+    for (size_t at = 0; r == 0 && map_next(node->pods, &at, NULL, &value);)
+        if (wanted(value))
+            r = add_pod(storage, value);
+    if (r == 0)
+        r = loop_work(node->loop, measure_work, measure_done, storage);
+    if (r < 0) {
+        storage_free(storage);
+        return r;
+    }
+    *ret = storage;
+    return 0;
+}
+
+void storage_forget(struct storage *storage) {
+    if (storage)
+        storage->on_done = NULL;
+}
+
+void storage_sum(const struct storage_item *items, size_t count, const char *uid, const char *container, struct sys_usage *ret) {
+    *ret = (struct sys_usage){0, 0};
+    for (size_t i = 0; i < count; i++) {
+        const struct storage_item *item = &items[i];
+        if (strcmp(item->uid, uid) != 0 || (container && (item->kind == STORAGE_EMPTY_DIR || strcmp(item->name, container) != 0)))
+            continue;
+        ret->bytes += item->usage.bytes;
+        ret->entries += item->usage.entries;
+    }
+}
+
+/* --- after the end --- */
+
+struct removal_of_storage {
+    struct node *node;
+    char path[PATH_MAX];
+};
+
+static void remove_work(void *userdata) {
+    sys_remove_tree(AT_FDCWD, ((struct removal_of_storage *)userdata)->path);
+}
+
+static void remove_done(void *userdata) {
+    struct removal_of_storage *removal = userdata;
+    eviction_pod_ended(removal->node);
+    free(removal);
+}
+
+/* Moved to where the next start clears it away, should this process end first. */
+void storage_release(struct pod *pod) {
+    static const char *const folders[] = {"volumes", "containers"};
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        struct removal_of_storage *removal = calloc(1, sizeof *removal);
+        char from[PATH_MAX], random[17];
+        if (!removal)
+            return; /* it goes with the pod */
+        sys_random_name(random, 16);
+        removal->node = pod->node;
+        snprintf(from, sizeof from, "%s/%s", pod->dir, folders[i]);
+        snprintf(removal->path, sizeof removal->path, "%s/tmp-%s", pod->node->layers_dir, random);
+        if (rename(from, removal->path) < 0 || loop_work(pod->node->loop, remove_work, remove_done, removal) < 0)
+            free(removal); /* nothing there; or removed at the next start */
+    }
+}

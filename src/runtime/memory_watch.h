@@ -1,0 +1,19 @@
+/* Wakes up when the machine's memory is being used up, where the kernel tells. */
+#ifndef TIDEMILL_RUNTIME_MEMORY_WATCH_H
+#define TIDEMILL_RUNTIME_MEMORY_WATCH_H
+
+#include "loop/loop.h"
+#include "runtime/cgroup.h"
+
+struct memory_watch;
+/* on_low may come without need, and comes at most once per arming or when the kernel reports stalls (at most once in two seconds). */
+int memory_watch_new(struct loop *loop, const struct cgroups *cgroups, void (*on_low)(void *userdata), void *userdata, struct memory_watch **ret);
+/* Wake when so much more than now is in use. Replaces what was armed before. */
+void memory_watch_arm(struct memory_watch *watch, int64_t more_bytes);
+/* False: nothing will wake, who wants to know has to look. */
+bool memory_watch_works(const struct memory_watch *watch);
+/* What processes in the group may use together; 0: it has no limit. */
+uint64_t memory_watch_limit(const struct cgroups *cgroups, const char *path);
+void memory_watch_free(struct memory_watch *watch); /* NULL is fine */
+
+#endif

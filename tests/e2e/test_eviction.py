@@ -1,0 +1,153 @@
+"""When the machine runs short: conditions and taints are told, unused things go first, then the pod that takes most; who would not be missed stays."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import Platform, wait_for
+
+MIB = 1 << 20
+
+
+def pod(name, script, volumes="", resources="{}", more=""):
+    return f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  {more}
+  containers:
+  - name: c
+    image: busybox:latest
+    command: [sh, -c, {script!r}]
+    resources: {resources}
+    volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes: [{{name: data, emptyDir: {{{volumes}}}}}]
+---
+"""
+
+
+STEADY = pod("steady", "while true; do sleep 1; done")
+
+
+def condition(platform, name):
+    return next(c for c in platform.get("node", "node1")["status"]["conditions"] if c["type"] == name)
+
+
+def taints(platform):
+    return {taint["key"] for taint in platform.get("node", "node1")["spec"].get("taints", [])}
+
+
+def status(platform, name):
+    return platform.get("pod", name)["status"]
+
+
+def check_evicted(platform, name, resource):
+    told = wait_for(lambda: (s := status(platform, name))["phase"] == "Failed" and s, f"{name} to be evicted", timeout=40)
+    assert told["reason"] == "Evicted"
+    assert told["message"].startswith(f"The node was low on resource: {resource}. Threshold quantity: "), told
+    assert f", request is 0, has larger consumption of {resource}. " in told["message"], told
+    disruption = next(c for c in told["conditions"] if c["type"] == "DisruptionTarget")
+    assert (disruption["status"], disruption["reason"]) == ("True", "TerminationByKubelet")
+    assert disruption["message"] == told["message"]
+    return told
+
+
+@pytest.fixture(scope="module")
+def small():
+    """An instance whose state has 300 MB for itself."""
+    assert os.geteuid() == 0, "mounting needs root"
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tidemill-small-"))
+    instance = Platform("evd", 174)
+    image = folder / "disk.img"
+    with open(image, "wb") as file:
+        file.truncate(300 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    instance.state.mkdir()
+    if subprocess.run(["mount", "-o", "loop", image, instance.state], capture_output=True, check=False).returncode != 0:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m,mode=755", "none", instance.state], check=True)
+    instance.flags += ["--eviction-hard", "nodefs.available<100Mi", "--eviction-pressure-transition-period", "3s"]
+    try:
+        instance.up()
+        instance.bootstrap("busybox:latest", "busybox-static")
+        yield instance
+    except BaseException:
+        print(instance.log()[-6000:])
+        raise
+    finally:
+        instance.down("--all")
+        subprocess.run(["umount", "-l", instance.state], check=False)
+        shutil.rmtree(instance.dir, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_disk_pressure(small):
+    small.kubectl("apply", "-f", "-", input=STEADY)
+    small.kubectl("wait", "--for=condition=Ready", "pod/steady", "--timeout=30s")
+    before = condition(small, "DiskPressure")
+    assert (before["status"], before["reason"], before["message"]) == ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+    small.kubectl("apply", "-f", "-", input=pod("writer", "dd if=/dev/zero of=/data/x bs=1M count=190; exec sleep 1000"))
+    check_evicted(small, "writer", "ephemeral-storage")
+
+    # The node says so for a while, and new pods are kept away; then its space is back and all is well by itself.
+    told = condition(small, "DiskPressure")
+    assert (told["status"], told["reason"], told["message"]) == ("True", "KubeletHasDiskPressure", "kubelet has disk pressure")
+    wait_for(lambda: condition(small, "DiskPressure")["status"] == "False", "the pressure to be over")
+    wait_for(lambda: "node.kubernetes.io/disk-pressure" not in taints(small), "the taint to go")
+    assert status(small, "steady")["phase"] == "Running"
+    assert shutil.disk_usage(small.state).free > 150 * MIB
+    events = small.kubectl("describe", "node", "node1").stdout
+    for text in ("EvictionThresholdMet", "Attempting to reclaim ephemeral-storage", "NodeHasDiskPressure", "NodeHasNoDiskPressure"):
+        assert text in events, events
+    assert "Evicted" in small.kubectl("describe", "pod", "writer").stdout
+    small.kubectl("delete", "pod", "steady", "writer")
+
+
+@pytest.fixture(scope="module")
+def low():
+    instance = Platform("evm", 175)
+    assert os.geteuid() == 0, "end-to-end tests need root"
+    try:
+        instance.up()
+        instance.bootstrap("busybox:latest", "busybox-static")
+        yield instance
+    except BaseException:
+        print(instance.log()[-6000:])
+        raise
+    finally:
+        instance.destroy()
+
+
+def test_memory_pressure(low):
+    hog = pod("hog", "dd if=/dev/zero of=/data/x bs=1M count=200; touch /tmp/full; exec sleep 1000", volumes="medium: Memory")
+    kept = pod("kept", "dd if=/dev/zero of=/data/x bs=1M count=200; touch /tmp/full; exec sleep 1000", volumes="medium: Memory",
+               resources="{requests: {memory: 300Mi}}")
+    low.kubectl("apply", "-f", "-", input=STEADY + hog + kept)
+    low.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=30s")
+    for name in ("hog", "kept"):
+        wait_for(lambda name=name: low.kubectl("exec", name, "--", "test", "-e", "/tmp/full", check=False).returncode == 0, f"{name} to be full")
+
+    # The same machine, but from now on nearly everything has to stay available.
+    total = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) * 1024
+    low.down()
+    low.flags += ["--eviction-hard", f"memory.available<{total}", "--eviction-pressure-transition-period", "1h"]
+    low.up()
+    told = check_evicted(low, "hog", "memory")
+    assert "Container c was using 2" in told["message"], told
+    pressed = condition(low, "MemoryPressure")
+    assert (pressed["status"], pressed["reason"], pressed["message"]) == (
+        "True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+    assert status(low, "steady")["phase"] == "Running"  # it takes next to nothing
+    wait_for(lambda: "node.kubernetes.io/memory-pressure" in taints(low), "the taint")
+
+    # What is bound to the node all the same is not admitted unless it asked for something.
+    low.kubectl("apply", "-f", "-", input=pod("refused", "exec sleep 1000", more="nodeName: node1"))
+    refused = wait_for(lambda: (s := status(low, "refused"))["phase"] == "Failed" and s, "the pod to be refused")
+    assert (refused["reason"], refused["message"]) == ("Evicted", "The node had condition: [MemoryPressure]. ")
+    low.kubectl("apply", "-f", "-", input=pod("taken", "exec sleep 1000", resources="{requests: {memory: 1Mi}}", more="nodeName: node1"))
+    low.kubectl("wait", "--for=condition=Ready", "pod/taken", "--timeout=30s")
