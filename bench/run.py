@@ -152,6 +152,8 @@ def main():
         idle(platform)
     finally:
         platform.destroy()
+    print("\npods", flush=True)
+    subprocess.run([sys.executable, ROOT / "bench/pods.py"], check=True)
     print("\nKubernetes API over TLS, beside etcd", flush=True)
     subprocess.run([sys.executable, ROOT / "bench/api.py"], check=True)
     gateway = ROOT / "bench/gateway.py"

@@ -240,6 +240,7 @@ struct pod {
     char dir[PATH_MAX];
     enum pod_stage stage;
     bool is_fresh; /* not from disk, and its group was not looked at yet */
+    enum { POD_CGROUP_NONE, POD_CGROUP_UNDER_WAY, POD_CGROUP_READY } cgroup;
     bool network_ready, volumes_ready, giving /* its volumes to its fsGroup */, given, orphan /* gone from the API */, needs_sync;
     struct podnet_pod net;
     VECTOR(struct reference) references;
@@ -287,6 +288,13 @@ struct pod *pod_find(const struct node *node, const char *namespace, const char 
 struct unit *pod_unit(const struct pod *pod, const char *name);
 bool pod_is_deleted(const struct pod *pod);
 const char *pod_restart_policy(const struct pod *pod);
+
+/* pod_cgroup.c: the pod's own control group */
+/* True when it is there; otherwise it is being made by a worker thread, and the pod is synced when that is done. */
+bool pod_cgroup_ready(struct pod *pod);
+/* Now, blocking: after a restart of the node. */
+bool pod_cgroup_make(struct pod *pod);
+void pod_cgroup_remove(struct pod *pod); /* absent is fine */
 
 /* unit.c */
 struct unit *unit_new(struct pod *pod, const struct kube_container *spec, bool is_init);

@@ -203,24 +203,6 @@ static bool prepare_network(struct pod *pod) {
     return true;
 }
 
-static bool prepare_cgroup(struct pod *pod) {
-    char path[128];
-    struct cgroup_limits limits;
-    spec_pod_limits(pod, &limits);
-    snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
-    if (pod->is_fresh && cgroup_exists(&pod->node->cgroups, path)) { /* its record was lost: what ran must be gone before it runs again */
-        cgroup_kill(&pod->node->cgroups, path);
-        if (cgroup_remove(&pod->node->cgroups, path) < 0)
-            return false;
-    }
-    pod->is_fresh = false;
-    int r = cgroup_create(&pod->node->cgroups, path, &limits);
-    if (r < 0)
-        event_pod(pod, NULL, "Warning", "FailedCreatePodContainer", "unable to ensure pod container exists: failed to create cgroup %s: %s", path,
-                  strerror(-r));
-    return r == 0;
-}
-
 static bool prepare_volumes(struct pod *pod) {
     struct diag diag = DIAG_INIT;
     if (pod->volumes_ready)
@@ -237,14 +219,15 @@ static bool prepare_volumes(struct pod *pod) {
 static void prepare(struct pod *pod) {
     if (loop_timer_is_set(&pod->retry) || !security_admits(pod))
         return;
-    if (!prepare_network(pod) || !prepare_cgroup(pod))
+    bool has_references = references_ready(pod), has_tokens = tokens_ready(pod); /* asked for first: the answers come while the rest is made */
+    bool has_cgroup = pod_cgroup_ready(pod);
+    if (!prepare_network(pod))
         return pod_retry(pod);
-    bool has_references = references_ready(pod), has_tokens = tokens_ready(pod);
     if (!has_references || !has_tokens || !informer_synced(pod->node->services_informer)) /* services are part of every environment */
         return;
     if (!prepare_volumes(pod))
         return pod_retry(pod);
-    if (!persistent_ready(pod))
+    if (!persistent_ready(pod) || !has_cgroup)
         return;
     pod->retry_ms = 0;
     pod->stage = POD_ACTIVE;
@@ -271,7 +254,7 @@ static int take_over(struct pod *pod) {
     bool was_active = pod->stage == POD_ACTIVE; /* then it needs nobody's answer to go on, unless the machine was restarted meanwhile */
     if (was_active)
         pod->stage = POD_PREPARING;
-    if (pod->stage != POD_ENDED && prepare_network(pod) && was_active && prepare_cgroup(pod) && volumes_are_there(pod) &&
+    if (pod->stage != POD_ENDED && prepare_network(pod) && was_active && pod_cgroup_make(pod) && volumes_are_there(pod) &&
         volumes_write_hosts(pod) == 0) {
         pod->stage = POD_ACTIVE;
         pod->volumes_ready = pod->given = pod->volumes_stale = true;
@@ -489,12 +472,10 @@ static void stop_shared_processes(struct pod *pod) {
 }
 
 static void release(struct pod *pod) {
-    char path[128];
     podnet_remove(pod->node->podnet, pod->uid);
     volumes_remove(pod);
     stop_shared_processes(pod);
-    snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
-    cgroup_remove(&pod->node->cgroups, path);
+    pod_cgroup_remove(pod);
 }
 
 static void finish(struct pod *pod, const char *phase) {

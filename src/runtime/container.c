@@ -11,7 +11,10 @@
  * conmon.
  *  3. Not started is told by crun's exec.fifo, which exists exactly between create and start: a crash in between neither loses nor repeats a start
  * unnoticed.
- *  4. conmon is put into its cgroup before it forks (start pipe), so that it is outside the pod's limits and the node's own group. */
+ *  4. conmon is born in its cgroup, or put there before it forks (start pipe), so that it is outside the pod's limits and the node's own group.
+ *
+ * A start is `crun start` without crun: one byte into the FIFO that the container's first process waits at. Written before the FIFO is removed, so
+ * that a crash in between is seen afterwards as what it is: nobody reads there any more. */
 #include "runtime/container.h"
 
 #include <dirent.h>
@@ -56,21 +59,11 @@ struct container {
     struct loop_child *launcher, *conmon;
     struct loop_timer timeout;
     struct loop_defer report; /* an exit found at once: told in a later step */
-    struct loop_command *start;
+    struct loop_defer started;
+    int start_error;
 };
 
 /* --- the engine --- */
-
-static int find_program(const char *name, char ret[PATH_MAX], struct diag *diag) {
-    static const char *const folders[] = {"/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin"};
-    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
-        snprintf(ret, PATH_MAX, "%s/%s", folders[i], name);
-        if (access(ret, X_OK) == 0)
-            return 0;
-    }
-    diag_hint(diag, 0, "apt install %s", name);
-    return diag_set(diag, -ENOENT, "the program %s is not installed", name);
-}
 
 int containers_new(struct loop *loop, const struct containers_options *options, struct containers **ret, struct diag *diag) {
     CLEANUP(containers_freep) struct containers *containers = calloc(1, sizeof *containers);
@@ -86,9 +79,9 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
     containers->conmon_cgroup = options->conmon_cgroup ? strdup(options->conmon_cgroup) : NULL;
     if (!containers->dir || (options->conmon_cgroup && !containers->conmon_cgroup))
         return -ENOMEM;
-    int r = find_program("crun", containers->crun, diag);
+    int r = program_find(&containers->crun, "crun", diag);
     if (r == 0)
-        r = find_program("conmon", containers->conmon, diag);
+        r = program_find(&containers->conmon, "conmon", diag);
     if (r < 0)
         return r;
     snprintf(containers->crun_root, PATH_MAX, "%s/crun", options->dir);
@@ -102,6 +95,8 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
         r = cgroup_create(containers->cgroups, containers->conmon_cgroup, NULL);
     if (r < 0)
         return diag_set(diag, r, "cannot prepare %s: %s", options->dir, strerror(-r));
+    if (containers->conmon_cgroup && cgroup_door_open(containers->cgroups, containers->conmon_cgroup, &containers->door) < 0)
+        containers->door.count = 0; /* then each conmon is attached */
     *ret = TAKE(containers);
     return 0;
 }
@@ -113,6 +108,8 @@ void containers_free(struct containers *containers) {
     fd_closep(&containers->enter_fd);
     free(containers->dir);
     free(containers->conmon_cgroup);
+    cgroup_door_close(&containers->door);
+    program_deinit(&containers->crun);
     free(containers);
 }
 
@@ -166,8 +163,7 @@ void container_free(struct container *container) {
     stop_creating(container);
     loop_child_free(container->launcher);
     loop_child_free(container->conmon);
-    if (container->start)
-        loop_command_cancel(container->start);
+    loop_defer_cancel(&container->started);
     loop_defer_cancel(&container->report);
     if (container->pid_fd >= 0)
         close(container->pid_fd);
@@ -181,6 +177,7 @@ DEFINE_CLEANUP(struct container, container_free)
 
 static void on_create_timeout(void *userdata);
 static void on_report(void *userdata);
+static void on_started(void *userdata);
 
 static struct container *container_new(struct containers *containers, const struct container_options *options) {
     CLEANUP(container_freep) struct container *container = calloc(1, sizeof *container);
@@ -193,6 +190,7 @@ static struct container *container_new(struct containers *containers, const stru
     container->sync = BUFFER_INIT(SYNC_BYTES_MAX);
     loop_timer_init(&container->timeout, containers->loop, on_create_timeout, container);
     loop_defer_init(&container->report, containers->loop, on_report, container);
+    loop_defer_init(&container->started, containers->loop, on_started, container);
     snprintf(container->id, sizeof container->id, "%s", options->id);
     containers_bundle_path(containers, options->id, path);
     container->bundle = strdup(path);
@@ -394,7 +392,7 @@ static void fill_launch(const struct container *container, const struct containe
     snprintf(launch->conmon_pid_file, PATH_MAX, "%s/conmon.pid", container->bundle);
     snprintf(launch->log, sizeof launch->log, "k8s-file:%s", container->log_path);
     snprintf(launch->root, sizeof launch->root, "--root=%s", container->containers->crun_root);
-    const char *const fixed[] = {container->containers->conmon,
+    const char *const fixed[] = {container->containers->conmon.path,
                                  "--api-version",
                                  "1",
                                  "-c",
@@ -404,7 +402,7 @@ static void fill_launch(const struct container *container, const struct containe
                                  "-n",
                                  options->name,
                                  "-r",
-                                 container->containers->crun,
+                                 program_sealed(&container->containers->crun),
                                  "-b",
                                  container->bundle,
                                  "-p",
@@ -451,11 +449,14 @@ static int launch_conmon(struct container *container, const struct container_opt
     const int pass[] = {sync[1], start[0], -1};
     const struct loop_spawn_options spawn = {
         .argv = launch.argv, .envp = env, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .pass_fds = pass, .new_session = true};
+    bool inside = cgroup_door_enter(&containers->door);
     int r = loop_spawn(&spawn, &pid);
+    if (inside)
+        cgroup_door_leave(&containers->door);
     close(sync[1]);
     close(start[0]);
     if (r == 0) {
-        if (containers->conmon_cgroup)
+        if (containers->conmon_cgroup && !inside)
             cgroup_attach(containers->cgroups, containers->conmon_cgroup, pid); /* a conmon in the wrong group is no reason to run nothing */
         if (write(start[1], "\n", 1) < 0)
             r = -errno;
@@ -527,31 +528,30 @@ int container_adopt(struct containers *containers, const struct container_option
 
 /* --- starting --- */
 
-static void on_start_done(void *userdata, int status, __attribute__((unused)) struct slice out, struct slice err) {
+static void on_started(void *userdata) {
     struct container *container = userdata;
-    char message[CONTAINER_MESSAGE_MAX];
-    container->start = NULL;
-    snprintf(message, sizeof message, "%.*s", SLICE_ARG(slice_trim(slice_head(err, sizeof message - 1))));
-    if (status == 0 && container->state == CONTAINER_CREATED)
-        container->state = CONTAINER_RUNNING;
-    container->on_started(container->userdata, status == 0 ? 0 : status < 0 ? status : -EIO, message);
+    container->on_started(container->userdata, container->start_error, container->start_error ? strerror(-container->start_error) : "");
 }
 
-static int run_crun(struct containers *containers, const char *const *arguments, loop_command_fn *on_done, void *userdata,
-                    struct loop_command **ret) {
-    const char *argv[16] = {containers->crun, "--cgroup-manager=cgroupfs", "--root", containers->crun_root};
-    size_t count = 4;
-    while (*arguments && count + 1 < ARRAY_LEN(argv))
-        argv[count++] = *arguments++;
-    const struct loop_command_options options = {.spawn = {.argv = argv, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1},
-                                                 .output_max = 64 * KIB,
-                                                 .timeout_ms = COMMAND_TIMEOUT_MS};
-    return loop_command_run(containers->loop, &options, on_done, userdata, ret);
+static bool is_gone(const struct container *container) {
+    struct pollfd poll_fd = {.fd = container->pid_fd, .events = POLLIN};
+    return container->pid_fd < 0 || poll(&poll_fd, 1, 0) == 1;
 }
 
-int container_start(struct container *container, container_done_fn *on_started, struct diag *diag) {
+/* ENXIO: nobody waits there. It was started before a crash could remove the FIFO, unless its first process is gone. */
+static int let_go(const struct container *container) {
+    char path[PATH_MAX];
+    snprintf(path, PATH_MAX, "%s/%s/exec.fifo", container->containers->crun_root, container->id);
+    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && (errno != ENXIO || is_gone(container)))
+        return errno == ENXIO ? -ESRCH : -errno;
+    if (fd >= 0 && write(fd, "", 1) < 0)
+        return -errno;
+    return unlink(path) < 0 ? -errno : 0;
+}
+
+int container_start(struct container *container, container_done_fn *on_started_fn, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
-    const char *const arguments[] = {"start", container->id, NULL};
     char path[PATH_MAX];
     snprintf(path, PATH_MAX, "%s/config.json", container->bundle);
     int r = sys_read_file(AT_FDCWD, path, BUNDLE_BYTES_MAX - 1, &config);
@@ -559,8 +559,12 @@ int container_start(struct container *container, container_done_fn *on_started, 
         r = rootfs_verify(container->pid, buffer_slice(&config), diag);
     if (r < 0)
         return r;
-    container->on_started = on_started;
-    return run_crun(container->containers, arguments, on_start_done, container, &container->start);
+    container->on_started = on_started_fn;
+    container->start_error = let_go(container);
+    if (container->start_error == 0 && container->state == CONTAINER_CREATED)
+        container->state = CONTAINER_RUNNING;
+    loop_defer_schedule(&container->started);
+    return 0;
 }
 
 /* --- signals and conmon's control --- */
@@ -606,6 +610,18 @@ struct deletion {
     struct loop_command *command;
 };
 
+static int run_crun(struct containers *containers, const char *const *arguments, loop_command_fn *on_done, void *userdata,
+                    struct loop_command **ret) {
+    const char *argv[16] = {program_sealed(&containers->crun), "--cgroup-manager=cgroupfs", "--root", containers->crun_root};
+    size_t count = 4;
+    while (*arguments && count + 1 < ARRAY_LEN(argv))
+        argv[count++] = *arguments++;
+    const struct loop_command_options options = {.spawn = {.argv = argv, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1},
+                                                 .output_max = 64 * KIB,
+                                                 .timeout_ms = COMMAND_TIMEOUT_MS};
+    return loop_command_run(containers->loop, &options, on_done, userdata, ret);
+}
+
 static void on_delete_done(void *userdata, int status, __attribute__((unused)) struct slice out, struct slice err) {
     struct deletion *deletion = userdata;
     char bundle[PATH_MAX], rootfs[PATH_MAX + 16], message[CONTAINER_MESSAGE_MAX];
@@ -644,7 +660,7 @@ static void kill_creators(const struct containers *containers, const char *id) {
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         uint64_t pid;
         if (slice_parse_u64(slice_of(entry->d_name), INT32_MAX, &pid) == 0 && command_line_has((pid_t)pid, id) &&
-            command_line_has((pid_t)pid, containers->crun))
+            command_line_has((pid_t)pid, containers->crun_root))
             kill((pid_t)pid, SIGKILL);
     }
     if (dir)

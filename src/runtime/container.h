@@ -66,7 +66,8 @@ int container_create(struct containers *containers, const struct container_optio
 /* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never created whole. on_exit comes also when it
  * ended meanwhile. */
 int container_adopt(struct containers *containers, const struct container_options *options, struct container **ret);
-/* Runs its program; -EPERM with diag when what crun made is not what was asked for (rootfs.h). */
+/* Runs its program; -EPERM with diag when what crun made is not what was asked for (rootfs.h). on_started comes in a later step: -ESRCH when its
+ * first process is gone already. */
 int container_start(struct container *container, container_done_fn *on_started, struct diag *diag);
 /* An adopted one: was container_start done? */
 bool container_is_started(const struct container *container);

@@ -3,7 +3,9 @@
 
 #include <limits.h>
 
+#include "runtime/cgroup_door.h"
 #include "runtime/container.h"
+#include "runtime/program.h"
 
 struct containers {
     struct loop *loop;
@@ -12,7 +14,9 @@ struct containers {
     struct list live;     /* of struct container */
     struct list entering; /* of struct enter */
     int enter_fd;         /* enter_load's */
-    char crun[PATH_MAX], conmon[PATH_MAX], crun_root[PATH_MAX];
+    struct program crun, conmon;
+    struct cgroup_door door; /* to conmon_cgroup */
+    char crun_root[PATH_MAX];
 };
 /* The handle of the id; NULL: there is none. */
 const struct container *container_find(const struct containers *containers, const char *id);

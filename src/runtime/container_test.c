@@ -308,11 +308,21 @@ UNIT_TEST(stops_on_a_signal_and_is_adopted) {
     container_free(started.container);
     assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);
     assert_true(container_is_started(started.container));
+    char fifo[500];
+    snprintf(fifo, sizeof fifo, "%s/crun/%s/exec.fifo", fixture.run, started.id);
+    assert_int_equal(access(fifo, F_OK), -1);
     for (bool ready = false; !ready;) { /* it has set its handler when it says so */
         struct buffer log = BUFFER_INIT(MIB + 1);
         ready = sys_read_file(AT_FDCWD, started.log, MIB, &log) == 0 && log.data && strstr(log.data, "waiting");
         buffer_deinit(&log);
     }
+    assert_int_equal(mkfifo(fifo, 0600), 0); /* as if this process had died between the start and the removal: it does not start again */
+    container_free(started.container);
+    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);
+    assert_false(container_is_started(started.container));
+    seen.started = false;
+    start(&started, &seen);
+    assert_int_equal(access(fifo, F_OK), -1);
     assert_int_equal(container_signal(started.container, SIGTERM), 0);
     turn_until(&seen.exited);
     assert_int_equal(seen.exit.code, 7);

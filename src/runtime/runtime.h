@@ -6,6 +6,7 @@
 #include "runtime/backoff.h"
 #include "runtime/bundle.h"
 #include "runtime/cgroup.h"
+#include "runtime/cgroup_door.h"
 #include "runtime/container.h"
 #include "runtime/crilog.h"
 #include "runtime/exec.h"

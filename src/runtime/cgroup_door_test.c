@@ -1,0 +1,77 @@
+/* Real control groups: needs root. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "loop/loop.h"
+#include "runtime/cgroup_door.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+#define GROUP "/tidemilldoor"
+
+static void read_groups(const char *path, struct buffer *out) {
+    buffer_reset(out);
+    assert_int_equal(sys_read_file(AT_FDCWD, path, 64 * KIB, out), 0);
+}
+
+static pid_t spawn_sleeper(void) {
+    const char *const argv[] = {"sleep", "100", NULL};
+    const struct loop_spawn_options options = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+    pid_t pid;
+    assert_int_equal(loop_spawn(&options, &pid), 0);
+    return pid;
+}
+
+UNIT_TEST(what_is_spawned_behind_the_door_is_in_the_group) {
+    struct cgroups cgroups;
+    struct cgroup_door door;
+    struct diag diag = DIAG_INIT;
+    struct buffer before = BUFFER_INIT(128 * KIB), child = BUFFER_INIT(128 * KIB), after = BUFFER_INIT(128 * KIB);
+    char path[64];
+    assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
+    assert_int_equal(cgroup_create(&cgroups, GROUP, NULL), 0);
+    int r = cgroup_door_open(&cgroups, GROUP, &door);
+    if (cgroups.version == CGROUP_V2) {
+        assert_int_equal(r, -ENOTSUP);
+        assert_int_equal(cgroup_remove(&cgroups, GROUP), 0);
+        return;
+    }
+    assert_int_equal(r, 0);
+    read_groups("/proc/thread-self/cgroup", &before);
+    assert_true(cgroup_door_enter(&door));
+    pid_t pid = spawn_sleeper();
+    cgroup_door_leave(&door);
+    read_groups("/proc/thread-self/cgroup", &after);
+    assert_true(slice_equal(buffer_slice(&before), buffer_slice(&after)));
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
+    read_groups(path, &child);
+    size_t inside = 0;
+    for (struct slice rest = buffer_slice(&child); rest.data;)
+        inside += slice_ends(slice_cut(&rest, '\n'), SLICE(":" GROUP));
+    assert_int_equal(inside, cgroups.controllers_count);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    cgroup_door_close(&door);
+    assert_false(cgroup_door_enter(&door));
+    assert_int_equal(cgroup_remove(&cgroups, GROUP), 0);
+    buffer_deinit(&before);
+    buffer_deinit(&child);
+    buffer_deinit(&after);
+}
+
+UNIT_TEST(warming_moves_nobody) {
+    struct cgroups cgroups;
+    struct diag diag = DIAG_INIT;
+    struct buffer before = BUFFER_INIT(128 * KIB), after = BUFFER_INIT(128 * KIB);
+    assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
+    read_groups("/proc/thread-self/cgroup", &before);
+    cgroup_warm(&cgroups);
+    read_groups("/proc/thread-self/cgroup", &after);
+    assert_true(slice_equal(buffer_slice(&before), buffer_slice(&after)));
+    buffer_deinit(&before);
+    buffer_deinit(&after);
+}
+
+UNIT_MAIN(UNIT(what_is_spawned_behind_the_door_is_in_the_group), UNIT(warming_moves_nobody))
