@@ -3,6 +3,7 @@
 
 #include "client/client.h"
 #include "client/informer_priv.h"
+#include "sys/sys.h"
 
 #define ANSWER_BYTES_MAX (256 * MIB)
 
@@ -58,6 +59,9 @@ struct http_client *client_http(struct client *client) {
 int client_request(struct client *client, const char *method, const char *target, const char *content_type, struct slice body,
                    http_answer_fn *on_answer, void *userdata) {
     static const struct http_field fields[] = {{"Accept", "application/json"}, {NULL, NULL}};
+    int r = sys_point("send");
+    if (r < 0)
+        return r;
     struct http_request_options options = {.method = method,
                                            .target = target,
                                            .content_type = body.len == 0  ? NULL

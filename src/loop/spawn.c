@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 
 #include "loop/loop.h"
+#include "sys/sys.h"
 
 #define STACK_BYTES (64 * KIB)
 
@@ -166,12 +167,17 @@ static int clone_child(struct spawn *spawn, pid_t *ret_pid) {
 int loop_spawn(const struct loop_spawn_options *options, pid_t *ret_pid) {
     char program[4096];
     ASSERT(options->argv && options->argv[0]);
-    int r = resolve_program(options->argv[0], program, sizeof program);
+    int r = sys_point("spawn");
+    if (r == 0)
+        r = resolve_program(options->argv[0], program, sizeof program);
     if (r < 0)
         return r;
     CLEANUP(fd_closep) int null_fd = options->stdin_fd >= 0 ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null_fd < 0 && options->stdin_fd < 0)
         return -errno;
     struct spawn spawn = {.options = options, .program = program, .parent = getpid(), .null_fd = null_fd};
-    return clone_child(&spawn, ret_pid);
+    r = clone_child(&spawn, ret_pid);
+    if (r == 0)
+        sys_point("spawned");
+    return r;
 }

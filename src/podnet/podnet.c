@@ -221,6 +221,9 @@ static bool is_bound(const char *path) {
 
 static int bind_file(const char *source, const char *path) {
     CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0400);
+    int r = sys_point("mount");
+    if (r < 0)
+        return r;
     return fd < 0 || mount(source, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
@@ -312,11 +315,13 @@ static void unbind(const struct podnet *podnet, const char *uid) {
     char path[PATH_MAX];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         namespace_path(podnet, uid, names[i], path, sizeof path);
+        sys_point("unmount");
         while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
             ;
         unlink(path);
     }
     namespace_path(podnet, uid, "", path, sizeof path);
+    sys_point("remove");
     rmdir(path);
 }
 
@@ -409,6 +414,8 @@ int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *ui
 /* --- rules --- */
 
 static int run_nft(const char *text, struct diag *diag) {
+    if (sys_point("nftables") < 0)
+        return diag_set(diag, -EIO, "nftables refuses the rules: a fault was asked for");
     struct nft_ctx *context = nft_ctx_new(NFT_CTX_DEFAULT);
     if (!context)
         return diag_set(diag, -ENOMEM, "cannot start libnftables");

@@ -8,6 +8,8 @@
 #include <linux/veth.h>
 #include <net/if.h>
 
+#include "sys/sys.h"
+
 #define MESSAGE_BYTES 8192
 
 int rtnetlink_open(struct mnl_socket **ret) {
@@ -33,6 +35,9 @@ static int exchange(struct mnl_socket *socket, struct nlmsghdr *message, mnl_cb_
     char bytes[4 * MESSAGE_BYTES];
     unsigned port = mnl_socket_get_portid(socket);
     message->nlmsg_seq = 1;
+    int fault = sys_point("netlink");
+    if (fault < 0)
+        return fault;
     if (mnl_socket_sendto(socket, message, message->nlmsg_len) < 0)
         return -errno;
     for (;;) {

@@ -156,6 +156,8 @@ static int make_folders(const struct cgroups *cgroups, size_t tree, const char *
         char prefix[PATH_MAX];
         snprintf(prefix, sizeof prefix, "%.*s", (int)(at - path + 1 + (ptrdiff_t)strcspn(at + 1, "/")), path);
         r = folder_of(cgroups, tree, prefix, folder);
+        if (r == 0 && access(folder, F_OK) < 0)
+            r = sys_point("cgroup");
         if (r == 0 && mkdir(folder, 0755) < 0 && errno != EEXIST)
             r = -errno;
     }
@@ -272,6 +274,9 @@ static int kill_folder(const char *folder) {
     return 0;
 }
 static int remove_folder(const char *folder) {
+    int r = sys_point("cgroup");
+    if (r < 0)
+        return r;
     return rmdir(folder) < 0 && errno != ENOENT ? -errno : 0;
 }
 

@@ -126,6 +126,9 @@ int mounts_beneath(const char *path, void (*fn)(void *userdata, const char *targ
 }
 
 int mounts_remove(const char *target) {
+    int r = sys_point("unmount");
+    if (r < 0)
+        return r;
     if (umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
         return -errno;
     return 0;
@@ -191,7 +194,7 @@ int mounts_overlay(const char *const *lower, size_t lower_count, const char *upp
     }
     buffer_append_text(&options, ",index=off,metacopy=off,volatile");
     if (r >= 0)
-        r = buffer_error(&options) ? -ENAMETOOLONG : 0;
+        r = buffer_error(&options) ? -ENAMETOOLONG : sys_point("mount");
     if (r == 0 && mount("overlay", target, "overlay", 0, options.data) < 0)
         r = -errno;
     for (size_t i = 0; i < count; i++)
@@ -204,9 +207,11 @@ int mounts_tmpfs(const char *target, int64_t size_bytes, mode_t mode) {
     int n = snprintf(options, sizeof options, "mode=%o", (unsigned)mode);
     if (size_bytes > 0)
         snprintf(options + n, sizeof options - (size_t)n, ",size=%" PRId64, size_bytes);
-    return mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
+    int r = sys_point("mount");
+    return r == 0 && mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : r;
 }
 
 int mounts_bind(const char *source, const char *target) {
-    return mount(source, target, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+    int r = sys_point("mount");
+    return r == 0 && mount(source, target, NULL, MS_BIND, NULL) < 0 ? -errno : r;
 }

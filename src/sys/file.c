@@ -117,13 +117,17 @@ static int sync_folder_of(int dir_fd, const char *path) {
 }
 
 static int fill_and_rename(int dir_fd, int fd, const char *temporary, const char *path, struct slice bytes, mode_t mode, bool durable) {
-    int r = sys_write_all(fd, bytes);
+    int r = sys_point("write");
+    if (r == 0)
+        r = sys_write_all(fd, bytes);
     if (r == 0 && fchmod(fd, mode) < 0)
         r = -errno;
     if (r == 0 && durable)
         r = sync_fd(fd);
     if (r == 0)
         r = sys_fault_check();
+    if (r == 0)
+        r = sys_point("rename");
     if (r == 0 && renameat(dir_fd, temporary, dir_fd, path) < 0)
         r = -errno;
     return r;
@@ -162,6 +166,9 @@ int sys_write_existing(int dir_fd, const char *path, struct slice bytes) {
     if (fd < 0)
         return fd;
     ssize_t n;
+    int r = sys_point("write");
+    if (r < 0)
+        return r;
     do
         n = write(fd, bytes.data, bytes.len);
     while (n < 0 && errno == EINTR);
@@ -174,10 +181,13 @@ static int make_folder(const char *path, mode_t mode) {
     int r = sys_fault_check();
     if (r < 0)
         return r;
-    if (mkdir(path, mode) == 0)
-        return 0;
-    int error = errno;
     struct stat status;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        return 0;
+    r = sys_point("mkdir");
+    if (r < 0 || mkdir(path, mode) == 0)
+        return r;
+    int error = errno;
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode) ? 0 : -error;
 }
 

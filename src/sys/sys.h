@@ -66,5 +66,9 @@ void sys_tune_tcp(int fd);
 /* Fault injection for tests: the `after`-th next system call that can fail, within this folder and this thread, fails with -error; 0 switches it
  * off. */
 void sys_fault_set(int after, int error);
+/* Before an operation that changes the world: "write", "rename", "remove", "mkdir", "mount", "unmount", "netlink", "nftables", "spawn", "spawned"
+ * (which cannot fail), "send", "cgroup". 0; or, when a test wants it so, a negative errno to fail with instead of carrying it out (or no return at
+ * all). See fault.c. */
+int sys_point(const char *operation);
 
 #endif

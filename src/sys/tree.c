@@ -77,6 +77,9 @@ static int remover_move_up(struct remover *remover, int parent_fd, const char *n
 /* One entry of the current level: removed, or entered. */
 static int remover_entry(struct remover *remover, const char *name) {
     int fd = dirfd(remover->levels[remover->depth - 1].dir);
+    int r = sys_point("remove");
+    if (r < 0)
+        return r;
     if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
@@ -124,6 +127,8 @@ static int remover_run(struct remover *remover, int dir_fd) {
 
 int sys_remove_tree(int dir_fd, const char *path) {
     int r = sys_fault_check();
+    if (r == 0)
+        r = sys_point("remove");
     if (r < 0)
         return r;
     if (unlinkat(dir_fd, path, 0) == 0 || errno == ENOENT)

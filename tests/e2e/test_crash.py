@@ -33,14 +33,15 @@ def container(name, script, **more):
 @pytest.fixture(scope="module")
 def node():
     with Node() as instance:
-        (instance.dir / "count").mkdir(mode=0o777)
-        source = "#include <sys/file.h>\nint main(void) { return flock(9, LOCK_EX | LOCK_NB) != 0; }\n"  # busybox has no flock
-        subprocess.run(["cc", "-static", "-x", "c", "-o", instance.dir / "count/lock", "-"], input=source, text=True, check=True)
         prepare(instance)
         yield instance
 
 
 def prepare(node):
+    """What the pods below refer to."""
+    (node.dir / "count").mkdir(mode=0o777)
+    source = "#include <sys/file.h>\nint main(void) { return flock(9, LOCK_EX | LOCK_NB) != 0; }\n"  # busybox has no flock
+    subprocess.run(["cc", "-static", "-x", "c", "-o", node.dir / "count/lock", "-"], input=source, text=True, check=True)
     node.create("/api/v1/namespaces/default/configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map"}, "data": {"k": "from the map"}})
     node.create("/api/v1/namespaces/default/secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hidden"}, "stringData": {"k": "from the secret"}})
     node.create("/api/v1/namespaces/default/persistentvolumeclaims", {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "claim"}, "spec": {
@@ -58,7 +59,7 @@ def pod(node, name, containers, **more):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec(node, containers, **more)}
 
 
-def rich_spec(node):
+def rich_spec(node, main=STAY):
     """Volumes of all kinds, an init container, a sidecar, hooks and probes."""
     volumes = [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}, {"name": "map", "configMap": {"name": "map"}},
                {"name": "hidden", "secret": {"secretName": "hidden"}}, {"name": "claim", "persistentVolumeClaim": {"claimName": "claim"}},
@@ -69,7 +70,7 @@ def rich_spec(node):
     test = "grep -q map /map/k && grep -q map /one && grep -q secret /hidden/k && grep -q web /downward/labels && test -f /disk/init && test -f /memory/init"
     init = container("init", "touch /disk/init /memory/init", volumeMounts=mounts[:2])
     side = container("side", STAY, restartPolicy="Always", startupProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
-    main = container("main", STAY, volumeMounts=mounts,
+    main = container("main", main, volumeMounts=mounts,
                      lifecycle={"postStart": {"exec": {"command": ["touch", "/disk/hook"]}}, "preStop": {"exec": {"command": ["sleep", "0.1"]}}},
                      readinessProbe={"exec": {"command": ["sh", "-c", test]}, "periodSeconds": 1}, livenessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
     return spec(node, [main], initContainers=[init, side], volumes=volumes, shareProcessNamespace=True)
