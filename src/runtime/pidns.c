@@ -16,12 +16,17 @@
 int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const char *program, pid_t *ret) {
     CLEANUP(fd_closep) int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     const char *const argv[] = {program, "pause", NULL}, *const env[] = {NULL};
-    const struct loop_spawn_options spawn = {
-        .argv = argv, .envp = env, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
+    int words[2];
     pid_t pid;
     int r = own < 0 ? -errno : cgroup_create(cgroups, cgroup_path, NULL);
+    if (r == 0 && pipe2(words, O_CLOEXEC) < 0)
+        r = -errno;
     if (r < 0)
         return r;
+    CLEANUP(fd_closep) int listener = words[0];
+    CLEANUP(fd_closep) int speaker = words[1];
+    const struct loop_spawn_options spawn = {
+        .argv = argv, .envp = env, .cwd = "/", .stdin_fd = listener, .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
     if (unshare(CLONE_NEWPID) < 0)
         return -errno;
     r = loop_spawn(&spawn, &pid);
@@ -29,6 +34,8 @@ int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const ch
     if (r < 0)
         return r;
     r = cgroup_attach(cgroups, cgroup_path, pid);
+    if (r == 0 && write(speaker, "", 1) != 1)
+        r = -EPIPE;
     if (r < 0) { /* it could not be found again */
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);

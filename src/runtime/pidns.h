@@ -8,7 +8,8 @@
 #include "base/base.h"
 #include "runtime/cgroup.h"
 
-/* Starts `program` under the name "pause" as the first process of a new namespace. The caller reaps it. Call from the main thread. */
+/* Starts `program` under the name "pause" as the first process of a new namespace; it ends when its standard input ends without a byte. The caller
+ * reaps it. Call from the main thread. */
 int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const char *program, pid_t *ret);
 /* The process that is there; 0: none. */
 pid_t pidns_find(const struct cgroups *cgroups, const char *cgroup_path);
