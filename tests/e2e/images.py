@@ -12,7 +12,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def layer(*entries):
-    """A tar of (name, kind, value): "file" (bytes or (bytes, mode)), "dir" (mode), "link" and "hard" (target), "char" (major, minor)."""
+    """A tar of (name, kind, value): "file" (bytes or (bytes, mode)), "dir" (mode), "link" and "hard" (target), "char" and "block" (major, minor)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, kind, value in entries:
@@ -22,8 +22,9 @@ def layer(*entries):
                 info.size = len(data)
             elif kind == "dir":
                 info.type, info.mode = tarfile.DIRTYPE, value
-            elif kind == "char":
-                info.type, info.mode, (info.devmajor, info.devminor) = tarfile.CHRTYPE, 0o666, value
+            elif kind in ("char", "block"):
+                info.type, info.mode = tarfile.CHRTYPE if kind == "char" else tarfile.BLKTYPE, 0o666
+                info.devmajor, info.devminor = value
             else:
                 info.type, info.linkname = tarfile.SYMTYPE if kind == "link" else tarfile.LNKTYPE, value
             tar.addfile(info, io.BytesIO(data) if data is not None else None)
