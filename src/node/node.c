@@ -260,6 +260,7 @@ static void stop_node(struct node *node) {
         return; /* the process ends anyway; the next one finds the bundles */
     prune_stop(node);
     eviction_free(TAKE(node->eviction));
+    storage_limits_free(TAKE(node->storage_limits));
     sessions_free(node);
     server_stop(node);
     if (node->pods)
@@ -300,6 +301,8 @@ static int start_node(struct node *node, struct diag *diag) {
     r = rotation_start(node);
     if (r == 0)
         r = events_new(node, &node->events);
+    if (r == 0)
+        r = storage_limits_new(node);
     if (r == 0)
         r = eviction_new(node, diag);
     if (r < 0 && diag->message[0])

@@ -23,6 +23,7 @@
 
 struct events;
 struct eviction;
+struct storage_limits;
 struct prune;
 
 /* Two looks at a counter of CPU time, see stats.c. */
@@ -70,6 +71,7 @@ struct node {
     struct list sessions; /* running logs, exec and attach */
     struct prune *prune;  /* disk space is being freed; NULL: it is not */
     struct eviction *eviction;
+    struct storage_limits *storage_limits;
     struct stats_window stats; /* of the machine */
     int rotation_fd;           /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
@@ -255,6 +257,8 @@ struct pod {
     int64_t failed_grace_s;                       /* what it gets then; -1: its own */
     bool is_disrupted;                            /* and says so in a condition */
     int64_t disrupted_ns;
+    uint64_t measured_cpu_ns; /* what its processes had used when its storage was last measured */
+    bool is_measured;         /* now */
     struct pod_conditions {
         int64_t since_ns[4]; /* by enum pod_condition */
         bool value[4];
@@ -488,6 +492,14 @@ void storage_sum(const struct storage_item *items, size_t count, const char *uid
 bool storage_is_empty_dir_on_disk(const struct kube_volume *volume);
 /* The pod has ended for good: what it wrote is removed, but for logs. */
 void storage_release(struct pod *pod);
+
+/* storage_limits.c */
+int storage_limits_new(struct node *node);
+void storage_limits_free(struct storage_limits *limits); /* NULL is fine */
+/* It is active, and may have limits. */
+void storage_limits_watch(struct pod *pod);
+/* Whether the pod took more than it may; then ret says what. */
+bool storage_exceeds(const struct kube_pod_spec *spec, const char *uid, const struct storage_item *items, size_t count, char *ret, size_t size);
 
 /* eviction.c: what happens when the machine runs short */
 int eviction_new(struct node *node, struct diag *diag);

@@ -133,5 +133,37 @@ UNIT_TEST(labels_are_files_too) {
     arena_free(arena);
 }
 
+/* Of a pod "u" with a folder "d" of at most 1000 bytes, and two containers of 300 and 500. */
+static void check_storage(uint64_t folder, uint64_t a_layer, uint64_t a_log, uint64_t b_layer, const char *expected) {
+    struct kube_object *object = NULL;
+    char text[256] = "";
+    const struct storage_item items[] = {{.uid = "u", .name = "d", .kind = STORAGE_EMPTY_DIR, .usage = {.bytes = folder}},
+                                         {.uid = "u", .name = "a", .kind = STORAGE_ROOTFS, .usage = {.bytes = a_layer}},
+                                         {.uid = "u", .name = "a", .kind = STORAGE_LOGS, .usage = {.bytes = a_log}},
+                                         {.uid = "u", .name = "b", .kind = STORAGE_ROOTFS, .usage = {.bytes = b_layer}},
+                                         {.uid = "other", .name = "d", .kind = STORAGE_EMPTY_DIR, .usage = {.bytes = 1 << 20}}};
+    assert_int_equal(
+        kube_decode_json(&kube_kind_pod,
+                         SLICE("{\"spec\":{\"volumes\":[{\"name\":\"d\",\"emptyDir\":{\"sizeLimit\":\"1k\"}},{\"name\":\"m\",\"emptyDir\":{"
+                               "\"medium\":\"Memory\",\"sizeLimit\":\"1\"}}],\"containers\":[{\"name\":\"a\",\"resources\":{\"limits\":{"
+                               "\"ephemeral-storage\":\"300\"}}},{\"name\":\"b\",\"resources\":{\"limits\":{\"ephemeral-storage\":\"500\"}}}]}}"),
+                         KUBE_LENIENT, &object, NULL),
+        0);
+    bool exceeds = storage_exceeds(&object->pod->spec, "u", items, ARRAY_LEN(items), text, sizeof text);
+    assert_string_equal(text, expected);
+    assert_int_equal(exceeds, *expected != 0);
+    kube_object_unref(object);
+}
+
+UNIT_TEST(storage_limits_are_upstreams) {
+    check_storage(800, 0, 0, 0, "");
+    check_storage(0, 100, 200, 500, "");
+    check_storage(1001, 0, 0, 0, "Usage of EmptyDir volume \"d\" exceeds the limit \"1k\". ");
+    check_storage(801, 0, 0, 0, "Pod ephemeral local storage usage exceeds the total limit of containers 800. ");
+    check_storage(0, 100, 201, 0, "Container a exceeded its local ephemeral storage limit \"300\". ");
+    check_storage(0, 0, 0, 501, "Container b exceeded its local ephemeral storage limit \"500\". ");
+    check_storage(1, 299, 0, 501, "Pod ephemeral local storage usage exceeds the total limit of containers 800. ");
+}
+
 UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
-          UNIT(limits_follow_the_container), UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too))
+          UNIT(limits_follow_the_container), UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(storage_limits_are_upstreams))

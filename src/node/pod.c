@@ -231,6 +231,7 @@ static void prepare(struct pod *pod) {
         return;
     pod->retry_ms = 0;
     pod->stage = POD_ACTIVE;
+    storage_limits_watch(pod);
     record_save(pod);
 }
 
@@ -258,6 +259,7 @@ static int take_over(struct pod *pod) {
         volumes_write_hosts(pod) == 0) {
         pod->stage = POD_ACTIVE;
         pod->volumes_ready = pod->given = pod->volumes_stale = true;
+        storage_limits_watch(pod);
     }
     status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)

@@ -218,13 +218,21 @@ static int fill_volume(struct pod *pod, const struct kube_volume *volume, const 
 
 /* --- folders --- */
 
+/* What a folder in memory may hold: what it was given, and no more than the pod's containers may have together; 0: half of the machine's memory. */
+static int64_t memory_bytes(const struct pod *pod, const struct kube_volume *volume) {
+    const struct kube_quantity *limit = volume->empty_dir ? volume->empty_dir->size_limit : NULL;
+    int64_t bytes = limit && limit->text ? limit->milli / 1000 : 0;
+    struct cgroup_limits limits;
+    spec_pod_limits(pod, &limits);
+    return limits.memory_bytes > 0 && (bytes == 0 || limits.memory_bytes < bytes) ? limits.memory_bytes : bytes;
+}
+
 static int make_folder(struct pod *pod, const struct kube_volume *volume, const char *path, mode_t mode, struct diag *diag) {
     const struct kube_pod_security_context *security = pod->spec_object->pod->spec.security_context;
     bool existed = access(path, F_OK) == 0;
     int r = sys_mkdirs(path, 0755);
     if (r == 0 && in_memory(volume) && !mounts_is_mounted(path)) {
-        const struct kube_quantity *limit = volume->empty_dir ? volume->empty_dir->size_limit : NULL;
-        r = mounts_tmpfs(path, limit && limit->text ? limit->milli / 1000 : 0, mode);
+        r = mounts_tmpfs(path, memory_bytes(pod, volume), mode);
         existed = false;
     }
     if (r == 0 && !existed && chmod(path, mode) < 0)

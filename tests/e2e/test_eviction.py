@@ -151,3 +151,24 @@ def test_memory_pressure(low):
     assert (refused["reason"], refused["message"]) == ("Evicted", "The node had condition: [MemoryPressure]. ")
     low.kubectl("apply", "-f", "-", input=pod("taken", "exec sleep 1000", resources="{requests: {memory: 1Mi}}", more="nodeName: node1"))
     low.kubectl("wait", "--for=condition=Ready", "pod/taken", "--timeout=30s")
+
+
+def evicted(platform, name, message):
+    told = wait_for(lambda: (s := status(platform, name))["phase"] == "Failed" and s, f"{name} to be evicted", timeout=40)
+    assert (told["reason"], told["message"]) == ("Evicted", message)
+
+
+def test_storage_limits(platform, tiny_image):
+    write = "dd if=/dev/zero of={} bs=1M count=4; exec sleep 1000"
+    platform.kubectl(
+        "apply", "-f", "-", input=pod("folder", write.format("/data/x"), volumes="sizeLimit: 1Mi")
+        + pod("layer", write.format("/x"), resources="{limits: {ephemeral-storage: 2Mi}}")
+        + pod("fits", write.format("/x"), resources="{limits: {ephemeral-storage: 100Mi}}", volumes="sizeLimit: 100Mi")
+        + pod("memory", "dd if=/dev/zero of=/data/x bs=1M count=4; df -k /data; exec sleep 1000", volumes="medium: Memory, sizeLimit: 2Mi"))
+    evicted(platform, "folder", 'Usage of EmptyDir volume "data" exceeds the limit "1Mi". ')
+    evicted(platform, "layer", "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ")
+    assert status(platform, "fits")["phase"] == "Running"
+    # In memory it cannot be more than was given.
+    wait_for(lambda: " 2048 " in platform.kubectl("logs", "memory").stdout, "the size of the folder in memory")
+    assert "No space left on device" in platform.kubectl("logs", "memory").stdout
+    platform.kubectl("delete", "pod", "folder", "layer", "fits", "memory")
