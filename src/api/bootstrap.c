@@ -68,6 +68,8 @@ static void create_priorities(struct api *api) {
         {"system-cluster-critical",
          "{\"metadata\":{\"name\":\"system-cluster-critical\"},\"value\":2000000000,\"description\":\"For pods of the system that "
          "the cluster needs, and that may move to another node.\"}"},
+        {"tidemill-batch", "{\"metadata\":{\"name\":\"tidemill-batch\"},\"value\":-1000,\"preemptionPolicy\":\"Never\",\"description\":\"For "
+                           "builds, jobs and other work that takes only what services leave.\"}"},
         {"system-node-critical",
          "{\"metadata\":{\"name\":\"system-node-critical\"},\"value\":2000001000,\"description\":\"For pods of the system that their "
          "node needs, and that stay where they are.\"}"},

@@ -149,9 +149,10 @@ static void plan_sockets(struct plan *plan) {
     add_socket(plan, "monitor", settings->monitor_listen, 0, &root);
 }
 
-static void add_role(struct plan *plan, const char *name, const char *const *sockets, const struct account *account) {
+static void add_role(struct plan *plan, const char *name, const char *const *sockets, const struct account *account, int oom_score_adj) {
     ASSERT(plan->roles_count < SUPERVISOR_ROLES_MAX);
     struct supervisor_role role = {.name = name, .argv = settings_argv(plan->settings, plan->executable, name), .socket_names = sockets};
+    role.oom_score_adj = oom_score_adj;
     if (account) {
         role.drop_privileges = true;
         role.uid = account->uid;
@@ -165,10 +166,11 @@ static void plan_roles(struct plan *plan) {
     static const char *const node[] = {"node", NULL};
     static const char *const gateway[] = {"http", "gateway", NULL};
     static const char *const monitor[] = {"monitor", NULL};
-    add_role(plan, "core", core, &plan->core);
-    add_role(plan, "node", node, NULL);
-    add_role(plan, "gateway", gateway, &plan->gateway);
-    add_role(plan, "monitor", monitor, &plan->core);
+    /* Whoever goes first when memory is out is started again and misses some metrics; pods go before any of them. */
+    add_role(plan, "core", core, &plan->core, -900);
+    add_role(plan, "node", node, NULL, -950);
+    add_role(plan, "gateway", gateway, &plan->gateway, -900);
+    add_role(plan, "monitor", monitor, &plan->core, -500);
 }
 
 /* Roles that are not root must get at their folders; /root, for one, is closed to them. */

@@ -141,7 +141,7 @@ static struct tree *environment(struct run_job *job, struct arena *arena, const 
  * could put a socket of its own there would be told the tokens of all others. */
 static const char pod_template[] =
     "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"labels\":{\"app.kubernetes.io/"
-    "managed-by\":\"tidemill\"}},\"spec\":{\"restartPolicy\":\"Never\","
+    "managed-by\":\"tidemill\"}},\"spec\":{\"restartPolicy\":\"Never\",\"priorityClassName\":\"tidemill-batch\","
     "\"automountServiceAccountToken\":false,\"enableServiceLinks\":false,\"terminationGracePeriodSeconds\":5,"
     "\"containers\":[{\"name\":\"job\",\"command\":[\"/.tidemill/tidemill-job\",\"run\"],"
     "\"volumeMounts\":[{\"name\":\"helper\",\"mountPath\":\"/.tidemill\",\"readOnly\":true},"

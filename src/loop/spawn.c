@@ -5,7 +5,8 @@
  * Rules for the child's part (all of child_main and below): system calls only. No malloc, no locks, no glibc set*id (it would signal all threads of
  * the parent); signals are blocked throughout by the parent, the mask is emptied right before exec.
  *
- * Order in the child: session → descriptors → folder → privileges → parent-death signal (a change of uid clears it) → signals → exec. */
+ * Order in the child: session → descriptors → folder → who goes first out of memory → privileges → parent-death signal (a change of uid clears it) →
+ * signals → exec. */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
@@ -28,6 +29,7 @@ extern char **environ;
 struct spawn {
     const struct loop_spawn_options *options;
     const char *program; /* resolved */
+    char oom_score[16];  /* as text */
     pid_t parent;
     int null_fd;
     volatile int error; /* written by the child */
@@ -78,6 +80,18 @@ static int child_privileges(const struct loop_spawn_options *options) {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 }
 
+/* What cannot be had is no reason to start nothing: without the right to lower it, it stays. The kernel counts what shares memory by vfork apart. */
+static void child_oom_score(const struct spawn *spawn) {
+    char before = 0;
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    bool is_protected = pread(fd, &before, 1, 0) == 1 && before == '-';
+    if ((spawn->options->oom_score_adj || is_protected) && pwrite(fd, spawn->oom_score, strlen(spawn->oom_score), 0) < 0)
+        errno = 0;
+    close(fd);
+}
+
 #define SIGNAL_INTERNAL_FIRST 32
 #define SIGNAL_INTERNAL_LAST 33
 
@@ -103,6 +117,8 @@ static int child_prepare(const struct spawn *spawn) {
     int r = child_descriptors(spawn);
     if (r == 0 && options->cwd && chdir(options->cwd) < 0)
         r = -errno;
+    if (r == 0)
+        child_oom_score(spawn);
     if (r == 0 && options->drop_privileges)
         r = child_privileges(options);
     if (r == 0 && options->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
@@ -176,6 +192,7 @@ int loop_spawn(const struct loop_spawn_options *options, pid_t *ret_pid) {
     if (null_fd < 0 && options->stdin_fd < 0)
         return -errno;
     struct spawn spawn = {.options = options, .program = program, .parent = getpid(), .null_fd = null_fd};
+    snprintf(spawn.oom_score, sizeof spawn.oom_score, "%d", options->oom_score_adj);
     r = clone_child(&spawn, ret_pid);
     if (r == 0)
         sys_point("spawned");

@@ -73,6 +73,33 @@ UNIT_TEST(what_cannot_start_is_an_errno) {
     assert_int_equal(errno, ECHILD);
 }
 
+static int64_t score_of_child(int oom_score_adj) {
+    char path[] = "/tmp/spawn-score-XXXXXX";
+    struct buffer text = BUFFER_INIT(64);
+    int64_t score = INT64_MIN;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    struct loop_spawn_options options = plain((const char *const[]){"cat", "/proc/self/oom_score_adj", NULL});
+    options.stdout_fd = fd;
+    options.oom_score_adj = oom_score_adj;
+    assert_int_equal(spawn_and_wait(&options), 0);
+    close(fd);
+    assert_int_equal(sys_read_file(AT_FDCWD, path, 63, &text), 0);
+    assert_int_equal(slice_parse_i64(slice_trim(buffer_slice(&text)), &score), 0);
+    buffer_deinit(&text);
+    unlink(path);
+    return score;
+}
+
+UNIT_TEST(protection_from_the_kernel_is_not_inherited) {
+    assert_int_equal(score_of_child(700), 700); /* to give oneself up needs no rights */
+    if (sys_write_existing(AT_FDCWD, "/proc/self/oom_score_adj", SLICE("-500")) < 0)
+        return; /* without rights nobody is protected, and nothing inherited */
+    assert_int_equal(score_of_child(0), 0);
+    assert_int_equal(score_of_child(-400), -400);
+    assert_int_equal(sys_write_existing(AT_FDCWD, "/proc/self/oom_score_adj", SLICE("0")), 0);
+}
+
 /* --- commands --- */
 
 struct result {
@@ -180,7 +207,7 @@ UNIT_TEST(dropped_privileges_are_gone) {
         "NoNewPrivs:\t1\n/\n");
 }
 
-UNIT_MAIN(UNIT(a_child_reports_how_it_ended), UNIT(what_cannot_start_is_an_errno), UNIT(a_command_gets_input_and_gives_output),
-          UNIT(output_beyond_the_maximum_is_dropped_and_unread_input_is_no_error), UNIT(a_command_that_takes_too_long_is_killed),
-          UNIT(a_command_that_cannot_start_says_so_later), UNIT(a_cancelled_command_is_gone), UNIT(only_named_descriptors_reach_the_child),
-          UNIT(dropped_privileges_are_gone))
+UNIT_MAIN(UNIT(a_child_reports_how_it_ended), UNIT(what_cannot_start_is_an_errno), UNIT(protection_from_the_kernel_is_not_inherited),
+          UNIT(a_command_gets_input_and_gives_output), UNIT(output_beyond_the_maximum_is_dropped_and_unread_input_is_no_error),
+          UNIT(a_command_that_takes_too_long_is_killed), UNIT(a_command_that_cannot_start_says_so_later), UNIT(a_cancelled_command_is_gone),
+          UNIT(only_named_descriptors_reach_the_child), UNIT(dropped_privileges_are_gone))

@@ -63,11 +63,13 @@ static void see_disk(struct eviction *eviction, const char *path, enum pressure_
 static void see_memory(struct eviction *eviction) {
     struct node *node = eviction->node;
     struct cgroup_usage usage = {0};
-    uint64_t total, available, limit = memory_watch_limit(&node->cgroups, node->cgroup_root);
+    char pods[QOS_PATH_BYTES];
+    qos_pods_path(node, pods);
+    uint64_t total, available, limit = memory_watch_limit(&node->cgroups, pods);
     if (stats_memory(&total, &available) == 0)
         see(eviction, SIGNAL_MEMORY_AVAILABLE, (int64_t)available, (int64_t)total);
     if (limit)
-        cgroup_usage(&node->cgroups, node->cgroup_root, &usage);
+        cgroup_usage(&node->cgroups, pods, &usage);
     if (limit)
         see(eviction, SIGNAL_ALLOCATABLE_MEMORY_AVAILABLE, (int64_t)limit - (int64_t)usage.memory_bytes, (int64_t)limit);
 }
@@ -89,12 +91,21 @@ static void observe(struct eviction *eviction) {
     see_processes(eviction);
 }
 
-uint64_t eviction_reserved_disk(const struct node *node, uint64_t bytes) {
+/* What the hard threshold keeps of so much. */
+static int64_t reserved(const struct node *node, enum pressure_signal signal, int64_t capacity) {
     const struct pressure_config *config = &node->eviction->config;
     for (size_t i = 0; i < config->count; i++)
-        if (config->thresholds[i].signal == SIGNAL_NODEFS_AVAILABLE && !config->thresholds[i].grace_ms)
-            return MIN((uint64_t)pressure_quantity(&config->thresholds[i].value, (int64_t)bytes), bytes);
+        if (config->thresholds[i].signal == signal && !config->thresholds[i].grace_ms)
+            return MIN(pressure_quantity(&config->thresholds[i].value, capacity), capacity);
     return 0;
+}
+
+uint64_t eviction_reserved_disk(const struct node *node, uint64_t bytes) {
+    return (uint64_t)reserved(node, SIGNAL_NODEFS_AVAILABLE, (int64_t)bytes);
+}
+
+int64_t eviction_reserved_memory(const struct node *node) {
+    return reserved(node, SIGNAL_MEMORY_AVAILABLE, allocatable_machine_memory());
 }
 
 /* --- conditions --- */
@@ -133,8 +144,8 @@ static int64_t request_of(const struct pod *pod, const char *resource) {
 }
 
 static void read_group(const struct pod *pod, const char *container, struct cgroup_usage *ret) {
-    char path[200];
-    snprintf(path, sizeof path, "%s/pod%s%s%s", pod->node->cgroup_root, pod->uid, container ? "/" : "", container ? container : "");
+    char path[QOS_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s%s%s", pod->group, container ? "/" : "", container ? container : "");
     *ret = (struct cgroup_usage){0};
     cgroup_usage(&pod->node->cgroups, path, ret);
 }

@@ -15,10 +15,10 @@ static const struct family families[] = {
 };
 
 static void add_sample(const struct unit *unit, size_t family, struct buffer *out) {
-    char path[200];
+    char path[QOS_PATH_BYTES];
     struct cgroup_usage usage = {0};
     double value = 0;
-    snprintf(path, sizeof path, "%s/pod%s/%s", unit->pod->node->cgroup_root, unit->pod->uid, unit->id);
+    qos_container_path(unit, path);
     if (family <= 2)
         cgroup_usage(&unit->pod->node->cgroups, path, &usage);
     switch (family) {

@@ -286,7 +286,9 @@ static void stop_node(struct node *node) {
 }
 
 static int start_node(struct node *node, struct diag *diag) {
-    int r = start_containers(node, diag);
+    int r = qos_start(node, diag);
+    if (r == 0)
+        r = start_containers(node, diag);
     if (r == 0)
         r = start_network(node, diag);
     if (r == 0)

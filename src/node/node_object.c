@@ -72,14 +72,16 @@ static void add_huge_pages(struct buffer *out) {
         closedir(dir);
 }
 
-/* What pods may take of the disk: not what belongs to the eviction threshold, nor what is there already is taken off, as upstream. */
+/* What pods may take of the memory: see allocatable.c. Of the disk: not what belongs to the eviction threshold, nor what is there already is taken
+ * off, as upstream. */
 static void add_resources(struct node *node, struct buffer *out) {
     struct statvfs disk = {0};
     statvfs(node->state_dir, &disk);
     uint64_t bytes = (uint64_t)disk.f_blocks * disk.f_frsize, reserved = eviction_reserved_disk(node, bytes);
     for (int i = 0; i < 2; i++) {
-        buffer_printf(out, "\"%s\":{\"cpu\":\"%ld\",\"memory\":\"%ldKi\",", i ? "allocatable" : "capacity", sysconf(_SC_NPROCESSORS_ONLN),
-                      sysconf(_SC_PHYS_PAGES) * (sysconf(_SC_PAGESIZE) / 1024));
+        int64_t memory = i ? allocatable_memory(node) : allocatable_machine_memory();
+        buffer_printf(out, "\"%s\":{\"cpu\":\"%" PRId64 "\",\"memory\":\"%" PRId64 "Ki\",", i ? "allocatable" : "capacity",
+                      allocatable_cpu_milli() / 1000, memory / (int64_t)KIB);
         add_huge_pages(out);
         if (i)
             buffer_printf(out, "\"ephemeral-storage\":\"%" PRIu64 "\"", bytes - reserved);

@@ -15,6 +15,8 @@
 #define POD_GRACE_DEFAULT_S 30
 #define POD_PIDS_MAX 4096
 #define UNIT_GROUPS_MAX 65
+#define QOS_PATH_BYTES 160 /* of a control group: see qos.c */
+#define QOS_BATCH_CLASS "tidemill-batch"
 #define NODE_TRIM_MS 3000
 #define STRAYS_RETRY_MS 1000
 #define NODE_CONDITIONS 4 /* of pressure three, and Ready */
@@ -35,6 +37,11 @@ struct stats_window {
     struct stats_sample older, newer;
 };
 
+/* What a pod asks for, and may use at most, with all its containers (qos.c); a limit of 0: none, since not each of them has one. */
+struct pod_resources {
+    int64_t cpu_request_milli, memory_request, cpu_limit_milli, memory_limit;
+};
+
 struct nameserver;
 struct node {
     const struct node_options *options;
@@ -48,6 +55,10 @@ struct node {
     struct nameserver *nameserver; /* NULL: the port is taken, pods ask the host's name servers */
     struct events *events;
     char cgroup_root[32], host_address[16], host_address6[46]; /* the second may be "" */
+    struct {
+        uint64_t burstable_shares;
+        int64_t batch_bytes;
+    } qos; /* as last set */
     char run_dir[PATH_MAX], state_dir[PATH_MAX], store_dir[PATH_MAX], layers_dir[PATH_MAX], volumes_dir[PATH_MAX];
     char own_hosts_text[3][80];
     const char *own_hosts[16];
@@ -239,7 +250,8 @@ struct pod {
     struct kube_object *spec_object;    /* as when we took it on */
     struct kube_object *object;         /* the newest that the API told; NULL for what was found on disk and not seen yet */
     const char *uid, *namespace, *name; /* in spec_object */
-    char dir[PATH_MAX];
+    char dir[PATH_MAX], group[QOS_PATH_BYTES];
+    struct pod_resources resources;
     enum pod_stage stage;
     bool is_fresh; /* not from disk, and its group was not looked at yet */
     enum { POD_CGROUP_NONE, POD_CGROUP_UNDER_WAY, POD_CGROUP_READY } cgroup;
@@ -336,10 +348,6 @@ bool probing_run_hook(struct unit *unit, const struct kube_lifecycle_handler *ha
 
 /* spec.c: from the API's container to the runtime's */
 int spec_format(struct unit *unit, struct buffer *out, struct diag *diag);
-void spec_limits(const struct kube_container *container, struct cgroup_limits *ret);
-void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
-/* The group of the process that keeps the pod's shared PID namespace. */
-void spec_pause_path(const struct pod *pod, char ret[PATH_MAX]);
 
 /* security.c: what a container may do, and as whom */
 struct identity;
@@ -355,6 +363,31 @@ void security_adopt_user(struct unit *unit);
 int security_seccomp(const struct unit *unit, uint64_t capabilities, const char **ret, struct diag *diag);
 const char *security_apparmor(const struct unit *unit); /* NULL: none */
 bool security_is_unmasked(const struct unit *unit);
+
+/* qos.c: where a pod stands among the others */
+int qos_start(struct node *node, struct diag *diag);
+int qos_pod_resources(const struct kube_pod_spec *spec, struct pod_resources *ret);
+/* Sets pod->group and pod->resources; makes nothing. */
+int qos_place(struct pod *pod);
+/* A pod's group came or went, or the pod was resized. */
+void qos_changed(struct node *node);
+void qos_pods_path(const struct node *node, char ret[QOS_PATH_BYTES]); /* of all together */
+/* Calls fn with each pod's group, in the tree of an earlier version too; fn may remove it. */
+void qos_each_group(struct node *node, void (*fn)(struct node *node, const char *path, const char *uid));
+void qos_container_path(const struct unit *unit, char ret[QOS_PATH_BYTES]);
+/* The group of the process that keeps the pod's shared PID namespace. */
+void qos_pause_path(const struct pod *pod, char ret[QOS_PATH_BYTES]);
+void qos_container_limits(const struct node *node, const struct kube_resource_requirements *resources, struct cgroup_limits *ret);
+void qos_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
+int qos_oom_score(const struct unit *unit);
+
+/* allocatable.c: what the machine has, and what of it pods may take together */
+int64_t allocatable_reserve(int64_t memory_bytes);
+int64_t allocatable_machine_memory(void);
+int64_t allocatable_pods_memory(void);               /* the limit of the group of all pods */
+int64_t allocatable_memory(const struct node *node); /* as the Node tells it */
+int64_t allocatable_cpu_milli(void);
+int64_t allocatable_pids(void);
 
 /* environment.c: pure but for the references that the pod holds */
 /* NAME=value lines for the unit; -ENOENT with diag when a map, secret or key is missing. NULL-terminated, in the arena. */
@@ -513,6 +546,7 @@ void eviction_evict(struct pod *pod, int64_t grace_s, bool disruption, const cha
 void eviction_start(struct node *node);
 /* Of a disk of that size, what the threshold keeps from pods. */
 uint64_t eviction_reserved_disk(const struct node *node, uint64_t bytes);
+int64_t eviction_reserved_memory(const struct node *node);
 /* condition: by enum pressure_condition */
 bool eviction_has(const struct node *node, size_t condition);
 

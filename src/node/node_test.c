@@ -1,4 +1,4 @@
-/* The node's pure parts: variables in environments, users of an image, limits from requests. */
+/* The node's pure parts: variables in environments, users of an image. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -85,25 +85,6 @@ UNIT_TEST(a_link_in_the_image_does_not_read_the_hosts_users) {
     sys_remove_tree(AT_FDCWD, dir);
 }
 
-UNIT_TEST(limits_follow_the_container) {
-    struct kube_quantity_pair limits[] = {{"cpu", {"500m", 500}}, {"memory", {"64Mi", 64 * INT64_C(1048576) * 1000}}};
-    struct kube_quantity_pair requests[] = {{"cpu", {"250m", 250}}};
-    struct kube_container container = {.resources = {.limits = {limits, 2}, .requests = {requests, 1}}};
-    struct cgroup_limits ret;
-    spec_limits(&container, &ret);
-    assert_int_equal(ret.cpu_shares, 256);
-    assert_int_equal(ret.cpu_quota_us, 50000);
-    assert_int_equal(ret.memory_bytes, 64 * 1048576);
-    container.resources.requests.count = 0;
-    spec_limits(&container, &ret);
-    assert_int_equal(ret.cpu_shares, 512); /* a limit alone is the request as well */
-    container.resources.limits.count = 0;
-    spec_limits(&container, &ret);
-    assert_int_equal(ret.cpu_shares, 2);
-    assert_int_equal(ret.cpu_quota_us, 0);
-    assert_int_equal(ret.memory_bytes, 0);
-}
-
 UNIT_TEST(tokens_are_renewed_in_time) {
     const int64_t hour_ms = 3600 * INT64_C(1000);
     assert_int_equal(tokens_refresh_ms(hour_ms), 2880 * INT64_C(1000));
@@ -166,4 +147,4 @@ UNIT_TEST(storage_limits_are_upstreams) {
 }
 
 UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
-          UNIT(limits_follow_the_container), UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(storage_limits_are_upstreams))
+          UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(storage_limits_are_upstreams))

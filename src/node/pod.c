@@ -309,6 +309,8 @@ int pod_add(struct node *node, struct kube_object *object, bool adopted) {
     if (!adopted)
         pod->object = kube_object_ref(object);
     if (r == 0)
+        r = qos_place(pod);
+    if (r == 0)
         r = make_units(pod);
     if (r == 0)
         r = references_collect(pod);
@@ -465,10 +467,10 @@ static void stop_units(struct pod *pod, int64_t grace_s);
 
 static void stop_shared_processes(struct pod *pod) {
     const bool *shared = pod->spec_object->pod->spec.share_process_namespace;
-    char path[PATH_MAX];
+    char path[QOS_PATH_BYTES];
     if (!shared || !*shared)
         return;
-    spec_pause_path(pod, path);
+    qos_pause_path(pod, path);
     pidns_stop(&pod->node->cgroups, path);
     loop_child_free(TAKE(pod->pause));
 }

@@ -8,21 +8,18 @@
 
 struct making {
     struct node *node;
-    char uid[64], path[128];
+    char uid[64], path[QOS_PATH_BYTES];
     struct cgroup_limits limits;
     bool is_fresh, is_in_the_way;
     int error;
 };
-
-static void set_path(const struct pod *pod, char ret[128]) {
-    snprintf(ret, 128, "%s/pod%s", pod->node->cgroup_root, pod->uid);
-}
 
 static bool told(struct pod *pod, const char *path, int error) {
     if (error < 0)
         event_pod(pod, NULL, "Warning", "FailedCreatePodContainer", "unable to ensure pod container exists: failed to create cgroup %s: %s", path,
                   strerror(-error));
     pod->cgroup = error < 0 ? POD_CGROUP_NONE : POD_CGROUP_READY;
+    qos_changed(pod->node);
     return error == 0;
 }
 
@@ -62,8 +59,8 @@ bool pod_cgroup_ready(struct pod *pod) {
     making->node = pod->node;
     making->is_fresh = pod->is_fresh;
     snprintf(making->uid, sizeof making->uid, "%s", pod->uid);
-    set_path(pod, making->path);
-    spec_pod_limits(pod, &making->limits);
+    snprintf(making->path, sizeof making->path, "%s", pod->group);
+    qos_pod_limits(pod, &making->limits);
     pod->cgroup = POD_CGROUP_UNDER_WAY;
     int r = loop_work(pod->node->loop, make, on_made, making);
     if (r < 0) {
@@ -75,16 +72,13 @@ bool pod_cgroup_ready(struct pod *pod) {
 }
 
 bool pod_cgroup_make(struct pod *pod) {
-    char path[128];
     struct cgroup_limits limits;
-    set_path(pod, path);
-    spec_pod_limits(pod, &limits);
-    return told(pod, path, cgroup_create(&pod->node->cgroups, path, &limits));
+    qos_pod_limits(pod, &limits);
+    return told(pod, pod->group, cgroup_create(&pod->node->cgroups, pod->group, &limits));
 }
 
 void pod_cgroup_remove(struct pod *pod) {
-    char path[128];
-    set_path(pod, path);
     pod->cgroup = POD_CGROUP_NONE;
-    cgroup_remove(&pod->node->cgroups, path);
+    cgroup_remove(&pod->node->cgroups, pod->group);
+    qos_changed(pod->node);
 }

@@ -67,18 +67,6 @@ static const char *const *with_home(struct arena *arena, const char *const *env,
     return all[count] ? (const char *const *)all : NULL;
 }
 
-/* Kubernetes' scores by quality of service. */
-static int oom_score(const struct unit *unit) {
-    const char *class = unit->pod->spec_object->pod->status.qos_class;
-    if (class && strcmp(class, "Guaranteed") == 0)
-        return -997;
-    if (!class || strcmp(class, "BestEffort") == 0)
-        return 1000;
-    int64_t total = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    int64_t request = kube_quantity_milli(&unit->spec->resources.requests, "memory", 0) / 1000;
-    return (int)MAX(3, MIN(999, 1000 - 1000 * request / MAX(total, 1)));
-}
-
 static int build_process(struct unit *unit, struct arena *arena, struct bundle_process *ret, struct diag *diag) {
     const struct kube_security_context *security = unit->spec->security_context;
     const char **layers = layer_paths(unit, arena);
@@ -104,7 +92,7 @@ static int build_process(struct unit *unit, struct arena *arena, struct bundle_p
     process.no_new_privileges = security && security->allow_privilege_escalation && !*security->allow_privilege_escalation;
     process.apparmor_profile = security_apparmor(unit);
     process.has_oom_score_adj = true;
-    process.oom_score_adj = oom_score(unit);
+    process.oom_score_adj = qos_oom_score(unit);
     *ret = process;
     return 0;
 }
@@ -189,45 +177,7 @@ static int add_devices(struct arena *arena, struct bundle *bundle) {
     return devices ? 0 : -ENOMEM;
 }
 
-/* --- limits --- */
-
-void spec_limits(const struct kube_container *container, struct cgroup_limits *ret) {
-    const struct kube_resource_requirements *resources = &container->resources;
-    int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0), cpu_request = kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
-    *ret = (struct cgroup_limits){.cpu_shares = cgroup_shares_of_milli(cpu_request), .pids = POD_PIDS_MAX};
-    if (cpu_limit > 0)
-        ret->cpu_quota_us = cgroup_quota_of_milli(cpu_limit);
-    ret->memory_bytes = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
-}
-
-void spec_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
-    int64_t request = 0, memory = 0, cpu = 0;
-    bool all_memory = true, all_cpu = true;
-    for (size_t i = 0; i < pod->units_count; i++) {
-        const struct kube_resource_requirements *resources = &pod->units[i]->spec->resources;
-        int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0),
-                memory_limit = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
-        all_cpu = all_cpu && cpu_limit > 0;
-        all_memory = all_memory && memory_limit > 0;
-        if (pod->units[i]->is_init && !pod->units[i]->is_sidecar) {
-            cpu = MAX(cpu, cpu_limit);
-            memory = MAX(memory, memory_limit);
-            continue;
-        }
-        request += kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
-        cpu += cpu_limit;
-        memory += memory_limit;
-    }
-    *ret = (struct cgroup_limits){.cpu_shares = cgroup_shares_of_milli(request), .pids = POD_PIDS_MAX};
-    ret->cpu_quota_us = all_cpu && cpu ? cgroup_quota_of_milli(cpu) : 0;
-    ret->memory_bytes = all_memory ? memory : 0;
-}
-
 /* --- the whole --- */
-
-void spec_pause_path(const struct pod *pod, char ret[PATH_MAX]) {
-    snprintf(ret, PATH_MAX, "%s/pod%s/pause", pod->node->cgroup_root, pod->uid);
-}
 
 static void on_pause_exit(void *userdata, __attribute__((unused)) pid_t pid, __attribute__((unused)) int status) {
     struct pod *pod = userdata;
@@ -236,8 +186,8 @@ static void on_pause_exit(void *userdata, __attribute__((unused)) pid_t pid, __a
 
 /* The namespace that all containers of the pod share is there, or is made now. */
 static int ensure_shared_processes(struct pod *pod, pid_t *ret, struct diag *diag) {
-    char path[PATH_MAX];
-    spec_pause_path(pod, path);
+    char path[QOS_PATH_BYTES];
+    qos_pause_path(pod, path);
     *ret = pidns_find(&pod->node->cgroups, path);
     if (*ret > 0)
         return 0;
@@ -289,8 +239,8 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     r = choose_pid_namespace(unit, arena, bundle, diag);
     if (r < 0)
         return r;
-    bundle->cgroup_path = arena_printf(arena, "%s/pod%s/%s", pod->node->cgroup_root, pod->uid, unit->id);
-    spec_limits(unit->spec, &bundle->limits);
+    bundle->cgroup_path = arena_printf(arena, "%s/%s", pod->group, unit->id);
+    qos_container_limits(pod->node, &unit->spec->resources, &bundle->limits);
     bundle->unmasked = security_is_unmasked(unit);
     if (!bundle->cgroup_path)
         return -ENOMEM;

@@ -48,8 +48,8 @@ static void put_start(struct buffer *out, int64_t started_ns) {
 static void put_unit(struct unit *unit, int64_t now_ns, const char *time, struct reading *sum, struct buffer *out) {
     struct node *node = unit->pod->node;
     struct cgroup_usage usage = {0};
-    char path[200];
-    snprintf(path, sizeof path, "%s/pod%s/%s", node->cgroup_root, unit->pod->uid, unit->id);
+    char path[QOS_PATH_BYTES];
+    qos_container_path(unit, path);
     cgroup_usage(&node->cgroups, path, &usage);
     if (strcmp(unit->stats_id, unit->id) != 0) { /* another run: its counters began at zero */
         memcpy(unit->stats_id, unit->id, sizeof unit->stats_id);

@@ -109,9 +109,7 @@ static bool is_watched(const struct pod *pod) {
 /* Whether its processes ran since it was measured last. */
 static bool has_run(struct pod *pod) {
     struct cgroup_usage usage = {0};
-    char path[128];
-    snprintf(path, sizeof path, "%s/pod%s", pod->node->cgroup_root, pod->uid);
-    cgroup_usage(&pod->node->cgroups, path, &usage);
+    cgroup_usage(&pod->node->cgroups, pod->group, &usage);
     bool ran = usage.cpu_ns != pod->measured_cpu_ns;
     pod->measured_cpu_ns = usage.cpu_ns; /* before it is measured: what it writes meanwhile is for the next time */
     return ran;

@@ -40,12 +40,9 @@ static void on_network_pod(void *userdata, const char *uid) {
         podnet_remove(node->podnet, uid);
 }
 
-static void on_cgroup(void *userdata, const char *name) {
-    struct node *node = userdata;
-    char path[300];
-    if (strncmp(name, "pod", 3) != 0 || map_find(node->pods, slice_of(name + 3)))
+static void on_group(struct node *node, const char *path, const char *uid) {
+    if (map_find(node->pods, slice_of(uid)))
         return;
-    snprintf(path, sizeof path, "%s/%s", node->cgroup_root, name);
     cgroup_kill(&node->cgroups, path);
     if (cgroup_remove(&node->cgroups, path) < 0) /* busy until its processes are gone */
         loop_timer_set(&node->strays_retry, STRAYS_RETRY_MS);
@@ -104,7 +101,7 @@ void strays_remove_logs(struct node *node) {
 }
 
 void strays_remove_groups(struct node *node) {
-    cgroup_children(&node->cgroups, node->cgroup_root, on_cgroup, node);
+    qos_each_group(node, on_group);
 }
 
 void strays_remove(struct node *node) {

@@ -201,10 +201,6 @@ void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]) {
              unit->spec->name, attempt);
 }
 
-static void cgroup_path(const struct unit *unit, char ret[PATH_MAX]) {
-    snprintf(ret, PATH_MAX, "%s/pod%s/%s", unit->pod->node->cgroup_root, unit->pod->uid, unit->id);
-}
-
 /* Always fresh: a creation that was cut short leaves a writable layer that the kernel refuses to mount again. */
 static int make_folders(const struct unit *unit) {
     char path[PATH_MAX];
@@ -238,7 +234,7 @@ static void remove_old_run(const struct unit *unit) {
 static int create_with(struct unit *unit, struct slice config, struct diag *diag) {
     struct node *node = unit->pod->node;
     CLEANUP(arena_freep) struct arena *arena = arena_new(4 * MIB);
-    char upper[PATH_MAX], work[PATH_MAX], log[PATH_MAX], group[PATH_MAX];
+    char upper[PATH_MAX], work[PATH_MAX], log[PATH_MAX], group[QOS_PATH_BYTES];
     const char **lower = arena ? ARENA_ARRAY(arena, const char *, unit->image->layers_count + 1) : NULL;
     if (!lower)
         return -ENOMEM;
@@ -247,7 +243,7 @@ static int create_with(struct unit *unit, struct slice config, struct diag *diag
     run_path(unit, "upper", upper);
     run_path(unit, "work", work);
     unit_log_path(unit, unit->restart_count, log);
-    cgroup_path(unit, group);
+    qos_container_path(unit, group);
     const struct container_options options = {.id = unit->id,
                                               .name = unit->spec->name,
                                               .config_json = config,
@@ -568,11 +564,11 @@ void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
 /* --- after a restart of the node --- */
 
 void unit_adopt(struct unit *unit) {
-    char log[PATH_MAX], group[PATH_MAX];
+    char log[PATH_MAX], group[QOS_PATH_BYTES];
     if (unit->stage == UNIT_WAITING || unit->stage == UNIT_EXITED)
         return;
     unit_log_path(unit, unit->restart_count, log);
-    cgroup_path(unit, group);
+    qos_container_path(unit, group);
     const struct container_options options = {
         .id = unit->id, .name = unit->spec->name, .log_path = log, .cgroup_path = group, .on_exit = on_exit_code, .userdata = unit};
     int r = container_adopt(unit->pod->node->containers, &options, &unit->container);

@@ -223,7 +223,7 @@ static int64_t memory_bytes(const struct pod *pod, const struct kube_volume *vol
     const struct kube_quantity *limit = volume->empty_dir ? volume->empty_dir->size_limit : NULL;
     int64_t bytes = limit && limit->text ? limit->milli / 1000 : 0;
     struct cgroup_limits limits;
-    spec_pod_limits(pod, &limits);
+    qos_pod_limits(pod, &limits);
     return limits.memory_bytes > 0 && (bytes == 0 || limits.memory_bytes < bytes) ? limits.memory_bytes : bytes;
 }
 

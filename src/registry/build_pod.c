@@ -212,6 +212,7 @@ char *registry_build_pod_json(struct arena *arena, const struct build_options *o
     add_labels(&maker, metadata, options->labels);
     struct tree *spec = map(&maker, pod, "spec");
     text(&maker, spec, "restartPolicy", "Never");
+    text(&maker, spec, "priorityClassName", "tidemill-batch"); /* what services do not want */
     flag(&maker, spec, "automountServiceAccountToken", false);
     flag(&maker, spec, "enableServiceLinks", false);
     number(&maker, spec, "terminationGracePeriodSeconds", 2);

@@ -240,19 +240,30 @@ static void add_resources(struct builder *b, struct tree *linux_, const struct b
     struct tree *resources = set_map(b, linux_, "resources");
     const struct cgroup_limits *limits = &bundle->limits;
     add_devices(b, linux_, resources, bundle);
-    if (limits->cpu_shares || limits->cpu_quota_us) {
+    if (limits->cpu_shares || limits->cpu_quota_us > 0) {
         struct tree *cpu = set_map(b, resources, "cpu");
         if (limits->cpu_shares)
             set_int(b, cpu, "shares", (int64_t)limits->cpu_shares);
-        if (limits->cpu_quota_us) {
+        if (limits->cpu_quota_us > 0) {
             set_int(b, cpu, "quota", limits->cpu_quota_us);
             set_int(b, cpu, "period", CGROUP_PERIOD_US);
         }
     }
-    if (limits->memory_bytes)
-        set_int(b, set_map(b, resources, "memory"), "limit", limits->memory_bytes);
-    if (limits->pids)
+    if (limits->memory_bytes > 0) {
+        struct tree *memory = set_map(b, resources, "memory");
+        set_int(b, memory, "limit", limits->memory_bytes);
+        set_int(b, memory, "swap", limits->memory_bytes); /* memory and swap together: none of it */
+    }
+    if (limits->pids > 0)
         set_int(b, set_map(b, resources, "pids"), "limit", limits->pids);
+    struct tree *hugepages = limits->hugepages_count ? set_list(b, resources, "hugepageLimits") : NULL;
+    for (size_t i = 0; i < limits->hugepages_count; i++) {
+        struct tree *limit = push_map(b, hugepages);
+        set_text(b, limit, "pageSize", limits->hugepages[i].size);
+        set_int(b, limit, "limit", limits->hugepages[i].bytes);
+    }
+    if (limits->kill_all)
+        set_text(b, set_map(b, resources, "unified"), "memory.oom.group", "1");
 }
 
 /* What a neighbour computes shows in how a core is throttled. */

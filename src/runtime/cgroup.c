@@ -1,22 +1,23 @@
 /* Control groups: v2 is the product's target, v1 and hybrid are served because hosts (and CI machines) still boot with them.
  *
  * v1: each controller is a hierarchy <root>/<controller>; a group exists in all of them. "unified" (hybrid) and dangling aliases (links such as
- * cpu,cpuacct) are left out. v2: one tree; a controller works in a group only when the parent's cgroup.subtree_control names it, so creating enables
- * them from the root down (errors are ignored: a controller that the kernel lacks shows when its limit is written). Formulas: kubelet's
- * MilliCPUToShares; crun's and runc's linear shares → weight (facts: runtime.md). */
-#include "runtime/cgroup.h"
+ * cpu,cpuacct) are left out.
+ * v2: one tree; a controller works in a group only when the parent's cgroup.subtree_control names it, so creating a group enables them from the root
+ * down, those that there are and that are not on already. A group that passes controllers down may hold no processes itself, but for the machine's
+ * real root. Inside a container the root is an ordinary group with processes in it: they are moved into a leaf first (<root>/init). */
+#include "runtime/cgroup_priv.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "sys/sys.h"
 
-#define CGROUP_FILE_BYTES_MAX (256 * KIB)
 #define DEPTH_MAX 16
+#define CONTROLLERS_BYTES_MAX (4 * KIB)
+#define EVACUATED_GROUP "init"
 
 static bool exists(const char *folder, const char *name) {
     char path[PATH_MAX];
@@ -31,13 +32,36 @@ static bool is_folder_not_link(const char *folder, const char *name) {
     return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static int read_small(const char *folder, const char *name, struct buffer *out) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return sys_read_file(AT_FDCWD, path, CONTROLLERS_BYTES_MAX - 1, out);
+}
+
+static int detect_v2(struct cgroups *cgroups, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(CONTROLLERS_BYTES_MAX), type = BUFFER_INIT(CONTROLLERS_BYTES_MAX);
+    cgroups->version = CGROUP_V2;
+    if (read_small(cgroups->root, "cgroup.type", &type) == 0 && type.len && !slice_is(slice_trim(buffer_slice(&type)), "domain"))
+        return diag_set(diag, -ENOTSUP, "the control group at %s is \"%.*s\", so limits of memory cannot be set beneath it", cgroups->root,
+                        SLICE_ARG(slice_trim(buffer_slice(&type))));
+    int r = read_small(cgroups->root, "cgroup.controllers", &text);
+    struct slice rest = slice_trim(buffer_slice(&text));
+    while (r == 0 && rest.len && cgroups->controllers_count < CGROUP_CONTROLLERS_MAX) {
+        struct slice name = slice_cut(&rest, ' ');
+        if (name.len && name.len < sizeof cgroups->controllers[0])
+            snprintf(cgroups->controllers[cgroups->controllers_count++], sizeof cgroups->controllers[0], "%.*s", SLICE_ARG(name));
+    }
+    return r < 0 ? diag_set(diag, r, "cannot read %s/cgroup.controllers: %s", cgroups->root, strerror(-r)) : 0;
+}
+
 int cgroups_detect(const char *root, struct cgroups *ret, struct diag *diag) {
     struct cgroups cgroups = {.version = CGROUP_V1};
     snprintf(cgroups.root, sizeof cgroups.root, "%s", root);
     if (exists(root, "cgroup.controllers")) {
-        cgroups.version = CGROUP_V2;
-        *ret = cgroups;
-        return 0;
+        int r = detect_v2(&cgroups, diag);
+        if (r == 0)
+            *ret = cgroups;
+        return r;
     }
     DIR *dir = opendir(root);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
@@ -60,28 +84,16 @@ int cgroups_detect(const char *root, struct cgroups *ret, struct diag *diag) {
     return 0;
 }
 
-uint64_t cgroup_shares_of_milli(int64_t milli) {
-    int64_t shares = MIN(milli, 1000000000) * 1024 / 1000;
-    return (uint64_t)MIN(MAX(shares, 2), 262144);
-}
-int64_t cgroup_quota_of_milli(int64_t milli) {
-    return MAX(MIN(milli, 1000000000) * CGROUP_PERIOD_US / 1000, 1000);
-}
-uint64_t cgroup_weight_of_shares(uint64_t shares) {
-    return shares < 2 ? 1 : 1 + (shares - 2) * 9999 / 262142;
-}
-
-/* The number of trees a group lives in, and its folder in one of them. */
+/* The number of trees a group lives in. */
 static size_t trees(const struct cgroups *cgroups) {
     return cgroups->version == CGROUP_V2 ? 1 : cgroups->controllers_count;
 }
-static int folder_of(const struct cgroups *cgroups, size_t tree, const char *path, char ret[PATH_MAX]) {
+int cgroup_folder(const struct cgroups *cgroups, size_t tree, const char *path, char ret[PATH_MAX]) {
     int n = cgroups->version == CGROUP_V2 ? snprintf(ret, PATH_MAX, "%s%s", cgroups->root, path)
                                           : snprintf(ret, PATH_MAX, "%s/%s%s", cgroups->root, cgroups->controllers[tree], path);
     return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
-/* The v1 hierarchy with this controller, possibly mounted together with others ("cpu,cpuacct"); -1 when there is none. */
-static int tree_of(const struct cgroups *cgroups, const char *controller) {
+int cgroup_tree_of(const struct cgroups *cgroups, const char *controller) {
     for (size_t i = 0; i < cgroups->controllers_count; i++)
         for (struct slice rest = slice_of(cgroups->controllers[i]); rest.data;)
             if (slice_is(slice_cut(&rest, ','), controller))
@@ -89,73 +101,72 @@ static int tree_of(const struct cgroups *cgroups, const char *controller) {
     return -1;
 }
 
-static int write_file(const char *folder, const char *name, const char *text) {
+int cgroup_write(const char *folder, const char *name, const char *text) {
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return -ENAMETOOLONG;
     return sys_write_existing(AT_FDCWD, path, slice_of(text));
 }
 
-/* A v1 limit; a missing hierarchy or file counts as success for zero, else as the error it is. */
-static int write_v1(const struct cgroups *cgroups, const char *path, const char *controller, const char *file, int64_t value) {
-    char folder[PATH_MAX], text[32];
-    int tree = tree_of(cgroups, controller);
-    if (value == 0)
-        return 0;
-    if (tree < 0)
-        return -ENOTSUP;
-    int r = folder_of(cgroups, (size_t)tree, path, folder);
-    snprintf(text, sizeof text, "%" PRId64, value);
-    return r < 0 ? r : write_file(folder, file, text);
+bool cgroups_has(const struct cgroups *cgroups, const char *controller) {
+    return cgroup_tree_of(cgroups, controller) >= 0;
 }
 
-static int limit_v1(const struct cgroups *cgroups, const char *path, const struct cgroup_limits *limits) {
-    int r = write_v1(cgroups, path, "cpu", "cpu.shares", (int64_t)limits->cpu_shares);
-    if (r == 0 && limits->cpu_quota_us)
-        r = write_v1(cgroups, path, "cpu", "cpu.cfs_period_us", CGROUP_PERIOD_US);
-    if (r == 0)
-        r = write_v1(cgroups, path, "cpu", "cpu.cfs_quota_us", limits->cpu_quota_us);
-    if (r == 0)
-        r = write_v1(cgroups, path, "memory", "memory.limit_in_bytes", limits->memory_bytes);
-    if (r == 0) /* without swap accounting the file is missing: no swap to limit then */
-        write_v1(cgroups, path, "memory", "memory.memsw.limit_in_bytes", limits->memory_bytes);
-    return r < 0 ? r : write_v1(cgroups, path, "pids", "pids.max", limits->pids);
+/* --- creating --- */
+
+static bool names(struct slice list, const char *name) {
+    list = slice_trim(list);
+    while (list.len)
+        if (slice_is(slice_cut(&list, ' '), name))
+            return true;
+    return false;
 }
 
-static int limit_v2(const struct cgroups *cgroups, const char *path, const struct cgroup_limits *limits) {
-    char folder[PATH_MAX], text[64];
-    int r = folder_of(cgroups, 0, path, folder);
-    if (r == 0 && limits->cpu_shares) {
-        snprintf(text, sizeof text, "%" PRIu64, cgroup_weight_of_shares(limits->cpu_shares));
-        r = write_file(folder, "cpu.weight", text);
+static void read_procs(const char *folder, void (*fn)(void *userdata, pid_t pid), void *userdata);
+
+static void on_evacuated(void *userdata, pid_t pid) {
+    char text[24];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    cgroup_write(userdata, "cgroup.procs", text); /* one that ended meanwhile is no matter */
+}
+
+/* v2: the processes of a root that is none (see above) go into a leaf. */
+static void evacuate(const struct cgroups *cgroups) {
+    char leaf[PATH_MAX];
+    snprintf(leaf, sizeof leaf, "%s/" EVACUATED_GROUP, cgroups->root);
+    if (exists(cgroups->root, "cgroup.type") && (mkdir(leaf, 0755) == 0 || errno == EEXIST))
+        read_procs(cgroups->root, on_evacuated, leaf);
+}
+
+/* v2: a folder's children get all controllers that it has itself. */
+static void pass_down(const struct cgroups *cgroups, const char *folder) {
+    static const char *const wanted[] = {"cpu", "memory", "pids", "cpuset", "io", "hugetlb"};
+    CLEANUP(buffer_deinit) struct buffer have = BUFFER_INIT(CONTROLLERS_BYTES_MAX), on = BUFFER_INIT(CONTROLLERS_BYTES_MAX);
+    bool evacuated = strcmp(folder, cgroups->root) != 0;
+    if (read_small(folder, "cgroup.controllers", &have) < 0 || read_small(folder, "cgroup.subtree_control", &on) < 0)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+        char text[16];
+        if (!names(buffer_slice(&have), wanted[i]) || names(buffer_slice(&on), wanted[i]))
+            continue;
+        if (!evacuated)
+            evacuate(cgroups);
+        evacuated = true;
+        snprintf(text, sizeof text, "+%s", wanted[i]);
+        cgroup_write(folder, "cgroup.subtree_control", text); /* one by one: the kernel refuses all when it refuses one */
     }
-    if (r == 0 && limits->cpu_quota_us) {
-        snprintf(text, sizeof text, "%" PRId64 " %d", limits->cpu_quota_us, CGROUP_PERIOD_US);
-        r = write_file(folder, "cpu.max", text);
-    }
-    if (r == 0 && limits->memory_bytes) {
-        snprintf(text, sizeof text, "%" PRId64, limits->memory_bytes);
-        r = write_file(folder, "memory.max", text);
-        write_file(folder, "memory.swap.max", "0"); /* absent without swap */
-    }
-    if (r == 0 && limits->pids) {
-        snprintf(text, sizeof text, "%" PRId64, limits->pids);
-        r = write_file(folder, "pids.max", text);
-    }
-    return r;
 }
 
 /* mkdir of each component; on v2 the parent first passes its controllers down. */
 static int make_folders(const struct cgroups *cgroups, size_t tree, const char *path) {
     char folder[PATH_MAX];
-    int r = folder_of(cgroups, tree, "", folder);
+    int r = cgroup_folder(cgroups, tree, "", folder);
     for (const char *at = path; r == 0 && *at; at += strcspn(at + 1, "/") + 1) {
-        static const char *const controllers[] = {"+cpu", "+memory", "+pids", "+cpuset", "+io"};
-        for (size_t i = 0; cgroups->version == CGROUP_V2 && i < ARRAY_LEN(controllers); i++)
-            write_file(folder, "cgroup.subtree_control", controllers[i]);
         char prefix[PATH_MAX];
+        if (cgroups->version == CGROUP_V2)
+            pass_down(cgroups, folder);
         snprintf(prefix, sizeof prefix, "%.*s", (int)(at - path + 1 + (ptrdiff_t)strcspn(at + 1, "/")), path);
-        r = folder_of(cgroups, tree, prefix, folder);
+        r = cgroup_folder(cgroups, tree, prefix, folder);
         if (r == 0 && access(folder, F_OK) < 0)
             r = sys_point("cgroup");
         if (r == 0 && mkdir(folder, 0755) < 0 && errno != EEXIST)
@@ -167,7 +178,7 @@ static int make_folders(const struct cgroups *cgroups, size_t tree, const char *
 /* v1: a new cpuset group starts empty and admits nobody: take the parent's. */
 static void inherit_cpuset(const struct cgroups *cgroups, const char *path) {
     static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
-    int tree = tree_of(cgroups, "cpuset");
+    int tree = cgroup_tree_of(cgroups, "cpuset");
     for (size_t end = 1; tree >= 0 && end <= strlen(path); end++) {
         if (path[end] != '/' && path[end] != 0)
             continue;
@@ -175,13 +186,13 @@ static void inherit_cpuset(const struct cgroups *cgroups, const char *path) {
             CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(4 * KIB);
             char parent[PATH_MAX], folder[PATH_MAX], file[PATH_MAX + 16], prefix[PATH_MAX];
             snprintf(prefix, sizeof prefix, "%.*s", (int)end, path);
-            folder_of(cgroups, (size_t)tree, prefix, folder);
+            cgroup_folder(cgroups, (size_t)tree, prefix, folder);
             char *slash = strrchr(prefix, '/');
             *slash = 0;
-            folder_of(cgroups, (size_t)tree, prefix, parent);
+            cgroup_folder(cgroups, (size_t)tree, prefix, parent);
             snprintf(file, sizeof file, "%s/%s", parent, files[i]);
             if (sys_read_file(AT_FDCWD, file, 4 * KIB - 1, &text) == 0 && text.len)
-                write_file(folder, files[i], text.data);
+                cgroup_write(folder, files[i], text.data);
         }
     }
 }
@@ -195,18 +206,16 @@ int cgroup_create(const struct cgroups *cgroups, const char *path, const struct 
     }
     if (cgroups->version == CGROUP_V1)
         inherit_cpuset(cgroups, path);
-    if (!limits)
-        return 0;
-    return cgroups->version == CGROUP_V2 ? limit_v2(cgroups, path, limits) : limit_v1(cgroups, path, limits);
+    return limits ? cgroup_limit(cgroups, path, limits) : 0;
 }
 
 int cgroup_attach(const struct cgroups *cgroups, const char *path, pid_t pid) {
     char folder[PATH_MAX], text[24];
     snprintf(text, sizeof text, "%d", (int)pid);
     for (size_t tree = 0; tree < trees(cgroups); tree++) {
-        int r = folder_of(cgroups, tree, path, folder);
+        int r = cgroup_folder(cgroups, tree, path, folder);
         if (r == 0)
-            r = write_file(folder, "cgroup.procs", text);
+            r = cgroup_write(folder, "cgroup.procs", text);
         if (r < 0)
             return r;
     }
@@ -216,14 +225,14 @@ int cgroup_attach(const struct cgroups *cgroups, const char *path, pid_t pid) {
 void cgroup_folders(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, const char *folder), void *userdata) {
     char folder[PATH_MAX];
     for (size_t tree = 0; tree < trees(cgroups); tree++)
-        if (folder_of(cgroups, tree, path, folder) == 0)
+        if (cgroup_folder(cgroups, tree, path, folder) == 0)
             fn(userdata, folder);
 }
 
 bool cgroup_exists(const struct cgroups *cgroups, const char *path) {
     char folder[PATH_MAX];
     for (size_t tree = 0; tree < trees(cgroups); tree++)
-        if (folder_of(cgroups, tree, path, folder) == 0 && access(folder, F_OK) == 0)
+        if (cgroup_folder(cgroups, tree, path, folder) == 0 && access(folder, F_OK) == 0)
             return true;
     return false;
 }
@@ -247,8 +256,8 @@ static void on_kill(__attribute__((unused)) void *userdata, pid_t pid) {
 
 void cgroup_processes(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, pid_t pid), void *userdata) {
     char folder[PATH_MAX];
-    int tree = tree_of(cgroups, "pids");
-    if (folder_of(cgroups, tree < 0 ? 0 : (size_t)tree, path, folder) == 0)
+    int tree = cgroup_tree_of(cgroups, "pids");
+    if (cgroup_folder(cgroups, tree < 0 ? 0 : (size_t)tree, path, folder) == 0)
         read_procs(folder, fn, userdata);
 }
 
@@ -282,13 +291,13 @@ static int remove_folder(const char *folder) {
 
 int cgroup_kill(const struct cgroups *cgroups, const char *path) {
     char folder[PATH_MAX];
-    int r = folder_of(cgroups, 0, path, folder);
+    int r = cgroup_folder(cgroups, 0, path, folder);
     if (r < 0)
         return r;
-    if (cgroups->version == CGROUP_V2 && write_file(folder, "cgroup.kill", "1") == 0)
+    if (cgroups->version == CGROUP_V2 && cgroup_write(folder, "cgroup.kill", "1") == 0)
         return 0;
-    int tree = tree_of(cgroups, "pids"); /* any tree that surely holds all of them; new forks are caught by the second pass */
-    r = folder_of(cgroups, tree < 0 ? 0 : (size_t)tree, path, folder);
+    int tree = cgroup_tree_of(cgroups, "pids"); /* any tree that surely holds all of them; new forks are caught by the second pass */
+    r = cgroup_folder(cgroups, tree < 0 ? 0 : (size_t)tree, path, folder);
     for (int pass = 0; r == 0 && pass < 2; pass++)
         walk(folder, 0, kill_folder);
     return r;
@@ -298,7 +307,7 @@ int cgroup_remove(const struct cgroups *cgroups, const char *path) {
     char folder[PATH_MAX];
     int result = 0;
     for (size_t tree = 0; tree < trees(cgroups); tree++) {
-        int r = folder_of(cgroups, tree, path, folder);
+        int r = cgroup_folder(cgroups, tree, path, folder);
         if (r == 0 && access(folder, F_OK) == 0)
             r = walk(folder, 0, remove_folder);
         result = r < 0 ? r : result;
@@ -308,7 +317,7 @@ int cgroup_remove(const struct cgroups *cgroups, const char *path) {
 
 int cgroup_children(const struct cgroups *cgroups, const char *path, void (*on_child)(void *userdata, const char *name), void *userdata) {
     char folder[PATH_MAX];
-    int r = folder_of(cgroups, 0, path, folder);
+    int r = cgroup_folder(cgroups, 0, path, folder);
     DIR *dir = r == 0 ? opendir(folder) : NULL;
     if (!dir)
         return r < 0 ? r : errno == ENOENT ? 0 : -errno;
@@ -317,44 +326,4 @@ int cgroup_children(const struct cgroups *cgroups, const char *path, void (*on_c
             on_child(userdata, entry->d_name);
     closedir(dir);
     return 0;
-}
-
-/* --- usage --- */
-
-/* The number after `key` and a blank in a file of lines, or the file's only number when key is NULL; 0 when absent. */
-static uint64_t read_number(const struct cgroups *cgroups, const char *controller, const char *path, const char *file, const char *key) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(CGROUP_FILE_BYTES_MAX + 1);
-    char folder[PATH_MAX], name[PATH_MAX + 64];
-    int tree = cgroups->version == CGROUP_V2 ? 0 : tree_of(cgroups, controller);
-    uint64_t value = 0;
-    if (tree < 0 || folder_of(cgroups, (size_t)tree, path, folder) < 0)
-        return 0;
-    snprintf(name, sizeof name, "%s/%s", folder, file);
-    if (sys_read_file(AT_FDCWD, name, CGROUP_FILE_BYTES_MAX, &text) < 0)
-        return 0;
-    for (struct slice rest = buffer_slice(&text); rest.data;) {
-        struct slice line = slice_cut(&rest, '\n');
-        if (key && !slice_is(slice_cut(&line, ' '), key))
-            continue;
-        return slice_parse_u64(slice_trim(line), UINT64_MAX, &value) == 0 ? value : 0;
-    }
-    return 0;
-}
-
-void cgroup_usage(const struct cgroups *cgroups, const char *path, struct cgroup_usage *ret) {
-    uint64_t memory, inactive;
-    if (cgroups->version == CGROUP_V2) {
-        ret->cpu_ns = read_number(cgroups, NULL, path, "cpu.stat", "usage_usec") * 1000;
-        memory = read_number(cgroups, NULL, path, "memory.current", NULL);
-        inactive = read_number(cgroups, NULL, path, "memory.stat", "inactive_file");
-        ret->oom_kills = read_number(cgroups, NULL, path, "memory.events", "oom_kill");
-        ret->pids = read_number(cgroups, NULL, path, "pids.current", NULL);
-    } else {
-        ret->cpu_ns = read_number(cgroups, "cpuacct", path, "cpuacct.usage", NULL);
-        memory = read_number(cgroups, "memory", path, "memory.usage_in_bytes", NULL);
-        inactive = read_number(cgroups, "memory", path, "memory.stat", "total_inactive_file");
-        ret->oom_kills = read_number(cgroups, "memory", path, "memory.oom_control", "oom_kill");
-        ret->pids = read_number(cgroups, "pids", path, "pids.current", NULL);
-    }
-    ret->memory_bytes = memory > inactive ? memory - inactive : 0;
 }

@@ -51,7 +51,6 @@ struct container {
     container_done_fn *on_created, *on_started;
     container_exit_fn *on_exit;
     void *userdata;
-    uint64_t oom_kills_before;
     /* while creating */
     int sync_fd;
     struct loop_io *sync_io;
@@ -253,9 +252,7 @@ static bool read_exit(const struct container *container, struct container_exit *
 
 static bool was_oom_killed(const struct container *container) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(4 * KIB);
-    struct cgroup_usage usage;
-    cgroup_usage(container->containers->cgroups, container->cgroup_path, &usage);
-    return usage.oom_kills > 0 || read_small(container, "oom", &text) == 0;
+    return cgroup_oom_kills(container->containers->cgroups, container->cgroup_path) > 0 || read_small(container, "oom", &text) == 0;
 }
 
 static void on_report(void *userdata) {

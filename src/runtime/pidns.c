@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 
 #define STOP_WAIT_MS 1000
+#define PAUSE_OOM_SCORE (-998) /* as kubelet: it is small, and takes all containers along */
 
 int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const char *program, pid_t *ret) {
     CLEANUP(fd_closep) int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
@@ -25,8 +26,14 @@ int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const ch
         return r;
     CLEANUP(fd_closep) int listener = words[0];
     CLEANUP(fd_closep) int speaker = words[1];
-    const struct loop_spawn_options spawn = {
-        .argv = argv, .envp = env, .cwd = "/", .stdin_fd = listener, .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
+    const struct loop_spawn_options spawn = {.argv = argv,
+                                             .envp = env,
+                                             .cwd = "/",
+                                             .stdin_fd = listener,
+                                             .stdout_fd = -1,
+                                             .stderr_fd = -1,
+                                             .oom_score_adj = PAUSE_OOM_SCORE,
+                                             .new_session = true};
     if (unshare(CLONE_NEWPID) < 0)
         return -errno;
     r = loop_spawn(&spawn, &pid);

@@ -22,6 +22,7 @@
 #define QUICK_DEATHS_FREE 3 /* so many deaths before HEALTHY_MS in a row are answered at once */
 #define STOP_MS 15000
 #define LISTEN_BACKLOG 4096
+#define SUPERVISOR_OOM_SCORE "-990"
 
 static void start(struct running *running);
 
@@ -129,6 +130,7 @@ static int spawn(struct running *running) {
                                                .uid = role->uid,
                                                .gid = role->gid,
                                                .drop_privileges = role->drop_privileges,
+                                               .oom_score_adj = role->oom_score_adj,
                                                .new_session = true};
     return loop_spawn(&options, &running->pid);
 }
@@ -253,6 +255,11 @@ static void forget(struct supervisor *supervisor) {
     }
 }
 
+/* From the kernel when memory is out: without the right to it, nothing changes. */
+static void protect(void) {
+    (void)sys_write_existing(AT_FDCWD, "/proc/self/oom_score_adj", SLICE(SUPERVISOR_OOM_SCORE));
+}
+
 int supervisor_run(const struct supervisor_options *options, struct diag *diag) {
     ASSERT(options->roles_count <= SUPERVISOR_ROLES_MAX && options->sockets_count <= SUPERVISOR_SOCKETS_MAX);
     struct supervisor supervisor = {.options = options};
@@ -260,6 +267,7 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
         supervisor.fds[s] = -1;
     for (size_t i = 0; i < options->roles_count; i++)
         supervisor.running[i] = (struct running){.supervisor = &supervisor, .role = &options->roles[i]};
+    protect();
     int r = record_adopt(&supervisor);
     if (r < 0)
         return diag_set(diag, r, "cannot read %s/supervisor.state: %s", options->run_dir, strerror(-r));

@@ -24,6 +24,7 @@ struct supervisor_role {
     uid_t uid;
     gid_t gid;
     bool drop_privileges; /* otherwise it stays root */
+    int oom_score_adj;    /* when the machine has no memory left, who goes first */
 };
 
 struct supervisor_options {
