@@ -40,7 +40,7 @@ UNIT_TEST(pods_keep_the_standard_of_their_namespace) {
          "forbidden sysctls (net.core.somaxconn)"},
         {"baseline", POD("p", "\"securityContext\":{\"seLinuxOptions\":{\"type\":\"x\",\"user\":\"u\"}},", ""),
          "seLinuxOptions (pod set forbidden securityContext.seLinuxOptions: type \"x\"; user may not be set)"},
-        {"baseline", POD("p", "", ",\"securityContext\":{\"procMount\":\"Unmasked\"}"),
+        {"baseline", POD("p", "\"hostUsers\":false,", ",\"securityContext\":{\"procMount\":\"Unmasked\"}"),
          "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\")"},
         {"baseline", POD("p", "", ",\"securityContext\":{\"appArmorProfile\":{\"type\":\"Unconfined\"}}"),
          "forbidden AppArmor profile (container \"c\" must not set AppArmor profile type to \"Unconfined\")"},
