@@ -43,6 +43,10 @@ struct api_options {
     /* What service account tokens are signed (the first) and checked with, ends with NULL; they outlive the API. NULL: there are no such tokens. */
     const struct jwt_key *const *token_keys;
     const char *audit_folder; /* where the audit log is kept; NULL: none is */
+    /* When a node was last heard of, nanoseconds since 1970, 0: not known; may be NULL. It is told in its lease and its conditions, see heartbeat.c.
+     */
+    int64_t (*heartbeat)(void *userdata, const char *node);
+    void *heartbeat_userdata;
     /* Appends further lines to /metrics; may be NULL. */
     void (*metrics)(void *userdata, struct buffer *out);
     void *metrics_userdata;

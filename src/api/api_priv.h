@@ -292,6 +292,8 @@ int api_object_answer(const struct request *request, struct store_object *stored
 /* --- view.c: objects in the form that the request's kind has --- */
 /* Appends the stored object as JSON of the request's kind. -ENOMEM, or the buffer's error. */
 int api_view_put(const struct request *request, struct store_object *stored, struct buffer *out);
+/* heartbeat.c: the stored bytes, with the time of now where heartbeats belong. */
+int api_heartbeat_put(const struct request *request, struct store_object *stored, struct buffer *out);
 /* Replaces the reference by one of the kind, converted where needed. -ENOMEM: it stays. */
 int api_view_of(const struct kube_kind *kind, struct kube_object **object);
 /* Answers with a written object, whose stored bytes are `json`. */

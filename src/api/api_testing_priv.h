@@ -23,6 +23,7 @@ struct fixture {
     int listen_fd;
     struct arena *arena;
     const struct jwt_key *const *token_keys; /* NULL: no tokens */
+    int64_t heard_ns;                        /* of the node n1 */
 };
 
 struct reply {
@@ -35,6 +36,10 @@ struct reply {
     char warning[1024];
 };
 
+static inline int64_t fixture_heartbeat(void *userdata, const char *node) {
+    return strcmp(node, "n1") == 0 ? ((struct fixture *)userdata)->heard_ns : 0;
+}
+
 static inline void open_all(struct fixture *fixture) {
     char path[128], endpoint[128];
     struct diag diag = DIAG_INIT;
@@ -43,8 +48,13 @@ static inline void open_all(struct fixture *fixture) {
     const struct store_options options = {.path = path, .changes_kept = 16};
     assert_int_equal(store_open(fixture->loop, &options, &fixture->store, &diag), 0);
     const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
-    const struct api_options api = {
-        .store = fixture->store, .version = "test", .unix_users = users, .service_range = "10.96.0.0/24", .token_keys = fixture->token_keys};
+    const struct api_options api = {.store = fixture->store,
+                                    .version = "test",
+                                    .unix_users = users,
+                                    .service_range = "10.96.0.0/24",
+                                    .token_keys = fixture->token_keys,
+                                    .heartbeat = fixture_heartbeat,
+                                    .heartbeat_userdata = fixture};
     assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
     struct sys_address address;
     snprintf(endpoint, sizeof endpoint, "unix:%s/api.sock", fixture->folder);

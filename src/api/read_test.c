@@ -235,13 +235,37 @@ UNIT_TEST(a_flood_of_changes_passes) {
     assert_int_equal(ask(fixture, "GET", "/api/v1/namespaces/default/configmaps/c99", NULL).status, 200);
 }
 
+#define LEASES "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+#define OTHER_LEASES "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+
+UNIT_TEST(heartbeats_are_told_and_not_stored) {
+    struct fixture *fixture = *state;
+    const char *node = "{\"metadata\":{\"name\":\"n1\"},\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\",\"lastHeartbeatTime\":"
+                       "\"2026-01-01T00:00:00Z\",\"lastTransitionTime\":\"2026-01-01T00:00:00Z\"}]}}";
+    const char *lease = "{\"metadata\":{\"name\":\"n1\"},\"spec\":{\"renewTime\":\"2026-01-01T00:00:00.000000Z\"}}";
+    assert_int_equal(ask(fixture, "POST", "/api/v1/nodes", node).status, 201);
+    assert_int_equal(ask(fixture, "POST", LEASES, lease).status, 201);
+    assert_int_equal(ask(fixture, "POST", OTHER_LEASES, lease).status, 201);
+    fixture->heard_ns = INT64_C(1790000000123456789);
+    struct reply got = ask(fixture, "GET", LEASES "/n1", NULL), listed = ask(fixture, "GET", "/api/v1/nodes", NULL);
+    assert_string_equal(text(&got, "spec.renewTime"), "2026-09-21T14:13:20.123456Z");
+    const struct tree *condition = tree_at(tree_path(tree_at(tree_find(listed.tree, "items"), 0), "status.conditions"), 0);
+    assert_string_equal(tree_text_or(tree_find(condition, "lastHeartbeatTime"), ""), "2026-09-21T14:13:20Z");
+    assert_string_equal(tree_text_or(tree_find(condition, "lastTransitionTime"), ""), "2026-01-01T00:00:00Z");
+    struct reply other = ask(fixture, "GET", OTHER_LEASES "/n1", NULL);
+    assert_string_equal(text(&other, "spec.renewTime"), "2026-01-01T00:00:00.000000Z");
+    fixture->heard_ns = 1; /* never before what was stored */
+    got = ask(fixture, "GET", LEASES "/n1", NULL);
+    assert_string_equal(text(&got, "spec.renewTime"), "2026-01-01T00:00:00.000000Z");
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_API(pages_are_of_one_snapshot),       WITH_API(revisions_are_exact_or_refused),
         WITH_API(metadata_alone_on_request),       WITH_API(large_answers_are_compressed_for_whom_accepts_it),
         WITH_API(answers_are_indented_on_request), WITH_API(who_leaves_a_selection_is_shown_as_it_was),
-        WITH_API(a_flood_of_changes_passes),
+        WITH_API(a_flood_of_changes_passes),       WITH_API(heartbeats_are_told_and_not_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,7 +17,7 @@ int api_view_put(const struct request *request, struct store_object *stored, str
     if (request->kind->custom)
         return api_stored_put(request->api, request->kind, stored, out);
     if (!request->kind->stored_as)
-        return buffer_append_slice(out, stored->value);
+        return api_heartbeat_put(request, stored, out);
     struct kube_object *object = api_decode(request->api, stored);
     return object ? put_converted(object, request->kind, out) : -ENOMEM;
 }

@@ -5,15 +5,31 @@
  *
  * The time that tolerationSeconds count from is the taint's timeAdded. Who adds a taint by hand does not say it, so it is written here: then it
  * survives a restart, and nothing needs to be remembered. While a node is not ready, its pods are not either.
- * The conditions themselves are the node's word; that a node has fallen silent is seen by core (pulse.c), which then says so in its place. */
+ * The conditions themselves are the node's word; that a node has fallen silent is seen by core (pulse.c), which then says so in its place.
+ *
+ * When no node at all is ready, none of them drives its pods out (upstream: "master disruption mode"): there is no better place for them, and most
+ * likely they run on. So with one node, pods outlive the silence of its agent, however long. */
 #include "control/control_priv.h"
 
 #define EVICTION_MESSAGE "Taint manager: deleting due to NoExecute taint"
 
+static bool has_condition(const struct kube_node *node, const char *type, const char *status) {
+    for (size_t i = 0; i < node->status.conditions.count; i++)
+        if (text_is(node->status.conditions.items[i].type, type))
+            return text_is(node->status.conditions.items[i].status, status);
+    return false;
+}
+
+static bool is_unready(const struct kube_node *node) {
+    return has_condition(node, "Ready", "False") || has_condition(node, "Ready", "Unknown");
+}
+
 int node_taint_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
     const struct kube_object *either = object ? object : old;
+    if (either->kind == &kube_kind_node && (!object || !old || is_unready(object->node) != is_unready(old->node)))
+        return control_enqueue_all(control, CONTROLLER_NODE_TAINT, &kube_kind_node, NULL, NULL, NULL); /* it may be the last one that is ready */
     if (either->kind == &kube_kind_node)
-        return object ? control_enqueue_object(control, CONTROLLER_NODE_TAINT, object) : 0;
+        return control_enqueue_object(control, CONTROLLER_NODE_TAINT, object);
     if (either->kind != &kube_kind_pod || !object || !object->pod->spec.node_name || (old && old->pod->spec.node_name))
         return 0;
     return control_enqueue(control, CONTROLLER_NODE_TAINT, &kube_kind_node, NULL, object->pod->spec.node_name);
@@ -35,15 +51,18 @@ static const struct rule {
     {NULL, NULL, "node.kubernetes.io/unschedulable", false},
 };
 
-static bool has_condition(const struct kube_node *node, const char *type, const char *status) {
-    for (size_t i = 0; i < node->status.conditions.count; i++)
-        if (text_is(node->status.conditions.items[i].type, type))
-            return text_is(node->status.conditions.items[i].status, status);
-    return false;
-}
-
 static bool applies(const struct kube_node *node, const struct rule *rule) {
     return rule->condition ? has_condition(node, rule->condition, rule->status) : node->spec.unschedulable;
+}
+
+static bool any_is_ready(struct context *context) {
+    struct objects nodes = {.list = {.items = NULL}};
+    bool any = false;
+    context_list(context, &kube_kind_node, NULL, &nodes);
+    for (size_t i = 0; i < nodes.list.count; i++)
+        any = any || !is_unready(nodes.list.items[i]->node);
+    objects_deinit(&nodes);
+    return any;
 }
 
 static const struct rule *rule_of(const struct kube_taint *taint) {
@@ -71,9 +90,10 @@ static struct kube_taint_array wanted_taints(struct context *context, const stru
         context_fail(context);
         return *present;
     }
+    bool drives_out = any_is_ready(context);
     for (size_t i = 0; i < present->count; i++) {
         const struct rule *rule = rule_of(&present->items[i]);
-        if (rule && !applies(copy->node, rule))
+        if (rule && (!applies(copy->node, rule) || (!drives_out && text_is(present->items[i].effect, "NoExecute"))))
             continue;
         items[count] = present->items[i];
         if (text_is(items[count].effect, "NoExecute") && !items[count].time_added.set)
@@ -81,7 +101,7 @@ static struct kube_taint_array wanted_taints(struct context *context, const stru
         count++;
     }
     for (size_t i = 0; i < ARRAY_LEN(rules); i++)
-        for (size_t k = 0; k < (rules[i].drives_out ? 2 : 1); k++)
+        for (size_t k = 0; k < (rules[i].drives_out && drives_out ? 2 : 1); k++)
             if (applies(copy->node, &rules[i]) && !has_taint(items, count, rules[i].taint, effects[k]))
                 items[count++] = (struct kube_taint){.key = rules[i].taint, .effect = effects[k], .time_added = context_now(context)};
     return (struct kube_taint_array){.items = items, .count = count};
@@ -140,7 +160,7 @@ static void look_at_pods(struct context *context, const struct kube_object *node
     bool drives_out = false, silent = has_condition(node->node, "Ready", "Unknown");
     for (size_t i = 0; i < taints->count; i++)
         drives_out |= text_is(taints->items[i].effect, "NoExecute");
-    if (!drives_out)
+    if (!drives_out && !silent)
         return;
     struct objects pods = {.list = {.items = NULL}};
     context_list(context, &kube_kind_pod, NULL, &pods);

@@ -15,6 +15,11 @@ static void add_pod(struct cluster *cluster, const char *name, const char *toler
     cluster_add(cluster, &kube_kind_pod, text);
 }
 
+static void add_ready_node(struct cluster *cluster) {
+    cluster_add(cluster, &kube_kind_node, "{'metadata':{'name':'ready'},'spec':{'unschedulable':true}}");
+    cluster_settle(cluster);
+}
+
 static void set_node_condition(struct cluster *cluster, const char *type, const char *status) {
     struct kube_object *copy = cluster_edit(cluster, &kube_kind_node, NULL, "n1");
     struct kube_node_condition *item = ARENA_NEW(copy->arena, struct kube_node_condition);
@@ -63,6 +68,7 @@ UNIT_TEST(conditions_become_taints_and_go_with_them) {
     };
     struct cluster cluster;
     start(&cluster);
+    add_ready_node(&cluster);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         set_node_condition(&cluster, cases[i].type, cases[i].status);
         assert_taints(&cluster, cases[i].taints);
@@ -105,6 +111,7 @@ UNIT_TEST(pods_go_that_do_not_bear_a_taint) {
 UNIT_TEST(a_taint_that_is_taken_back_in_time_drives_nobody_out) {
     struct cluster cluster;
     start(&cluster);
+    add_ready_node(&cluster);
     add_pod(&cluster, "p", "{'key':'node.kubernetes.io/unreachable','operator':'Exists','effect':'NoExecute','tolerationSeconds':300}");
     cluster_run_pods(&cluster);
     set_node_condition(&cluster, "Ready", "Unknown");
@@ -121,5 +128,22 @@ UNIT_TEST(a_taint_that_is_taken_back_in_time_drives_nobody_out) {
     cluster_deinit(&cluster);
 }
 
+UNIT_TEST(the_only_node_keeps_its_pods) {
+    struct cluster cluster;
+    start(&cluster);
+    add_pod(&cluster, "p", "");
+    cluster_run_pods(&cluster);
+    set_node_condition(&cluster, "Ready", "Unknown");
+    assert_taints(&cluster, "node.kubernetes.io/unreachable:NoSchedule");
+    assert_false(kube_pod_is_ready(cluster_get(&cluster, &kube_kind_pod, "d", "p")->pod));
+    cluster_wait(&cluster, 1000);
+    assert_true(is_there(&cluster, "p"));
+    add_ready_node(&cluster); /* now there is a better place */
+    assert_taints(&cluster, "node.kubernetes.io/unreachable:NoSchedule node.kubernetes.io/unreachable:NoExecute");
+    cluster_wait(&cluster, 1);
+    assert_false(is_there(&cluster, "p"));
+    cluster_deinit(&cluster);
+}
+
 UNIT_MAIN(UNIT(conditions_become_taints_and_go_with_them), UNIT(pods_go_that_do_not_bear_a_taint),
-          UNIT(a_taint_that_is_taken_back_in_time_drives_nobody_out))
+          UNIT(a_taint_that_is_taken_back_in_time_drives_nobody_out), UNIT(the_only_node_keeps_its_pods))

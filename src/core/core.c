@@ -98,6 +98,10 @@ static int open_platform(struct core *core, struct diag *diag) {
     return platform_new(core->loop, &options, &core->platform, diag);
 }
 
+static int64_t heartbeat(void *userdata, const char *node) {
+    return pulse_heard_ns(((struct core *)userdata)->pulse, node);
+}
+
 static void append_metrics(void *userdata, struct buffer *out) {
     struct core *core = userdata;
     metrics_append(core->store, out);
@@ -137,6 +141,8 @@ static int open_api(struct core *core, struct diag *diag) {
         .mounts = mounts,
         .audit_folder = arena_printf(core->arena, "%s/core/audit", options->state),
         .token_keys = identity_token_keys(core->identity),
+        .heartbeat = heartbeat,
+        .heartbeat_userdata = core,
         .metrics = append_metrics,
         .metrics_userdata = core,
     };
@@ -149,8 +155,12 @@ static int open_api(struct core *core, struct diag *diag) {
     error = executor_new(core->loop, core->store, core->api, &controllers, &core->executor);
     if (error)
         return diag_set(diag, error, "cannot start the controllers: %s", strerror(-error));
-    const struct pulse_options pulse = {
-        .loop = core->loop, .store = core->store, .api = core->api, .run = options->run, .node_name = options->node_name};
+    const struct pulse_options pulse = {.loop = core->loop,
+                                        .store = core->store,
+                                        .api = core->api,
+                                        .run = options->run,
+                                        .node_name = options->node_name,
+                                        .silence_ms = options->node_silence_ms};
     error = pulse_new(&pulse, &core->pulse);
     return error ? diag_set(diag, error, "cannot look after the node: %s", strerror(-error)) : 0;
 }

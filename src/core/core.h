@@ -27,6 +27,7 @@ struct core_options {
     int gateway_port;           /* that applications are reached at */
     uid_t gateway_uid;          /* who is system:gateway on the unix socket */
     size_t keep_images;         /* newest images per application that stay, beside those in use; 0: IMAGES_KEPT_DEFAULT */
+    int64_t node_silence_ms;    /* after which a node that says nothing counts as lost; 0: as usual */
     const char *helper_path;    /* the tidemill-job program; NULL: beside this executable */
 };
 

@@ -59,8 +59,11 @@ struct pulse_options {
     struct store *store;
     struct api *api;
     const char *run, *node_name; /* borrowed */
+    int64_t silence_ms;          /* 0: SILENCE_MS */
 };
 int pulse_new(const struct pulse_options *options, struct pulse **ret);
+/* When that node was last heard of, nanoseconds since 1970; 0: never, or it is not ours. pulse may be NULL. */
+int64_t pulse_heard_ns(const struct pulse *pulse, const char *node_name);
 void pulse_free(struct pulse *pulse); /* before the api and the store; NULL is fine */
 
 /* --- zones.c: the machine's time zones --- */

@@ -65,6 +65,7 @@ static void start(struct fixture *fixture) {
         .domain = "localhost",
         .gateway_port = 80,
         .gateway_uid = (uid_t)-1,
+        .node_silence_ms = 100,
         .helper_path = "/bin/true",
     };
     struct diag diag = DIAG_INIT;
@@ -243,10 +244,35 @@ UNIT_TEST(runs_controllers) {
     fail_msg("the deployment's pods did not appear");
 }
 
+/* A node that answers once, and then neither speaks nor goes. */
+UNIT_TEST(a_node_that_hangs_is_lost) {
+    struct fixture *fixture = *state;
+    char path[128], request[4096];
+    start(fixture);
+    wait_ready(fixture);
+    const char *node = "{\"metadata\":{\"name\":\"n1\"},\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}";
+    assert_int_equal(ask_unix(fixture, "POST", "/api/v1/nodes", node).status, 201);
+    snprintf(path, sizeof path, "unix:%s/node.sock", fixture->folder);
+    CLEANUP(fd_closep) int listen_fd = listen_at(path);
+    assert_int_equal(sys_set_nonblocking(listen_fd, false), 0);
+    CLEANUP(fd_closep) int fd = accept(listen_fd, NULL, NULL);
+    assert_true(recv(fd, request, sizeof request, 0) > 0);
+    struct slice answer = SLICE("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nalive\n\r\n");
+    assert_int_equal(sys_write_all(fd, answer), 0);
+    for (int i = 0; i < TRIES_MAX; i++)
+        if (strstr(ask_unix(fixture, "GET", "/api/v1/nodes/n1", NULL).body, "Kubelet stopped posting node status."))
+            return;
+    fail_msg("the node that hangs was not missed");
+}
+
 #define WITH_CORE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {WITH_CORE(loses_nothing_when_killed), WITH_CORE(stops_cleanly_and_keeps_its_authority),
-                                       WITH_CORE(admits_the_kubeconfig_over_tls), WITH_CORE(refuses_a_second_core), WITH_CORE(runs_controllers)};
+    const struct CMUnitTest tests[] = {WITH_CORE(loses_nothing_when_killed),
+                                       WITH_CORE(stops_cleanly_and_keeps_its_authority),
+                                       WITH_CORE(admits_the_kubeconfig_over_tls),
+                                       WITH_CORE(refuses_a_second_core),
+                                       WITH_CORE(runs_controllers),
+                                       WITH_CORE(a_node_that_hangs_is_lost)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

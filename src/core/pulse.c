@@ -1,12 +1,14 @@
 /* Is the node's process there? Upstream's nodes write a lease every ten seconds and are missed after forty; here core and node are on one machine,
- * and a process that ends is seen by the connection that it held: core asks the node's socket for an answer that never ends (GET /alive). Nothing is
- * sent while all is well, and nothing is written.
+ * and a process that ends is seen by the connection that it held: core asks the node's socket for an answer that never ends (GET /alive). In it the
+ * node says a word every fifteen seconds, so that one that hangs is missed as well. Nothing of it is written; when it was last heard of is told to
+ * who reads its lease or its conditions (api's heartbeat.c).
  *
  *   HELD ──(the connection breaks)──► MISSED ──(asked again in vain for GRACE_MS)──► LOST: core writes the conditions in the node's place
- *     ▲                                  │                                             │
- *     └──────────(an answer)─────────────┴──(an answer; the node writes them itself)───┘
+ *     │▲                                 │                                             ▲│
+ *     │└─────────(an answer)─────────────┴──(an answer; the node writes them itself)───┼┘
+ *     └───────────────────────────(nothing heard for SILENCE_MS)───────────────────────┘
  *
- * While it is missed it is asked again every RETRY_MS, and while it is lost too: the one thing here that repeats, and only then. */
+ * While it is missed it is asked again every RETRY_MS, and while it is lost too. */
 #include "core/core_priv.h"
 
 #include <limits.h>
@@ -15,6 +17,7 @@
 #include "sys/sys.h"
 
 #define GRACE_MS 10000
+#define SILENCE_MS 35000
 #define RETRY_MS 1000
 #define ANSWER_MS 5000 /* the supervisor holds the socket, so a connection alone says nothing */
 
@@ -25,7 +28,9 @@ struct pulse {
     const char *node_name;
     struct http_client *client;
     struct http_request *request;
-    struct loop_timer retry, grace;
+    struct loop_timer retry, grace, silence;
+    int64_t silence_ms;
+    int64_t heard_ns; /* by the clock on the wall; 0: never */
     bool is_held, is_lost;
 };
 
@@ -71,6 +76,7 @@ static void on_grace(void *userdata) {
 
 static void miss(struct pulse *pulse) {
     pulse->request = NULL;
+    loop_timer_cancel(&pulse->silence);
     if (pulse->is_lost)
         tell_lost(pulse); /* in case that it was not written */
     else if (!loop_timer_is_set(&pulse->grace))
@@ -79,18 +85,33 @@ static void miss(struct pulse *pulse) {
     loop_timer_set(&pulse->retry, RETRY_MS);
 }
 
+static void hear(struct pulse *pulse) {
+    pulse->heard_ns = loop_wall_ns(pulse->loop);
+    loop_timer_set(&pulse->silence, pulse->silence_ms);
+}
+
+/* It hangs. The time that a missing one is given is over already. */
+static void on_silence(void *userdata) {
+    struct pulse *pulse = userdata;
+    http_request_cancel(TAKE(pulse->request));
+    loop_timer_cancel(&pulse->grace);
+    pulse->is_lost = true;
+    miss(pulse);
+}
+
 static void on_head(void *userdata, const struct http_answer *head) {
     struct pulse *pulse = userdata;
     pulse->is_held = head->status == 200;
     if (!pulse->is_held)
         return;
+    hear(pulse);
     pulse->is_lost = false;
     loop_timer_cancel(&pulse->grace);
 }
 
 static void on_data(void *userdata, struct slice data) {
-    (void)userdata;
     (void)data;
+    hear(userdata);
 }
 
 static void on_end(void *userdata, int error) {
@@ -115,8 +136,10 @@ int pulse_new(const struct pulse_options *options, struct pulse **ret) {
     if (!pulse)
         return -ENOMEM;
     *pulse = (struct pulse){.loop = options->loop, .store = options->store, .api = options->api, .node_name = options->node_name};
+    pulse->silence_ms = options->silence_ms ? options->silence_ms : SILENCE_MS;
     loop_timer_init(&pulse->retry, pulse->loop, on_retry, pulse);
     loop_timer_init(&pulse->grace, pulse->loop, on_grace, pulse);
+    loop_timer_init(&pulse->silence, pulse->loop, on_silence, pulse);
     snprintf(endpoint, sizeof endpoint, "unix:%s/node.sock", options->run);
     const struct http_client_options client = {.endpoint = endpoint, .connections_max = 1};
     int error = http_client_new(pulse->loop, &client, &pulse->client);
@@ -129,6 +152,10 @@ int pulse_new(const struct pulse_options *options, struct pulse **ret) {
     return 0;
 }
 
+int64_t pulse_heard_ns(const struct pulse *pulse, const char *node_name) {
+    return pulse && strcmp(node_name, pulse->node_name) == 0 ? pulse->heard_ns : 0;
+}
+
 void pulse_free(struct pulse *pulse) {
     if (!pulse)
         return;
@@ -136,5 +163,6 @@ void pulse_free(struct pulse *pulse) {
     http_client_free(pulse->client);
     loop_timer_cancel(&pulse->retry);
     loop_timer_cancel(&pulse->grace);
+    loop_timer_cancel(&pulse->silence);
     free(pulse);
 }

@@ -383,8 +383,7 @@ void pod_update(struct pod *pod, struct kube_object *object) {
     kube_object_unref(pod->object);
     pod->object = object;
     pod->grace_s = grace_of(pod);
-    if (first)
-        status_take_conditions(pod);
+    status_take_conditions(pod); /* somebody may have said otherwise in our place, while we were silent */
     int r = is_respecified(pod, object) ? respecify(pod, object) : 0;
     if (r < 0)
         log_error("cannot take on the change of pod %s/%s: %s", pod->namespace, pod->name, strerror(-r));

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include "codec/codec.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
@@ -64,10 +65,49 @@ static void end(struct node *node, bool again) {
         register_node(node);
 }
 
+/* --- the lease: made once, never renewed on disk; core tells when it last heard of us in its place --- */
+
+#define LEASES_NAMESPACE "kube-node-lease"
+#define LEASE_S 40
+
+static void on_leased(void *userdata, const struct http_answer *answer) {
+    struct diag diag = DIAG_INIT;
+    (void)userdata;
+    int r = client_check(answer, &diag);
+    if (r < 0 && r != -EEXIST)
+        log_warning("cannot make the lease of the node: %s", diag.message);
+}
+
+static void make_lease(struct node *node, const char *uid) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(16 * KIB);
+    CLEANUP(buffer_deinit) struct buffer body = BUFFER_INIT(16 * KIB);
+    const char *path = arena ? client_path(arena, &kube_kind_lease, LEASES_NAMESPACE, NULL, NULL) : NULL;
+    const char *name = node->options->node_name;
+    char time[TIMESTAMP_BYTES];
+    timestamp_format_micro(loop_wall_ns(node->loop), time);
+    buffer_printf(&body,
+                  "{\"apiVersion\":\"coordination.k8s.io/v1\",\"kind\":\"Lease\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"" LEASES_NAMESPACE
+                  "\",\"ownerReferences\":[{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"name\":\"%s\",\"uid\":\"%s\"}]},\"spec\":{\"holderIdentity\":"
+                  "\"%s\",\"leaseDurationSeconds\":%d,\"renewTime\":\"%s\"}}",
+                  name, name, uid, name, LEASE_S, time);
+    if (path && buffer_error(&body) == 0)
+        client_request(node->client, "POST", path, NULL, buffer_slice(&body), on_leased, node);
+}
+
+/* The answer is the Node as it is now. */
+static void lease(struct node *node, struct slice answer) {
+    struct kube_object *object = NULL;
+    if (kube_decode_json(&kube_kind_node, answer, KUBE_LENIENT, &object, NULL) == 0 && object->metadata->uid)
+        make_lease(node, object->metadata->uid);
+    kube_object_unref(object);
+}
+
 static void on_told(void *userdata, const struct http_answer *answer) {
     struct node *node = userdata;
     struct diag diag = DIAG_INIT;
     int r = client_check(answer, &diag);
+    if (r == 0)
+        lease(node, answer->body);
     if (r < 0)
         log_warning("cannot register the node: %s", diag.message);
     else if (!node->is_registered)

@@ -5,6 +5,7 @@
 #include "sys/sys.h"
 
 #define METRICS_BYTES_MAX (16 * MIB)
+#define BEAT_MS 15000 /* core gives up on a silent node after more than two of them */
 
 static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -96,10 +97,36 @@ static void serve_prune(struct node *node, struct http_exchange *exchange) {
         prune_serve(node, exchange, &query);
 }
 
-/* An answer that ends with this process: by it core sees that the node is there. What core believed meanwhile is put right. */
+/* An answer that ends with this process, with a word now and then: by it core sees that the node is there and does not hang. */
+struct alive {
+    struct http_exchange *exchange;
+    struct loop_timer timer;
+};
+
+static void on_beat(void *userdata) {
+    struct alive *alive = userdata;
+    loop_timer_set(&alive->timer, BEAT_MS);
+    http_write(alive->exchange, SLICE("alive\n"));
+}
+
+static void on_alive_close(void *userdata, struct http_exchange *exchange, bool complete) {
+    struct alive *alive = userdata;
+    (void)exchange;
+    (void)complete;
+    loop_timer_cancel(&alive->timer);
+    free(alive);
+}
+
+/* What core believed meanwhile is put right. */
 static void serve_alive(struct node *node, struct http_exchange *exchange) {
+    struct alive *alive = calloc(1, sizeof *alive);
+    if (!alive)
+        return http_respond_text(exchange, 503, "no memory\n");
+    alive->exchange = exchange;
+    loop_timer_init(&alive->timer, node->loop, on_beat, alive);
+    http_on_close(exchange, on_alive_close, alive);
     http_respond_begin(exchange, 200, "text/plain; charset=utf-8", -1, NULL);
-    http_write(exchange, SLICE("alive\n"));
+    on_beat(alive);
     register_node(node);
 }
 
