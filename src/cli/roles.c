@@ -90,6 +90,8 @@ static int core(const struct settings *settings, struct diag *diag) {
                                          .gateway_port = (int)port,
                                          .gateway_uid = user_id(settings->gateway_user),
                                          .keep_images = (size_t)keep_images,
+                                         .registries = settings->registries,
+                                         .registry_auth = settings->registry_auth,
                                          .helper_path = executable_helper(settings->arena)};
     const int fds[] = {options.api_fd, options.api_unix_fd, options.registry_fd, options.registry_pods_fd, options.git_fd, options.job_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)

@@ -34,6 +34,8 @@ const struct flag settings_flags[] = {
     {"eviction-minimum-reclaim", 0, FLAG_TEXT, "LIST", "", "how much more than that is freed: nodefs.available=500Mi,…"},
     {"eviction-pressure-transition-period", 0, FLAG_TEXT, "TIME", "", "how long pressure is told after it has ended (5m)"},
     {"eviction-max-pod-grace-period", 0, FLAG_TEXT, "SECONDS", "", "what pods get to end at a soft threshold, at most (30)"},
+    {"registries", 0, FLAG_TEXT, "FILE", "/etc/tidemill/registries.yaml", "mirrors, certificate authorities and TLS of other registries"},
+    {"registry-auth", 0, FLAG_TEXT, "FILE", NULL, "credentials for other registries, a docker config.json (default: registry-auth.json in --state)"},
     {"node-name", 0, FLAG_TEXT, "NAME", NULL, "name of this node (default the host's name)"},
     {"log-level", 0, FLAG_TEXT, "LEVEL", "info", "debug, info, warning or error"},
     {.name = NULL},
@@ -64,6 +66,8 @@ static const struct {
     {"eviction-minimum-reclaim", "evictionMinimumReclaim", offsetof(struct settings, eviction_minimum_reclaim)},
     {"eviction-pressure-transition-period", "evictionPressureTransitionPeriod", offsetof(struct settings, eviction_pressure_transition_period)},
     {"eviction-max-pod-grace-period", "evictionMaxPodGracePeriod", offsetof(struct settings, eviction_max_pod_grace_period)},
+    {"registries", "registries", offsetof(struct settings, registries)},
+    {"registry-auth", "registryAuth", offsetof(struct settings, registry_auth)},
     {"node-name", "nodeName", offsetof(struct settings, node_name)},
     {"log-level", "logLevel", offsetof(struct settings, log_level)},
 };
@@ -242,6 +246,9 @@ static int read_all(const struct invocation *invocation, bool running, struct se
             *slot(&settings, i) = invocation_text(invocation, places[i].flag);
     settings.state = absolute(settings.arena, settings.state);
     settings.run = absolute(settings.arena, settings.run);
+    settings.registries = absolute(settings.arena, settings.registries);
+    settings.registry_auth =
+        settings.registry_auth ? absolute(settings.arena, settings.registry_auth) : settings_path(&settings, settings.state, "registry-auth.json");
     if (r == 0)
         r = check(&settings, diag);
     if (r < 0)

@@ -21,9 +21,10 @@ struct settings {
     const char *pod_cidr, *service_cidr;
     const char *domain; /* applications are served at NAME.DOMAIN */
     const char *user, *gateway_user;
-    const char *keep_images; /* a number */
+    const char *keep_images;                                                                           /* a number */
     const char *eviction_hard, *eviction_soft, *eviction_soft_grace_period, *eviction_minimum_reclaim; /* kubelet's; "": what is usual */
     const char *eviction_pressure_transition_period, *eviction_max_pod_grace_period;
+    const char *registries, *registry_auth; /* files about other registries */
     const char *node_name;
     const char *log_level;
 };

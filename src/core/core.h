@@ -28,7 +28,9 @@ struct core_options {
     uid_t gateway_uid;          /* who is system:gateway on the unix socket */
     size_t keep_images;         /* newest images per application that stay, beside those in use; 0: IMAGES_KEPT_DEFAULT */
     int64_t node_silence_ms;    /* after which a node that says nothing counts as lost; 0: as usual */
-    const char *helper_path;    /* the tidemill-job program; NULL: beside this executable */
+    const char *registries;     /* file about other registries (registry/sites.h), and credentials for them as a docker config.json; NULL: none */
+    const char *registry_auth;
+    const char *helper_path; /* the tidemill-job program; NULL: beside this executable */
 };
 
 /* Runs until SIGTERM or SIGINT; what was acknowledged is durable then. Logs. 0; negative errno with diag when it cannot start: -EBUSY another core on

@@ -5,7 +5,9 @@
  *   forge    → store    its records, in the side table
  *   forge    → registry the pod that builds an image; a second tag for what was built
  *   forge    → retention a pipeline has ended, an application has an image
+ *   registry → store    credentials for other registries, in the secrets that pods name
  *   registry → forge    may the bearer of this password push that repository? */
+#include "core/pull_secrets_priv.h"
 #include "core/retention_priv.h"
 
 #include <fcntl.h>
@@ -107,11 +109,22 @@ static enum registry_verdict authorize(void *userdata, const struct registry_acc
     return named ? REGISTRY_DENIED : REGISTRY_UNAUTHORIZED;
 }
 
+static int pull_secrets(void *userdata, const char *namespace, const char *const *names, size_t count, struct docker_config *into,
+                        struct buffer *missing) {
+    struct platform *platform = userdata;
+    return pull_secrets_read(platform->store, namespace, names, count, into, missing);
+}
+
 /* --- opening --- */
 
 static int open_registry(struct platform *platform, struct loop *loop, struct diag *diag) {
     char *path = arena_printf(platform->arena, "%s/registry", platform->core->state);
-    const struct registry_options options = {.path = path, .authorize = authorize, .userdata = platform};
+    const struct registry_options options = {.path = path,
+                                             .authorize = authorize,
+                                             .sites_path = platform->core->registries,
+                                             .credentials_path = platform->core->registry_auth,
+                                             .pull_secrets = pull_secrets,
+                                             .userdata = platform};
     int error = path ? registry_new(loop, &options, &platform->registry, diag) : -ENOMEM;
     if (error)
         return error;

@@ -84,8 +84,10 @@ int content_open(const char *root, uint64_t bytes_free_min, struct content **ret
     content->root_fd = content->blobs_fd = content->lock_fd = -1;
     content->bytes_free_min = bytes_free_min ? bytes_free_min : FREE_BYTES_MIN_DEFAULT;
     pthread_mutex_init(&content->lock, NULL);
-    int r =
-        strlen(root) + 8 > CONTENT_PATH_MAX ? diag_set(diag, -ENAMETOOLONG, "the registry's path is too long") : open_folders(content, root, diag);
+    content->held = map_new();
+    int r = !content->held                        ? diag_set(diag, -ENOMEM, "out of memory")
+            : strlen(root) + 8 > CONTENT_PATH_MAX ? diag_set(diag, -ENAMETOOLONG, "the registry's path is too long")
+                                                  : open_folders(content, root, diag);
     if (r < 0) {
         content_close(content);
         return r;
@@ -101,6 +103,7 @@ void content_close(struct content *content) {
     fd_closep(&content->blobs_fd);
     fd_closep(&content->lock_fd);
     pthread_mutex_destroy(&content->lock);
+    map_free(content->held);
     free(content);
 }
 
@@ -144,6 +147,31 @@ int content_touch_blob(struct content *content, const struct oci_digest *digest)
     int r = utimensat(content->blobs_fd, digest->hex, NULL, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
     pthread_mutex_unlock(&content->lock);
     return r;
+}
+
+bool content_is_held(const struct content *content, const char *hex) {
+    return map_find(content->held, slice_of(hex)) != NULL;
+}
+
+static int count_hold(struct content *content, const struct oci_digest *digest, intptr_t by) {
+    struct slice key = slice_make(digest->hex, 64);
+    pthread_mutex_lock(&content->lock);
+    intptr_t count = (intptr_t)map_find(content->held, key) + by;
+    int r = 0;
+    if (count > 0)
+        r = map_put(content->held, key, (void *)count, NULL);
+    else
+        map_remove(content->held, key);
+    pthread_mutex_unlock(&content->lock);
+    return r;
+}
+
+int content_hold(struct content *content, const struct oci_digest *digest) {
+    return count_hold(content, digest, 1);
+}
+
+void content_release(struct content *content, const struct oci_digest *digest) {
+    (void)count_hold(content, digest, -1);
 }
 
 int content_read_blob(struct content *content, const struct oci_digest *digest, size_t bytes_max, struct buffer *out) {

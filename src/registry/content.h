@@ -4,6 +4,7 @@
  *   <root>/repositories/<name>/tags/<tag>             "sha256:<hex>\n" of a manifest
  *   <root>/repositories/<name>/_manifests/<hex>       the manifest's media type: this repository has it
  *   <root>/repositories/<name>/_blobs/<hex>           empty: this repository has that blob
+ *   <root>/repositories/<name>/_pulled/<hex>          where a manifest came from, see pulled.h
  *   <root>/repositories/<name>/_referrers/<hex>/<hex> descriptor (JSON) of a manifest whose subject is the first digest
  *   <root>/uploads/<random>                           being written; emptied when the store is opened
  *
@@ -30,6 +31,10 @@ DEFINE_CLEANUP(struct content, content_close)
 int content_open_blob(struct content *content, const struct oci_digest *digest, int64_t *ret_size_bytes);
 /* 0 when the blob is there, and its grace period starts anew; -ENOENT. */
 int content_touch_blob(struct content *content, const struct oci_digest *digest);
+/* While it is held, a digest (a blob's, or a manifest's with its links) is garbage to nobody: what a long transfer has brought so far. Counted. 0 or
+ * -ENOMEM. */
+int content_hold(struct content *content, const struct oci_digest *digest);
+void content_release(struct content *content, const struct oci_digest *digest);
 /* The whole blob, at most bytes_max. */
 int content_read_blob(struct content *content, const struct oci_digest *digest, size_t bytes_max, struct buffer *out);
 
@@ -79,7 +84,7 @@ struct content_gc_options {
     const struct oci_digest *roots; /* manifests that are in use though no tag points to them */
     size_t roots_count;
     const atomic_bool *cancel; /* becomes true: give up with -ECANCELED; NULL: never */
-    int64_t grace_s; /* blobs and links younger than this stay: an image that is just being pushed has no tag yet */
+    int64_t grace_s;           /* blobs and links younger than this stay: an image that is just being pushed has no tag yet */
 };
 struct content_gc_result {
     uint64_t blobs_kept, blobs_removed, bytes_removed, manifests_removed;

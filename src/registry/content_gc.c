@@ -6,7 +6,7 @@
  *
  * Safe beside pushes: a blob's age counts from when it was last written, mounted, asked for with HEAD, or named by an arriving manifest
  * (content_touch_blob), and age check and removal happen under the same lock as the touch. A tag set after marking points to a manifest that is young
- * by the same rule. Runs on a worker thread. */
+ * by the same rule. What a pull has brought so far is held (content_hold), however long it takes. Runs on a worker thread. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "registry/content_priv.h"
+#include "sys/sys.h"
+
+#define RECORD_BYTES_MAX (64 * KIB)
 
 struct collector {
     struct content *content;
@@ -28,6 +31,13 @@ struct collector {
     bool grown;
     struct content_gc_result result;
 };
+
+static bool is_held(const struct collector *collector, const char *hex) {
+    pthread_mutex_lock(&collector->content->lock);
+    bool held = content_is_held(collector->content, hex);
+    pthread_mutex_unlock(&collector->content->lock);
+    return held;
+}
 
 /* Asked before every file that is read or removed. */
 static bool is_cancelled(const struct collector *collector) {
@@ -92,6 +102,18 @@ static int mark_young_manifest(void *userdata, const char *file) {
     return young ? mark(collector, &digest, true) : 0;
 }
 
+/* The index by whose digest a pulled image is known (status.imageID): it stays with the image. */
+static int mark_origin(struct collector *collector, const struct oci_digest *manifest) {
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(RECORD_BYTES_MAX + 1);
+    struct oci_digest index;
+    struct content_path path = content_path("repositories/%s/_pulled/%s", collector->repository, manifest->hex);
+    int r = sys_read_file(collector->content->root_fd, path.text, RECORD_BYTES_MAX, &json);
+    ptrdiff_t at = r == 0 ? slice_find(buffer_slice(&json), SLICE("@sha256:")) : -1;
+    if (at < 0 || oci_digest_parse(slice_head(slice_from(buffer_slice(&json), (size_t)at + 1), OCI_DIGEST_TEXT - 1), &index) < 0)
+        return 0;
+    return mark(collector, &index, true);
+}
+
 static int mark_repository(struct collector *collector) {
     char **tags = NULL;
     size_t count = 0;
@@ -102,7 +124,7 @@ static int mark_repository(struct collector *collector) {
         struct oci_digest digest;
         r = content_get_tag(collector->content, collector->repository, tags[i], &digest);
         if (r == 0)
-            r = mark(collector, &digest, true);
+            r = mark(collector, &digest, true) ? -ENOMEM : mark_origin(collector, &digest);
         else if (r == -ENOENT || r == -EBADMSG) /* removed meanwhile, or damaged: it keeps nothing */
             r = 0;
     }
@@ -151,7 +173,7 @@ static int sweep_manifest(void *userdata, const char *file) {
     struct oci_digest digest;
     if (is_cancelled(collector))
         return -ECANCELED;
-    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)))
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) || is_held(collector, digest.hex))
         return 0;
     int r = content_delete_manifest(collector->content, collector->repository, &digest);
     collector->result.manifests_removed += r == 0;
@@ -163,7 +185,7 @@ static int sweep_blob_link(void *userdata, const char *file) {
     struct oci_digest digest;
     struct content_path path = content_path("repositories/%s/_blobs/%s", collector->repository, file);
     if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) ||
-        age_limit_of(collector, path.text) >= collector->oldest_s)
+        age_limit_of(collector, path.text) >= collector->oldest_s || is_held(collector, digest.hex))
         return 0;
     return unlinkat(collector->content->root_fd, path.text, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
@@ -180,7 +202,7 @@ static int sweep_blob(void *userdata, const char *file) {
     }
     pthread_mutex_lock(&content->lock);
     int r = fstatat(content->blobs_fd, file, &status, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-    bool young = r == 0 && status.st_mtim.tv_sec >= collector->oldest_s;
+    bool young = r == 0 && (status.st_mtim.tv_sec >= collector->oldest_s || content_is_held(content, file));
     if (r == 0 && !young && unlinkat(content->blobs_fd, file, 0) < 0)
         r = -errno;
     pthread_mutex_unlock(&content->lock);

@@ -13,13 +13,17 @@ struct content {
     int blobs_fd;
     int lock_fd;
     uint64_t bytes_free_min;
-    pthread_mutex_t lock; /* touching against sweeping: a blob that a push has just seen is not removed */
+    pthread_mutex_t lock; /* touching and holding against sweeping: a blob that a push has just seen is not removed */
+    struct map *held;     /* hex → how often, as a pointer */
 };
 
 struct content_path {
     char text[CONTENT_PATH_MAX];
 };
 struct content_path content_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* With the lock held. */
+bool content_is_held(const struct content *content, const char *hex);
 
 /* mkdir -p beneath the root of everything before the last slash. */
 int content_make_parents(struct content *content, const char *path);

@@ -243,6 +243,7 @@ int content_delete_manifest(struct content *content, const char *name, const str
     if (r < 0)
         return r;
     delete_referrer(content, name, digest);
+    unlinkat(content->root_fd, content_path("repositories/%s/_pulled/%s", name, digest->hex).text, 0);
     return content_unlink(content, name, CONTENT_LINK_MANIFEST, digest);
 }
 

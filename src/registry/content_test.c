@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "http/http.h"
+#include "registry/pulled.h"
 #include "sys/sys.h"
 #include "unit.h"
 
@@ -198,9 +199,48 @@ UNIT_TEST(a_failing_disk_is_reported_and_leaves_nothing) {
     }
 }
 
+UNIT_TEST(what_is_held_is_no_garbage) {
+    struct oci_digest manifest = put_image("held", "", "held layer", NULL), loose = put_blob("held", "held loose");
+    struct content_gc_options options = {.grace_s = -10};
+    struct content_gc_result result;
+    assert_int_equal(content_hold(content, &manifest), 0);
+    assert_int_equal(content_hold(content, &loose), 0);
+    assert_int_equal(content_hold(content, &loose), 0); /* by two pulls */
+    content_release(content, &loose);
+    assert_int_equal(content_collect_garbage(content, &options, &result), 0);
+    assert_int_equal(content_find_link(content, "held", CONTENT_LINK_MANIFEST, &manifest, NULL), 0);
+    assert_int_equal(content_find_link(content, "held", CONTENT_LINK_BLOB, &loose, NULL), 0);
+    assert_int_equal(content_touch_blob(content, &manifest), 0);
+    assert_int_equal(content_touch_blob(content, &loose), 0);
+    content_release(content, &manifest);
+    content_release(content, &loose);
+    assert_int_equal(content_collect_garbage(content, &options, &result), 0);
+    assert_int_equal(content_touch_blob(content, &manifest), -ENOENT);
+    assert_int_equal(content_touch_blob(content, &loose), -ENOENT);
+}
+
+/* The index that a pulled image is known by stays with it, though no tag points to it. */
+UNIT_TEST(an_image_keeps_the_index_it_came_by) {
+    struct oci_digest image = put_image("origin", "v1", "origin layer", NULL), index = put_image("origin", "", "as an index", NULL);
+    struct content_gc_options options = {.grace_s = -10};
+    struct content_gc_result result;
+    struct pulled_key key;
+    char name[128];
+    snprintf(name, sizeof name, "ghcr.io/origin@sha256:%s", index.hex);
+    assert_int_equal(pulled_key_open(content, &key), 0);
+    assert_int_equal(pulled_note(content, &key, "origin", &image, name, "ghcr.io", NULL), 0);
+    assert_int_equal(content_collect_garbage(content, &options, &result), 0);
+    assert_int_equal(content_touch_blob(content, &index), 0);
+    assert_int_equal(content_delete_tag(content, "origin", "v1"), 0);
+    assert_int_equal(content_collect_garbage(content, &options, &result), 0);
+    assert_int_equal(content_touch_blob(content, &index), -ENOENT);
+    assert_false(pulled_is_of(content, "origin", &image, &index)); /* the record went with the manifest */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all),     UNIT(what_was_begun_before_a_crash_is_gone),
                                        UNIT(the_last_of_the_disk_is_left_to_others), UNIT(tags_repositories_and_referrers),
-                                       UNIT(garbage_goes_and_nothing_else),          UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
+                                       UNIT(garbage_goes_and_nothing_else),          UNIT(what_is_held_is_no_garbage),
+                                       UNIT(an_image_keeps_the_index_it_came_by),    UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -202,6 +202,7 @@ static int parse_descriptor(const struct tree *node, const char *where, size_t i
         .foreign = tree_count(tree_find(node, "urls")) > 0,
         .architecture = tree_text_or(tree_find(platform, "architecture"), ""),
         .os = tree_text_or(tree_find(platform, "os"), ""),
+        .variant = tree_text_or(tree_find(platform, "variant"), ""),
     };
     if (oci_digest_parse(slice_of(tree_text_or(tree_find(node, "digest"), "")), &ret->digest) < 0)
         return diag_set(diag, -EINVAL, "%s[%zu].digest: expected sha256: and 64 hexadecimal digits", where, index);

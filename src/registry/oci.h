@@ -52,8 +52,8 @@ struct oci_descriptor {
     const char *media_type;
     struct oci_digest digest;
     int64_t size_bytes;
-    bool foreign;                  /* has urls: the registry need not hold it */
-    const char *architecture, *os; /* platform, of an index's entries; "" when absent */
+    bool foreign;                            /* has urls: the registry need not hold it */
+    const char *architecture, *os, *variant; /* platform, of an index's entries; "" when absent */
 };
 
 /* What a registry needs of a manifest or index. Everything lives in the arena. */

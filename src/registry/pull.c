@@ -1,383 +1,400 @@
-/* Pulling from another registry: distribution-spec "Pulling manifests" and "Pulling blobs", and the token protocol of
- * distribution.github.io/distribution/spec/auth/token.
+/* Pulling from another registry: distribution-spec "Pulling manifests" and "Pulling blobs".
  *
- * The transfer runs on a worker thread with blocking libcurl calls; it touches only its own `struct registry_pull` and the content store, which any
- * thread may use. Progress goes through two atomic counters and an eventfd that wakes the loop.
+ *   queued ─► worker: here already? ─► the tag still means the same? (HEAD) ─► manifest ─► index: this platform's ─► blobs ─► links, record, tag
  *
- * 1. Nothing counts before it was checked: a manifest's digest (when the reference had one), the size and digest of every blob. The tag is set last.
- * 2. Of an index, the manifest for this machine's architecture is taken and tagged.
- * 3. Credentials go to the registry named in the reference and to the token server that this registry names, never along a redirect to another host
- * (libcurl drops them there).
- * 4. Everything has a limit: manifests, tokens, blobs (their announced size), time without progress, redirects. */
-#include "registry/pull.h"
+ * The transfer runs on a worker thread with blocking calls (hub.h); it touches only its own `struct registry_pull` and the content store, which
+ * any thread may use. Progress goes through atomic counters and an eventfd that wakes the loop.
+ *
+ * 1. Nothing counts before it was checked: each manifest's digest (when the reference or an index had one), the size and digest of every blob, that
+ *    the configuration speaks of as many layers as the manifest. The tag is set last.
+ * 2. Of an index, the manifest for the platform is taken, and tagged; the index is kept beside it, since the image is known by its digest.
+ * 3. What was fetched stays whole until the tag is set, though a cleaning runs meanwhile: it is held.
+ * 4. A mirror that fails in whatever way makes room for the next, at last for the registry itself.
+ * 5. Everything has a limit: manifests, layers, blobs (their announced size), time without progress, redirects, tries. */
+#include "registry/pull_priv.h"
 
 #include <curl/curl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "registry/registry_priv.h"
+#include "http/http.h"
 #include "sys/sys.h"
 
-#define TOKEN_BYTES_MAX (64 * KIB)
-#define REDIRECTS_MAX 5L
-#define CONNECT_TIMEOUT_S 10L
-#define STALL_TIMEOUT_S 60L
-#define STALL_BYTES_PER_S 500L
-#define URL_BYTES_MAX (4 * KIB)
 #define PROGRESS_BYTES (512 * KIB)
-#define ACCEPT "Accept: " OCI_TYPE_MANIFEST ", " OCI_TYPE_INDEX ", " OCI_TYPE_DOCKER_MANIFEST ", " OCI_TYPE_DOCKER_LIST
+#define PULL_LAYERS_MAX 200
+#define CONFIG_BYTES_MAX (8 * MIB)
+#define ACCEPT OCI_TYPE_MANIFEST ", " OCI_TYPE_INDEX ", " OCI_TYPE_DOCKER_MANIFEST ", " OCI_TYPE_DOCKER_LIST
 
-struct registry_pull {
-    struct registry *registry;
-    struct registry_pull_options options; /* callbacks; its texts are copied below */
-    struct oci_reference reference;
-    char name[OCI_NAME_MAX + 1];
-    char *user, *password;
-    struct loop_io *wake;
-    int wake_fd;
-    atomic_bool cancelled;
-    _Atomic uint64_t bytes_done, bytes_total;
-    /* the worker's own, until it is done */
-    CURL *curl;
-    char *authorization;     /* "Authorization: …", NULL: none */
-    char challenge[2 * KIB]; /* of the last 401 */
-    uint64_t reported;
-    int error;
-    struct diag diag;
+/* A manifest on the way from the reference to the image. */
+struct level {
+    struct buffer bytes;
+    struct oci_manifest manifest;
     struct oci_digest digest;
 };
+
+/* --- life --- */
+
+static void start_next(struct registry *registry);
 
 static void pull_free(struct registry_pull *pull) {
     if (!pull)
         return;
+    for (size_t i = 0; i < pull->held.count; i++)
+        content_release(pull->registry->content, &pull->held.items[i]);
+    VECTOR_DEINIT(&pull->held);
+    list_remove(&pull->node);
     loop_io_free(pull->wake);
     fd_closep(&pull->wake_fd);
-    if (pull->password)
-        explicit_bzero(pull->password, strlen(pull->password));
-    if (pull->authorization)
-        explicit_bzero(pull->authorization, strlen(pull->authorization));
-    free(pull->user);
-    free(pull->password);
-    free(pull->authorization);
+    docker_config_deinit(&pull->credentials);
+    docker_config_deinit(&pull->machine);
     free(pull);
 }
 
-/* --- one transfer --- */
-
-struct transfer_target {
-    struct registry_pull *pull;
-    struct buffer *buffer;         /* small answers */
-    struct content_writer *writer; /* or a blob */
-    uint64_t bytes_max;
-    uint64_t bytes;
-    int error;
-};
-
-static void report(struct registry_pull *pull, uint64_t bytes) {
+void pull_report(struct registry_pull *pull, uint64_t bytes) {
     uint64_t done = atomic_fetch_add(&pull->bytes_done, bytes) + bytes, one = 1;
-    if (done - pull->reported < PROGRESS_BYTES)
+    if (done - atomic_load(&pull->bytes_reported) < PROGRESS_BYTES)
         return;
-    pull->reported = done;
+    atomic_store(&pull->bytes_reported, done);
     (void)!write(pull->wake_fd, &one, sizeof one); /* full: the loop is awake already */
 }
 
-static size_t on_body(char *bytes, size_t size, size_t count, void *userdata) {
-    struct transfer_target *target = userdata;
-    size_t length = size * count;
-    long status = 0;
-    curl_easy_getinfo(target->pull->curl, CURLINFO_RESPONSE_CODE, &status);
-    if (status != 200) /* an error's text: not wanted */
-        return length;
-    target->bytes += length;
-    if (target->bytes > target->bytes_max)
-        target->error = -EFBIG;
-    else if (target->writer)
-        target->error = content_writer_append(target->writer, slice_make(bytes, length));
-    else
-        target->error = buffer_append(target->buffer, bytes, length);
-    if (target->error == 0 && target->writer)
-        report(target->pull, length);
-    return target->error ? 0 : length;
+int pull_hold(struct registry_pull *pull, const struct oci_digest *digest) {
+    int r = content_hold(pull->registry->content, digest);
+    if (r == 0 && (r = VECTOR_PUSH(&pull->held, *digest)) < 0)
+        content_release(pull->registry->content, digest);
+    return r;
 }
 
-static size_t on_header(char *bytes, size_t size, size_t count, void *userdata) {
-    struct registry_pull *pull = userdata;
-    struct slice value = slice_make(bytes, size * count);
-    struct slice name = slice_cut(&value, ':');
-    value = slice_trim(value);
-    if (slice_equal_nocase(name, SLICE("WWW-Authenticate")) && value.len < sizeof pull->challenge)
-        snprintf(pull->challenge, sizeof pull->challenge, "%.*s", SLICE_ARG(value));
-    return size * count;
+/* --- manifests --- */
+
+static int keep_bytes(void *userdata, struct slice bytes) {
+    return buffer_append_slice(userdata, bytes);
 }
 
-static int on_transfer(void *userdata, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
-    (void)a;
-    (void)b;
-    (void)c;
-    (void)d;
-    struct registry_pull *pull = userdata;
-    return atomic_load(&pull->cancelled) ? 1 : 0;
+static int check_type(const struct registry_pull *pull, size_t endpoint, const struct hub_call *call, struct diag *diag) {
+    if (!strstr(call->type, "docker.distribution.manifest.v1+"))
+        return 0;
+    return diag_set(diag, -ENOTSUP, "%s has %s as a schema 1 manifest, which is obsolete: push the image again with a current tool",
+                    hub_host(atomic_load(&pull->hub), endpoint), pull->reference.name);
 }
 
-/* GET. The HTTP status; negative with diag when there was no answer. */
-static int get(struct registry_pull *pull, const char *url, const char *userpwd, bool authorize, struct transfer_target *target) {
-    CURL *curl = pull->curl;
-    struct curl_slist *headers = curl_slist_append(NULL, ACCEPT);
-    if (authorize && pull->authorization && headers)
-        headers = curl_slist_append(headers, pull->authorization);
-    if (!headers)
-        return diag_set(&pull->diag, -ENOMEM, "out of memory");
-    pull->challenge[0] = 0;
-    curl_easy_reset(curl);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, pull->options.insecure ? "http,https" : "https");
-    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, pull->options.insecure ? "http,https" : "https");
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(curl, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT_S);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES_PER_S);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "tidemill/" TIDEMILL_VERSION);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, target);
-    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, pull);
-    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_transfer);
-    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, pull);
-    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-    if (userpwd)
-        curl_easy_setopt(curl, CURLOPT_USERPWD, userpwd);
-    CURLcode code = curl_easy_perform(curl);
-    curl_slist_free_all(headers);
-    long status = 0;
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    if (code == CURLE_OK)
-        return (int)status;
-    if (target->error)
-        return diag_set(&pull->diag, target->error, "%s: %s", pull->reference.registry,
-                        target->error == -ENOSPC ? "the registry's disk is full" : strerror(-target->error));
-    return diag_set(&pull->diag, atomic_load(&pull->cancelled) ? -ECANCELED : -EHOSTUNREACH, "cannot pull from %s: %s", pull->reference.registry,
-                    curl_easy_strerror(code));
+/* One endpoint's manifest, with its digest compared. */
+static int fetch_from(struct registry_pull *pull, struct hub_connection *connection, size_t endpoint, const char *what,
+                      const struct oci_digest *wanted, struct level *level, struct diag *diag) {
+    struct hub *hub = atomic_load(&pull->hub);
+    char path[16 + OCI_TAG_MAX], image[16 + OCI_TAG_MAX];
+    snprintf(path, sizeof path, "manifests/%s", what);
+    snprintf(image, sizeof image, "image %s", what);
+    struct hub_call call = HUB_CALL("GET", path);
+    call.accept = ACCEPT;
+    call.on_body = keep_bytes;
+    call.userdata = &level->bytes;
+    int r, attempt = 0;
+    do {
+        buffer_reset(&level->bytes);
+        r = hub_exchange(connection, endpoint, &call, diag);
+    } while (hub_waits(connection, &call, r, &attempt));
+    if (r == -EMSGSIZE)
+        return diag_set(diag, r, "%s sent a manifest of more than %zu bytes", hub_host(hub, endpoint), OCI_MANIFEST_BYTES_MAX);
+    if (r < 0 || call.status != 200)
+        return r ? r : hub_refused(hub, endpoint, &call, image, diag);
+    digest_sha256_hex(buffer_slice(&level->bytes), level->digest.hex);
+    if (wanted->hex[0] && !oci_digest_equal(wanted, &level->digest))
+        return diag_set(diag, -EBADMSG, "%s sent a manifest with the digest sha256:%s instead of sha256:%s", hub_host(hub, endpoint),
+                        level->digest.hex, wanted->hex);
+    return check_type(pull, endpoint, &call, diag);
 }
 
-/* --- authentication --- */
-
-/* The value of `key` in `Bearer realm="…",service="…"`; empty when absent. */
-static struct slice challenge_value(struct slice challenge, const char *key) {
-    CLEANUP(buffer_deinit) struct buffer needle = BUFFER_INIT(64);
-    buffer_printf(&needle, "%s=\"", key);
-    ptrdiff_t at = slice_find(challenge, buffer_slice(&needle));
-    if (at < 0)
-        return (struct slice){0};
-    struct slice rest = slice_from(challenge, (size_t)at + needle.len);
-    ptrdiff_t end = slice_index(rest, '"');
-    return end < 0 ? (struct slice){0} : slice_head(rest, (size_t)end);
+/* From the first endpoint that has it; what it leads to is asked for there. */
+static int fetch_manifest(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena, const char *what,
+                          const struct oci_digest *wanted, struct level *level) {
+    struct hub *hub = atomic_load(&pull->hub);
+    int r = -ENOENT;
+    for (size_t i = pull->endpoint; i < hub_endpoints(hub); i++) {
+        r = fetch_from(pull, connection, i, what, wanted, level, &pull->diag);
+        if (r == 0)
+            r = oci_manifest_parse(arena, buffer_slice(&level->bytes), (struct slice){0}, &level->manifest, &pull->diag);
+        if (r == 0 || r == -ECANCELED) {
+            pull->endpoint = r ? pull->endpoint : i;
+            break;
+        }
+    }
+    return r ? r : pull_hold(pull, &level->digest) ? diag_set(&pull->diag, -ENOMEM, "out of memory") : 0;
 }
 
-static int set_authorization(struct registry_pull *pull, const char *scheme, struct slice value) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(TOKEN_BYTES_MAX + KIB);
-    buffer_printf(&text, "Authorization: %s %.*s", scheme, SLICE_ARG(value));
-    free(pull->authorization);
-    pull->authorization = buffer_take(&text);
-    return pull->authorization ? 0 : diag_set(&pull->diag, -ENOMEM, "out of memory");
+static const struct oci_descriptor *pick_platform(const struct registry_pull *pull, const struct oci_manifest *index) {
+    const struct oci_descriptor *found = NULL;
+    int best = 0;
+    for (size_t i = 0; i < index->count; i++) {
+        const struct oci_descriptor *item = &index->items[i];
+        const struct image_platform offered = {item->os, item->architecture, item->variant};
+        int rank = image_platform_rank(&pull->platform, &offered);
+        if (rank > best) {
+            best = rank;
+            found = item;
+        }
+    }
+    return found;
 }
 
-static int use_basic(struct registry_pull *pull) {
-    CLEANUP(buffer_deinit) struct buffer pair = BUFFER_INIT(8 * KIB), encoded = BUFFER_INIT(16 * KIB);
-    buffer_printf(&pair, "%s:%s", pull->user, pull->password);
-    if (buffer_error(&pair) || base64_encode(&encoded, buffer_slice(&pair)) < 0)
-        return diag_set(&pull->diag, -EINVAL, "the credentials for %s are too long", pull->reference.registry);
-    return set_authorization(pull, "Basic", buffer_slice(&encoded));
+/* --- what is here --- */
+
+static int read_manifest(struct registry_pull *pull, struct arena *arena, const struct oci_digest *digest, struct oci_manifest *ret) {
+    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
+    if (pull_hold(pull, digest) < 0)
+        return -ENOMEM;
+    int r = content_find_link(pull->registry->content, pull->name, CONTENT_LINK_MANIFEST, digest, NULL);
+    r = r ? r : content_touch_blob(pull->registry->content, digest);
+    r = r ? r : content_read_blob(pull->registry->content, digest, OCI_MANIFEST_BYTES_MAX, &bytes);
+    return r ? r : oci_manifest_parse(arena, buffer_slice(&bytes), (struct slice){0}, ret, NULL);
 }
 
-static int fetch_token(struct registry_pull *pull, struct slice challenge) {
-    CLEANUP(buffer_deinit) struct buffer url = BUFFER_INIT(URL_BYTES_MAX), body = BUFFER_INIT(TOKEN_BYTES_MAX), pair = BUFFER_INIT(8 * KIB);
-    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    struct slice realm = challenge_value(challenge, "realm"), service = challenge_value(challenge, "service");
+/* Is the whole image here, for the platform? *digest becomes its manifest's. */
+static bool is_complete(struct registry_pull *pull, struct arena *arena, struct oci_digest *digest) {
+    struct content *content = pull->registry->content;
+    struct oci_manifest manifest;
+    for (int depth = 0; depth <= PULL_INDEX_DEPTH_MAX; depth++) {
+        if (read_manifest(pull, arena, digest, &manifest) < 0)
+            return false;
+        if (!manifest.is_index)
+            break;
+        const struct oci_descriptor *mine = pick_platform(pull, &manifest);
+        if (!mine)
+            return false;
+        *digest = mine->digest;
+    }
+    bool complete = !manifest.is_index && content_touch_blob(content, &manifest.config.digest) == 0;
+    for (size_t i = 0; complete && i < manifest.count; i++)
+        complete = content_touch_blob(content, &manifest.items[i].digest) == 0;
+    return complete;
+}
+
+static const struct docker_config *const *configs_of(const struct registry_pull *pull, const struct docker_config *ret[HUB_CONFIGS]) {
+    ret[0] = &pull->credentials;
+    ret[1] = &pull->machine;
+    return ret;
+}
+
+/* 1: it is here and may be had as it is. 0: the registry must be asked. */
+static int find_here(struct registry_pull *pull, struct arena *arena, struct oci_digest *ret_named) {
+    struct registry *registry = pull->registry;
+    const struct docker_config *configs[HUB_CONFIGS];
+    struct oci_digest named = pull->reference.digest;
+    bool by_digest = named.hex[0];
+    if (!by_digest && content_get_tag(registry->content, pull->name, pull->reference.tag, &named) < 0)
+        return 0;
+    pull->digest = named;
+    if (!is_complete(pull, arena, &pull->digest))
+        return 0;
+    *ret_named = named;
+    enum pulled_verdict verdict =
+        pulled_check(registry->content, &registry->pulled_key, pull->name, &named, &pull->reference, configs_of(pull, configs));
+    bool stays = by_digest || pull->options.policy != REGISTRY_PULL_ALWAYS;
+    return stays && verdict != PULLED_UNKNOWN;
+}
+
+/* --- the end --- */
+
+static int note_origin(struct registry_pull *pull, const struct oci_digest *digest, const struct oci_digest *top) {
+    char repo_digest[2 * OCI_NAME_MAX + OCI_DIGEST_TEXT + 4];
+    struct registry *registry = pull->registry;
+    snprintf(repo_digest, sizeof repo_digest, "%s/%s@sha256:%s", pull->reference.registry, pull->reference.name, top->hex);
+    return pulled_note(registry->content, &registry->pulled_key, pull->name, digest, repo_digest, pull->reference.registry,
+                       hub_credential(atomic_load(&pull->hub), pull->endpoint));
+}
+
+/* The registry says by HEAD that the tag means what it meant when the image was pulled. Some registries count this less than a GET. */
+static bool is_unchanged(struct registry_pull *pull, struct hub_connection *connection, const struct oci_digest *named) {
+    struct hub *hub = atomic_load(&pull->hub);
+    char path[16 + OCI_TAG_MAX];
+    struct oci_digest top;
+    struct diag ignored = DIAG_INIT;
+    bool known = named->hex[0] && pull->reference.tag[0] && !pull->reference.digest.hex[0];
+    snprintf(path, sizeof path, "manifests/%s", pull->reference.tag);
+    for (size_t i = 0; known && i < hub_endpoints(hub); i++) {
+        struct hub_call call = HUB_CALL("HEAD", path);
+        call.accept = ACCEPT;
+        int r = hub_exchange(connection, i, &call, &ignored);
+        if (r < 0 || call.status != 200)
+            continue;
+        pull->endpoint = i;
+        bool same = oci_digest_parse(slice_of(call.digest), &top) == 0 && pulled_is_of(pull->registry->content, pull->name, named, &top) &&
+                    note_origin(pull, named, &top) == 0;
+        pull->endpoint = same ? i : 0;
+        return same;
+    }
+    return false;
+}
+
+static int check_config(struct registry_pull *pull, const struct oci_manifest *manifest) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(CONFIG_BYTES_MAX + 1);
     struct tree *root = NULL;
-    buffer_append_slice(&url, realm);
-    buffer_append_text(&url, slice_index(realm, '?') < 0 ? "?service=" : "&service=");
-    percent_encode(&url, service);
-    buffer_printf(&url, "&scope=repository%%3A%s%%3Apull", pull->reference.name);
-    if (pull->user)
-        buffer_printf(&pair, "%s:%s", pull->user, pull->password ? pull->password : "");
-    if (!arena || realm.len == 0 || buffer_error(&url) || buffer_error(&pair))
-        return diag_set(&pull->diag, -EPROTO, "%s asks for a token in a way that is not understood", pull->reference.registry);
-    struct transfer_target target = {.pull = pull, .buffer = &body, .bytes_max = TOKEN_BYTES_MAX};
-    int status = get(pull, url.data, pull->user ? pair.data : NULL, false, &target);
-    if (status < 0)
-        return status;
-    const char *token = "";
-    if (status == 200 && json_parse(arena, buffer_slice(&body), NULL, &root, NULL) == 0)
-        token = tree_text_or(tree_find(root, "token"), tree_text_or(tree_find(root, "access_token"), ""));
-    if (!*token)
-        return diag_set(&pull->diag, -EACCES, "%s refused a token for %s (status %d)", pull->reference.registry, pull->reference.name, status);
-    return set_authorization(pull, "Bearer", slice_of(token));
+    int r = arena ? content_read_blob(pull->registry->content, &manifest->config.digest, CONFIG_BYTES_MAX, &json) : -ENOMEM;
+    r = r ? r : json_parse(arena, buffer_slice(&json), &(struct json_options){.allow_duplicates = true}, &root, NULL);
+    const struct tree *diffs = r == 0 ? tree_path(root, "rootfs.diff_ids") : NULL;
+    if (r < 0 || tree_count(diffs) != manifest->count)
+        return diag_set(&pull->diag, -EBADMSG, "%s is no image: its configuration has %zu layers, its manifest %zu", pull->reference.name,
+                        tree_count(diffs), manifest->count);
+    for (size_t i = 0; i < tree_count(diffs); i++) {
+        struct oci_digest ignored;
+        if (oci_digest_parse(slice_of(tree_text_or(tree_at(diffs, i), "")), &ignored) < 0)
+            return diag_set(&pull->diag, -EBADMSG, "%s is damaged: diff_id %zu of its configuration is no digest", pull->reference.name, i);
+    }
+    return 0;
 }
 
-static int authenticate(struct registry_pull *pull) {
-    char copy[sizeof pull->challenge];
-    memcpy(copy, pull->challenge, sizeof copy);
-    struct slice challenge = slice_of(copy);
-    if (slice_equal_nocase(slice_head(challenge, 7), SLICE("Bearer ")))
-        return fetch_token(pull, challenge);
-    if (slice_equal_nocase(slice_head(challenge, 6), SLICE("Basic ")) && pull->user)
-        return use_basic(pull);
-    diag_set(&pull->diag, -EACCES, "%s wants credentials for %s", pull->reference.registry, pull->reference.name);
-    return -EACCES;
+static int check_layers(struct registry_pull *pull, const struct oci_manifest *manifest) {
+    if (manifest->count > PULL_LAYERS_MAX)
+        return diag_set(&pull->diag, -EINVAL, "%s has %zu layers; at most %d are accepted", pull->reference.name, manifest->count, PULL_LAYERS_MAX);
+    for (size_t i = 0; i < manifest->count; i++)
+        if (strstr(manifest->items[i].media_type, "+encrypted"))
+            return diag_set(&pull->diag, -ENOTSUP, "layer %zu of %s is encrypted", i, pull->reference.name);
+    return 0;
 }
 
-/* GET <registry>/v2/<name>/<kind>/<reference>; asks for a token when told to, once. 0 when the status is 200. */
-static int fetch(struct registry_pull *pull, const char *kind, const char *what, struct transfer_target *target) {
-    CLEANUP(buffer_deinit) struct buffer url = BUFFER_INIT(URL_BYTES_MAX);
-    const char *host = strcmp(pull->reference.registry, "docker.io") == 0 ? "registry-1.docker.io" : pull->reference.registry;
-    buffer_printf(&url, "%s://%s/v2/%s/%s/%s", pull->options.insecure ? "http" : "https", host, pull->reference.name, kind, what);
-    if (buffer_error(&url))
-        return diag_set(&pull->diag, -ENAMETOOLONG, "the image's name is too long");
-    int status = get(pull, url.data, NULL, true, target);
-    if (status == 401) {
-        int r = authenticate(pull);
+/* The innermost first, so that nothing names what is not there; the tag last of all. */
+static int store_image(struct registry_pull *pull, struct level *levels, int count) {
+    struct content *content = pull->registry->content;
+    struct oci_digest ignored;
+    const char *tag = pull->reference.digest.hex[0] ? "" : pull->reference.tag;
+    int r = 0;
+    for (int i = count; r == 0 && i-- > 0;) {
+        r = content_put_manifest(content, pull->name, "", buffer_slice(&levels[i].bytes), &levels[i].manifest, &ignored);
+        r = r ? r : note_origin(pull, &levels[i].digest, &levels[0].digest);
+    }
+    pull->digest = levels[count - 1].digest;
+    if (r == 0 && *tag)
+        r = content_set_tag(content, pull->name, tag, &pull->digest);
+    return r < 0 ? diag_set(&pull->diag, r, "cannot store the image: %s", strerror(-r)) : 0;
+}
+
+static int fetch_image(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena, struct level *levels) {
+    char text[OCI_DIGEST_TEXT];
+    const struct oci_digest *wanted = &pull->reference.digest;
+    const char *what = wanted->hex[0] ? oci_digest_format(wanted, text) : pull->reference.tag;
+    int count = 0, r;
+    for (;;) {
+        struct level *level = &levels[count++];
+        r = fetch_manifest(pull, connection, arena, what, wanted, level);
         if (r < 0)
             return r;
-        status = get(pull, url.data, NULL, true, target);
+        if (!level->manifest.is_index)
+            break;
+        const struct oci_descriptor *mine = pick_platform(pull, &level->manifest);
+        if (!mine)
+            return diag_set(&pull->diag, -ENOENT, "%s has no image for %s/%s%s%s", pull->reference.name, pull->platform.os,
+                            pull->platform.architecture, *pull->platform.variant ? "/" : "", pull->platform.variant);
+        if (count > PULL_INDEX_DEPTH_MAX)
+            return diag_set(&pull->diag, -ENOTSUP, "the indexes of %s are nested deeper than %d", pull->reference.name, PULL_INDEX_DEPTH_MAX);
+        wanted = &mine->digest;
+        what = oci_digest_format(wanted, text);
     }
-    if (status == 200 || status < 0)
-        return status < 0 ? status : 0;
-    if (status == 404)
-        return diag_set(&pull->diag, -ENOENT, "%s has no %s %s of %s", pull->reference.registry, strcmp(kind, "blobs") == 0 ? "blob" : "image", what,
-                        pull->reference.name);
-    if (status == 401 || status == 403)
-        return diag_set(&pull->diag, -EACCES, "%s refuses to show %s: it does not exist, or needs credentials", pull->reference.registry,
-                        pull->reference.name);
-    return diag_set(&pull->diag, status == 429 ? -EBUSY : -EIO, "%s answered %s with status %d", pull->reference.registry, pull->reference.name,
-                    status);
+    const struct oci_manifest *manifest = &levels[count - 1].manifest;
+    r = check_layers(pull, manifest);
+    r = r ? r : pull_blobs(pull, manifest);
+    r = r ? r : check_config(pull, manifest);
+    return r ? r : store_image(pull, levels, count);
 }
 
-/* --- the image --- */
-
-/* bytes must have the digest when one is wanted (hex[0]). */
-static int fetch_manifest(struct registry_pull *pull, struct arena *arena, const char *reference, const struct oci_digest *wanted,
-                          struct buffer *bytes, struct oci_manifest *ret) {
-    struct transfer_target target = {.pull = pull, .buffer = bytes, .bytes_max = OCI_MANIFEST_BYTES_MAX};
-    struct oci_digest found;
-    int r = fetch(pull, "manifests", reference, &target);
-    if (r < 0)
-        return r;
-    digest_sha256_hex(buffer_slice(bytes), found.hex);
-    if (wanted && wanted->hex[0] && !oci_digest_equal(wanted, &found))
-        return diag_set(&pull->diag, -EBADMSG, "%s sent a manifest with the digest sha256:%s instead of sha256:%s", pull->reference.registry,
-                        found.hex, wanted->hex);
-    return oci_manifest_parse(arena, buffer_slice(bytes), (struct slice){0}, ret, &pull->diag);
-}
-
-static const struct oci_descriptor *pick_platform(const struct oci_manifest *index) {
-    for (size_t i = 0; i < index->count; i++) {
-        if (strcmp(index->items[i].os, "linux") == 0 && strcmp(index->items[i].architecture, sys_architecture(NULL)) == 0)
-            return &index->items[i];
+static int ask_registry(struct registry_pull *pull, struct arena *arena, const struct sites *sites, const struct oci_digest *named) {
+    CLEANUP(hub_freep) struct hub *hub = NULL;
+    CLEANUP(hub_connection_freep) struct hub_connection *connection = NULL;
+    struct level levels[PULL_INDEX_DEPTH_MAX + 2];
+    struct hub_options options = {
+        .reference = &pull->reference, .sites = sites, .insecure = pull->options.insecure, .retry_ms = pull->registry->options.retry_ms};
+    configs_of(pull, options.credentials);
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        levels[i].bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX);
+    int r = hub_new(&options, &hub, &pull->diag);
+    if (r == 0) {
+        atomic_store(&pull->hub, hub);
+        if (atomic_load(&pull->cancelled))
+            hub_cancel(hub);
+        r = hub_connect(hub, &connection) ? diag_set(&pull->diag, -ENOMEM, "out of memory") : 0;
     }
-    return NULL;
-}
-
-static int fetch_blob(struct registry_pull *pull, const struct oci_descriptor *descriptor) {
-    struct content *content = pull->registry->content;
-    CLEANUP(content_writer_freep) struct content_writer *writer = NULL;
-    struct oci_digest digest;
-    char text[OCI_DIGEST_TEXT];
-    if (descriptor->foreign)
-        return diag_set(&pull->diag, -ENOTSUP, "the image has layers that must be fetched from elsewhere, which is not supported");
-    if (content_touch_blob(content, &descriptor->digest) == 0) {
-        report(pull, (uint64_t)descriptor->size_bytes);
-        return content_link(content, pull->name, CONTENT_LINK_BLOB, &descriptor->digest, (struct slice){0});
-    }
-    int r = content_writer_new(content, &writer);
-    if (r < 0)
-        return diag_set(&pull->diag, r, "cannot store a blob: %s", strerror(-r));
-    struct transfer_target target = {.pull = pull, .writer = writer, .bytes_max = (uint64_t)descriptor->size_bytes};
-    r = fetch(pull, "blobs", oci_digest_format(&descriptor->digest, text), &target);
-    if (r < 0)
-        return r;
-    r = content_writer_commit(writer, &descriptor->digest, &digest);
-    if (r == -EBADMSG)
-        return diag_set(&pull->diag, r, "%s sent a blob that does not have its digest sha256:%s", pull->reference.registry, descriptor->digest.hex);
-    r = r ? r : content_link(content, pull->name, CONTENT_LINK_BLOB, &digest, (struct slice){0});
-    return r < 0 ? diag_set(&pull->diag, r, "cannot store a blob: %s", strerror(-r)) : 0;
-}
-
-static int fetch_blobs(struct registry_pull *pull, const struct oci_manifest *manifest) {
-    uint64_t total = (uint64_t)manifest->config.size_bytes;
-    for (size_t i = 0; i < manifest->count; i++)
-        total += (uint64_t)MIN(manifest->items[i].size_bytes, (int64_t)CONTENT_BLOB_BYTES_MAX);
-    atomic_store(&pull->bytes_total, total);
-    int r = fetch_blob(pull, &manifest->config);
-    for (size_t i = 0; r == 0 && i < manifest->count; i++)
-        r = fetch_blob(pull, &manifest->items[i]);
+    if (r == 0 && !is_unchanged(pull, connection, named))
+        r = fetch_image(pull, connection, arena, levels);
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        buffer_deinit(&levels[i].bytes);
+    pthread_mutex_lock(&pull->registry->arriving_lock); /* against registry_pull_cancel */
+    atomic_store(&pull->hub, NULL);
+    pthread_mutex_unlock(&pull->registry->arriving_lock);
     return r;
 }
 
 static int pull_image(struct registry_pull *pull, struct arena *arena) {
-    CLEANUP(buffer_deinit) struct buffer index_bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1), bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
-    struct buffer *chosen = &index_bytes;
-    struct oci_manifest index, manifest;
-    char text[OCI_DIGEST_TEXT];
-    const struct oci_digest *wanted = &pull->reference.digest;
-    int r = fetch_manifest(pull, arena, wanted->hex[0] ? oci_digest_format(wanted, text) : pull->reference.tag, wanted, &index_bytes, &index);
-    if (r < 0)
-        return r;
-    manifest = index;
-    if (index.is_index) {
-        const struct oci_descriptor *mine = pick_platform(&index);
-        if (!mine)
-            return diag_set(&pull->diag, -ENOENT, "%s has no image for linux/%s", pull->reference.name, sys_architecture(NULL));
-        r = fetch_manifest(pull, arena, oci_digest_format(&mine->digest, text), &mine->digest, &bytes, &manifest);
-        chosen = &bytes;
-    }
-    if (r == 0 && manifest.is_index)
-        r = diag_set(&pull->diag, -ENOTSUP, "%s is an index of indexes", pull->reference.name);
-    r = r ? r : fetch_blobs(pull, &manifest);
-    if (r < 0)
-        return r;
-    struct content *content = pull->registry->content;
-    struct oci_digest index_digest;
-    /* A pull by an index's digest must be found by that digest again. */
-    if (index.is_index && wanted->hex[0])
-        r = content_put_manifest(content, pull->name, "", buffer_slice(&index_bytes), &index, &index_digest);
-    r = r ? r : content_put_manifest(content, pull->name, pull->reference.tag, buffer_slice(chosen), &manifest, &pull->digest);
-    return r < 0 ? diag_set(&pull->diag, r, "cannot store the image: %s", strerror(-r)) : 0;
+    struct sites sites = {0};
+    struct oci_digest named = {{0}};
+    int r = registry_read_sites(pull->registry, arena, &sites, &pull->diag);
+    r = r ? r : registry_read_credentials(pull->registry, &pull->machine, &pull->diag);
+    if (r < 0 || (r = find_here(pull, arena, &named)) > 0)
+        return MIN(r, 0);
+    if (pull->options.policy == REGISTRY_PULL_NEVER)
+        return diag_set(&pull->diag, -ENOENT, "%s is not here, or not for these credentials", pull->reference.name);
+    return ask_registry(pull, arena, &sites, &named);
 }
 
 /* --- threads --- */
 
 static void pull_work(void *userdata) {
     struct registry_pull *pull = userdata;
-    struct arena *arena = arena_new(TREE_BYTES_MAX);
-    pull->curl = curl_easy_init();
-    pull->error = arena && pull->curl ? pull_image(pull, arena) : diag_set(&pull->diag, -ENOMEM, "out of memory");
-    curl_easy_cleanup(pull->curl);
-    arena_free(arena);
+    CLEANUP(arena_freep) struct arena *arena = arena_new(2 * TREE_BYTES_MAX);
+    pull->error = arena ? pull_image(pull, arena) : diag_set(&pull->diag, -ENOMEM, "out of memory");
 }
 
-static void pull_done(void *userdata) {
-    struct registry_pull *pull = userdata;
+static void finish(struct registry_pull *pull) {
     const struct registry_pull_options *options = &pull->options;
-    struct registry_pull_result result = {
-        .error = pull->error, .diag = &pull->diag, .name = pull->name, .tag = pull->reference.tag, .digest = pull->digest};
-    pull->registry->pulls--;
+    struct registry *registry = pull->registry;
+    const char *tag = pull->reference.digest.hex[0] ? "" : pull->reference.tag;
+    const struct registry_pull_result result = {.error = pull->error,
+                                                .diag = &pull->diag,
+                                                .name = pull->name,
+                                                .tag = tag,
+                                                .digest = pull->digest,
+                                                .bytes = atomic_load(&pull->bytes_fetched)};
+    registry->pulls_count -= pull->begun;
+    list_remove(&pull->node);
     if (!atomic_load(&pull->cancelled))
         options->on_done(options->userdata, &result);
     pull_free(pull);
+    start_next(registry);
+}
+
+static void pull_done(void *userdata) {
+    finish(userdata);
+}
+
+static void start_next(struct registry *registry) {
+    while (registry->pulls_count < REGISTRY_PULLS_MAX && !list_empty(&registry->pulls_queued)) {
+        struct registry_pull *pull = CONTAINER_OF(list_pop(&registry->pulls_queued), struct registry_pull, node);
+        registry->pulls_queued_count--;
+        list_push(&registry->pulls, &pull->node);
+        registry->pulls_count++;
+        pull->begun = true;
+        if (pull->options.on_begin && !atomic_load(&pull->cancelled))
+            pull->options.on_begin(pull->options.userdata);
+        int r = atomic_load(&pull->cancelled) ? -ECANCELED : loop_work(registry->loop, pull_work, pull_done, pull);
+        if (r < 0) {
+            pull->error = diag_set(&pull->diag, r, "cannot start the pull: %s", strerror(-r));
+            finish(pull);
+            return; /* which went on with the next */
+        }
+    }
+}
+
+static void pull_on_start(void *userdata) {
+    start_next(userdata);
 }
 
 static void pull_on_wake(void *userdata, uint32_t events) {
     struct registry_pull *pull = userdata;
-    uint64_t count;
+    uint64_t count, total = atomic_load(&pull->bytes_total);
     (void)events;
     if (read(pull->wake_fd, &count, sizeof count) == sizeof count && pull->options.on_progress && !atomic_load(&pull->cancelled))
-        pull->options.on_progress(pull->options.userdata, atomic_load(&pull->bytes_done), atomic_load(&pull->bytes_total));
+        pull->options.on_progress(pull->options.userdata, MIN(atomic_load(&pull->bytes_done), total), total);
 }
 
 static int prepare(struct registry_pull *pull, struct diag *diag) {
@@ -387,39 +404,85 @@ static int prepare(struct registry_pull *pull, struct diag *diag) {
         return r;
     if (oci_reference_local_name(&pull->reference, NULL, pull->name) < 0)
         return diag_set(diag, -EINVAL, "\"%s\" cannot be kept under a name of its own", options->reference);
-    pull->user = options->user ? strdup(options->user) : NULL;
-    pull->password = options->user ? strdup(options->password ? options->password : "") : NULL;
-    pull->options.reference = pull->options.user = pull->options.password = NULL;
+    pull->platform.os = "linux";
+    pull->platform.architecture = sys_architecture(&pull->platform.variant);
+    if (options->platform && image_platform_parse(options->platform, pull->platform_text, &pull->platform) < 0)
+        return diag_set(diag, -EINVAL, "\"%s\" is no platform: expected linux/ARCHITECTURE[/VARIANT]", options->platform);
     pull->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (pull->wake_fd < 0 || (options->user && (!pull->user || !pull->password)))
-        return diag_set(diag, -ENOMEM, "out of memory");
-    r = loop_io_new(pull->registry->loop, pull->wake_fd, EPOLLIN, pull_on_wake, pull, &pull->wake);
+    r = pull->wake_fd < 0 ? -errno : loop_io_new(pull->registry->loop, pull->wake_fd, EPOLLIN, pull_on_wake, pull, &pull->wake);
+    pull->options.reference = pull->options.platform = NULL;
     return r < 0 ? diag_set(diag, r, "cannot start the pull: %s", strerror(-r)) : 0;
 }
 
 int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
-    if (registry->pulls >= REGISTRY_PULLS_MAX)
-        return diag_set(diag, -EBUSY, "%d images are being pulled already", REGISTRY_PULLS_MAX);
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) /* counted by libcurl; only the first does something */
-        return diag_set(diag, -ENOMEM, "libcurl cannot be started");
     struct registry_pull *pull = calloc(1, sizeof *pull);
+    if (pull) {
+        list_init(&pull->node);
+        pull->registry = registry;
+        pull->options = *options;
+        pull->wake_fd = -1;
+    }
+    if (options->credentials) {
+        struct docker_config *from = options->credentials;
+        if (pull)
+            pull->credentials = *from;
+        else
+            docker_config_deinit(from);
+        *from = (struct docker_config){0};
+    }
     if (!pull)
         return diag_set(diag, -ENOMEM, "out of memory");
-    pull->registry = registry;
-    pull->options = *options;
-    pull->wake_fd = -1;
-    int r = prepare(pull, diag);
-    r = r ? r : loop_work(registry->loop, pull_work, pull_done, pull);
+    pull->options.credentials = NULL;
+    int r = registry->pulls_queued_count >= REGISTRY_PULLS_QUEUED_MAX
+                ? diag_set(diag, -EBUSY, "%d images wait to be pulled already", REGISTRY_PULLS_QUEUED_MAX)
+                : prepare(pull, diag);
     if (r < 0) {
         pull_free(pull);
         return r;
     }
-    registry->pulls++;
+    list_push(&registry->pulls_queued, &pull->node);
+    registry->pulls_queued_count++;
+    loop_defer_schedule(&registry->pulls_start);
     if (ret)
         *ret = pull;
     return 0;
 }
 
 void registry_pull_cancel(struct registry_pull *pull) {
+    struct registry *registry = pull->registry;
     atomic_store(&pull->cancelled, true);
+    if (!pull->begun) {
+        registry->pulls_queued_count--;
+        pull_free(pull);
+        return;
+    }
+    pthread_mutex_lock(&registry->arriving_lock);
+    struct hub *hub = atomic_load(&pull->hub);
+    if (hub)
+        hub_cancel(hub);
+    pthread_mutex_unlock(&registry->arriving_lock);
+}
+
+int registry_pulls_init(struct registry *registry) {
+    list_init(&registry->pulls);
+    list_init(&registry->pulls_queued);
+    pthread_mutex_init(&registry->arriving_lock, NULL);
+    pthread_cond_init(&registry->arrived, NULL);
+    loop_defer_init(&registry->pulls_start, registry->loop, pull_on_start, registry);
+    registry->arriving = map_new();
+    return registry->arriving && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0
+                                                                                   : -ENOMEM; /* counted by libcurl; only the first does something */
+}
+
+void registry_pulls_deinit(struct registry *registry) {
+    loop_defer_cancel(&registry->pulls_start);
+    LIST_FOREACH(at, &registry->pulls_queued)
+    registry_pull_cancel(CONTAINER_OF(at, struct registry_pull, node));
+    LIST_FOREACH(at, &registry->pulls)
+    registry_pull_cancel(CONTAINER_OF(at, struct registry_pull, node));
+    while (registry->pulls_count && loop_turn(registry->loop, -1) >= 0)
+        ;
+    map_free(registry->arriving);
+    pthread_cond_destroy(&registry->arrived);
+    pthread_mutex_destroy(&registry->arriving_lock);
 }

@@ -2,6 +2,7 @@
 #ifndef TIDEMILL_REGISTRY_PULL_H
 #define TIDEMILL_REGISTRY_PULL_H
 
+#include "registry/docker_config.h"
 #include "registry/oci.h"
 
 struct registry;
@@ -12,19 +13,29 @@ struct registry_pull_result {
     int error; /* 0, or negative errno with `diag` */
     const struct diag *diag;
     const char *name, *tag;   /* under which the image is kept here (oci_reference_local_name); tag empty for a pull by digest */
-    struct oci_digest digest; /* of the manifest for this machine's architecture */
+    struct oci_digest digest; /* of the manifest for the platform */
+    uint64_t bytes;           /* that came over the network */
+};
+enum registry_pull_policy {
+    REGISTRY_PULL_ALWAYS,         /* the registry is asked what the tag means now; only what is new is fetched */
+    REGISTRY_PULL_IF_NOT_PRESENT, /* what is here is enough, when its credentials are shown */
+    REGISTRY_PULL_NEVER,          /* nothing is fetched: only whether it is here and may be had */
 };
 struct registry_pull_options {
-    const char *reference;                                                          /* "nginx:1.25", "ghcr.io/org/app@sha256:…" */
-    const char *user, *password;                                                    /* for that registry; NULL: anonymous */
-    bool insecure;                                                                  /* plain HTTP: for registries on this machine, and tests */
+    const char *reference; /* "nginx:1.25", "ghcr.io/org/app@sha256:…" */
+    enum registry_pull_policy policy;
+    struct docker_config *credentials;                                              /* taken over, also when it fails; NULL: only the machine's own */
+    const char *platform;                                                           /* "linux/arm64"; NULL: this machine's */
+    bool insecure;                                                                  /* plain HTTP or unchecked certificates are fine */
+    void (*on_begin)(void *userdata);                                               /* its turn has come; may be NULL */
     void (*on_progress)(void *userdata, uint64_t bytes_done, uint64_t bytes_total); /* of blobs; may be NULL */
     void (*on_done)(void *userdata, const struct registry_pull_result *result);     /* once, last, never before registry_pull has returned */
     void *userdata;
 };
-/* Starts; what is here already is not fetched again, every byte is checked against its digest before it counts. -EINVAL with diag for a bad
- * reference, -EBUSY when PULLS_MAX are under way. Two pulls of the same image do the work twice and are harmless. */
-#define REGISTRY_PULLS_MAX 2
+/* Starts, or queues it behind those under way. What is here already is not fetched again, every byte is checked against its digest before it counts,
+ * and of what several pulls want at a time each blob is fetched once. -EINVAL with diag for a bad reference, -EBUSY when the queue is full. */
+#define REGISTRY_PULLS_MAX 2 /* at a time */
+#define REGISTRY_PULLS_QUEUED_MAX 500
 int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag);
 /* on_done does not run; the transfer ends soon. */
 void registry_pull_cancel(struct registry_pull *pull);

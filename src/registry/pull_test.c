@@ -3,6 +3,7 @@
 #include "registry/registry.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -19,40 +20,71 @@ static struct {
     int listen_fd;
     struct http_server *server;
     struct registry *remote, *local;
-    bool wants_token, spoils_blobs;
-    size_t tokens, blobs;
+    bool wants_token, wants_user, wants_basic, spoils_blobs, redirects_blobs;
+    int busy; /* so many requests are turned away first */
+    size_t tokens, blobs, requests, leaked, heads;
     /* the result */
     bool done;
     int error;
-    char message[DIAG_TEXT_MAX];
+    char message[DIAG_TEXT_MAX], sites[128], credentials[128];
     char name[OCI_NAME_MAX + 1];
     struct oci_digest digest;
     uint64_t progress;
 } fixture;
 
+/* "ann:secret" */
+#define ANN "Basic YW5uOnNlY3JldA=="
+
+static void give_token(struct http_exchange *exchange) {
+    static const struct slice expected = {"service=the%20registry&scope=repository%3Aapp%3Apull", 52};
+    struct slice authorization = http_header(exchange, "Authorization");
+    assert_int_equal(slice_find(http_query_text(exchange), expected), 0);
+    fixture.tokens++;
+    if (fixture.wants_user && !slice_is(authorization, ANN))
+        http_respond(exchange, 401, "application/json", SLICE("{\"errors\":[{\"code\":\"DENIED\",\"message\":\"who are you\"}]}"), NULL);
+    else
+        http_respond(exchange, 200, "application/json", SLICE("{\"access_token\":\"tok\"}"), NULL);
+}
+
+static void give_blob(struct http_exchange *exchange) {
+    char location[512];
+    struct slice host = http_header(exchange, "Host");
+    fixture.blobs++;
+    if (fixture.spoils_blobs)
+        return http_respond(exchange, 200, "application/octet-stream", SLICE("xx}"), NULL);
+    if (fixture.redirects_blobs && slice_starts(host, SLICE("127."))) { /* localhost is another origin, of the same server */
+        snprintf(location, sizeof location, "http://localhost%s%.*s", strchr(fixture.host, ':'), SLICE_ARG(http_path(exchange)));
+        return http_respond(exchange, 307, NULL, (struct slice){0}, (const struct http_field[]){{"Location", location}, {NULL, NULL}});
+    }
+    registry_handle(fixture.remote, exchange);
+}
+
 static void gate(void *userdata, struct http_exchange *exchange) {
     (void)userdata;
-    struct slice path = http_path(exchange);
+    struct slice path = http_path(exchange), authorization = http_header(exchange, "Authorization");
+    bool elsewhere = slice_starts(http_header(exchange, "Host"), SLICE("localhost"));
     char challenge[256];
     snprintf(challenge, sizeof challenge, "Bearer realm=\"http://%s/token\",service=\"the registry\"", fixture.host);
-    const struct http_field fields[] = {{"WWW-Authenticate", challenge}, {NULL, NULL}};
-    if (slice_is(path, "/token")) {
-        assert_non_null(
-            memmem(http_query_text(exchange).data, http_query_text(exchange).len, "service=the%20registry&scope=repository%3Aapp%3Apull", 52));
-        fixture.tokens++;
-        http_respond(exchange, 200, "application/json", SLICE("{\"access_token\":\"tok\"}"), NULL);
-        return;
+    const struct http_field bearer[] = {{"WWW-Authenticate", challenge}, {NULL, NULL}},
+                            basic[] = {{"WWW-Authenticate", "Basic realm=x"}, {NULL, NULL}};
+    fixture.leaked += elsewhere && authorization.len > 0;
+    if (slice_is(path, "/token"))
+        return give_token(exchange);
+    if (slice_is(path, "/v2/app/manifests/old"))
+        return http_respond(exchange, 200, "application/vnd.docker.distribution.manifest.v1+prettyjws", SLICE("{}"), NULL);
+    fixture.requests++;
+    fixture.heads += slice_is(http_method(exchange), "HEAD");
+    if (fixture.busy > 0 && !slice_is(path, "/v2/")) {
+        fixture.busy--;
+        return http_respond(exchange, 429, NULL, (struct slice){0}, (const struct http_field[]){{"Retry-After", "0"}, {NULL, NULL}});
     }
-    if (fixture.wants_token && !slice_is(http_header(exchange, "Authorization"), "Bearer tok")) {
-        http_respond(exchange, 401, "application/json", SLICE("{}"), fields);
-        return;
-    }
-    bool blob = slice_find(path, SLICE("/blobs/")) >= 0;
-    fixture.blobs += blob;
-    if (blob && fixture.spoils_blobs)
-        http_respond(exchange, 200, "application/octet-stream", SLICE("xx"), NULL);
-    else
-        registry_handle(fixture.remote, exchange);
+    if (fixture.wants_basic && !elsewhere && !slice_is(authorization, ANN))
+        return http_respond(exchange, 401, "application/json", SLICE("{}"), basic);
+    if (fixture.wants_token && !elsewhere && !slice_is(authorization, "Bearer tok"))
+        return http_respond(exchange, 401, "application/json", SLICE("{}"), bearer);
+    if (slice_find(path, SLICE("/blobs/")) >= 0)
+        return give_blob(exchange);
+    registry_handle(fixture.remote, exchange);
 }
 
 static int set_up(void **state) {
@@ -67,7 +99,11 @@ static int set_up(void **state) {
     snprintf(path, sizeof path, "%s/remote", fixture.folder);
     int r = registry_new(fixture.loop, &(struct registry_options){.path = path, .bytes_free_min = 1}, &fixture.remote, NULL);
     snprintf(path, sizeof path, "%s/local", fixture.folder);
-    r = r ? r : registry_new(fixture.loop, &(struct registry_options){.path = path, .bytes_free_min = 1}, &fixture.local, NULL);
+    snprintf(fixture.sites, sizeof fixture.sites, "%s/registries.yaml", fixture.folder);
+    snprintf(fixture.credentials, sizeof fixture.credentials, "%s/auth.json", fixture.folder);
+    const struct registry_options local = {
+        .path = path, .bytes_free_min = 1, .sites_path = fixture.sites, .credentials_path = fixture.credentials, .retry_ms = 1};
+    r = r ? r : registry_new(fixture.loop, &local, &fixture.local, NULL);
     r = r ? r : sys_address_parse("127.0.0.1:0", &address);
     fixture.listen_fd = r ? -1 : sys_listen(&address, 8, 0);
     if (fixture.listen_fd < 0 || getsockname(fixture.listen_fd, (struct sockaddr *)&bound, &length) < 0)
@@ -103,17 +139,20 @@ static struct oci_digest put_remote_manifest(const char *tag, const char *text) 
     return digest;
 }
 
+#define ZEROS "0000000000000000000000000000000000000000000000000000000000000000"
+#define CONFIG "{\"rootfs\":{\"diff_ids\":[\"sha256:" ZEROS "\"]}}"
+
 /* An image with a layer of its own for each `salt`. */
 static struct oci_digest put_remote_image(const char *tag, char salt) {
     static char layer[3 * MIB];
     char text[2048];
     memset(layer, salt, sizeof layer);
-    struct oci_digest config = put_remote_blob(SLICE("{}")), blob = put_remote_blob(slice_make(layer, sizeof layer));
+    struct oci_digest config = put_remote_blob(SLICE(CONFIG)), blob = put_remote_blob(slice_make(layer, sizeof layer));
     snprintf(text, sizeof text,
              "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_DOCKER_MANIFEST
-             "\",\"config\":{\"mediaType\":\"c\",\"digest\":\"sha256:%s\",\"size\":2},"
+             "\",\"config\":{\"mediaType\":\"c\",\"digest\":\"sha256:%s\",\"size\":%zu},"
              "\"layers\":[{\"mediaType\":\"l\",\"digest\":\"sha256:%s\",\"size\":%zu}]}",
-             config.hex, blob.hex, sizeof layer);
+             config.hex, sizeof CONFIG - 1, blob.hex, sizeof layer);
     return put_remote_manifest(tag, text);
 }
 
@@ -132,15 +171,34 @@ static void on_done(void *userdata, const struct registry_pull_result *result) {
     fixture.digest = result->digest;
 }
 
-static int pull(const char *rest) {
-    char reference[512];
-    snprintf(reference, sizeof reference, "%s/%s", fixture.host, rest);
-    const struct registry_pull_options options = {.reference = reference, .insecure = true, .on_progress = on_progress, .on_done = on_done};
+static int pull_reference(const char *reference, struct registry_pull_options options) {
+    options.reference = reference;
+    options.on_progress = on_progress;
+    options.on_done = on_done;
     fixture.done = false;
+    fixture.message[0] = 0;
+    fixture.progress = 0;
     assert_int_equal(registry_pull(fixture.local, &options, NULL, NULL), 0);
     while (!fixture.done)
         assert_int_equal(loop_turn(fixture.loop, 10000), 0);
     return fixture.error;
+}
+
+static int pull_with(const char *rest, struct registry_pull_options options) {
+    char reference[512];
+    snprintf(reference, sizeof reference, "%s/%s", fixture.host, rest);
+    return pull_reference(reference, options);
+}
+
+static int pull(const char *rest) {
+    return pull_with(rest, (struct registry_pull_options){.policy = REGISTRY_PULL_ALWAYS});
+}
+
+/* As ann, when the password is right. */
+static int pull_as(const char *rest, const char *password, enum registry_pull_policy policy) {
+    struct docker_config config = {0};
+    assert_int_equal(docker_config_add(&config, fixture.host, SLICE("ann"), slice_of(password)), 0);
+    return pull_with(rest, (struct registry_pull_options){.credentials = &config, .policy = policy});
 }
 
 UNIT_TEST(an_image_arrives_whole) {
@@ -153,9 +211,144 @@ UNIT_TEST(an_image_arrives_whole) {
     assert_true(fixture.progress > 0);
     assert_int_equal(content_get_tag(registry_content(fixture.local), fixture.name, "v1", &found), 0);
     assert_true(oci_digest_equal(&image, &found));
-    size_t blobs = fixture.blobs;
+    size_t blobs = fixture.blobs, heads = fixture.heads, requests = fixture.requests;
     assert_int_equal(pull("app:v1"), 0);
     assert_int_equal(fixture.blobs, blobs); /* nothing is fetched twice */
+    assert_int_equal(fixture.heads, heads + 1);
+    assert_int_equal(pull_with("app:v1", (struct registry_pull_options){.policy = REGISTRY_PULL_IF_NOT_PRESENT}), 0);
+    assert_int_equal(fixture.requests, requests + 2); /* whether it is plain HTTP, and HEAD; nothing for what is here */
+    assert_int_equal(fixture.progress, 0);
+}
+
+UNIT_TEST(a_tag_that_was_moved_brings_the_new_image) {
+    struct oci_digest old = put_remote_image("moves", 'e'), new, found;
+    assert_int_equal(pull("app:moves"), 0);
+    new = put_remote_image("moves", 'f');
+    assert_int_equal(pull_with("app:moves", (struct registry_pull_options){.policy = REGISTRY_PULL_IF_NOT_PRESENT}), 0);
+    assert_true(oci_digest_equal(&old, &fixture.digest));
+    assert_int_equal(pull("app:moves"), 0);
+    assert_true(oci_digest_equal(&new, &fixture.digest));
+    assert_int_equal(content_get_tag(registry_content(fixture.local), fixture.name, "moves", &found), 0);
+    assert_true(oci_digest_equal(&new, &found));
+}
+
+UNIT_TEST(who_has_no_right_does_not_get_what_another_one_brought) {
+    put_remote_image("private", 'g');
+    fixture.wants_basic = true;
+    assert_int_equal(pull("app:private"), -EACCES);
+    assert_non_null(strstr(fixture.message, "wants credentials for app"));
+    assert_int_equal(pull_as("app:private", "wrong", REGISTRY_PULL_ALWAYS), -EACCES);
+    assert_non_null(strstr(fixture.message, "refuses the credentials for app"));
+    assert_int_equal(pull_as("app:private", "secret", REGISTRY_PULL_IF_NOT_PRESENT), 0);
+    size_t requests = fixture.requests;
+    assert_int_equal(pull_as("app:private", "secret", REGISTRY_PULL_IF_NOT_PRESENT), 0);
+    assert_int_equal(pull_as("app:private", "secret", REGISTRY_PULL_NEVER), 0);
+    assert_int_equal(fixture.requests, requests); /* the same credentials got it before */
+    assert_int_equal(pull_with("app:private", (struct registry_pull_options){.policy = REGISTRY_PULL_NEVER}), -ENOENT);
+    assert_int_equal(fixture.requests, requests);
+    assert_int_equal(pull_with("app:private", (struct registry_pull_options){.policy = REGISTRY_PULL_IF_NOT_PRESENT}), -EACCES);
+    fixture.wants_basic = false; /* made public */
+    assert_int_equal(pull_with("app:private", (struct registry_pull_options){.policy = REGISTRY_PULL_IF_NOT_PRESENT}), 0);
+    assert_int_equal(pull_with("app:private", (struct registry_pull_options){.policy = REGISTRY_PULL_NEVER}), 0);
+}
+
+UNIT_TEST(the_next_credential_is_tried_at_the_token_server) {
+    struct docker_config config = {0};
+    char key[128];
+    put_remote_image("token", 'h');
+    snprintf(key, sizeof key, "%s/app", fixture.host);
+    assert_int_equal(docker_config_add(&config, key, SLICE("bob"), SLICE("wrong")), 0); /* the more specific one: tried first */
+    assert_int_equal(docker_config_add(&config, fixture.host, SLICE("ann"), SLICE("secret")), 0);
+    fixture.wants_token = fixture.wants_user = true;
+    fixture.tokens = 0;
+    assert_int_equal(pull_with("app:token", (struct registry_pull_options){.credentials = &config}), 0);
+    assert_int_equal(fixture.tokens, 2);
+    assert_int_equal(pull("app:token"), -EACCES);
+    assert_non_null(strstr(fixture.message, "DENIED: who are you"));
+    fixture.wants_token = fixture.wants_user = false;
+}
+
+UNIT_TEST(redirects_get_no_credentials) {
+    put_remote_image("elsewhere", 'i');
+    fixture.wants_basic = fixture.redirects_blobs = true;
+    assert_int_equal(pull_as("app:elsewhere", "secret", REGISTRY_PULL_ALWAYS), 0);
+    fixture.wants_basic = fixture.redirects_blobs = false;
+    assert_int_equal(fixture.leaked, 0);
+}
+
+UNIT_TEST(a_busy_registry_is_asked_again) {
+    put_remote_image("busy", 'j');
+    fixture.busy = 3;
+    assert_int_equal(pull("app:busy"), 0);
+    assert_int_equal(fixture.busy, 0);
+    put_remote_image("busier", 'k');
+    fixture.busy = 1000;
+    assert_int_equal(pull("app:busier"), -EBUSY);
+    assert_non_null(strstr(fixture.message, "wants fewer requests"));
+    fixture.busy = 0;
+}
+
+/* What "app" has, for another name too. */
+static void link_blobs(const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/remote/repositories/app/_blobs", fixture.folder);
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct oci_digest digest;
+        char text[OCI_DIGEST_TEXT + 200];
+        snprintf(text, sizeof text, "sha256:%s", entry->d_name);
+        if (oci_digest_parse(slice_of(text), &digest) == 0)
+            assert_int_equal(content_link(registry_content(fixture.remote), name, CONTENT_LINK_BLOB, &digest, (struct slice){0}), 0);
+    }
+    closedir(dir);
+}
+
+static void write_sites(const char *format, const char *host) {
+    char text[512];
+    snprintf(text, sizeof text, format, host);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture.sites, slice_of(text), 0600), 0);
+}
+
+UNIT_TEST(mirrors_are_asked_in_their_order) {
+    struct oci_digest image = put_remote_image("mirrored", 'l'), found;
+    /* the first is not there, the second keeps all under its root, though docker.io has app in library/ */
+    write_sites("docker.io:\n  mirrors: ['http://127.0.0.1:1', 'http://%s']\n", fixture.host);
+    assert_int_equal(content_link(registry_content(fixture.remote), "org/app", CONTENT_LINK_MANIFEST, &image, SLICE(OCI_TYPE_DOCKER_MANIFEST)), 0);
+    assert_int_equal(content_set_tag(registry_content(fixture.remote), "org/app", "mirrored", &image), 0);
+    link_blobs("org/app");
+    assert_int_equal(pull_reference("org/app:mirrored", (struct registry_pull_options){0}), 0);
+    assert_string_equal(fixture.name, "org/app");
+    assert_int_equal(content_get_tag(registry_content(fixture.local), "org/app", "mirrored", &found), 0);
+    write_sites("%s:\n  mirrors: nonsense\n", fixture.host);
+    assert_int_equal(pull("app:mirrored"), -EINVAL);
+    assert_non_null(strstr(fixture.message, "mirrors must be a list of URLs"));
+    assert_int_equal(unlink(fixture.sites), 0);
+}
+
+UNIT_TEST(the_machines_own_credentials_serve_all) {
+    char text[256];
+    put_remote_image("machine", 'm');
+    snprintf(text, sizeof text, "{\"auths\":{\"http://%s/v2/\":{\"auth\":\"YW5uOnNlY3JldA==\"}}}", fixture.host);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture.credentials, slice_of(text), 0600), 0);
+    fixture.wants_basic = true;
+    assert_int_equal(pull("app:machine"), 0);
+    fixture.wants_basic = false;
+    assert_int_equal(unlink(fixture.credentials), 0);
+}
+
+UNIT_TEST(a_manifest_of_another_machine_or_of_old_is_refused) {
+    char text[2048];
+    snprintf(text, sizeof text,
+             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX "\",\"manifests\":[{\"mediaType\":\"" OCI_TYPE_MANIFEST
+             "\",\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"vax\"}}]}",
+             0);
+    put_remote_manifest("vax", text);
+    assert_int_equal(pull("app:vax"), -ENOENT);
+    assert_non_null(strstr(fixture.message, "app has no image for linux/"));
+    assert_int_equal(pull("app:old"), -ENOTSUP);
+    assert_non_null(strstr(fixture.message, "schema 1"));
+    assert_int_equal(pull_with("app:vax", (struct registry_pull_options){.platform = "linux/vax"}), -ENOENT);
+    assert_non_null(strstr(fixture.message, "sha256:" ZEROS)); /* that one is for it, but not there */
 }
 
 UNIT_TEST(an_index_gives_this_machines_image) {
@@ -181,6 +374,14 @@ UNIT_TEST(what_is_wrong_leaves_no_image) {
     fixture.spoils_blobs = true;
     assert_int_equal(pull("app:bad"), -EBADMSG);
     fixture.spoils_blobs = false;
+    assert_non_null(strstr(fixture.message, "not as large as its manifest says"));
+    struct oci_digest config = put_remote_blob(SLICE("{ }"));
+    char text[512];
+    snprintf(text, sizeof text, "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:%s\",\"size\":3},\"layers\":[]}", config.hex);
+    put_remote_manifest("bare", text);
+    fixture.spoils_blobs = true;
+    assert_int_equal(pull("app:bare"), -EBADMSG);
+    fixture.spoils_blobs = false;
     assert_non_null(strstr(fixture.message, "does not have its digest"));
     assert_int_equal(content_get_tag(registry_content(fixture.local), fixture.name, "bad", &found), -ENOENT);
     assert_int_equal(pull("app:none"), -ENOENT);
@@ -192,13 +393,8 @@ UNIT_TEST(what_is_wrong_leaves_no_image) {
 }
 
 UNIT_TEST(a_registry_that_is_not_there_is_named) {
-    struct registry_pull_options options = {.reference = "127.0.0.1:1/app:v1", .insecure = true, .on_done = on_done};
-    fixture.done = false;
-    assert_int_equal(registry_pull(fixture.local, &options, NULL, NULL), 0);
-    while (!fixture.done)
-        assert_int_equal(loop_turn(fixture.loop, 10000), 0);
-    assert_int_equal(fixture.error, -EHOSTUNREACH);
-    assert_non_null(strstr(fixture.message, "127.0.0.1:1"));
+    assert_int_equal(pull_reference("127.0.0.1:1/app:v1", (struct registry_pull_options){0}), -EHOSTUNREACH);
+    assert_non_null(strstr(fixture.message, "cannot reach 127.0.0.1"));
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {
@@ -240,7 +436,18 @@ UNIT_TEST(root_may_ask_for_a_pull_over_http) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(an_image_arrives_whole), UNIT(an_index_gives_this_machines_image), UNIT(what_is_wrong_leaves_no_image),
-                                       UNIT(a_registry_that_is_not_there_is_named), UNIT(root_may_ask_for_a_pull_over_http)};
+    const struct CMUnitTest tests[] = {UNIT(an_image_arrives_whole),
+                                       UNIT(a_tag_that_was_moved_brings_the_new_image),
+                                       UNIT(who_has_no_right_does_not_get_what_another_one_brought),
+                                       UNIT(the_next_credential_is_tried_at_the_token_server),
+                                       UNIT(redirects_get_no_credentials),
+                                       UNIT(a_busy_registry_is_asked_again),
+                                       UNIT(mirrors_are_asked_in_their_order),
+                                       UNIT(the_machines_own_credentials_serve_all),
+                                       UNIT(a_manifest_of_another_machine_or_of_old_is_refused),
+                                       UNIT(an_index_gives_this_machines_image),
+                                       UNIT(what_is_wrong_leaves_no_image),
+                                       UNIT(a_registry_that_is_not_there_is_named),
+                                       UNIT(root_may_ask_for_a_pull_over_http)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

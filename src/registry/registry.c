@@ -8,7 +8,10 @@
  * names the authentication scheme: containers/image (buildah, skopeo, podman) reads it from there and then sends its credentials with writes. */
 #include "registry/registry_priv.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+
+#include "sys/sys.h"
 
 #define UPLOAD_TIMEOUT_MS_DEFAULT (15 * 60 * 1000)
 #define UPLOADS_MAX_DEFAULT 64
@@ -29,8 +32,12 @@ int registry_new(struct loop *loop, const struct registry_options *options, stru
     if (!registry->options.uploads_max)
         registry->options.uploads_max = UPLOADS_MAX_DEFAULT;
     registry->uploads = map_new();
-    int r =
-        registry->uploads ? content_open(options->path, options->bytes_free_min, &registry->content, diag) : diag_set(diag, -ENOMEM, "out of memory");
+    int pulls = registry_pulls_init(registry);
+    int r = pulls < 0           ? diag_set(diag, pulls, "out of memory")
+            : registry->uploads ? content_open(options->path, options->bytes_free_min, &registry->content, diag)
+                                : diag_set(diag, -ENOMEM, "out of memory");
+    if (r == 0 && (r = pulled_key_open(registry->content, &registry->pulled_key)) < 0)
+        diag_set(diag, r, "cannot make the registry's key: %s", strerror(-r));
     if (r < 0) {
         registry_free(registry);
         return r;
@@ -45,6 +52,7 @@ void registry_free(struct registry *registry) {
     if (!registry)
         return;
     collection_cancel(registry);
+    registry_pulls_deinit(registry);
     if (registry->uploads)
         registry_uploads_free(registry);
     map_free(registry->uploads);
@@ -54,6 +62,29 @@ void registry_free(struct registry *registry) {
 
 struct content *registry_content(struct registry *registry) {
     return registry->content;
+}
+
+/* --- what the machine's owner says --- */
+
+int registry_read_sites(const struct registry *registry, struct arena *arena, struct sites *ret, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(SITES_BYTES_MAX + 1);
+    const char *path = registry->options.sites_path;
+    *ret = (struct sites){0};
+    int r = path ? sys_read_file(AT_FDCWD, path, SITES_BYTES_MAX, &text) : -ENOENT;
+    if (r < 0)
+        return r == -ENOENT ? 0 : diag_set(diag, r, "cannot read %s: %s", path, strerror(-r));
+    return sites_parse(arena, buffer_slice(&text), path, ret, diag);
+}
+
+int registry_read_credentials(const struct registry *registry, struct docker_config *into, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(DOCKER_CONFIG_BYTES_MAX + 1);
+    const char *path = registry->options.credentials_path;
+    int r = path ? sys_read_file(AT_FDCWD, path, DOCKER_CONFIG_BYTES_MAX, &text) : -ENOENT;
+    if (r < 0)
+        return r == -ENOENT ? 0 : diag_set(diag, r, "cannot read %s: %s", path, strerror(-r));
+    r = docker_config_read(into, buffer_slice(&text), diag);
+    explicit_bzero(text.data, text.len);
+    return r;
 }
 
 /* --- errors --- */

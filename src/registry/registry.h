@@ -35,6 +35,11 @@ struct registry_options {
     registry_authorize_fn *authorize; /* NULL: everybody may read; writing needs a unix peer with uid 0 or our own */
     void (*on_tag)(void *userdata, const char *name, const char *tag, const struct oci_digest *digest); /* a tag was pushed; may be NULL */
     void *userdata;
+    const char *sites_path, *credentials_path; /* for other registries, see sites.h and docker_config.h; NULL: none. Kept by the caller */
+    int64_t retry_ms;                          /* first pause when another registry fails; 0: 500 */
+    /* Adds the credentials that those secrets of that namespace hold; the names of those that do not into `missing` ("a, b"). May be NULL. */
+    int (*pull_secrets)(void *userdata, const char *namespace, const char *const *names, size_t count, struct docker_config *into,
+                        struct buffer *missing);
     int64_t upload_timeout_ms; /* an upload that rests this long is dropped; 0: 15 minutes */
     size_t uploads_max;        /* 0: 64 */
 };
@@ -46,8 +51,7 @@ DEFINE_CLEANUP(struct registry, registry_free)
 struct content *registry_content(struct registry *registry);
 
 /* Answers one request for /v2/…; an http_handler_fn whose userdata is the registry, for a server of its own or behind another handler.
- * Beside the specification's routes: POST /v2/_tidemill/pull?reference=IMAGE[&insecure=1], for those who may write to the registry as a whole:
- * registry_pull(), answered with lines of progress and at last "TIDEMILL-EXIT 0" or 1. */
+ * Beside the specification's routes there is POST /v2/_tidemill/pull, for those who may write to the registry as a whole: see registry_remote.c. */
 void registry_handle(void *registry, struct http_exchange *exchange);
 
 /* Uploads that were begun and are not complete. */

@@ -2,7 +2,11 @@
 #ifndef TIDEMILL_REGISTRY_REGISTRY_PRIV_H
 #define TIDEMILL_REGISTRY_REGISTRY_PRIV_H
 
+#include <pthread.h>
+
+#include "registry/pulled.h"
 #include "registry/registry.h"
+#include "registry/sites.h"
 
 struct upload;
 
@@ -12,7 +16,14 @@ struct registry {
     struct registry_options options;
     struct map *uploads;           /* id → struct upload */
     struct collection *collection; /* garbage collection under way */
-    int pulls;                     /* under way */
+    struct pulled_key pulled_key;
+    struct list pulls, pulls_queued; /* of struct registry_pull */
+    int pulls_count, pulls_queued_count;
+    struct loop_defer pulls_start;
+    /* from worker threads */
+    pthread_mutex_t arriving_lock;
+    pthread_cond_t arrived;
+    struct map *arriving; /* hex → the pull that fetches that blob */
 };
 
 /* A request after routing: in the exchange's arena. */
@@ -44,6 +55,12 @@ struct registry_operation {
 };
 /* Takes the operation over. */
 void registry_operation_start(struct registry_operation *operation, struct registry_request *request);
+
+int registry_pulls_init(struct registry *registry);
+void registry_pulls_deinit(struct registry *registry);
+/* What the machine's owner says about other registries; from any thread, read anew each time. A file that is not there says nothing. */
+int registry_read_sites(const struct registry *registry, struct arena *arena, struct sites *ret, struct diag *diag);
+int registry_read_credentials(const struct registry *registry, struct docker_config *into, struct diag *diag);
 
 /* Handlers: one per route. */
 void registry_on_ping(struct registry_request *request);

@@ -230,7 +230,7 @@ static int find_link(const char *store, const struct image_reference *reference,
                : diag_set(diag, -ENOENT, "image \"%s@%s\" not found: the registry has no such manifest", reference->repository, reference->digest);
 }
 
-/* Where the manifest with that digest came from. None or a damaged record: it is our own. */
+/* Where the manifest with that digest came from. Without a record it is our own; who may have what a damaged one is about, nobody knows. */
 static int read_origin(const char *store, const char *repository, const char *digest, struct image *image) {
     CLEANUP(freep) char *path = NULL;
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(PULLED_BYTES_MAX + 1);
@@ -238,8 +238,12 @@ static int read_origin(const char *store, const char *repository, const char *di
     if (asprintf(&path, "%s/repositories/%s/_pulled/%s", store, repository, digest + 7) < 0)
         return -ENOMEM;
     int r = sys_read_file(AT_FDCWD, path, PULLED_BYTES_MAX, &json);
-    if (r < 0 || json_parse(image->arena, buffer_slice(&json), NULL, &root, NULL) < 0)
+    if (r < 0 && r != -EFBIG)
         return r == -ENOMEM ? r : 0;
+    if (r < 0 || json_parse(image->arena, buffer_slice(&json), NULL, &root, NULL) < 0) {
+        image->is_pulled = image->is_private = true;
+        return 0;
+    }
     image->repo_digest = tree_text_or(tree_find(root, "repoDigest"), NULL);
     image->is_pulled = image->repo_digest != NULL;
     image->is_private = image->is_pulled && tree_count(tree_find(root, "credentials")) > 0;

@@ -262,10 +262,10 @@ UNIT_TEST(finds_layers_that_nobody_needs) {
 UNIT_TEST(knows_where_an_image_came_from) {
     static const struct {
         const char *record, *repo_digest;
-        bool is_private;
-    } cases[] = {{"{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[]}", "ghcr.io/a@sha256:" HEX64, false},
-                 {"{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[\"00\"]}", "ghcr.io/a@sha256:" HEX64, true},
-                 {"{\"repoDig", NULL, false}};
+        bool is_private, is_damaged;
+    } cases[] = {{"{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[]}", "ghcr.io/a@sha256:" HEX64, false, false},
+                 {"{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[\"00\"]}", "ghcr.io/a@sha256:" HEX64, true, false},
+                 {"{\"repoDig", NULL, true, true}};
     char manifest[80];
     make_store();
     make_image(manifest);
@@ -274,7 +274,7 @@ UNIT_TEST(knows_where_an_image_came_from) {
         struct image *image = NULL;
         write_beside("_pulled", manifest, cases[i].record);
         assert_int_equal(image_resolve(store, &by_tag, &image, NULL), 0);
-        assert_int_equal(image->is_pulled, cases[i].repo_digest != NULL);
+        assert_int_equal(image->is_pulled, cases[i].repo_digest || cases[i].is_damaged);
         assert_int_equal(image->is_private, cases[i].is_private);
         if (cases[i].repo_digest)
             assert_string_equal(image->repo_digest, cases[i].repo_digest);

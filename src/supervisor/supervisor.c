@@ -26,6 +26,8 @@
 
 static void start(struct running *running);
 
+#define PROXY_BYTES_MAX 1024
+
 static const char environment_name[] = "TIDEMILL_SOCKETS";
 
 /* "name=fd,name=fd" */
@@ -110,6 +112,19 @@ static void watch(struct running *running) {
         log_error("cannot watch %s (pid %d): %s", running->role->name, (int)running->pid, strerror(-r));
 }
 
+/* What else of our own environment the roles see: how the internet is reached from here. */
+static const char *const passed_on[] = {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy",   "NO_PROXY",
+                                        "no_proxy",   "ALL_PROXY",  "all_proxy",   "SSL_CERT_FILE", "SSL_CERT_DIR"};
+
+static void fill_environment(const char **environment, char (*texts)[PROXY_BYTES_MAX]) {
+    for (size_t i = 0; i < ARRAY_LEN(passed_on); i++) {
+        const char *value = getenv(passed_on[i]);
+        if (value && snprintf(texts[i], PROXY_BYTES_MAX, "%s=%s", passed_on[i], value) < PROXY_BYTES_MAX)
+            *environment++ = texts[i];
+    }
+    *environment = NULL;
+}
+
 static int spawn(struct running *running) {
     const struct supervisor_role *role = running->role;
     CLEANUP(buffer_deinit) struct buffer sockets = BUFFER_INIT(4096);
@@ -120,7 +135,9 @@ static int spawn(struct running *running) {
     const char *path = getenv("PATH");
     CLEANUP(buffer_deinit) struct buffer path_variable = BUFFER_INIT(8192);
     buffer_printf(&path_variable, "PATH=%s", path && path[0] ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    const char *const environment[] = {path_variable.data, sockets.data, "LANG=C.UTF-8", "HOME=/", NULL};
+    char texts[ARRAY_LEN(passed_on)][PROXY_BYTES_MAX];
+    const char *environment[ARRAY_LEN(passed_on) + 5] = {path_variable.data, sockets.data, "LANG=C.UTF-8", "HOME=/"};
+    fill_environment(environment + 4, texts);
     const struct loop_spawn_options options = {.argv = role->argv,
                                                .envp = environment,
                                                .stdin_fd = -1,

@@ -1,0 +1,42 @@
+/* What pull.c (life, manifests) and pull_blobs.c share. */
+#ifndef TIDEMILL_REGISTRY_PULL_PRIV_H
+#define TIDEMILL_REGISTRY_PULL_PRIV_H
+
+#include "registry/pulled.h"
+#include "registry/registry_priv.h"
+#include "registry/hub.h"
+
+#define PULL_INDEX_DEPTH_MAX 3
+
+struct registry_pull {
+    struct registry *registry;
+    struct list node;                     /* among those under way, or queued */
+    struct registry_pull_options options; /* callbacks; its texts are copied below */
+    struct oci_reference reference;
+    char name[OCI_NAME_MAX + 1];
+    char platform_text[IMAGE_PLATFORM_TEXT];
+    struct image_platform platform;
+    struct docker_config credentials; /* whoever asks brought these */
+    struct loop_io *wake;
+    int wake_fd;
+    bool begun;
+    atomic_bool cancelled;
+    _Atomic uint64_t bytes_done, bytes_total, bytes_reported, bytes_fetched;
+    /* the worker's own, until it is done */
+    struct docker_config machine; /* the machine's credentials */
+    _Atomic(struct hub *) hub;
+    size_t endpoint; /* where the manifest came from: the blobs come from there too */
+    VECTOR(struct oci_digest) held;
+    int error;
+    struct diag diag;
+    struct oci_digest digest;
+};
+
+/* Bytes of blobs that are here; tells the loop now and then. From any thread. */
+void pull_report(struct registry_pull *pull, uint64_t bytes);
+/* Keeps garbage collection off it until the pull ends. */
+int pull_hold(struct registry_pull *pull, const struct oci_digest *digest);
+/* Brings the configuration and all layers, several at once, and links them. Blocks. 0, or negative errno with pull->diag. */
+int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest);
+
+#endif
