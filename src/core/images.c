@@ -1,5 +1,5 @@
-/* Which images are in use. The stored objects' JSON is searched as text for `"image":"…"` and for digests, so that pods, workloads of every kind,
- * their revisions and whatever a later kind brings are covered without a list of fields; at worst something is kept that nobody needs.
+/* Which images are in use. The stored objects' JSON is searched as text for `"image":"…"`, `"reference":"…"` and for digests, so that pods, workloads
+ * of every kind, their revisions and whatever a later kind brings are covered without a list of fields; at worst something is kept that nobody needs.
  *
  * A reference is known under the name without its registry and under the name with it, since the platform's registry has several addresses and keeps
  * other registries' images under their whole names. */
@@ -9,7 +9,7 @@
 
 #include "kube/kube.h"
 
-#define IMAGE_KEY "\"image\":\""
+static const char *const image_keys[] = {"\"image\":\"", "\"reference\":\"" /* of a volume */};
 #define DIGEST_LEAD "sha256:"
 #define HEX_LEN 64
 
@@ -59,10 +59,11 @@ static void add_digest(struct images_used *used, struct slice text) {
 void images_used_scan(struct images_used *used, struct slice json, const char *holder) {
     ptrdiff_t at;
     used->holder = holder;
-    for (struct slice rest = json; (at = slice_find(rest, SLICE(IMAGE_KEY))) >= 0;) {
-        rest = slice_from(rest, (size_t)at + sizeof IMAGE_KEY - 1);
-        add_reference(used, slice_head(rest, (size_t)MAX(slice_index(rest, '"'), 0)));
-    }
+    for (size_t i = 0; i < ARRAY_LEN(image_keys); i++)
+        for (struct slice rest = json; (at = slice_find(rest, slice_of(image_keys[i]))) >= 0;) {
+            rest = slice_from(rest, (size_t)at + strlen(image_keys[i]));
+            add_reference(used, slice_head(rest, (size_t)MAX(slice_index(rest, '"'), 0)));
+        }
     for (struct slice rest = json; (at = slice_find(rest, SLICE(DIGEST_LEAD))) >= 0;) {
         rest = slice_from(rest, (size_t)at);
         add_digest(used, slice_head(rest, sizeof DIGEST_LEAD - 1 + HEX_LEN));
@@ -78,7 +79,9 @@ struct collection {
 static bool scan_one(void *userdata, struct store_object *object) {
     struct collection *collection = userdata;
     struct images_used *used = collection->used;
-    bool refers = slice_find(object->value, SLICE(IMAGE_KEY)) >= 0 || slice_find(object->value, SLICE(DIGEST_LEAD)) >= 0;
+    bool refers = slice_find(object->value, SLICE(DIGEST_LEAD)) >= 0;
+    for (size_t i = 0; !refers && i < ARRAY_LEN(image_keys); i++)
+        refers = slice_find(object->value, slice_of(image_keys[i])) >= 0;
     const char *holder =
         refers ? arena_printf(used->arena, "%s %.*s/%.*s", collection->kind->kind, SLICE_ARG(object->namespace), SLICE_ARG(object->name)) : "";
     if (!holder)

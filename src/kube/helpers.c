@@ -49,6 +49,15 @@ void *kube_pair_add(void *map, struct arena *arena, size_t pair_size, const char
     return items + at * pair_size;
 }
 
+const char *kube_volume_kind(const struct kube_volume *volume) {
+    for (size_t i = 0; i < kube_volume_type.fields_count; i++) {
+        const struct kube_field *field = &kube_volume_type.fields[i];
+        if (field->inline_number && !kube_field_is_empty(field, kube_at(field, volume)))
+            return field->name;
+    }
+    return "";
+}
+
 const char *kube_map_find(const struct kube_string_map *map, const char *key) {
     const struct kube_string_pair *pair = kube_pair_find(map, sizeof *pair, key);
     return pair ? pair->value : NULL;

@@ -398,6 +398,8 @@ bool kube_field_selector_match(const struct kube_selector *selector, const struc
 #define TIDEMILL_VOLUME_FINALIZER "tidemill.dev/volume-folder" /* of such a volume, until the node has removed its folder */
 
 /* Small helpers everybody needs. */
+/* The member that says what kind of volume it is ("emptyDir"); "" when there is none. */
+const char *kube_volume_kind(const struct kube_volume *volume);
 const char *kube_map_find(const struct kube_string_map *map, const char *key); /* NULL when absent */
 /* Sets or replaces, keeping the order by key; copies into the arena. */
 int kube_map_set(struct kube_string_map *map, struct arena *arena, const char *key, const char *value);

@@ -17,6 +17,19 @@ static void check_ports(struct validator *validator, const struct kube_container
     }
 }
 
+static void check_propagation(struct validator *validator, const struct kube_container *container) {
+    const struct kube_security_context *security = container->security_context;
+    for (size_t i = 0; i < container->volume_mounts.count; i++) {
+        if (!kube_text_is(container->volume_mounts.items[i].mount_propagation, "Bidirectional") ||
+            (security && security->privileged && *security->privileged))
+            continue;
+        size_t before = kube_path_push_field(&validator->path, "volumeMounts");
+        kube_path_push_index(&validator->path, i);
+        fail_forbidden(validator, "mountPropagation", "Bidirectional mount propagation is available only to privileged containers");
+        kube_path_pop(&validator->path, before);
+    }
+}
+
 void validate_container(struct validator *validator, const void *data, const void *old) {
     (void)old;
     const struct kube_container *container = data;
@@ -26,6 +39,7 @@ void validate_container(struct validator *validator, const void *data, const voi
     else if (slice_trim(image).len != image.len)
         fail_text(validator, "image", container->image, "must not have leading or trailing whitespace");
     check_ports(validator, container);
+    check_propagation(validator, container);
     const struct kube_probe *const strict[] = {container->liveness_probe, container->startup_probe};
     for (size_t i = 0; i < ARRAY_LEN(strict); i++)
         if (strict[i] && strict[i]->success_threshold != 1)
@@ -43,6 +57,11 @@ void validate_volume_mount(struct validator *validator, const void *data, const 
     }
     if (mount->sub_path && mount->sub_path_expr)
         fail_text(validator, "subPathExpr", mount->sub_path_expr, "subPathExpr and subPath are mutually exclusive");
+    bool recursive = mount->recursive_read_only && !kube_text_is(mount->recursive_read_only, "Disabled");
+    if (recursive && !mount->read_only)
+        fail_forbidden(validator, "recursiveReadOnly", "may only be specified when readOnly is true");
+    if (recursive && mount->mount_propagation && !kube_text_is(mount->mount_propagation, "None"))
+        fail_forbidden(validator, "recursiveReadOnly", "may only be specified when mountPropagation is None or not specified");
 }
 
 void validate_env_var(struct validator *validator, const void *data, const void *old) {

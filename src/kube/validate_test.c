@@ -1,5 +1,7 @@
 #include "kube/validate_testing_priv.h"
 
+#include <stdio.h>
+
 #define POD_HEAD "{'metadata':{'name':'p','namespace':'n'},'spec':{'containers':["
 #define GOOD_TEMPLATE "'template':{'metadata':{'labels':{'a':'b'}},'spec':{'containers':[{'name':'c','image':'i'}]}}"
 
@@ -77,6 +79,19 @@ UNIT_TEST(what_a_container_asks_to_be_allowed) {
           "spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false\nspec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false");
 }
 
+UNIT_TEST(how_a_container_mounts) {
+    const char *volumes = "],'volumes':[{'name':'v','emptyDir':{}}]}}";
+    char text[600];
+    snprintf(text, sizeof text,
+             POD_HEAD "{'name':'c','image':'i','volumeMounts':[{'name':'v','mountPath':'/v','mountPropagation':'Bidirectional'}]}%s", volumes);
+    check(&kube_kind_pod, text, NULL,
+          "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged "
+          "containers");
+    snprintf(text, sizeof text, POD_HEAD "{'name':'c','image':'i','volumeMounts':[{'name':'v','mountPath':'/v','recursiveReadOnly':'Enabled'}]}%s",
+             volumes);
+    check(&kube_kind_pod, text, NULL, "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true");
+}
+
 UNIT_TEST(what_may_change_of_a_pod) {
     const char *old = POD_HEAD "{'name':'c','image':'i:1'}]}}";
     check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i:2'}],'nodeName':'n1'}}", old, "");
@@ -145,5 +160,5 @@ UNIT_TEST(data) {
           "type: Invalid value: \"x\": field is immutable");
 }
 
-UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed), UNIT(what_may_change_of_a_pod),
-          UNIT(workloads), UNIT(networks), UNIT(data))
+UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed), UNIT(how_a_container_mounts),
+          UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks), UNIT(data))

@@ -260,6 +260,8 @@ struct pod {
     VECTOR(struct reference) references;
     struct pod_token *tokens;
     size_t tokens_count;
+    struct image_volume *image_volumes;
+    size_t image_volumes_count;
     bool volumes_stale;  /* what is shown in a volume has changed */
     struct unit **units; /* init containers first, ephemeral ones last */
     size_t units_count;
@@ -413,14 +415,38 @@ bool identity_has_group(const struct identity *identity, gid_t group);
 
 /* volumes.c */
 int volumes_prepare(struct pod *pod, struct diag *diag);
-/* The host's path of a volume mount, its sub path resolved safely; in the arena. */
-int volumes_source(const struct unit *unit, size_t mount_index, struct arena *arena, const char **ret, struct diag *diag);
-bool volumes_is_read_only(const struct unit *unit, size_t mount_index);
+const struct kube_volume *volumes_find(const struct pod *pod, const char *name);
+/* Where a prepared volume is; -ENOENT when a claim has none. */
+int volumes_path(const struct pod *pod, const struct kube_volume *volume, char ret[PATH_MAX]);
+/* Of what is mounted for the pod; name "": the folder of all. */
+void volumes_memory_path(const struct pod *pod, const char *name, char ret[PATH_MAX]);
+bool volumes_is_filled(const struct kube_volume *volume); /* from the API: read-only for all */
 int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag);
 void volumes_remove(struct pod *pod);
 void volumes_refresh(struct pod *pod);
 bool volumes_are_there(const struct pod *pod);
 int volumes_write_hosts(const struct pod *pod);
+
+/* mounting.c: a container's mount of a volume */
+/* Its sub path resolved safely. env: the container's, for subPathExpr. In the arena. */
+int mounting_describe(const struct unit *unit, size_t mount_index, const char *const *env, struct arena *arena, struct bundle_mount *ret,
+                      struct diag *diag);
+const char *mounting_propagation(const struct unit *unit);                                  /* of the root, as its mounts need it; NULL: none */
+bool mounting_is_recursive(const struct unit *unit, const struct kube_volume_mount *mount); /* read-only with all beneath */
+
+/* image_volumes.c: images as volumes */
+struct image_volume {
+    struct pod *pod;
+    size_t volume; /* which of the pod's */
+    struct pulling *pull;
+    struct image *image;             /* NULL: not there yet, or of an earlier node process */
+    char image_id[PULLING_ID_BYTES]; /* "" until it is known */
+};
+int image_volumes_collect(struct pod *pod);
+bool image_volumes_ready(struct pod *pod); /* all are here; otherwise the pod is synced when one came or failed */
+int image_volumes_mount(struct pod *pod, const struct kube_volume *volume, struct diag *diag);
+void image_volumes_adopt(struct pod *pod); /* looks what its mounted images are */
+void image_volumes_free(struct pod *pod);
 
 /* references.c */
 int references_collect(struct pod *pod);

@@ -124,6 +124,7 @@ void pod_free(struct pod *pod) {
     status_free(pod);
     references_free(pod);
     tokens_free(pod);
+    image_volumes_free(pod);
     for (size_t i = 0; i < pod->units_count; i++)
         unit_free(pod->units[i]);
     free(pod->units);
@@ -220,10 +221,12 @@ static void prepare(struct pod *pod) {
     if (loop_timer_is_set(&pod->retry) || !security_admits(pod))
         return;
     bool has_references = references_ready(pod), has_tokens = tokens_ready(pod); /* asked for first: the answers come while the rest is made */
-    bool has_cgroup = pod_cgroup_ready(pod);
+    bool has_cgroup = pod_cgroup_ready(pod), has_images = image_volumes_ready(pod);
     if (!prepare_network(pod))
         return pod_retry(pod);
     if (!has_references || !has_tokens || !informer_synced(pod->node->services_informer)) /* services are part of every environment */
+        return;
+    if (!has_images)
         return;
     if (!prepare_volumes(pod))
         return pod_retry(pod);
@@ -260,6 +263,7 @@ static int take_over(struct pod *pod) {
         pod->stage = POD_ACTIVE;
         pod->volumes_ready = pod->given = pod->volumes_stale = true;
         storage_limits_watch(pod);
+        image_volumes_adopt(pod);
     }
     status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)
@@ -316,6 +320,8 @@ int pod_add(struct node *node, struct kube_object *object, bool adopted) {
         r = references_collect(pod);
     if (r == 0)
         r = tokens_collect(pod);
+    if (r == 0)
+        r = image_volumes_collect(pod);
     if (r == 0)
         r = adopted ? take_over(pod) : take_on(pod);
     if (r < 0) {

@@ -138,15 +138,28 @@ static int add_unit(struct prune *prune, const struct unit *unit, const char ***
     return 0;
 }
 
+/* The same of an image that is a volume. */
+static int add_volume(struct prune *prune, const struct image_volume *volume, const char ***configs, const char ***chains) {
+    const char *digest = strstr(volume->image_id, "sha256:");
+    if (!volume->image && digest && !(*(*configs)++ = arena_strdup(prune->arena, digest)))
+        return -ENOMEM;
+    for (size_t i = 0; volume->image && i < volume->image->layers_count; i++)
+        if (!(*(*chains)++ = arena_strdup(prune->arena, volume->image->layers[i].chain_id)))
+            return -ENOMEM;
+    return 0;
+}
+
 static int collect_needs(struct prune *prune) {
     size_t units = 0, layers = 0;
     struct slice key;
     void *value;
     for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
         const struct pod *pod = value;
-        units += pod->units_count;
+        units += pod->units_count + pod->image_volumes_count;
         for (size_t i = 0; i < pod->units_count; i++)
             layers += pod->units[i]->image ? pod->units[i]->image->layers_count : 0;
+        for (size_t i = 0; i < pod->image_volumes_count; i++)
+            layers += pod->image_volumes[i].image ? pod->image_volumes[i].image->layers_count : 0;
     }
     const char **configs = ARENA_ARRAY(prune->arena, const char *, units + 1), **chains = ARENA_ARRAY(prune->arena, const char *, layers + 1);
     if (!configs || !chains)
@@ -157,9 +170,19 @@ static int collect_needs(struct prune *prune) {
         for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++)
             if (add_unit(prune, pod->units[i], &configs, &chains) < 0)
                 return -ENOMEM;
+        for (size_t i = 0; needs_image(pod) && i < pod->image_volumes_count; i++)
+            if (add_volume(prune, &pod->image_volumes[i], &configs, &chains) < 0)
+                return -ENOMEM;
     }
     *configs = *chains = NULL;
     return 0;
+}
+
+static bool has_layer(const struct image *image, const char *layer) {
+    for (size_t i = 0; image && i < image->layers_count; i++)
+        if (strcmp(image->layers[i].chain_id + 7, layer) == 0)
+            return true;
+    return false;
 }
 
 static bool is_needed_now(const struct prune *prune, const char *layer) {
@@ -167,12 +190,12 @@ static bool is_needed_now(const struct prune *prune, const char *layer) {
     void *value;
     for (size_t at = 0; map_next(prune->node->pods, &at, &key, &value);) {
         const struct pod *pod = value;
-        for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++) {
-            const struct image *image = pod->units[i]->image;
-            for (size_t k = 0; image && k < image->layers_count; k++)
-                if (strcmp(image->layers[k].chain_id + 7, layer) == 0)
-                    return true;
-        }
+        for (size_t i = 0; needs_image(pod) && i < pod->units_count; i++)
+            if (has_layer(pod->units[i]->image, layer))
+                return true;
+        for (size_t i = 0; needs_image(pod) && i < pod->image_volumes_count; i++)
+            if (has_layer(pod->image_volumes[i].image, layer))
+                return true;
     }
     return false;
 }

@@ -75,12 +75,33 @@ int references_collect(struct pod *pod) {
     return r;
 }
 
+static bool is_named(const char *a, const char *b) {
+    return a && strcmp(a, b) == 0;
+}
+
+static bool names(const struct pod *pod, const struct kube_volume *volume, const struct reference *reference) {
+    const char *name = reference->name;
+    if (reference->kind == &kube_kind_persistent_volume_claim)
+        return is_named(persistent_claim_name(pod, volume), name);
+    bool is_map = reference->kind == &kube_kind_config_map;
+    if (is_map ? volume->config_map && is_named(volume->config_map->name, name) : volume->secret && is_named(volume->secret->secret_name, name))
+        return true;
+    for (size_t i = 0; volume->projected && i < volume->projected->sources.count; i++) {
+        const struct kube_volume_projection *source = &volume->projected->sources.items[i];
+        if (is_map ? source->config_map && is_named(source->config_map->name, name) : source->secret && is_named(source->secret->name, name))
+            return true;
+    }
+    return false;
+}
+
 /* What keeps a volume from being set up, told once until it changes. */
 static bool missing(struct pod *pod, struct reference *reference) {
-    if (!reference->told && reference->kind == &kube_kind_persistent_volume_claim && watched_object(reference->watched))
-        event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: persistentvolumeclaim \"%s\" is not bound", reference->name);
-    else if (!reference->told)
-        event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: %s \"%s\" not found", reference->kind->singular, reference->name);
+    const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    bool is_unbound = reference->kind == &kube_kind_persistent_volume_claim && watched_object(reference->watched);
+    for (size_t i = 0; !reference->told && i < volumes->count; i++)
+        if (names(pod, &volumes->items[i], reference))
+            event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed for volume \"%s\" : %s \"%s\" %s", volumes->items[i].name,
+                      reference->kind->singular, reference->name, is_unbound ? "is not bound" : "not found");
     reference->told = true;
     return false;
 }

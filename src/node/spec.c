@@ -132,22 +132,16 @@ static int add_own_mounts(const struct unit *unit, struct arena *arena, struct b
 
 static int build_mounts(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
     struct bundle_mount *mounts = ARENA_ARRAY(arena, struct bundle_mount, MOUNTS_MAX);
-    const struct kube_volume_mount_array *wanted = &unit->spec->volume_mounts;
-    int r = mounts ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < wanted->count; i++) {
-        const char *source;
-        r = volumes_source(unit, i, arena, &source, diag);
-        const char *path = wanted->items[i].mount_path;
-        if (r == 0 && *path != '/')
-            path = arena_printf(arena, "/%s", path);
-        if (r == 0)
-            r = path ? add_mount(bundle, mounts, source, path, volumes_is_read_only(unit, i)) : -ENOMEM;
-    }
+    size_t wanted = unit->spec->volume_mounts.count;
+    int r = !mounts ? -ENOMEM : wanted > MOUNTS_MAX ? -E2BIG : 0;
+    for (; r == 0 && bundle->mounts_count < wanted; bundle->mounts_count++)
+        r = mounting_describe(unit, bundle->mounts_count, bundle->process.env, arena, &mounts[bundle->mounts_count], diag);
     if (r == 0)
         r = add_own_mounts(unit, arena, bundle, mounts);
     if (r == 0)
         qsort(mounts, bundle->mounts_count, sizeof *mounts, compare_mounts);
     bundle->mounts = mounts;
+    bundle->propagation = mounting_propagation(unit);
     return r;
 }
 

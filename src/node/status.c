@@ -97,7 +97,7 @@ static void add_mounts(struct builder *b, struct tree *status, const struct unit
         if (!mounts->items[i].read_only)
             continue;
         set(b, mount, "readOnly", tree_bool(b->arena, true));
-        set_text(b, mount, "recursiveReadOnly", "Disabled");
+        set_text(b, mount, "recursiveReadOnly", mounting_is_recursive(unit, &mounts->items[i]) ? "Enabled" : "Disabled");
     }
 }
 

@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "codec/codec.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
@@ -29,11 +30,11 @@ static int failed(struct diag *diag, int error, const struct kube_volume *volume
 static void disk_path(const struct pod *pod, const char *name, char ret[PATH_MAX]) {
     snprintf(ret, PATH_MAX, "%s/volumes/%s", pod->dir, name);
 }
-static void memory_path(const struct pod *pod, const char *name, char ret[PATH_MAX]) {
+void volumes_memory_path(const struct pod *pod, const char *name, char ret[PATH_MAX]) {
     snprintf(ret, PATH_MAX, "%s/volumes/%s%s%s", pod->node->run_dir, pod->uid, *name ? "/" : "", name);
 }
 
-static const struct kube_volume *find_volume(const struct pod *pod, const char *name) {
+const struct kube_volume *volumes_find(const struct pod *pod, const char *name) {
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     for (size_t i = 0; i < spec->volumes.count; i++)
         if (strcmp(spec->volumes.items[i].name, name) == 0)
@@ -41,10 +42,23 @@ static const struct kube_volume *find_volume(const struct pod *pod, const char *
     return NULL;
 }
 
+/* A mount of its own beneath <run>: tmpfs, huge pages, an image. */
 static bool in_memory(const struct kube_volume *volume) {
     if (volume->empty_dir)
-        return volume->empty_dir->medium && strncmp(volume->empty_dir->medium, "Memory", 6) == 0;
-    return volume->secret || volume->projected;
+        return volume->empty_dir->medium && *volume->empty_dir->medium;
+    return volume->secret || volume->projected || volume->image;
+}
+
+int volumes_path(const struct pod *pod, const struct kube_volume *volume, char ret[PATH_MAX]) {
+    if (volume->host_path)
+        snprintf(ret, PATH_MAX, "%s", volume->host_path->path);
+    else if (volume->persistent_volume_claim || volume->ephemeral)
+        return persistent_path(pod, volume, ret) ? 0 : -ENOENT;
+    else if (in_memory(volume))
+        volumes_memory_path(pod, volume->name, ret);
+    else
+        disk_path(pod, volume->name, ret);
+    return 0;
 }
 
 /* --- files of configuration maps, secrets, downward API --- */
@@ -177,7 +191,7 @@ static mode_t mode_or(const int32_t *mode) {
     return mode ? (mode_t)*mode & 0777 : 0644;
 }
 
-static bool is_filled(const struct kube_volume *volume) {
+bool volumes_is_filled(const struct kube_volume *volume) {
     return volume->config_map || volume->secret || volume->downward_api || volume->projected;
 }
 
@@ -227,12 +241,24 @@ static int64_t memory_bytes(const struct pod *pod, const struct kube_volume *vol
     return limits.memory_bytes > 0 && (bytes == 0 || limits.memory_bytes < bytes) ? limits.memory_bytes : bytes;
 }
 
+/* Medium "Memory", "HugePages" or "HugePages-2Mi". */
+static int mount_memory(const struct pod *pod, const struct kube_volume *volume, const char *path, mode_t mode) {
+    const struct kube_quantity *limit = volume->empty_dir ? volume->empty_dir->size_limit : NULL;
+    const char *medium = volume->empty_dir ? volume->empty_dir->medium : NULL;
+    int64_t page_bytes = 0;
+    if (!medium || strncmp(medium, "HugePages", 9) != 0)
+        return mounts_tmpfs(path, memory_bytes(pod, volume), mode);
+    if (medium[9] == '-' && quantity_parse(slice_of(medium + 10), &page_bytes) < 0)
+        return -EINVAL;
+    return mounts_huge_pages(path, page_bytes, limit && limit->text ? limit->milli / 1000 : 0, mode);
+}
+
 static int make_folder(struct pod *pod, const struct kube_volume *volume, const char *path, mode_t mode, struct diag *diag) {
     const struct kube_pod_security_context *security = pod->spec_object->pod->spec.security_context;
     bool existed = access(path, F_OK) == 0;
     int r = sys_mkdirs(path, 0755);
     if (r == 0 && in_memory(volume) && !mounts_is_mounted(path)) {
-        r = mounts_tmpfs(path, memory_bytes(pod, volume), mode);
+        r = mount_memory(pod, volume, path, mode);
         existed = false;
     }
     if (r == 0 && !existed && chmod(path, mode) < 0)
@@ -244,28 +270,38 @@ static int make_folder(struct pod *pod, const struct kube_volume *volume, const 
     return r < 0 ? failed(diag, r, volume, path) : 0;
 }
 
+/* The types of hostPath, with what the folder or file must be, and kubelet's words for it. */
+static const struct host_type {
+    const char *type;
+    mode_t format;
+    const char *words;
+    bool creates;
+} host_types[] = {{"DirectoryOrCreate", S_IFDIR, "directory", true}, {"Directory", S_IFDIR, "directory", false},
+                  {"FileOrCreate", S_IFREG, "file", true},           {"File", S_IFREG, "file", false},
+                  {"Socket", S_IFSOCK, "socket file", false},        {"CharDevice", S_IFCHR, "character device", false},
+                  {"BlockDevice", S_IFBLK, "block device", false}};
+
+static int make_host_path(const char *path, bool is_file) {
+    if (!is_file)
+        return sys_mkdirs(path, 0755);
+    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    return fd < 0 ? -errno : 0;
+}
+
 int volumes_check_host_path(const char *name, const struct kube_host_path_volume_source *source, struct diag *diag) {
-    static const struct {
-        const char *type;
-        mode_t format;
-    } types[] = {{"Directory", S_IFDIR}, {"DirectoryOrCreate", S_IFDIR}, {"File", S_IFREG},       {"FileOrCreate", S_IFREG},
-                 {"Socket", S_IFSOCK},   {"CharDevice", S_IFCHR},        {"BlockDevice", S_IFBLK}};
-    const char *path = source->path, *type = source->type ? source->type : "";
+    const char *path = source->path, *wanted = source->type ? source->type : "";
+    const struct host_type *type = NULL;
     struct stat st;
-    if (stat(path, &st) < 0) {
-        int r = -ENOENT;
-        if (!*type || strcmp(type, "DirectoryOrCreate") == 0)
-            r = sys_mkdirs(path, 0755);
-        else if (strcmp(type, "FileOrCreate") == 0) {
-            CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-            r = fd < 0 ? -errno : 0;
-        }
-        return r < 0 ? diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\" : hostPath type check failed: %s is not there", name, path) : 0;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(types); i++)
-        if (strcmp(type, types[i].type) == 0 && (st.st_mode & S_IFMT) != types[i].format)
-            return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\" : hostPath type check failed: %s is not a %s", name, path,
-                            types[i].type);
+    for (size_t i = 0; i < ARRAY_LEN(host_types); i++)
+        if (strcmp(wanted, host_types[i].type) == 0)
+            type = &host_types[i];
+    bool there = stat(path, &st) == 0;
+    int r = there || (type && !type->creates) ? 0 : make_host_path(path, type && type->format == S_IFREG);
+    if (r < 0)
+        return diag_set(diag, r, "MountVolume.SetUp failed for volume \"%s\" : cannot make %s: %s", name, path, strerror(-r));
+    if (type && (there || !type->creates) && (!there || (st.st_mode & S_IFMT) != type->format))
+        return diag_set(diag, -EINVAL, "MountVolume.SetUp failed for volume \"%s\" : hostPath type check failed: %s is not a %s", name, path,
+                        type->words);
     return 0;
 }
 
@@ -275,10 +311,13 @@ static int prepare_volume(struct pod *pod, const struct kube_volume *volume, str
         return volumes_check_host_path(volume->name, volume->host_path, diag);
     if (volume->persistent_volume_claim || volume->ephemeral)
         return persistent_prepare(pod, volume, diag);
-    if (!volume->empty_dir && !is_filled(volume))
-        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\" : this kind of volume is not supported", volume->name);
+    if (volume->image)
+        return image_volumes_mount(pod, volume, diag);
+    if (!volume->empty_dir && !volumes_is_filled(volume))
+        return diag_set(diag, -ENOTSUP, "MountVolume.SetUp failed for volume \"%s\" : this platform has no driver for volumes of type %s",
+                        volume->name, kube_volume_kind(volume));
     if (in_memory(volume))
-        memory_path(pod, volume->name, path);
+        volumes_memory_path(pod, volume->name, path);
     else
         disk_path(pod, volume->name, path);
     int r = make_folder(pod, volume, path, volume->empty_dir ? 0777 : 0755, diag);
@@ -292,10 +331,10 @@ void volumes_refresh(struct pod *pod) {
     for (size_t i = 0; i < volumes->count; i++) {
         struct diag diag = DIAG_INIT;
         const struct kube_volume *volume = &volumes->items[i];
-        if (!is_filled(volume))
+        if (!volumes_is_filled(volume))
             continue;
         if (in_memory(volume))
-            memory_path(pod, volume->name, path);
+            volumes_memory_path(pod, volume->name, path);
         else
             disk_path(pod, volume->name, path);
         if (fill_volume(pod, volume, path, &diag) < 0)
@@ -311,9 +350,9 @@ bool volumes_are_there(const struct pod *pod) {
     for (size_t i = 0; i < volumes->count && there; i++) {
         const struct kube_volume *volume = &volumes->items[i];
         if (in_memory(volume)) {
-            memory_path(pod, volume->name, path);
+            volumes_memory_path(pod, volume->name, path);
             there = mounts_is_mounted(path);
-        } else if (is_filled(volume) || volume->empty_dir) {
+        } else if (volumes_is_filled(volume) || volume->empty_dir) {
             disk_path(pod, volume->name, path);
             there = access(path, F_OK) == 0;
         }
@@ -380,92 +419,13 @@ int volumes_prepare(struct pod *pod, struct diag *diag) {
     return r;
 }
 
-/* --- mounts of containers --- */
-
-static int open_sub_path(int root, const char *path) {
-    int fd = sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
-    if (fd != -ENOENT)
-        return fd;
-    char prefix[PATH_MAX];
-    for (const char *at = path; *at; at += strcspn(at, "/") + (at[strcspn(at, "/")] == '/')) { /* what is missing becomes folders */
-        snprintf(prefix, sizeof prefix, "%.*s", (int)(at - path), path);
-        char name[NAME_MAX + 1];
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, "/"), at);
-        CLEANUP(fd_closep) int parent = sys_open_in_root(root, *prefix ? prefix : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-        if (parent < 0)
-            return parent;
-        if (*name && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
-            return -errno;
-    }
-    return sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
-}
-
-static int bind_sub_path(const struct unit *unit, size_t index, const char *volume, const char *sub_path, struct arena *arena, const char **ret) {
-    const struct pod *pod = unit->pod;
-    char source[64], folder[PATH_MAX];
-    struct stat st;
-    CLEANUP(fd_closep) int root = open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
-        return -errno;
-    CLEANUP(fd_closep) int fd = payload_path_is_safe(sub_path) ? open_sub_path(root, sub_path) : -EINVAL;
-    if (fd < 0)
-        return fd;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    memory_path(pod, "", folder);
-    const char *target = arena_printf(arena, "%s/.sub-%s-%d-%zu", folder, unit->spec->name, unit->restart_count, index);
-    int r = target ? sys_mkdirs(folder, 0700) : -ENOMEM;
-    if (r == 0 && mounts_is_mounted(target))
-        mounts_remove(target);
-    if (r == 0 && S_ISDIR(st.st_mode))
-        r = sys_mkdirs(target, 0700);
-    else if (r == 0)
-        r = sys_write_file_fast(AT_FDCWD, target, SLICE(""), 0600);
-    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
-    if (r == 0)
-        r = mounts_bind(source, target);
-    *ret = target;
-    return r;
-}
-
-int volumes_source(const struct unit *unit, size_t mount_index, struct arena *arena, const char **ret, struct diag *diag) {
-    const struct kube_volume_mount *mount = &unit->spec->volume_mounts.items[mount_index];
-    const struct kube_volume *volume = find_volume(unit->pod, mount->name);
-    char path[PATH_MAX];
-    if (!volume)
-        return diag_set(diag, -EINVAL, "volume mount \"%s\" names no volume of the pod", mount->name);
-    if (volume->host_path)
-        snprintf(path, sizeof path, "%s", volume->host_path->path);
-    else if (volume->persistent_volume_claim || volume->ephemeral) {
-        if (!persistent_path(unit->pod, volume, path))
-            return diag_set(diag, -ENOENT, "volume \"%s\" is not mounted", mount->name);
-    } else if (in_memory(volume))
-        memory_path(unit->pod, volume->name, path);
-    else
-        disk_path(unit->pod, volume->name, path);
-    if (mount->sub_path && *mount->sub_path) {
-        int r = bind_sub_path(unit, mount_index, path, mount->sub_path, arena, ret);
-        return r < 0 ? diag_set(diag, r, "failed to prepare subPath \"%.200s\" of volume \"%s\": %s", mount->sub_path, mount->name, strerror(-r)) : 0;
-    }
-    *ret = arena_strdup(arena, path);
-    return *ret ? 0 : -ENOMEM;
-}
-
-bool volumes_is_read_only(const struct unit *unit, size_t mount_index) {
-    const struct kube_volume_mount *mount = &unit->spec->volume_mounts.items[mount_index];
-    const struct kube_volume *volume = find_volume(unit->pod, mount->name);
-    if (mount->read_only || !volume)
-        return mount->read_only;
-    return is_filled(volume) || (volume->persistent_volume_claim && volume->persistent_volume_claim->read_only);
-}
-
 static void on_mount(__attribute__((unused)) void *userdata, const char *target) {
     mounts_remove(target);
 }
 
 void volumes_remove(struct pod *pod) {
     char path[PATH_MAX];
-    memory_path(pod, "", path);
+    volumes_memory_path(pod, "", path);
     mounts_beneath(path, on_mount, NULL);
     sys_remove_tree(AT_FDCWD, path);
 }

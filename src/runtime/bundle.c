@@ -294,6 +294,8 @@ static void add_linux(struct builder *b, struct tree *root, const struct bundle 
     static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL};
     struct tree *linux_ = set_map(b, root, "linux");
     set_text(b, linux_, "cgroupsPath", bundle->cgroup_path);
+    if (bundle->propagation)
+        set_text(b, linux_, "rootfsPropagation", bundle->propagation);
     add_namespaces(b, linux_, bundle);
     add_resources(b, linux_, bundle);
     if (!bundle->privileged && !bundle->unmasked) {

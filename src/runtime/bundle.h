@@ -58,6 +58,7 @@ struct bundle {
     size_t mounts_count;
     const struct bundle_device *devices;
     size_t devices_count;
+    const char *propagation;     /* of the root: "rslave", "rshared"; NULL: private */
     const char *seccomp_program; /* base64; NULL: unconfined */
     int64_t shm_bytes;           /* 0: 64 MiB */
 };

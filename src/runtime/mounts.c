@@ -176,30 +176,66 @@ static int open_folder(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
+/* Folders by descriptors, as one option: "lowerdir=/proc/self/fd/5:/proc/self/fd/6". */
+struct folders {
+    int fds[LOWER_MAX + 3];
+    size_t count;
+};
+static void close_folders(struct folders *folders) {
+    for (size_t i = 0; i < folders->count; i++)
+        close(folders->fds[i]);
+}
+
+static int add_folder(struct folders *folders, const char *lead, const char *path, struct buffer *options) {
+    ASSERT(folders->count < ARRAY_LEN(folders->fds));
+    int fd = open_folder(path);
+    if (fd < 0)
+        return fd;
+    folders->fds[folders->count++] = fd;
+    buffer_printf(options, "%s/proc/self/fd/%d", lead, fd);
+    return buffer_error(options) ? -ENAMETOOLONG : 0;
+}
+
+static int add_layers(struct folders *folders, const char *const *lower, size_t count, struct buffer *options) {
+    int r = count > LOWER_MAX + 1 ? -ENAMETOOLONG : 0;
+    for (size_t i = 0; r == 0 && i < count; i++)
+        r = add_folder(folders, i == 0 ? "lowerdir=" : ":", lower[i], options);
+    return r;
+}
+
 int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target) {
     CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
-    int fds[LOWER_MAX + 2];
-    size_t count = 0;
-    int r = 0;
-    if (lower_count > LOWER_MAX)
-        return -ENAMETOOLONG;
-    buffer_append_text(&options, "lowerdir=");
-    for (size_t i = 0; r >= 0 && i < lower_count + 2; i++) {
-        r = open_folder(i < lower_count ? lower[i] : i == lower_count ? upper : work);
-        if (r < 0)
-            break;
-        fds[count++] = r;
-        const char *lead = i == 0 ? "" : i < lower_count ? ":" : i == lower_count ? ",upperdir=" : ",workdir=";
-        buffer_printf(&options, "%s/proc/self/fd/%d", lead, r);
-    }
+    struct folders folders = {.count = 0};
+    int r = add_layers(&folders, lower, lower_count, &options);
+    if (r == 0)
+        r = add_folder(&folders, lower_count ? ",upperdir=" : "lowerdir=,upperdir=", upper, &options);
+    if (r == 0)
+        r = add_folder(&folders, ",workdir=", work, &options);
     buffer_append_text(&options, ",index=off,metacopy=off,volatile");
-    if (r >= 0)
-        r = buffer_error(&options) ? -ENAMETOOLONG : sys_point("mount");
-    if (r == 0 && mount("overlay", target, "overlay", 0, options.data) < 0)
-        r = -errno;
-    for (size_t i = 0; i < count; i++)
-        close(fds[i]);
+    if (r == 0)
+        r = buffer_error(&options) ? -ENAMETOOLONG : mount("overlay", target, "overlay", 0, options.data) < 0 ? -errno : 0;
+    close_folders(&folders);
     return r;
+}
+
+int mounts_layers(const char *const *lower, size_t lower_count, const char *target) {
+    CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
+    struct folders folders = {.count = 0};
+    int r = add_layers(&folders, lower, lower_count, &options);
+    if (r == 0 && mount("overlay", target, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, options.data) < 0)
+        r = -errno;
+    close_folders(&folders);
+    return r;
+}
+
+int mounts_huge_pages(const char *target, int64_t page_bytes, int64_t size_bytes, mode_t mode) {
+    char options[120];
+    int n = snprintf(options, sizeof options, "mode=%o", (unsigned)mode);
+    if (page_bytes > 0)
+        n += snprintf(options + n, sizeof options - (size_t)n, ",pagesize=%" PRId64, page_bytes);
+    if (size_bytes > 0)
+        snprintf(options + n, sizeof options - (size_t)n, ",size=%" PRId64, size_bytes);
+    return mount("nodev", target, "hugetlbfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
 }
 
 int mounts_tmpfs(const char *target, int64_t size_bytes, mode_t mode) {

@@ -17,6 +17,9 @@ bool mounts_kernel_has(const char *file_system);
 /* lower: folders, highest first; their number is limited by what fits into a page (200). -ENAMETOOLONG beyond. */
 int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target);
 int mounts_tmpfs(const char *target, int64_t size_bytes /* 0: half of the memory */, mode_t mode);
+/* The layers of an image, highest first, two at least: read-only, and nothing of them runs. */
+int mounts_layers(const char *const *lower, size_t lower_count, const char *target);
+int mounts_huge_pages(const char *target, int64_t page_bytes /* 0: the machine's default */, int64_t size_bytes /* 0: no limit */, mode_t mode);
 int mounts_bind(const char *source, const char *target);
 /* Detached at once, freed when its last user is gone; absent or no mount point is fine. */
 int mounts_remove(const char *target);

@@ -293,7 +293,8 @@ static int check_mount(const struct look *look, const struct tree *mount) {
     for (size_t i = 0; i < ARRAY_LEN(kernel_types); i++)
         if (strcmp(type, kernel_types[i]) == 0 && (!slice_is(seen.type, type) || !slice_is(seen.root, "/")))
             return diag_set(look->diag, -EPERM, "\"%s\" is not the %s it should be", path, type);
-    if (is_bind(mount) && has_option(tree_find(mount, "options"), "ro") && !is_read_only(&seen))
+    const struct tree *options = tree_find(mount, "options");
+    if (is_bind(mount) && (has_option(options, "ro") || has_option(options, "rro")) && !is_read_only(&seen))
         return diag_set(look->diag, -EPERM, "the mount of \"%s\" is not read-only", path);
     return 0;
 }
