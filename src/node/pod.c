@@ -251,10 +251,8 @@ static void refresh(struct pod *pod) {
 
 static int take_over(struct pod *pod) {
     int r = record_load(pod);
-    if (r < 0 && r != -ENOENT)
+    if (r < 0)
         return r;
-    if (r == -ENOENT)
-        pod->start_time_ns = loop_wall_ns(pod->node->loop);
     bool was_active = pod->stage == POD_ACTIVE; /* then it needs nobody's answer to go on, unless the machine was restarted meanwhile */
     if (was_active)
         pod->stage = POD_PREPARING;

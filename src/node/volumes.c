@@ -362,14 +362,26 @@ bool volumes_are_there(const struct pod *pod) {
 
 /* --- /etc --- */
 
+/* The file may be mounted, so it must stay the same one; what a container has appended to it stays as well. */
+static int rewrite(const char *path, struct slice text) {
+    CLEANUP(buffer_deinit) struct buffer before = BUFFER_INIT(MIB + 1);
+    if (sys_read_file(AT_FDCWD, path, MIB, &before) == 0 && slice_starts(buffer_slice(&before), text))
+        return 0;
+    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : sys_write_all(fd, text);
+}
+
 static int write_etc(const struct pod *pod, const char *name, const struct buffer *text) {
     char path[PATH_MAX];
+    struct stat st;
     snprintf(path, sizeof path, "%s/etc/%s", pod->dir, name);
     if (buffer_error(text))
         return buffer_error(text);
-    if (access(path, F_OK) == 0)
-        return sys_write_existing(AT_FDCWD, path, buffer_slice(text)); /* it may be mounted: the file must stay the same one */
-    int r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
+        return rewrite(path, buffer_slice(text));
+    int r = sys_remove_tree(AT_FDCWD, path);
+    if (r == 0)
+        r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
     return r == 0 && chmod(path, 0644) < 0 ? -errno : r;
 }
 
@@ -404,8 +416,11 @@ static int write_hostname(const struct pod *pod) {
 int volumes_prepare(struct pod *pod, struct diag *diag) {
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     char path[PATH_MAX];
+    struct stat st;
     snprintf(path, sizeof path, "%s/etc", pod->dir);
-    int r = sys_mkdirs(path, 0755);
+    int r = lstat(path, &st) == 0 && !S_ISDIR(st.st_mode) ? sys_remove_tree(AT_FDCWD, path) : 0;
+    if (r == 0)
+        r = sys_mkdirs(path, 0755);
     if (r == 0)
         r = volumes_write_hosts(pod);
     if (r == 0)

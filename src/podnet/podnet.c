@@ -52,7 +52,9 @@ static int load_addresses(struct podnet *podnet) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/addresses", podnet->state_dir);
     int r = sys_read_file(AT_FDCWD, path, MIB, &text);
-    return r == -ENOENT ? 0 : r < 0 ? r : addresses_parse(&podnet->addresses, buffer_slice(&text));
+    if (r == -ENOMEM || r == 0)
+        return r < 0 ? r : addresses_parse(&podnet->addresses, buffer_slice(&text));
+    return sys_remove_tree(AT_FDCWD, path); /* it is not there, or cannot be read: who has an address says so (podnet_add) */
 }
 
 /* --- bridge --- */
@@ -363,6 +365,8 @@ int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, boo
         return diag_set(diag, -ENAMETOOLONG, "the path %s is too long", podnet->namespace_dir);
     if (!host_network) {
         bool had = addresses_find(&podnet->addresses, uid, &address);
+        if (!had && ret->address[0])
+            addresses_claim(&podnet->addresses, uid, ret->address);
         namespace_path(podnet, uid, "net", pod.network, sizeof pod.network);
         r = addresses_take(&podnet->addresses, uid, &address);
         if (r == 0 && !had)
