@@ -22,14 +22,12 @@ const struct flag settings_flags[] = {
     {"git-listen", 0, FLAG_TEXT, "ADDR", "127.0.0.1:3000", "git over HTTP"},
     {"monitor-listen", 0, FLAG_TEXT, "ADDR", "127.0.0.1:9090", "metrics queries"},
     {"pod-cidr", 0, FLAG_TEXT, "CIDR", "10.88.0.0/16", "addresses of pods; the first one is the bridge's"},
+    {"pod-cidr6", 0, FLAG_TEXT, "CIDR", "auto", "second addresses of pods, such as fd00:88::/64; auto: a local range; none: IPv4 only"},
     {"service-cidr", 0, FLAG_TEXT, "CIDR", "10.96.0.0/16", "addresses of services"},
     {"domain", 0, FLAG_TEXT, "NAME", "localhost", "applications without an Ingress are served at APP.NAME"},
     {"user", 0, FLAG_TEXT, "USER", "tidemill", "user that core and monitor run as"},
     {"gateway-user", 0, FLAG_TEXT, "USER", "tidemill-gateway", "user that the gateway runs as"},
     {"keep-images", 0, FLAG_TEXT, "COUNT", "10", "newest images of each application that are kept; what is in use is kept in any case"},
-    {"image-gc-high-threshold", 0, FLAG_TEXT, "PERCENT", "85", "with more of the disk used, pulled images that nobody needs go; 100: never"},
-    {"image-gc-low-threshold", 0, FLAG_TEXT, "PERCENT", "80", "until no more than this is used"},
-    {"minimum-image-ttl-duration", 0, FLAG_TEXT, "TIME", "2m", "age before which no image goes so"},
     {"eviction-hard", 0, FLAG_TEXT, "LIST", "",
      "what must stay available, as kubelet's: memory.available<100Mi,nodefs.available<10%,…; usual values when empty"},
     {"eviction-soft", 0, FLAG_TEXT, "LIST", "", "the same, for what may be short for a while"},
@@ -58,14 +56,12 @@ static const struct {
     {"git-listen", "gitListen", offsetof(struct settings, git_listen)},
     {"monitor-listen", "monitorListen", offsetof(struct settings, monitor_listen)},
     {"pod-cidr", "podCIDR", offsetof(struct settings, pod_cidr)},
+    {"pod-cidr6", "podCIDR6", offsetof(struct settings, pod_cidr6)},
     {"service-cidr", "serviceCIDR", offsetof(struct settings, service_cidr)},
     {"domain", "domain", offsetof(struct settings, domain)},
     {"user", "user", offsetof(struct settings, user)},
     {"gateway-user", "gatewayUser", offsetof(struct settings, gateway_user)},
     {"keep-images", "keepImages", offsetof(struct settings, keep_images)},
-    {"image-gc-high-threshold", "imageGCHighThresholdPercent", offsetof(struct settings, image_gc_high_threshold)},
-    {"image-gc-low-threshold", "imageGCLowThresholdPercent", offsetof(struct settings, image_gc_low_threshold)},
-    {"minimum-image-ttl-duration", "imageMinimumGCAge", offsetof(struct settings, minimum_image_ttl_duration)},
     {"eviction-hard", "evictionHard", offsetof(struct settings, eviction_hard)},
     {"eviction-soft", "evictionSoft", offsetof(struct settings, eviction_soft)},
     {"eviction-soft-grace-period", "evictionSoftGracePeriod", offsetof(struct settings, eviction_soft_grace_period)},
@@ -162,6 +158,19 @@ static int check_cidr(const char *flag, const char *text, struct diag *diag) {
     return diag_set(diag, -EINVAL, "--%s: \"%s\" is no IPv4 network of 8 to 24 bits, such as 10.88.0.0/16", flag, text);
 }
 
+static int check_cidr6(const char *text, struct diag *diag) {
+    char address[64];
+    struct slice rest = slice_of(text), host = slice_cut(&rest, '/');
+    struct in6_addr parsed;
+    uint64_t bits;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "none") == 0)
+        return 0;
+    snprintf(address, sizeof address, "%.*s", (int)MIN(host.len, sizeof address - 1), host.data);
+    if (rest.data && slice_parse_u64(rest, 112, &bits) == 0 && bits >= 8 && inet_pton(AF_INET6, address, &parsed) == 1)
+        return 0;
+    return diag_set(diag, -EINVAL, "--pod-cidr6: \"%s\" is no IPv6 network of 8 to 112 bits, such as fd00:88::/64, nor auto or none", text);
+}
+
 static int check_eviction(const struct settings *settings, struct diag *diag) {
     const struct node_options options = {.eviction_hard = settings->eviction_hard,
                                          .eviction_soft = settings->eviction_soft,
@@ -170,22 +179,6 @@ static int check_eviction(const struct settings *settings, struct diag *diag) {
                                          .eviction_pressure_transition_period = settings->eviction_pressure_transition_period,
                                          .eviction_max_pod_grace_period = settings->eviction_max_pod_grace_period};
     return node_options_check(&options, diag);
-}
-
-int settings_image_gc(const struct settings *settings, struct settings_image_gc *ret, struct diag *diag) {
-    uint64_t high, low;
-    int64_t age_ns;
-    if (slice_parse_u64(slice_of(settings->image_gc_high_threshold), 100, &high) < 0)
-        return diag_set(diag, -EINVAL, "--image-gc-high-threshold: \"%s\" is no number from 0 to 100", settings->image_gc_high_threshold);
-    if (slice_parse_u64(slice_of(settings->image_gc_low_threshold), 100, &low) < 0)
-        return diag_set(diag, -EINVAL, "--image-gc-low-threshold: \"%s\" is no number from 0 to 100", settings->image_gc_low_threshold);
-    if (low >= high)
-        return diag_set(diag, -EINVAL, "--image-gc-low-threshold: %" PRIu64 " must be less than --image-gc-high-threshold, which is %" PRIu64, low,
-                        high);
-    if (duration_parse(slice_of(settings->minimum_image_ttl_duration), &age_ns) < 0 || age_ns < 0)
-        return diag_set(diag, -EINVAL, "--minimum-image-ttl-duration: \"%s\" is no duration such as 2m", settings->minimum_image_ttl_duration);
-    *ret = (struct settings_image_gc){.high_percent = (unsigned)high, .low_percent = (unsigned)low, .age_ns_min = age_ns};
-    return 0;
 }
 
 static int check(const struct settings *settings, struct diag *diag) {
@@ -215,11 +208,10 @@ static int check(const struct settings *settings, struct diag *diag) {
     if (!level_known)
         return diag_set(diag, -EINVAL, "--log-level: \"%s\" must be debug, info, warning or error", settings->log_level);
     int r = check_cidr("pod-cidr", settings->pod_cidr, diag);
-    struct settings_image_gc image_gc;
+    if (r == 0)
+        r = check_cidr6(settings->pod_cidr6, diag);
     if (r == 0)
         r = check_eviction(settings, diag);
-    if (r == 0)
-        r = settings_image_gc(settings, &image_gc, diag);
     return r < 0 ? r : check_cidr("service-cidr", settings->service_cidr, diag);
 }
 

@@ -79,6 +79,10 @@ static const char *format_map(struct arena *arena, const struct kube_string_map 
     return buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
 }
 
+static void join(const char *const *list, size_t count, char *ret) {
+    snprintf(ret, 2 * INET6_ADDRSTRLEN, "%s%s%s", list[0], count > 1 ? "," : "", count > 1 ? list[1] : "");
+}
+
 int environment_field(const struct pod *pod, struct arena *arena, const char *path, const char **ret) {
     const struct kube_pod *spec = (pod->object ? pod->object : pod->spec_object)->pod; /* labels and annotations as they are now */
     const struct kube_string_map *map = strcmp(path, "metadata.labels") == 0        ? &spec->metadata.labels
@@ -86,6 +90,10 @@ int environment_field(const struct pod *pod, struct arena *arena, const char *pa
                                                                                     : NULL;
     if (map)
         return (*ret = format_map(arena, map)) ? 0 : -ENOMEM;
+    char addresses[2][2 * INET6_ADDRSTRLEN];
+    const char *list[2];
+    join(list, pod_addresses(pod, list), addresses[0]);
+    join(list, node_addresses(pod->node, list), addresses[1]);
     const struct {
         const char *path, *value;
     } fields[] = {
@@ -94,14 +102,14 @@ int environment_field(const struct pod *pod, struct arena *arena, const char *pa
         {"metadata.uid", pod->uid},
         {"spec.nodeName", pod->node->options->node_name},
         {"status.podIP", *pod->net.address ? pod->net.address : pod->node->host_address},
-        {"status.podIPs", *pod->net.address ? pod->net.address : pod->node->host_address},
+        {"status.podIPs", addresses[0]},
         {"status.hostIP", pod->node->host_address},
-        {"status.hostIPs", pod->node->host_address},
+        {"status.hostIPs", addresses[1]},
         {"spec.serviceAccountName", spec->spec.service_account_name},
     };
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         if (strcmp(path, fields[i].path) == 0)
-            return *ret = fields[i].value ? fields[i].value : "", 0;
+            return (*ret = arena_strdup(arena, fields[i].value ? fields[i].value : "")) ? 0 : -ENOMEM;
     const char *key = subscript(arena, path, "metadata.labels");
     if (key)
         *ret = kube_map_find(&spec->metadata.labels, key);

@@ -89,9 +89,14 @@ static int start_network(struct node *node, struct diag *diag) {
     const struct podnet_options options = {.instance = node->options->instance,
                                            .cidr = node->options->pod_cidr,
                                            .service_cidr = node->options->service_cidr,
+                                           .cidr6 = node->options->pod_cidr6,
+                                           .pool = pod_network_pool_size(),
                                            .state_dir = state,
                                            .namespace_dir = namespaces};
-    return podnet_new(&options, &node->podnet, diag);
+    int r = podnet_new(&options, &node->podnet, diag);
+    for (size_t i = 0; r == 0 && podnet_note(node->podnet, i); i++)
+        log_warning("%s", podnet_note(node->podnet, i));
+    return r;
 }
 
 static int start_containers(struct node *node, struct diag *diag) {
@@ -149,7 +154,8 @@ static void on_pods_synced(void *userdata) {
             pod_orphaned(pod);
     }
     loop_defer_schedule(&node->reclaim_defer);
-    strays_remove_folders(node);
+    strays_remove_logs(node);
+    pod_network_calm(node);
     log_info("%zu pods", map_count(node->pods));
 }
 
@@ -183,7 +189,7 @@ static void on_register_retry(void *userdata) {
 }
 
 static void on_strays_retry(void *userdata) {
-    strays_again(userdata);
+    strays_remove_groups(userdata);
 }
 
 static void on_trim(__attribute__((unused)) void *userdata) {
@@ -279,6 +285,7 @@ static void stop_node(struct node *node) {
     loop_defer_cancel(&node->reclaim_defer);
     loop_timer_cancel(&node->reclaim_retry);
     loop_timer_cancel(&node->register_retry);
+    loop_timer_cancel(&node->pool_timer);
     loop_timer_cancel(&node->strays_retry);
     loop_timer_cancel(&node->trim);
     loop_free(node->loop);
@@ -340,6 +347,7 @@ static int init(struct node *node) {
     loop_timer_init(&node->reclaim_retry, node->loop, on_reclaim, node);
     loop_defer_init(&node->services_defer, node->loop, on_services_defer, node);
     loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
+    pod_network_init(node);
     loop_timer_init(&node->strays_retry, node->loop, on_strays_retry, node);
     loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();

@@ -12,6 +12,7 @@ struct node_options {
     const char *api_endpoint; /* "unix:/run/tidemill/api.sock" */
     const char *node_name;
     const char *pod_cidr;              /* "10.88.0.0/16" */
+    const char *pod_cidr6;             /* "fd00:88::/64", "auto": a local range of the instance's own; NULL or "none": pods have no IPv6 */
     const char *service_cidr;          /* "10.96.0.0/16"; NULL: none */
     const char *const *registry_hosts; /* prefixes of image names that mean our own registry, beside <bridge address>:5000 and 127.0.0.1:5000; ends
                                           with NULL; may be NULL */

@@ -169,11 +169,13 @@ static void add_metadata(struct node *node, struct buffer *out) {
 }
 
 int register_format(struct node *node, struct buffer *out) {
-    char host[256] = "";
+    char host[256] = "", cidr6[64];
     gethostname(host, sizeof host - 1);
     add_metadata(node, out);
     add_text(out, "\"spec\":{\"podCIDR\":", node->options->pod_cidr);
     add_text(out, ",\"podCIDRs\":[", node->options->pod_cidr);
+    if (*podnet_cidr6(node->podnet, cidr6))
+        add_text(out, ",", cidr6);
     buffer_append_text(out, "]},\"status\":{");
     add_resources(node, out);
     add_conditions(node, out);

@@ -18,7 +18,7 @@
 #define QOS_PATH_BYTES 160 /* of a control group: see qos.c */
 #define QOS_BATCH_CLASS "tidemill-batch"
 #define NODE_TRIM_MS 3000
-#define STRAYS_RETRY_MS 10000
+#define STRAYS_RETRY_MS 1000
 #define NODE_CONDITIONS 4 /* of pressure three, and Ready */
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
@@ -72,8 +72,8 @@ struct node {
     struct loop_defer services_defer;
     bool services_dirty;
     struct loop_timer register_retry, strays_retry;
-    unsigned stray_deletions;
-    struct loop_timer trim; /* gives memory back to the system a while after the last work */
+    struct loop_timer pool_timer; /* fills the pool of namespaces */
+    struct loop_timer trim;       /* gives memory back to the system a while after the last work */
     bool register_in_flight, register_dirty, is_registered;
     struct node_condition_seen {
         int64_t since_ns; /* 0: not known */
@@ -308,6 +308,25 @@ struct unit *pod_unit(const struct pod *pod, const char *name);
 bool pod_is_deleted(const struct pod *pod);
 const char *pod_restart_policy(const struct pod *pod);
 
+/* pod_network.c */
+size_t pod_network_pool_size(void);
+void pod_network_init(struct node *node);
+void pod_network_calm(struct node *node); /* the pool is filled again when nothing starts for a while */
+/* False: the pod has been failed, since it asks for kernel settings that are not its own. */
+bool pod_network_admits(struct pod *pod);
+/* Makes the sandbox; false, with an event, when that is not possible now. */
+bool pod_network_ready(struct pod *pod);
+void pod_network_release(struct pod *pod);
+/* The name that its programs see: of one part, or whole when it wants that and has a subdomain. */
+int pod_hostname(const struct pod *pod, char ret[65], struct diag *diag);
+/* One or two, IPv4 first; of the machine when the pod is on its network. */
+size_t pod_addresses(const struct pod *pod, const char *ret[2]);
+size_t node_addresses(const struct node *node, const char *ret[2]);
+void pod_hosts_format(const struct pod *pod, struct buffer *out);
+bool pod_has_host_ports(const struct pod *pod);
+/* In the arena; NULL without memory. */
+struct podnet_host_port *pod_network_ports(const struct node *node, struct arena *arena, size_t *ret_count);
+
 /* pod_cgroup.c: the pod's own control group */
 /* True when it is there; otherwise it is being made by a worker thread, and the pod is synced when that is done. */
 bool pod_cgroup_ready(struct pod *pod);
@@ -513,9 +532,8 @@ void record_remove(struct pod *pod);
 
 /* strays.c: what no pod knows */
 void strays_remove(struct node *node);
-void strays_remove_folders(struct node *node); /* when the API's pods are known */
-void strays_retry(struct node *node);          /* something could not be removed: later */
-void strays_again(struct node *node);
+void strays_remove_groups(struct node *node);
+void strays_remove_logs(struct node *node);
 
 /* status.c */
 void status_update(struct pod *pod);

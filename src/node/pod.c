@@ -188,22 +188,6 @@ static bool has_ended_before(const struct kube_object *object) {
 
 /* --- preparing --- */
 
-static bool prepare_network(struct pod *pod) {
-    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
-    struct diag diag = DIAG_INIT;
-    if (pod->network_ready)
-        return true;
-    char hostname[65];
-    snprintf(hostname, sizeof hostname, "%s", spec->hostname ? spec->hostname : pod->name);
-    hostname[63] = 0;
-    if (podnet_add(pod->node->podnet, pod->uid, hostname, spec->host_network, &pod->net, &diag) < 0) {
-        event_pod(pod, NULL, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: %s", diag.message);
-        return false;
-    }
-    pod->network_ready = true;
-    return true;
-}
-
 static bool prepare_volumes(struct pod *pod) {
     struct diag diag = DIAG_INIT;
     if (pod->volumes_ready)
@@ -218,11 +202,11 @@ static bool prepare_volumes(struct pod *pod) {
 }
 
 static void prepare(struct pod *pod) {
-    if (loop_timer_is_set(&pod->retry) || !security_admits(pod))
+    if (loop_timer_is_set(&pod->retry) || !security_admits(pod) || !pod_network_admits(pod))
         return;
     bool has_references = references_ready(pod), has_tokens = tokens_ready(pod); /* asked for first: the answers come while the rest is made */
     bool has_cgroup = pod_cgroup_ready(pod), has_images = image_volumes_ready(pod);
-    if (!prepare_network(pod))
+    if (!pod_network_ready(pod))
         return pod_retry(pod);
     if (!has_references || !has_tokens || !informer_synced(pod->node->services_informer)) /* services are part of every environment */
         return;
@@ -251,12 +235,14 @@ static void refresh(struct pod *pod) {
 
 static int take_over(struct pod *pod) {
     int r = record_load(pod);
-    if (r < 0)
+    if (r < 0 && r != -ENOENT)
         return r;
+    if (r == -ENOENT)
+        pod->start_time_ns = loop_wall_ns(pod->node->loop);
     bool was_active = pod->stage == POD_ACTIVE; /* then it needs nobody's answer to go on, unless the machine was restarted meanwhile */
     if (was_active)
         pod->stage = POD_PREPARING;
-    if (pod->stage != POD_ENDED && prepare_network(pod) && was_active && pod_cgroup_make(pod) && volumes_are_there(pod) &&
+    if (pod->stage != POD_ENDED && pod_network_ready(pod) && was_active && pod_cgroup_make(pod) && volumes_are_there(pod) &&
         volumes_write_hosts(pod) == 0) {
         pod->stage = POD_ACTIVE;
         pod->volumes_ready = pod->given = pod->volumes_stale = true;
@@ -479,7 +465,7 @@ static void stop_shared_processes(struct pod *pod) {
 }
 
 static void release(struct pod *pod) {
-    podnet_remove(pod->node->podnet, pod->uid);
+    pod_network_release(pod);
     volumes_remove(pod);
     stop_shared_processes(pod);
     pod_cgroup_remove(pod);

@@ -164,8 +164,10 @@ void services_apply(struct node *node) {
         return; /* half a picture would cut services off */
     for (size_t at = 0; r == 0 && (object = informer_next(node->services_informer, &at));)
         r = collect_service(&collector, object->service);
+    size_t ports_count = 0;
+    const struct podnet_host_port *ports = r == 0 ? pod_network_ports(node, arena, &ports_count) : NULL;
     if (r == 0)
-        r = podnet_set_services(node->podnet, collector.services.items, collector.services.count, &diag);
+        r = ports ? podnet_set_services(node->podnet, collector.services.items, collector.services.count, ports, ports_count, &diag) : -ENOMEM;
     if (r < 0)
         log_error("cannot set the service addresses: %s", diag.message[0] ? diag.message : strerror(-r));
     VECTOR_DEINIT(&collector.services);

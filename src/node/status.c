@@ -384,13 +384,18 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
 /* --- the whole --- */
 
 static void add_addresses(struct builder *b, struct tree *status, const struct pod *pod) {
-    const char *address = *pod->net.address ? pod->net.address : pod->network_ready ? pod->node->host_address : "";
+    const char *addresses[2];
     set_text(b, status, "hostIP", pod->node->host_address);
-    set_text(b, push_map(b, set_list(b, status, "hostIPs")), "ip", pod->node->host_address);
-    if (!*address)
+    struct tree *list = set_list(b, status, "hostIPs");
+    for (size_t i = 0, count = node_addresses(pod->node, addresses); i < count; i++)
+        set_text(b, push_map(b, list), "ip", addresses[i]);
+    if (!*pod->net.address && !pod->network_ready)
         return;
-    set_text(b, status, "podIP", address);
-    set_text(b, push_map(b, set_list(b, status, "podIPs")), "ip", address);
+    size_t count = pod_addresses(pod, addresses);
+    set_text(b, status, "podIP", addresses[0]);
+    list = set_list(b, status, "podIPs");
+    for (size_t i = 0; i < count; i++)
+        set_text(b, push_map(b, list), "ip", addresses[i]);
 }
 
 int status_format(struct pod *pod, struct buffer *out) {

@@ -362,41 +362,20 @@ bool volumes_are_there(const struct pod *pod) {
 
 /* --- /etc --- */
 
-/* The file may be mounted, so it must stay the same one; what a container has appended to it stays as well. */
-static int rewrite(const char *path, struct slice text) {
-    CLEANUP(buffer_deinit) struct buffer before = BUFFER_INIT(MIB + 1);
-    if (sys_read_file(AT_FDCWD, path, MIB, &before) == 0 && slice_starts(buffer_slice(&before), text))
-        return 0;
-    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : sys_write_all(fd, text);
-}
-
 static int write_etc(const struct pod *pod, const char *name, const struct buffer *text) {
     char path[PATH_MAX];
-    struct stat st;
     snprintf(path, sizeof path, "%s/etc/%s", pod->dir, name);
     if (buffer_error(text))
         return buffer_error(text);
-    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
-        return rewrite(path, buffer_slice(text));
-    int r = sys_remove_tree(AT_FDCWD, path);
-    if (r == 0)
-        r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
+    if (access(path, F_OK) == 0)
+        return sys_write_existing(AT_FDCWD, path, buffer_slice(text)); /* it may be mounted: the file must stay the same one */
+    int r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
     return r == 0 && chmod(path, 0644) < 0 ? -errno : r;
 }
 
 int volumes_write_hosts(const struct pod *pod) {
-    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
-    buffer_append_text(&text, "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    const char *address = *pod->net.address ? pod->net.address : pod->node->host_address;
-    buffer_printf(&text, "%s\t%s\n", address, spec->hostname ? spec->hostname : pod->name);
-    for (size_t i = 0; i < spec->host_aliases.count; i++) {
-        buffer_printf(&text, "%s", spec->host_aliases.items[i].ip);
-        for (size_t k = 0; k < spec->host_aliases.items[i].hostnames.count; k++)
-            buffer_printf(&text, "\t%s", spec->host_aliases.items[i].hostnames.items[k]);
-        buffer_append_byte(&text, '\n');
-    }
+    pod_hosts_format(pod, &text);
     return write_etc(pod, "hosts", &text);
 }
 
@@ -407,20 +386,20 @@ static int write_resolv(const struct pod *pod) {
 }
 
 static int write_hostname(const struct pod *pod) {
-    const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(1024);
-    buffer_printf(&text, "%s\n", spec->hostname ? spec->hostname : pod->name);
+    char hostname[65];
+    int r = pod_hostname(pod, hostname, NULL);
+    if (r < 0)
+        return r;
+    buffer_printf(&text, "%s\n", hostname);
     return write_etc(pod, "hostname", &text);
 }
 
 int volumes_prepare(struct pod *pod, struct diag *diag) {
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     char path[PATH_MAX];
-    struct stat st;
     snprintf(path, sizeof path, "%s/etc", pod->dir);
-    int r = lstat(path, &st) == 0 && !S_ISDIR(st.st_mode) ? sys_remove_tree(AT_FDCWD, path) : 0;
-    if (r == 0)
-        r = sys_mkdirs(path, 0755);
+    int r = sys_mkdirs(path, 0755);
     if (r == 0)
         r = volumes_write_hosts(pod);
     if (r == 0)

@@ -71,12 +71,6 @@ static int add(struct addresses *addresses, const char *uid, uint32_t address) {
     return VECTOR_PUSH(&addresses->entries, entry);
 }
 
-void addresses_claim(struct addresses *addresses, const char *uid, const char *text) {
-    struct in_addr parsed;
-    if (inet_pton(AF_INET, text, &parsed) == 1 && is_usable(addresses, ntohl(parsed.s_addr)) && !is_taken(addresses, ntohl(parsed.s_addr)))
-        (void)add(addresses, uid, ntohl(parsed.s_addr));
-}
-
 int addresses_take(struct addresses *addresses, const char *uid, uint32_t *ret) {
     if (addresses_find(addresses, uid, ret))
         return 0;
@@ -93,6 +87,18 @@ int addresses_take(struct addresses *addresses, const char *uid, uint32_t *ret) 
         return 0;
     }
     return -ENOSPC;
+}
+
+int addresses_rename(struct addresses *addresses, const char *uid, const char *to) {
+    if (strlen(to) >= UID_BYTES_MAX)
+        return -EINVAL;
+    for (size_t i = 0; i < addresses->entries.count; i++) {
+        if (strcmp(addresses->entries.items[i].uid, uid) != 0)
+            continue;
+        memcpy(addresses->entries.items[i].uid, to, strlen(to) + 1);
+        return 0;
+    }
+    return -ENOENT;
 }
 
 void addresses_give(struct addresses *addresses, const char *uid) {

@@ -1,45 +1,51 @@
-/* Bridge, pods' namespaces and service rules of one instance.
+/* Bridge and tables of one instance. Names: bridge "tm-<instance>", tables "tidemill_<instance>" of the families ip, ip6 and bridge; of a pod's veth
+ * see podnet_port_name.
  *
- * Names: bridge "tm-<instance>", table "tidemill_<instance>", veth "tm" + 12 hexadecimal digits of a hash over instance and pod.
- * <namespace_dir>/<uid>/{net,uts,ipc} are the namespaces, bound to files so that they live without a process (no pause container) and are seen by the
- * next node. "net" is bound last: when it is there, the rest is.
- *
- * Making a pod's namespaces: this thread alone moves (unshare is per thread), binds /proc/thread-self/ns/…, opens a netlink socket that stays in
- * there, and moves back before anything else happens; failing to move back would leave the process in a pod, hence the assertion.
- *
- * Removing: unbinding lets the kernel collect namespace and veth when the last process is gone, asynchronously; an explicit RTM_DELLINK would block
- * all networking for 30 ms. */
+ * IPv6 is a matter of luck: a kernel without it, or told to leave it, costs the pods their second address and nothing else; a note says so. Routing
+ * it makes the kernel ignore router advertisements on interfaces that listen to them, which would cut the machine off: those are told to listen on.
+ */
 #include "podnet/podnet.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <net/if.h>
 #include <nftables/libnftables.h>
-#include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
-#include "podnet/address_priv.h"
+#include "podnet/guard_priv.h"
+#include "podnet/podnet_priv.h"
 #include "podnet/rtnetlink_priv.h"
 #include "podnet/rules_priv.h"
 #include "sys/sys.h"
 
-struct podnet {
-    char instance[16], cidr[32], bridge[IFNAMSIZ], gateway[16];
-    char *state_dir, *namespace_dir;
-    struct addresses addresses;
-    struct mnl_socket *socket;
-    unsigned bridge_index, prefix;
-    uint64_t rules_hash;           /* of what the kernel has; 0: unknown */
-    int own_net, own_uts, own_ipc; /* where we live */
-};
+void podnet_note_down(struct podnet *podnet, const char *format, ...) {
+    va_list args;
+    if (podnet->notes_count == PODNET_NOTES_MAX)
+        return;
+    va_start(args, format);
+    vsnprintf(podnet->notes[podnet->notes_count++], sizeof podnet->notes[0], format, args);
+    va_end(args);
+}
+
+const char *podnet_note(const struct podnet *podnet, size_t index) {
+    return index < podnet->notes_count ? podnet->notes[index] : NULL;
+}
+
+void podnet_port_name(const struct podnet *podnet, uint32_t address, char ret[IFNAMSIZ]) {
+    snprintf(ret, IFNAMSIZ, "%s%08x", podnet->port_prefix, address);
+}
+
+void podnet_mac(uint32_t address, unsigned char ret[6]) {
+    const unsigned char mac[6] = {
+        0x02, 0x74, (unsigned char)(address >> 24), (unsigned char)(address >> 16), (unsigned char)(address >> 8), (unsigned char)address};
+    memcpy(ret, mac, sizeof mac);
+}
 
 /* --- the address table on disk --- */
 
-static int save_addresses(struct podnet *podnet) {
+int podnet_save_addresses(struct podnet *podnet) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/addresses", podnet->state_dir);
@@ -52,9 +58,7 @@ static int load_addresses(struct podnet *podnet) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/addresses", podnet->state_dir);
     int r = sys_read_file(AT_FDCWD, path, MIB, &text);
-    if (r == -ENOMEM || r == 0)
-        return r < 0 ? r : addresses_parse(&podnet->addresses, buffer_slice(&text));
-    return sys_remove_tree(AT_FDCWD, path); /* it is not there, or cannot be read: who has an address says so (podnet_add) */
+    return r == -ENOENT ? 0 : r < 0 ? r : addresses_parse(&podnet->addresses, buffer_slice(&text));
 }
 
 /* --- bridge --- */
@@ -86,7 +90,7 @@ static int check_overlap(struct podnet *podnet, struct diag *diag) {
     return diag_set(diag, -EADDRINUSE, "the pods' address range %s overlaps with interface %s (%s)", podnet->cidr, name, address);
 }
 
-static void write_sysctl(const char *name, const char *value) {
+void podnet_write_sysctl(const char *name, const char *value) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "/proc/sys/net/%s", name);
     sys_write_existing(AT_FDCWD, path, slice_of(value));
@@ -114,12 +118,168 @@ static int make_bridge(struct podnet *podnet, struct diag *diag) {
     r = rtnetlink_add_address(podnet->socket, podnet->bridge_index, podnet->addresses.network + 1, podnet->prefix);
     if (r < 0 && r != -EEXIST)
         return diag_set(diag, r, "cannot give %s to the bridge: %s", podnet->gateway, strerror(-r));
-    snprintf(name, sizeof name, "ipv6/conf/%s/disable_ipv6", podnet->bridge);
-    write_sysctl(name, "1");
     snprintf(name, sizeof name, "ipv4/conf/%s/route_localnet", podnet->bridge); /* node ports at 127.0.0.1; the table keeps pods away from there */
-    write_sysctl(name, "1");
-    write_sysctl("ipv4/ip_forward", "1");
+    podnet_write_sysctl(name, "1");
+    podnet_write_sysctl("ipv4/ip_forward", "1");
     return 0;
+}
+
+/* --- rules --- */
+
+int podnet_run_nft(const char *text, struct diag *diag) {
+    if (sys_point("nftables") < 0)
+        return diag_set(diag, -EIO, "nftables refuses the rules: a fault was asked for");
+    struct nft_ctx *context = nft_ctx_new(NFT_CTX_DEFAULT);
+    if (!context)
+        return diag_set(diag, -ENOMEM, "cannot start libnftables");
+    nft_ctx_buffer_error(context);
+    nft_ctx_buffer_output(context);
+    int r = nft_run_cmd_from_buffer(context, text);
+    if (r != 0) {
+        const char *error = nft_ctx_get_error_buffer(context);
+        r = diag_set(diag, -EIO, "nftables refuses the rules: %.300s", error && *error ? error : "unknown error");
+    }
+    nft_ctx_free(context);
+    return r;
+}
+
+/* Nothing is done when the kernel has just these already. */
+static int apply(const struct rules *rules, int (*format)(const struct rules *rules, struct buffer *out), uint64_t *hash, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
+    int r = format(rules, &text);
+    if (r < 0)
+        return diag_set(diag, r, "too many services for one table");
+    uint64_t wanted = slice_hash(buffer_slice(&text));
+    if (wanted == *hash)
+        return 0;
+    r = podnet_run_nft(text.data, diag);
+    *hash = r == 0 ? wanted : 0;
+    return r;
+}
+
+int podnet_set_services(struct podnet *podnet, const struct podnet_service *services, size_t count, const struct podnet_host_port *ports,
+                        size_t ports_count, struct diag *diag) {
+    char cidr6[64];
+    const struct rules rules = {.instance = podnet->instance,
+                                .bridge = podnet->bridge,
+                                .cidr = podnet->cidr,
+                                .cidr6 = podnet_cidr6(podnet, cidr6),
+                                .services = services,
+                                .services_count = count,
+                                .ports = ports,
+                                .ports_count = ports_count};
+    int r = apply(&rules, rules_format, &podnet->rules_hash, diag);
+    return r < 0 || !*cidr6 ? r : apply(&rules, rules6_format, &podnet->rules6_hash, diag);
+}
+
+/* --- IPv6 --- */
+
+static bool sysctl_is(const char *path, const char *value) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(256);
+    return sys_read_file(AT_FDCWD, path, 255, &text) == 0 && slice_is(slice_trim(buffer_slice(&text)), value);
+}
+
+/* Interfaces that take routers' word keep taking it when we route: 2 instead of 1. */
+static void keep_listening_to_routers(void) {
+    DIR *dir = opendir("/proc/sys/net/ipv6/conf");
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        char path[PATH_MAX];
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, "all") == 0)
+            continue;
+        snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/accept_ra", entry->d_name);
+        if (sysctl_is(path, "1"))
+            sys_write_existing(AT_FDCWD, path, SLICE("2"));
+    }
+    if (dir)
+        closedir(dir);
+}
+
+static int bring_up_ipv6(struct podnet *podnet, struct diag *diag) {
+    static const char *const settings[][2] = {{"disable_ipv6", "0"}, {"accept_ra", "0"}, {"accept_dad", "0"}};
+    char name[64];
+    struct in6_addr gateway = range6_at(&podnet->range6, 1);
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        snprintf(name, sizeof name, "ipv6/conf/%s/%s", podnet->bridge, settings[i][0]);
+        podnet_write_sysctl(name, settings[i][1]);
+    }
+    if (!sysctl_is("/proc/sys/net/ipv6/conf/all/forwarding", "1")) {
+        keep_listening_to_routers();
+        podnet_write_sysctl("ipv6/conf/all/forwarding", "1");
+    }
+    inet_ntop(AF_INET6, &gateway, podnet->gateway6, sizeof podnet->gateway6);
+    int r = rtnetlink_add_address6(podnet->socket, podnet->bridge_index, &gateway, podnet->range6.prefix);
+    if (r < 0 && r != -EEXIST)
+        return diag_set(diag, r, "cannot give %s to the bridge: %s", podnet->gateway6, strerror(-r));
+    return podnet_set_services(podnet, NULL, 0, NULL, 0, diag);
+}
+
+static int remove_table(const struct podnet *podnet, const char *family);
+
+static void give_up_ipv6(struct podnet *podnet) {
+    char name[64];
+    remove_table(podnet, "ip6");
+    podnet->range6.prefix = 0;
+    podnet->gateway6[0] = 0;
+    snprintf(name, sizeof name, "ipv6/conf/%s/disable_ipv6", podnet->bridge);
+    podnet_write_sysctl(name, "1");
+}
+
+static void seed_of(const struct podnet *podnet, struct buffer *out) {
+    sys_read_file(AT_FDCWD, "/etc/machine-id", 255, out); /* without one the instance's name is enough */
+    buffer_append_text(out, podnet->instance);
+}
+
+static int choose_range6(struct podnet *podnet, const char *cidr6, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer seed = BUFFER_INIT(512);
+    seed_of(podnet, &seed);
+    if (!cidr6 || strcmp(cidr6, "none") == 0)
+        return 0;
+    if (strcmp(cidr6, "auto") == 0) {
+        range6_local(buffer_slice(&seed), &podnet->range6);
+        return 0;
+    }
+    if (range6_parse(cidr6, &podnet->range6) < 0 || podnet->range6.prefix > 96 + podnet->prefix)
+        return diag_set(diag, -EINVAL, "\"%s\" is no IPv6 range such as fd00:88::/64 with room for the addresses of %s", cidr6, podnet->cidr);
+    return 0;
+}
+
+static int set_up_ipv6(struct podnet *podnet, const char *cidr6, struct diag *diag) {
+    struct diag why = DIAG_INIT;
+    int r = choose_range6(podnet, cidr6, diag);
+    bool wanted = podnet->range6.prefix > 0;
+    if (r < 0)
+        return r;
+    if (wanted && access("/proc/sys/net/ipv6", F_OK) < 0)
+        podnet_note_down(podnet, "pods have IPv4 addresses only: this kernel has no IPv6");
+    else if (wanted && sysctl_is("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1"))
+        podnet_note_down(podnet, "pods have IPv4 addresses only: IPv6 is switched off (net.ipv6.conf.all.disable_ipv6)");
+    else if (wanted && bring_up_ipv6(podnet, &why) < 0)
+        podnet_note_down(podnet, "pods have IPv4 addresses only: %s", why.message);
+    else if (wanted)
+        return 0;
+    give_up_ipv6(podnet);
+    return 0;
+}
+
+/* --- the guard --- */
+
+static void write_guard(struct podnet *podnet) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(GUARD_BYTES_MAX);
+    struct diag diag = DIAG_INIT;
+    int r = guard_format(podnet, &text);
+    if (r == 0)
+        r = podnet_run_nft(text.data, &diag);
+    if (r < 0 && podnet->guard_works)
+        podnet_note_down(podnet, "a pod with the capability NET_RAW can pose as another: %s", diag.message[0] ? diag.message : strerror(-r));
+    podnet->guard_works = r == 0;
+}
+
+void podnet_guard(struct podnet *podnet, uint32_t address) {
+    if (!podnet->guard_works || (address >= podnet->guarded_from && address < podnet->guarded_to))
+        return;
+    podnet->guarded_from = address;
+    podnet->guarded_to = MIN(address + GUARD_WINDOW, podnet->addresses.network | ~podnet->addresses.mask);
+    write_guard(podnet);
 }
 
 static int route_services(struct podnet *podnet, const char *service_cidr, struct diag *diag) {
@@ -152,6 +312,9 @@ static int set_names(struct podnet *podnet, const struct podnet_options *options
     if (addresses_init(&podnet->addresses, options->cidr) < 0)
         return diag_set(diag, -EINVAL, "\"%s\" is no address range such as 10.88.0.0/16", options->cidr);
     podnet->prefix = (unsigned)__builtin_popcount(podnet->addresses.mask);
+    podnet->pool_max = MIN(options->pool, (size_t)PODNET_POOL_MAX);
+    podnet->guard_works = true;
+    snprintf(podnet->port_prefix, sizeof podnet->port_prefix, "tmp%04x", (unsigned)(slice_hash(slice_of(podnet->instance)) & 0xffff));
     address_text(podnet->addresses.network + 1, podnet->gateway);
     podnet->state_dir = strdup(options->state_dir);
     podnet->namespace_dir = strdup(options->namespace_dir);
@@ -185,9 +348,13 @@ int podnet_new(const struct podnet_options *options, struct podnet **ret, struct
     if (r == 0 && options->service_cidr)
         r = route_services(podnet, options->service_cidr, diag);
     if (r == 0)
-        r = podnet_set_services(podnet, NULL, 0, diag);
+        r = podnet_set_services(podnet, NULL, 0, NULL, 0, diag);
+    if (r == 0)
+        r = set_up_ipv6(podnet, options->cidr6, diag);
     if (r < 0)
         return r;
+    pool_find(podnet);
+    podnet_guard(podnet, podnet->addresses.last + 1);
     *ret = TAKE(podnet);
     return 0;
 }
@@ -197,6 +364,7 @@ void podnet_free(struct podnet *podnet) {
         return;
     rtnetlink_close(podnet->socket);
     addresses_deinit(&podnet->addresses);
+    VECTOR_DEINIT(&podnet->pool);
     const int fds[] = {podnet->own_net, podnet->own_uts, podnet->own_ipc};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
         if (fds[i] >= 0)
@@ -209,251 +377,29 @@ void podnet_free(struct podnet *podnet) {
 const char *podnet_gateway(const struct podnet *podnet) {
     return podnet->gateway;
 }
-/* --- pods --- */
 
-static void namespace_path(const struct podnet *podnet, const char *uid, const char *name, char *ret, size_t size) {
-    snprintf(ret, size, "%s/%s%s%s", podnet->namespace_dir, uid, *name ? "/" : "", name);
+const char *podnet_cidr6(const struct podnet *podnet, char ret[64]) {
+    ret[0] = 0;
+    if (podnet->range6.prefix)
+        range6_text(&podnet->range6, ret);
+    return ret;
 }
 
-/* A namespace is bound there when the file is on nsfs: its device differs from the folder's. */
-static bool is_bound(const char *path) {
-    struct stat file, own;
-    return stat(path, &file) == 0 && stat("/proc/self/ns/net", &own) == 0 && file.st_dev == own.st_dev;
-}
-
-static int bind_file(const char *source, const char *path) {
-    CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0400);
-    int r = sys_point("mount");
-    if (r < 0)
-        return r;
-    return fd < 0 || mount(source, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
-}
-
-static int bind_namespace(const char *name, const char *path) {
-    char source[64];
-    snprintf(source, sizeof source, "/proc/thread-self/ns/%s", name);
-    return bind_file(source, path);
-}
-
-struct made {
-    struct mnl_socket *socket;
-    int net_fd;
-};
-
-/* Runs inside the new namespaces. */
-static int fill_namespaces(const char *hostname, bool host_network, const struct podnet_pod *pod, struct made *ret) {
-    if (sethostname(hostname, strlen(hostname)) < 0)
-        return -errno;
-    int r = bind_namespace("uts", pod->uts);
-    if (r == 0)
-        r = bind_namespace("ipc", pod->ipc);
-    if (r < 0 || host_network)
-        return r;
-    ret->net_fd = open_own("net");
-    r = ret->net_fd < 0 ? ret->net_fd : rtnetlink_open(&ret->socket);
-    write_sysctl("ipv4/ping_group_range", "0 2147483647");
-    write_sysctl("ipv4/ip_unprivileged_port_start", "0"); /* a pod has its ports for itself */
-    return r;
-}
-
-static int make_namespaces(struct podnet *podnet, const char *hostname, bool host_network, const struct podnet_pod *pod, struct made *ret) {
-    if (unshare(CLONE_NEWUTS | CLONE_NEWIPC | (host_network ? 0 : CLONE_NEWNET)) < 0)
-        return -errno;
-    int r = fill_namespaces(hostname, host_network, pod, ret);
-    ASSERT(setns(podnet->own_uts, CLONE_NEWUTS) == 0);
-    ASSERT(setns(podnet->own_ipc, CLONE_NEWIPC) == 0);
-    ASSERT(setns(podnet->own_net, CLONE_NEWNET) == 0);
-    return r;
-}
-
-/* A socket belongs to the namespace in which it was made, whatever its maker does afterwards. */
-int podnet_connect(struct podnet *podnet, const struct podnet_pod *pod, uint16_t port) {
-    struct sys_address address;
-    char text[32];
-    snprintf(text, sizeof text, "127.0.0.1:%u", port);
-    int r = sys_address_parse(text, &address);
-    if (r < 0 || !pod->network[0])
-        return r < 0 ? r : sys_connect(&address);
-    CLEANUP(fd_closep) int fd = open(pod->network, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
-        return -errno;
-    r = sys_connect(&address);
-    ASSERT(setns(podnet->own_net, CLONE_NEWNET) == 0);
-    return r;
-}
-
-static void veth_name(const struct podnet *podnet, const char *uid, char ret[IFNAMSIZ]) {
+/* A table that was never made is no error: each family is asked for by itself. */
+static int remove_table(const struct podnet *podnet, const char *family) {
     char text[128];
-    snprintf(text, sizeof text, "%s/%s", podnet->instance, uid);
-    snprintf(ret, IFNAMSIZ, "tm%012" PRIx64, slice_hash(slice_of(text)) & UINT64_C(0xffffffffffff));
-}
-
-static int connect_pod(struct podnet *podnet, const char *uid, uint32_t address, const struct made *made) {
-    char name[IFNAMSIZ];
-    unsigned stale, port, loopback, device;
-    veth_name(podnet, uid, name);
-    if (rtnetlink_index(podnet->socket, name, &stale) == 0)
-        rtnetlink_delete(podnet->socket, stale);
-    int r = rtnetlink_add_veth(podnet->socket, name, podnet->bridge_index, "eth0", made->net_fd);
-    if (r == 0)
-        r = rtnetlink_index(podnet->socket, name, &port);
-    if (r == 0)
-        r = rtnetlink_hairpin(podnet->socket, port);
-    if (r == 0)
-        r = rtnetlink_index(made->socket, "lo", &loopback);
-    if (r == 0)
-        r = rtnetlink_up(made->socket, loopback);
-    if (r == 0)
-        r = rtnetlink_index(made->socket, "eth0", &device);
-    if (r == 0)
-        r = rtnetlink_add_address(made->socket, device, address, podnet->prefix);
-    if (r == 0)
-        r = rtnetlink_up(made->socket, device);
-    return r < 0 ? r : rtnetlink_add_route(made->socket, device, 0, 0, podnet->addresses.network + 1);
-}
-
-static void unbind(const struct podnet *podnet, const char *uid) {
-    static const char *const names[] = {"net", "ipc", "uts"};
-    char path[PATH_MAX];
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        namespace_path(podnet, uid, names[i], path, sizeof path);
-        sys_point("unmount");
-        while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
-            ;
-        unlink(path);
-    }
-    namespace_path(podnet, uid, "", path, sizeof path);
-    sys_point("remove");
-    rmdir(path);
-}
-
-static int make_pod(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, const struct podnet_pod *pod, uint32_t address) {
-    struct made made = {.net_fd = -1};
-    char path[PATH_MAX];
-    unbind(podnet, uid); /* what a crash left half-made */
-    namespace_path(podnet, uid, "", path, sizeof path);
-    int r = sys_mkdirs(path, 0700);
-    if (r == 0)
-        r = make_namespaces(podnet, hostname, host_network, pod, &made);
-    if (r == 0 && !host_network)
-        r = connect_pod(podnet, uid, address, &made);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", made.net_fd);
-    if (r == 0 && !host_network)
-        r = bind_file(path, pod->network);
-    rtnetlink_close(made.socket);
-    if (made.net_fd >= 0)
-        close(made.net_fd);
-    if (r < 0)
-        unbind(podnet, uid);
-    return r;
-}
-
-static bool uid_is_safe(const char *uid) {
-    size_t len = strlen(uid);
-    return len > 0 && len < UID_BYTES_MAX && uid[0] != '.' && !strchr(uid, '/') && strspn(uid, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == len;
-}
-
-int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag) {
-    struct podnet_pod pod = {.address = ""};
-    uint32_t address = 0;
-    int r = 0;
-    if (!uid_is_safe(uid))
-        return diag_set(diag, -EINVAL, "\"%s\" is no pod uid", uid);
-    namespace_path(podnet, uid, "uts", pod.uts, sizeof pod.uts);
-    namespace_path(podnet, uid, "ipc", pod.ipc, sizeof pod.ipc);
-    if (strlen(pod.uts) + 1 >= sizeof pod.uts)
-        return diag_set(diag, -ENAMETOOLONG, "the path %s is too long", podnet->namespace_dir);
-    if (!host_network) {
-        bool had = addresses_find(&podnet->addresses, uid, &address);
-        if (!had && ret->address[0])
-            addresses_claim(&podnet->addresses, uid, ret->address);
-        namespace_path(podnet, uid, "net", pod.network, sizeof pod.network);
-        r = addresses_take(&podnet->addresses, uid, &address);
-        if (r == 0 && !had)
-            r = save_addresses(podnet);
-        if (r < 0)
-            return diag_set(diag, r, "no address for the pod in %s: %s", podnet->cidr, strerror(-r));
-        address_text(address, pod.address);
-    }
-    if (!is_bound(pod.uts) || !is_bound(pod.ipc) || (!host_network && !is_bound(pod.network)))
-        r = make_pod(podnet, uid, hostname, host_network, &pod, address);
-    if (r < 0)
-        return diag_set(diag, r, "cannot make the pod's network: %s", strerror(-r));
-    *ret = pod;
-    return 0;
-}
-
-int podnet_remove(struct podnet *podnet, const char *uid) {
-    uint32_t address;
-    if (!uid_is_safe(uid))
-        return -EINVAL;
-    unbind(podnet, uid);
-    if (!addresses_find(&podnet->addresses, uid, &address))
-        return 0;
-    addresses_give(&podnet->addresses, uid);
-    return save_addresses(podnet);
-}
-
-int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *uid), void *userdata) {
-    CLEANUP(map_freep) struct map *uids = map_new();
-    struct slice key;
-    void *value;
-    int r = uids ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < podnet->addresses.entries.count; i++)
-        r = map_put(uids, slice_of(podnet->addresses.entries.items[i].uid), podnet, NULL);
-    DIR *dir = opendir(podnet->namespace_dir);
-    for (struct dirent *entry; r == 0 && dir && (entry = readdir(dir));)
-        if (entry->d_name[0] != '.')
-            r = map_put(uids, slice_of(entry->d_name), podnet, NULL);
-    if (dir)
-        closedir(dir);
-    for (size_t at = 0; r == 0 && map_next(uids, &at, &key, &value);) {
-        char uid[256];
-        snprintf(uid, sizeof uid, "%.*s", SLICE_ARG(key));
-        fn(userdata, uid);
-    }
-    return r;
-}
-
-/* --- rules --- */
-
-static int run_nft(const char *text, struct diag *diag) {
-    if (sys_point("nftables") < 0)
-        return diag_set(diag, -EIO, "nftables refuses the rules: a fault was asked for");
-    struct nft_ctx *context = nft_ctx_new(NFT_CTX_DEFAULT);
-    if (!context)
-        return diag_set(diag, -ENOMEM, "cannot start libnftables");
-    nft_ctx_buffer_error(context);
-    nft_ctx_buffer_output(context);
-    int r = nft_run_cmd_from_buffer(context, text);
-    if (r != 0) {
-        const char *error = nft_ctx_get_error_buffer(context);
-        r = diag_set(diag, -EIO, "nftables refuses the rules: %.300s", error && *error ? error : "unknown error");
-    }
-    nft_ctx_free(context);
-    return r;
-}
-
-int podnet_set_services(struct podnet *podnet, const struct podnet_service *services, size_t count, struct diag *diag) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
-    const struct rules rules = {
-        .instance = podnet->instance, .bridge = podnet->bridge, .cidr = podnet->cidr, .services = services, .services_count = count};
-    int r = rules_format(&rules, &text);
-    if (r < 0)
-        return diag_set(diag, r, "too many services for one table");
-    uint64_t hash = slice_hash(buffer_slice(&text));
-    if (hash == podnet->rules_hash)
-        return 0;
-    r = run_nft(text.data, diag);
-    podnet->rules_hash = r == 0 ? hash : 0;
-    return r;
+    struct diag diag = DIAG_INIT;
+    snprintf(text, sizeof text, "table %s tidemill_%s {}\ndelete table %s tidemill_%s\n", family, podnet->instance, family, podnet->instance);
+    return podnet_run_nft(text, &diag);
 }
 
 int podnet_remove_all(struct podnet *podnet) {
-    char text[128];
-    struct diag diag = DIAG_INIT;
-    snprintf(text, sizeof text, "table ip tidemill_%s {}\ndelete table ip tidemill_%s\n", podnet->instance, podnet->instance);
-    int r = run_nft(text, &diag);
+    int r = remove_table(podnet, "ip");
+    remove_table(podnet, "ip6");
+    remove_table(podnet, "bridge");
+    podnet->pool_max = 0;
+    while (podnet->pool.count)
+        pool_yield(podnet);
     int removed = rtnetlink_delete(podnet->socket, podnet->bridge_index);
     return r < 0 ? r : removed;
 }

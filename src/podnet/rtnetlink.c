@@ -89,7 +89,8 @@ int rtnetlink_add_bridge(struct mnl_socket *socket, const char *name, const unsi
     return exchange(socket, message, NULL, NULL);
 }
 
-int rtnetlink_add_veth(struct mnl_socket *socket, const char *name, unsigned bridge, const char *peer, int peer_namespace_fd) {
+int rtnetlink_add_veth(struct mnl_socket *socket, const char *name, unsigned bridge, const char *peer, const unsigned char mac[6],
+                       int peer_namespace_fd) {
     char bytes[MESSAGE_BYTES];
     struct nlmsghdr *message;
     struct ifinfomsg *info = link_message(bytes, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &message);
@@ -102,6 +103,7 @@ int rtnetlink_add_veth(struct mnl_socket *socket, const char *name, unsigned bri
     struct nlattr *other = mnl_attr_nest_start(message, VETH_INFO_PEER);
     mnl_nlmsg_put_extra_header(message, sizeof(struct ifinfomsg));
     mnl_attr_put_strz(message, IFLA_IFNAME, peer);
+    mnl_attr_put(message, IFLA_ADDRESS, 6, mac);
     mnl_attr_put_u32(message, IFLA_NET_NS_FD, (uint32_t)peer_namespace_fd);
     mnl_attr_nest_end(message, other);
     mnl_attr_nest_end(message, data);
@@ -171,6 +173,30 @@ int rtnetlink_add_route(struct mnl_socket *socket, unsigned index, uint32_t netw
         mnl_attr_put(message, RTA_DST, 4, &wire);
     if (gateway)
         mnl_attr_put(message, RTA_GATEWAY, 4, &via);
+    mnl_attr_put_u32(message, RTA_OIF, index);
+    return exchange(socket, message, NULL, NULL);
+}
+
+int rtnetlink_add_address6(struct mnl_socket *socket, unsigned index, const struct in6_addr *address, unsigned prefix) {
+    char bytes[MESSAGE_BYTES];
+    struct nlmsghdr *message = mnl_nlmsg_put_header(bytes);
+    message->nlmsg_type = RTM_NEWADDR;
+    message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+    struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(message, sizeof *info);
+    *info = (struct ifaddrmsg){.ifa_family = AF_INET6, .ifa_prefixlen = (unsigned char)prefix, .ifa_flags = IFA_F_NODAD, .ifa_index = index};
+    mnl_attr_put(message, IFA_LOCAL, sizeof *address, address);
+    mnl_attr_put(message, IFA_ADDRESS, sizeof *address, address);
+    return exchange(socket, message, NULL, NULL);
+}
+
+int rtnetlink_add_gateway6(struct mnl_socket *socket, unsigned index, const struct in6_addr *gateway) {
+    char bytes[MESSAGE_BYTES];
+    struct nlmsghdr *message = mnl_nlmsg_put_header(bytes);
+    message->nlmsg_type = RTM_NEWROUTE;
+    message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+    struct rtmsg *route = mnl_nlmsg_put_extra_header(message, sizeof *route);
+    *route = (struct rtmsg){.rtm_family = AF_INET6, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST};
+    mnl_attr_put(message, RTA_GATEWAY, sizeof *gateway, gateway);
     mnl_attr_put_u32(message, RTA_OIF, index);
     return exchange(socket, message, NULL, NULL);
 }

@@ -9,6 +9,9 @@
  * Session affinity is arithmetic, not memory: a client's address is hashed into one of AFFINITY_SLOTS, and each slot prefers the endpoints in an
  * order of its own. So clients stay with their endpoint across a new table, and when endpoints come or go only those move that must.
  *
+ * A pod's port on the machine is an element beside the node ports, which lead to a chain with one address. An element of a claimed key is the first
+ * claimant's.
+ *
  * What listens on the bridge's address is for pods and this machine: packets to it that come in by another interface are dropped. */
 #include "podnet/rules_priv.h"
 
@@ -20,6 +23,19 @@
 static bool is_address(const char *text) {
     struct in_addr parsed;
     return text && inet_pton(AF_INET, text, &parsed) == 1;
+}
+
+static const char *protocol_name(enum podnet_protocol protocol) {
+    return protocol == PODNET_UDP ? "udp" : protocol == PODNET_SCTP ? "sctp" : "tcp";
+}
+
+bool rules_is_any(const char *address) {
+    return !*address || strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
+}
+
+/* A port that this family's table has: at every address, or at one of this family. */
+static bool has_port(const struct podnet_host_port *port) {
+    return port->host_port && port->port && is_address(port->address) && (!*port->host_address || is_address(port->host_address));
 }
 
 static bool is_usable(const struct podnet_endpoint *endpoint) {
@@ -115,6 +131,11 @@ static void add_chain(const struct podnet_service *service, size_t index, struct
         add_gate(service, index, out);
 }
 
+static void add_port_chain(const struct podnet_host_port *port, size_t index, struct buffer *out) {
+    buffer_printf(out, "  chain port%zu {\n    meta l4proto %s dnat ip to %s:%u\n  }\n", index, protocol_name(port->protocol), port->address,
+                  port->port);
+}
+
 /* --- elements of the maps --- */
 
 enum element { ELEMENT_SERVICE, ELEMENT_NODE_PORT, ELEMENT_REFUSED };
@@ -128,21 +149,35 @@ struct elements {
     int error;
 };
 
-static void add_element(struct elements *elements, size_t index, const char *address, uint16_t port, bool gated) {
+/* address NULL: at all of the machine's. chain NULL: the element of a set. */
+static void add_element(struct elements *elements, const char *address, const char *protocol, uint16_t port, const char *chain, size_t index) {
     char key[64];
-    const struct podnet_service *service = &elements->rules->services[index];
     if (address)
-        snprintf(key, sizeof key, "%s . %s . %u", address, protocol_of(service), port);
+        snprintf(key, sizeof key, "%s . %s . %u", address, protocol, port);
     else
-        snprintf(key, sizeof key, "%s . %u", protocol_of(service), port);
+        snprintf(key, sizeof key, "%s . %u", protocol, port);
     if (map_find(elements->seen, slice_of(key)))
         return;
     if (map_put(elements->seen, slice_of(key), elements, NULL))
         elements->error = -ENOMEM;
     buffer_printf(elements->out, "%s%s", elements->first ? "    elements = { " : ", ", key);
     elements->first = false;
-    if (elements->what != ELEMENT_REFUSED)
-        buffer_printf(elements->out, " : goto %s%zu", gated ? "gate" : "service", index);
+    if (chain)
+        buffer_printf(elements->out, " : goto %s%zu", chain, index);
+}
+
+static void add_service_element(struct elements *elements, size_t index, const char *address, uint16_t port, bool gated) {
+    const char *chain = elements->what == ELEMENT_REFUSED ? NULL : gated ? "gate" : "service";
+    add_element(elements, address, protocol_of(&elements->rules->services[index]), port, chain, index);
+}
+
+static void add_port_elements(struct elements *elements) {
+    for (size_t i = 0; i < elements->rules->ports_count; i++) {
+        const struct podnet_host_port *port = &elements->rules->ports[i];
+        bool any = rules_is_any(port->host_address);
+        if (elements->what != ELEMENT_REFUSED && has_port(port) && any == (elements->what == ELEMENT_NODE_PORT))
+            add_element(elements, any ? NULL : port->host_address, protocol_name(port->protocol), port->host_port, "port", i);
+    }
 }
 
 /* The cluster's own addresses go before what services claim besides. */
@@ -156,13 +191,14 @@ static int add_elements(const struct rules *rules, enum element what, struct buf
             if (!is_valid(service) || has_endpoints == (what == ELEMENT_REFUSED) || (what == ELEMENT_NODE_PORT && (!service->node_port || outer)))
                 continue;
             if (what == ELEMENT_NODE_PORT)
-                add_element(&elements, i, NULL, service->node_port, service->sources_count > 0);
+                add_service_element(&elements, i, NULL, service->node_port, service->sources_count > 0);
             else if (!outer)
-                add_element(&elements, i, service->address, service->port, false);
+                add_service_element(&elements, i, service->address, service->port, false);
             for (size_t k = 0; outer && k < service->extra_count; k++)
                 if (is_address(service->extra[k]))
-                    add_element(&elements, i, service->extra[k], service->port, service->sources_count > 0);
+                    add_service_element(&elements, i, service->extra[k], service->port, service->sources_count > 0);
         }
+    add_port_elements(&elements);
     if (!elements.first)
         buffer_append_text(out, " }\n");
     return elements.error;
@@ -175,6 +211,9 @@ int rules_format(const struct rules *rules, struct buffer *out) {
     for (size_t i = 0; i < rules->services_count; i++)
         if (is_valid(&rules->services[i]) && count_endpoints(&rules->services[i]))
             add_chain(&rules->services[i], i, out);
+    for (size_t i = 0; i < rules->ports_count; i++)
+        if (has_port(&rules->ports[i]))
+            add_port_chain(&rules->ports[i], i, out);
     buffer_append_text(out, "  map services {\n    type ipv4_addr . inet_proto . inet_service : verdict\n");
     int error = add_elements(rules, ELEMENT_SERVICE, out);
     buffer_append_text(out, "  }\n  map node_ports {\n    type inet_proto . inet_service : verdict\n");

@@ -101,7 +101,6 @@ class Node(Core):
         query = "?" + "&".join(([f"container={container}"] if container else []) + (["previous=true"] if previous else []))
         deadline = time.monotonic() + 20
         while True:
-            self.tend()
             status, text = self.ask("GET", f"{PODS}/{name}/log{query}")
             if status == 200 or time.monotonic() > deadline:
                 return text
@@ -138,12 +137,27 @@ class Node(Core):
                     folders.clear()
                     continue
                 found["files"] |= {os.path.join(folder, name) for name in files + folders}
-        nft = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+        nft = subprocess.run(["nft", "list", "table", "ip", "tidemill_" + self.instance], capture_output=True, text=True).stdout
         found["addresses in nftables"] |= set(re.findall(rf"\b10\.{self.number()}\.[0-9]+\.[0-9]+\b", nft))
         table = self.state / "node/podnet/addresses"
         found["addresses"] |= {line for line in table.read_text(encoding="ascii").splitlines() if not line.endswith(" last")} if table.exists() else set()
+        self.leave_out_pool(found)
         found["descriptors"] = {os.readlink(path).split(":")[0] + f" {path.name}" for path in pathlib.Path(f"/proc/{self.node.pid}/fd").iterdir() if path.is_symlink()}
         return found
+
+    def leave_out_pool(self, found):
+        """Namespaces made in advance come and go; a whole one (folder, mounts, interface, address) is no trace, a part of one is."""
+        members = [path.name for path in (self.run / "node/ns").glob(".pool-*")]
+        for name in members[:8]:
+            address = name.rsplit("-", 1)[1]
+            port = {each for each in found["interfaces"] if each.startswith("tmp") and each.endswith(address)}
+            entry = {each for each in found["addresses"] if each.endswith(" " + name)}
+            mounts = {each for each in found["mounts"] if f"/ns/{name}/" in each}
+            if len(port) == len(entry) == 1 and len(mounts) == 3:
+                found["interfaces"] -= port
+                found["addresses"] -= entry
+                found["mounts"] -= mounts
+                found["files"] = {each for each in found["files"] if f"/ns/{name}" not in each}
 
     def number(self):
         return self.args[self.args.index("--pod-cidr") + 1].split(".")[1]

@@ -1,0 +1,373 @@
+/* As root: what pods can do on a real bridge, and what they cannot. */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/if_ether.h>
+#include <netinet/ip.h>
+#include <netinet/udp.h>
+#include <netpacket/packet.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "podnet/podnet_priv.h"
+#include "sys/sys.h"
+#include "unit.h"
+
+static char dir[64], namespaces[128];
+static struct podnet *podnet;
+static struct podnet_pod one, two;
+
+static void open_podnet(const char *cidr6, size_t pool) {
+    const struct podnet_options options = {.instance = "podu",
+                                           .cidr = "10.208.0.0/24",
+                                           .cidr6 = cidr6,
+                                           .pool = pool,
+                                           .service_cidr = "10.207.0.0/24",
+                                           .state_dir = dir,
+                                           .namespace_dir = namespaces};
+    struct diag diag = DIAG_INIT;
+    if (podnet_new(&options, &podnet, &diag) < 0)
+        fail_msg("%s", diag.message);
+    assert_null(podnet_note(podnet, 0));
+}
+
+static int setup(void **state) {
+    struct diag diag = DIAG_INIT;
+    (void)state;
+    if (geteuid() != 0)
+        fail_msg("these tests make network namespaces: run them as root");
+    snprintf(dir, sizeof dir, "/tmp/podu-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(namespaces, sizeof namespaces, "%s/ns", dir);
+    open_podnet("fd00:208::/64", 0);
+    assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &one, &diag), 0);
+    assert_int_equal(podnet_add(podnet, "uid-2", "two", false, &two, &diag), 0);
+    return 0;
+}
+
+static void remove_pod(void *userdata, const char *uid) {
+    podnet_remove(userdata, uid);
+}
+
+static int teardown(void **state) {
+    (void)state;
+    podnet_list(podnet, remove_pod, podnet);
+    podnet_remove_all(podnet);
+    podnet_free(podnet);
+    sys_remove_tree(AT_FDCWD, dir);
+    return 0;
+}
+
+static void enter(const struct podnet_pod *pod) {
+    int net = open(pod->network, O_RDONLY | O_CLOEXEC), uts = open(pod->uts, O_RDONLY | O_CLOEXEC), ipc = open(pod->ipc, O_RDONLY | O_CLOEXEC);
+    if (net < 0 || setns(net, CLONE_NEWNET) < 0 || setns(uts, CLONE_NEWUTS) < 0 || setns(ipc, CLONE_NEWIPC) < 0)
+        _exit(99);
+}
+
+/* Runs fn in the pod, in a child; its exit code. pod NULL: on the machine. */
+static int in_pod(const struct podnet_pod *pod, int (*fn)(const char *argument), const char *argument) {
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (pod)
+            enter(pod);
+        _exit(fn(argument));
+    }
+    waitpid(pid, &status, 0);
+    return WEXITSTATUS(status);
+}
+
+static int dial(const char *target) {
+    struct sys_address address;
+    struct timeval patience = {.tv_sec = 5};
+    if (sys_address_parse(target, &address) < 0)
+        return 98;
+    int fd = socket(address.storage.ss_family, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return connect(fd, (struct sockaddr *)&address.storage, address.len) == 0 ? 0 : errno;
+}
+
+/* Serves one connection after the other on port 8080 of all of the pod's addresses until killed. */
+static pid_t serve(const struct podnet_pod *pod) {
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(8080)};
+        enter(pod);
+        int fd = socket(AF_INET6, SOCK_STREAM, 0);
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+        if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 16) < 0)
+            _exit(1);
+        (void)!write(ready[1], "x", 1);
+        for (;;)
+            close(accept(fd, NULL, NULL));
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return pid;
+}
+
+UNIT_TEST(pods_have_two_addresses) {
+    char target[96];
+    assert_string_equal(one.address, "10.208.0.2");
+    assert_string_equal(one.address6, "fd00:208::2");
+    pid_t server = serve(&two);
+    snprintf(target, sizeof target, "[%s]:8080", two.address6);
+    assert_int_equal(in_pod(&one, dial, target), 0);
+    assert_int_equal(in_pod(NULL, dial, target), 0);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+}
+
+UNIT_TEST(ports_of_the_machine_lead_to_pods) {
+    const struct podnet_host_port ports[] = {
+        {.host_address = "", .host_port = 32201, .port = 8080, .address = two.address, .address6 = two.address6},
+        {.host_address = "127.0.0.1", .host_port = 32202, .port = 8080, .address = two.address, .address6 = ""},
+        {.host_address = "", .host_port = 32201, .port = 9, .address = one.address, .address6 = one.address6},
+        {.host_address = "::", .host_port = 0, .port = 8080, .address = "; flush ruleset", .address6 = "; flush ruleset"},
+        {.protocol = PODNET_SCTP, .host_address = "10.208.0.1", .host_port = 32203, .port = 8080, .address = two.address, .address6 = ""},
+    };
+    struct diag diag = DIAG_INIT;
+    pid_t server = serve(&two);
+    if (podnet_set_services(podnet, NULL, 0, ports, ARRAY_LEN(ports), &diag) < 0)
+        fail_msg("%s", diag.message);
+    assert_int_equal(in_pod(NULL, dial, "127.0.0.1:32201"), 0);
+    assert_int_equal(in_pod(NULL, dial, "10.208.0.1:32201"), 0);
+    assert_int_equal(in_pod(&one, dial, "10.208.0.1:32201"), 0);
+    assert_int_equal(in_pod(&two, dial, "10.208.0.1:32201"), 0); /* to itself */
+    assert_int_equal(in_pod(NULL, dial, "[fd00:208::1]:32201"), 0);
+    assert_int_equal(in_pod(&one, dial, "[fd00:208::1]:32201"), 0);
+    assert_int_equal(in_pod(NULL, dial, "127.0.0.1:32202"), 0);
+    assert_int_equal(in_pod(NULL, dial, "10.208.0.1:32202"), ECONNREFUSED);
+    assert_int_equal(podnet_set_services(podnet, NULL, 0, NULL, 0, &diag), 0);
+    assert_int_equal(in_pod(NULL, dial, "10.208.0.1:32201"), ECONNREFUSED);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+}
+
+/* --- the guard --- */
+
+static uint16_t checksum(const void *bytes, size_t len) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i + 1 < len; i += 2)
+        sum += (uint32_t)(((const unsigned char *)bytes)[i] << 8 | ((const unsigned char *)bytes)[i + 1]);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return htons((uint16_t) ~(sum + (sum >> 16)));
+}
+
+static uint32_t wire(const char *address) {
+    struct in_addr parsed;
+    return inet_pton(AF_INET, address, &parsed) == 1 ? parsed.s_addr : 0;
+}
+
+/* A whole frame out of eth0, from one to two. */
+static int send_frame(const unsigned char source[6], uint16_t type, const void *payload, size_t len) {
+    unsigned char frame[1500], mac[6];
+    struct sockaddr_ll link = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("eth0"), .sll_halen = 6};
+    int fd = socket(AF_PACKET, SOCK_RAW, 0);
+    podnet_mac(ntohl(wire(two.address)), mac);
+    memcpy(frame, mac, 6);
+    memcpy(frame + 6, source, 6);
+    frame[12] = (unsigned char)(type >> 8);
+    frame[13] = (unsigned char)type;
+    memcpy(frame + 14, payload, len);
+    return sendto(fd, frame, 14 + len, 0, (struct sockaddr *)&link, sizeof link) < 0 ? errno : 0;
+}
+
+/* "a datagram to two's port 9999, from this address" with the sender's own hardware address, or that of two. */
+static int send_datagram(const char *from, bool with_mac_of_two, char word) {
+    struct packet {
+        struct iphdr ip;
+        struct udphdr udp;
+        char word;
+    } __attribute__((packed)) packet = {
+        .ip = {.version = 4, .ihl = 5, .tot_len = htons(29), .ttl = 9, .protocol = IPPROTO_UDP, .saddr = wire(from), .daddr = wire(two.address)},
+        .udp = {.source = htons(9), .dest = htons(9999), .len = htons(9)},
+        .word = word};
+    unsigned char mac[6];
+    packet.ip.check = checksum(&packet.ip, sizeof packet.ip);
+    podnet_mac(ntohl(wire(with_mac_of_two ? "10.208.0.77" : one.address)), mac);
+    return send_frame(mac, ETHERTYPE_IP, &packet, sizeof packet);
+}
+
+static int send_lies(const char *argument) {
+    struct ether_arp arp = {.ea_hdr = {.ar_hrd = htons(1), .ar_pro = htons(ETHERTYPE_IP), .ar_hln = 6, .ar_pln = 4, .ar_op = htons(ARPOP_REPLY)}};
+    uint32_t gateway = wire("10.208.0.1"), target = wire(two.address);
+    unsigned char mac[6];
+    (void)argument;
+    podnet_mac(ntohl(wire(one.address)), mac);
+    memcpy(arp.arp_sha, mac, 6);
+    memcpy(arp.arp_spa, &gateway, 4);
+    memcpy(arp.arp_tpa, &target, 4);
+    int r = send_frame(mac, ETHERTYPE_ARP, &arp, sizeof arp); /* "I am the gateway" */
+    if (r == 0)
+        r = send_datagram("10.208.0.1", false, 'l');
+    if (r == 0)
+        r = send_datagram("10.208.0.77", false, 'l');
+    if (r == 0)
+        r = send_datagram(one.address, true, 'l');
+    return r ? r : send_datagram(one.address, false, 't');
+}
+
+static int listen_9999(void) {
+    struct sys_address address;
+    int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), net = open(two.network, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(sys_address_parse(":9999", &address), 0);
+    assert_int_equal(setns(net, CLONE_NEWNET), 0);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address.storage, address.len), 0);
+    assert_int_equal(setns(home, CLONE_NEWNET), 0);
+    close(home);
+    close(net);
+    return fd;
+}
+
+static int believes_the_gateway(const char *argument) {
+    struct buffer text = BUFFER_INIT(64 * KIB);
+    unsigned char mac[6];
+    char lie[32];
+    (void)argument;
+    podnet_mac(ntohl(wire(one.address)), mac);
+    snprintf(lie, sizeof lie, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    if (sys_read_file(AT_FDCWD, "/proc/net/arp", 64 * KIB - 1, &text) < 0)
+        return 98;
+    for (struct slice rest = buffer_slice(&text); rest.data;) {
+        struct slice line = slice_cut(&rest, '\n');
+        if (slice_starts(line, SLICE("10.208.0.1 ")))
+            return slice_find(line, slice_of(lie)) < 0 ? 0 : 1;
+    }
+    return 97; /* it must have known it before, or the lie would not have been noted either */
+}
+
+/* What comes first is the truth: nothing of what was sent before arrived. */
+UNIT_TEST(a_pod_cannot_pose_as_another) {
+    char word = 0;
+    struct timeval patience = {.tv_sec = 10};
+    int fd = listen_9999();
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    assert_int_equal(in_pod(&two, dial, "10.208.0.1:1"), ECONNREFUSED); /* now it knows the gateway */
+    assert_int_equal(in_pod(&one, send_lies, NULL), 0);
+    assert_int_equal(recv(fd, &word, 1, 0), 1);
+    assert_int_equal(word, 't');
+    assert_int_equal(in_pod(&two, believes_the_gateway, NULL), 0);
+    close(fd);
+}
+
+/* --- the pool --- */
+
+static int has_hostname(const char *name) {
+    char own[65] = "";
+    return gethostname(own, sizeof own) == 0 && strcmp(own, name) == 0 ? 0 : 1;
+}
+
+static void count_pod(void *userdata, const char *uid) {
+    (void)uid;
+    ++*(size_t *)userdata;
+}
+
+static size_t folders(const char *prefix) {
+    size_t count = 0;
+    DIR *list = opendir(namespaces);
+    for (struct dirent *entry; (entry = readdir(list));)
+        count += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+    closedir(list);
+    return count;
+}
+
+UNIT_TEST(namespaces_are_ready_before_they_are_needed) {
+    struct diag diag = DIAG_INIT;
+    struct podnet_pod pod, same;
+    size_t pods = 0;
+    podnet_free(podnet);
+    open_podnet("fd00:208::/64", 2);
+    assert_int_equal(podnet_pool_fill(podnet), 1);
+    assert_int_equal(podnet_pool_fill(podnet), 0);
+    assert_int_equal(folders(POOL_PREFIX), 2);
+    podnet_list(podnet, count_pod, &pods);
+    assert_int_equal(pods, 2);
+    podnet_free(podnet);
+    open_podnet("fd00:208::/64", 2); /* the next process finds them */
+    assert_false(podnet_pool_wants(podnet));
+    assert_int_equal(podnet_add(podnet, "uid-3", "three", false, &pod, &diag), 0);
+    assert_int_equal(folders(POOL_PREFIX), 1);
+    assert_true(podnet_pool_wants(podnet));
+    assert_int_equal(in_pod(&pod, has_hostname, "three"), 0);
+    pid_t server = serve(&pod);
+    char target[96];
+    snprintf(target, sizeof target, "%s:8080", pod.address);
+    assert_int_equal(in_pod(&one, dial, target), 0);
+    snprintf(target, sizeof target, "[%s]:8080", pod.address6);
+    assert_int_equal(in_pod(&one, dial, target), 0);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    podnet_free(podnet);
+    open_podnet("none", 2); /* what was made for another configuration goes; a pod stays what it was */
+    assert_int_equal(folders(POOL_PREFIX), 0);
+    assert_int_equal(podnet_add(podnet, "uid-3", "three", false, &same, &diag), 0);
+    assert_string_equal(same.address, pod.address);
+    assert_string_equal(same.address6, "");
+    assert_int_equal(podnet_remove(podnet, "uid-3"), 0);
+}
+
+/* --- settings --- */
+
+static int has_range(const char *expected) {
+    struct buffer text = BUFFER_INIT(256);
+    return sys_read_file(AT_FDCWD, "/proc/sys/net/ipv4/ip_local_port_range", 255, &text) == 0 && strstr(text.data, expected) ? 0 : 1;
+}
+static int has_forced(const char *expected) {
+    struct buffer text = BUFFER_INIT(256);
+    return sys_read_file(AT_FDCWD, "/proc/sys/kernel/shm_rmid_forced", 255, &text) == 0 && strstr(text.data, expected) ? 0 : 1;
+}
+
+UNIT_TEST(settings_are_the_pods_own) {
+    assert_int_equal(podnet_set_sysctl(podnet, &one, "net.ipv4.ip_local_port_range", "2000 2999"), 0);
+    assert_int_equal(podnet_set_sysctl(podnet, &one, "kernel/shm_rmid_forced", "1"), 0);
+    assert_int_equal(in_pod(&one, has_range, "2999"), 0);
+    assert_int_equal(in_pod(&two, has_range, "2999"), 1);
+    assert_int_equal(in_pod(&one, has_forced, "1"), 0);
+    assert_int_equal(in_pod(NULL, has_forced, "0"), 0);
+    assert_int_equal(podnet_set_sysctl(podnet, &one, "net.ipv4.no_such_thing", "1"), -ENOENT);
+    assert_int_equal(podnet_set_sysctl(podnet, &one, "net/../kernel/hostname", "x"), -EINVAL);
+}
+
+/* --- pure --- */
+
+UNIT_TEST(ranges_of_ipv6) {
+    static const char *const bad[] = {"", "fd00::", "fd00::/7", "fd00::/113", "fd00::1/64", "x/64", "fd00::/", "fd00::/64x", "10.0.0.0/16"};
+    struct range6 range, other;
+    char text[64];
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(range6_parse(bad[i], &range), -EINVAL);
+    assert_int_equal(range6_parse("fd00:1:2::/64", &range), 0);
+    range6_text(&range, text);
+    assert_string_equal(text, "fd00:1:2::/64");
+    struct in6_addr address = range6_at(&range, 0x0102);
+    inet_ntop(AF_INET6, &address, text, sizeof text);
+    assert_string_equal(text, "fd00:1:2::102");
+    range6_local(SLICE("a"), &range);
+    range6_local(SLICE("b"), &other);
+    assert_int_equal(range.network.s6_addr[0], 0xfd);
+    assert_int_equal(range.prefix, 64);
+    assert_true(memcmp(&range.network, &other.network, sizeof range.network) != 0);
+    address = address6_link_local((const unsigned char[]){0x02, 0x74, 10, 0, 0, 5});
+    inet_ntop(AF_INET6, &address, text, sizeof text);
+    assert_string_equal(text, "fe80::74:aff:fe00:5");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {UNIT(pods_have_two_addresses),
+                                       UNIT(ports_of_the_machine_lead_to_pods),
+                                       UNIT(a_pod_cannot_pose_as_another),
+                                       UNIT(settings_are_the_pods_own),
+                                       UNIT(ranges_of_ipv6),
+                                       UNIT(namespaces_are_ready_before_they_are_needed)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
