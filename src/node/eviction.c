@@ -315,16 +315,21 @@ static bool any_active(const struct node *node) {
     return false;
 }
 
-static void watch_memory(struct eviction *eviction) {
+/* How much more of it may be used before the nearest threshold is met; INT64_MAX: there is none, or it is met. */
+static int64_t left_of(const struct eviction *eviction, enum pressure_signal signal) {
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < eviction->config.count; i++) {
         const struct pressure_threshold *threshold = &eviction->config.thresholds[i];
-        if (threshold->signal == SIGNAL_MEMORY_AVAILABLE)
-            least = MIN(least, -pressure_lacking(threshold, &eviction->seen[SIGNAL_MEMORY_AVAILABLE]));
+        int64_t left = eviction->seen[signal].available - pressure_quantity(&threshold->value, eviction->seen[signal].capacity);
+        if (threshold->signal == signal && eviction->seen[signal].known && left > 0)
+            least = MIN(least, left);
     }
-    if (least > 0 && least < INT64_MAX)
-        memory_watch_arm(eviction->watch, least);
-    eviction->config.is_memory_watched = least > 0 && memory_watch_works(eviction->watch);
+    return least;
+}
+
+static void watch_memory(struct eviction *eviction) {
+    memory_watch_arm(eviction->watch, left_of(eviction, SIGNAL_MEMORY_AVAILABLE), left_of(eviction, SIGNAL_ALLOCATABLE_MEMORY_AVAILABLE));
+    eviction->config.is_memory_watched = memory_watch_works(eviction->watch);
 }
 
 static void look(void *userdata) {
@@ -431,7 +436,9 @@ int eviction_new(struct node *node, struct diag *diag) {
     loop_timer_init(&eviction->timer, node->loop, look, eviction);
     node->eviction = eviction;
     int r = pressure_config_parse(&texts, &eviction->config, diag);
-    return r < 0 ? r : memory_watch_new(node->loop, &node->cgroups, on_low, eviction, &eviction->watch);
+    char pods[QOS_PATH_BYTES];
+    qos_pods_path(node, pods);
+    return r < 0 ? r : memory_watch_new(node->loop, &node->cgroups, pods, on_low, eviction, &eviction->watch);
 }
 
 void eviction_free(struct eviction *eviction) {

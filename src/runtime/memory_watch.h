@@ -1,4 +1,4 @@
-/* Wakes up when the machine's memory is being used up, where the kernel tells. */
+/* Wakes up when memory is being used up, where the kernel tells: that of the machine, and that of a group with a limit. */
 #ifndef TIDEMILL_RUNTIME_MEMORY_WATCH_H
 #define TIDEMILL_RUNTIME_MEMORY_WATCH_H
 
@@ -6,10 +6,11 @@
 #include "runtime/cgroup.h"
 
 struct memory_watch;
-/* on_low may come without need, and comes at most once per arming or when the kernel reports stalls (at most once in two seconds). */
-int memory_watch_new(struct loop *loop, const struct cgroups *cgroups, void (*on_low)(void *userdata), void *userdata, struct memory_watch **ret);
-/* Wake when so much more than now is in use. Replaces what was armed before. */
-void memory_watch_arm(struct memory_watch *watch, int64_t more_bytes);
+/* group: "/x/pods", which need not be there; the path is copied. on_low may come without need: whoever gets it looks, and arms again. */
+int memory_watch_new(struct loop *loop, const struct cgroups *cgroups, const char *group, void (*on_low)(void *userdata), void *userdata,
+                     struct memory_watch **ret);
+/* Wake when so much more than now is in use on the machine, or in the group. Replaces what was armed before. INT64_MAX: never mind. */
+void memory_watch_arm(struct memory_watch *watch, int64_t more_bytes, int64_t group_more_bytes);
 /* False: nothing will wake, who wants to know has to look. */
 bool memory_watch_works(const struct memory_watch *watch);
 /* What processes in the group may use together; 0: it has no limit. */

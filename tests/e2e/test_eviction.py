@@ -24,6 +24,7 @@ spec:
   containers:
   - name: c
     image: busybox:latest
+    imagePullPolicy: Never
     command: [sh, -c, {script!r}]
     resources: {resources}
     volumeMounts: [{{name: data, mountPath: /data}}]
