@@ -48,6 +48,7 @@ static const struct plugin {
     {ADMIT_MUTATE, &kube_kind_custom_resource_definition, CREATE_UPDATE, NULL, admit_custom_definition},
     {ADMIT_MUTATE, NULL, ADMIT_CREATE, NULL, admit_custom_object},
     {ADMIT_VALIDATE, &kube_kind_pod, ADMIT_CREATE, NULL, admit_limits},
+    {ADMIT_VALIDATE, &kube_kind_pod, ADMIT_UPDATE, "resize", admit_limits},
     {ADMIT_VALIDATE, &kube_kind_persistent_volume_claim, CREATE_UPDATE, NULL, admit_limits},
     {ADMIT_VALIDATE, &kube_kind_namespace, CREATE_UPDATE, NULL, admit_pod_security_labels},
     {ADMIT_VALIDATE, NULL, CREATE_UPDATE, NULL, admit_pod_security},
@@ -58,6 +59,7 @@ static const struct plugin {
     {ADMIT_VALIDATE, &kube_kind_mutating_webhook_configuration, CREATE_UPDATE, NULL, admit_webhooks},
     {ADMIT_VALIDATE, &kube_kind_validating_webhook_configuration, CREATE_UPDATE, NULL, admit_webhooks},
     {ADMIT_VALIDATE, NULL, CREATE_UPDATE, NULL, admit_quota},
+    {ADMIT_VALIDATE, &kube_kind_pod, ADMIT_UPDATE, "resize", admit_quota},
     {ADMIT_TAKE, &kube_kind_service, CREATE_UPDATE, NULL, admit_service_numbers},
 };
 
@@ -76,7 +78,7 @@ int api_admit(struct admission *admission, enum admission_phase phase) {
 }
 
 void api_admitted(struct admission *admission) {
-    if (admission->operation != ADMIT_DELETE && text_equal(admission->subresource, ""))
+    if (admission->operation != ADMIT_DELETE && (text_equal(admission->subresource, "") || text_equal(admission->subresource, "resize")))
         charge_quota(admission);
 }
 

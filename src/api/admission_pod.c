@@ -2,48 +2,11 @@
  * is away for a while (DefaultTolerationSeconds), and what a runtime class says (RuntimeClass). */
 #include "api/admission_priv.h"
 
-/* --- quality of service --- */
-
-static bool is_compute(const char *resource) {
-    return !strcmp(resource, "cpu") || !strcmp(resource, "memory");
-}
-
-/* What one container says: sets *any when it names cpu or memory at all; returns whether its limits equal its requests for both. */
-static bool is_guaranteed(const struct kube_resource_requirements *resources, bool *any) {
-    size_t limits = 0;
-    bool equal = true;
-    for (size_t i = 0; i < resources->requests.count; i++) {
-        const char *key = resources->requests.items[i].key;
-        if (!is_compute(key) || resources->requests.items[i].value.milli == 0)
-            continue;
-        *any = true;
-        equal = equal && kube_quantity_milli(&resources->limits, key, -1) == resources->requests.items[i].value.milli;
-    }
-    for (size_t i = 0; i < resources->limits.count; i++) {
-        if (!is_compute(resources->limits.items[i].key) || resources->limits.items[i].value.milli == 0)
-            continue;
-        *any = true;
-        limits++;
-    }
-    return equal && limits == 2;
-}
-
-static const char *qos_class(const struct kube_pod_spec *spec) {
-    bool any = false, guaranteed = true;
-    for (size_t i = 0; i < spec->containers.count; i++)
-        guaranteed = is_guaranteed(&spec->containers.items[i].resources, &any) && guaranteed;
-    for (size_t i = 0; i < spec->init_containers.count; i++)
-        guaranteed = is_guaranteed(&spec->init_containers.items[i].resources, &any) && guaranteed;
-    if (!any)
-        return "BestEffort";
-    return guaranteed ? "Guaranteed" : "Burstable";
-}
-
 int admit_pod(struct admission *admission) {
     struct kube_pod *pod = admission->object->pod;
     if (!pod->status.phase)
         pod->status.phase = "Pending";
-    pod->status.qos_class = qos_class(&pod->spec);
+    pod->status.qos_class = kube_pod_qos_class(&pod->spec);
     return 0;
 }
 

@@ -39,6 +39,8 @@ static bool concerns(const struct admission *admission) {
         return false;
     if (admission->operation == ADMIT_CREATE)
         return true;
+    if (admission->object->kind == &kube_kind_pod)
+        return !strcmp(admission->subresource, "resize");
     return admission->object->kind == &kube_kind_service || admission->object->kind == &kube_kind_persistent_volume_claim;
 }
 

@@ -377,6 +377,8 @@ void api_answer_status(void *userdata, const struct api_failure *failure, struct
 void api_on_eviction_body(void *userdata, struct http_exchange *exchange, struct slice body);
 /* Makes of the given pod the old one with the given ephemeral containers, checked. */
 int api_ephemeral_prepare(struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
+/* resize.c: … to what pods/resize may change. */
+int api_resize_prepare(struct kube_object *object, const struct kube_object *old, struct api_failure *failure);
 bool api_is_scale(const struct request *request);
 /* The object's Scale; the Binding that a bound pod is the outcome of. NULL without memory. */
 struct tree *api_make_scale(struct arena *arena, const struct kube_object *object);

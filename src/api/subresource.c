@@ -35,7 +35,7 @@ static void respond_method(struct request *request) {
     api_respond_failure(request, &failure);
 }
 
-/* --- status, ephemeral containers: parts of the object through another door --- */
+/* --- status, ephemeral containers, resources: parts of the object through another door --- */
 
 static void serve_part(struct request *request) {
     if (!strcmp(request->verb, "get"))
@@ -449,6 +449,7 @@ static const struct {
     {"scale", NULL, serve_scale, NULL, NULL},
     {"finalize", &kube_kind_namespace, serve_finalize, NULL, NULL},
     {"ephemeralcontainers", &kube_kind_pod, serve_part, NULL, NULL},
+    {"resize", &kube_kind_pod, serve_part, NULL, NULL},
     {"log", &kube_kind_pod, serve_node, NULL, NULL},
     {"exec", &kube_kind_pod, serve_node, NULL, "PodExecOptions"},
     {"attach", &kube_kind_pod, serve_node, NULL, "PodAttachOptions"},

@@ -450,7 +450,8 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
     if (object->kind->has_generation && !options->status && (marked_now || !kube_spec_equal(object, old)))
         object->metadata->generation++;
     bool extended = options->subresource && !strcmp(options->subresource, "ephemeralcontainers"); /* checked already */
-    int error = kube_validate(object, options->bind || extended ? NULL : old, &diag);
+    bool resized = options->subresource && !strcmp(options->subresource, "resize");
+    int error = resized ? kube_validate_resize(object, old, &diag) : kube_validate(object, options->bind || extended ? NULL : old, &diag);
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
     return error ? api_fail_invalid(failure, object->kind, object->metadata->name, &diag) : 0;
@@ -467,12 +468,19 @@ static int complete_parts(struct admission *admission, struct kube_object *objec
     return error ? api_fail_no_memory(admission->failure) : 0;
 }
 
+/* Doors that open a part of the spec only. */
+static int prepare_part(const struct admission *admission, struct kube_object *object) {
+    if (!strcmp(admission->subresource, "ephemeralcontainers"))
+        return api_ephemeral_prepare(object, admission->old, admission->failure);
+    return strcmp(admission->subresource, "resize") ? 0 : api_resize_prepare(object, admission->old, admission->failure);
+}
+
 static int prepare_update(struct admission *admission, struct kube_object *object, uint64_t revision, const struct write_options *options) {
     struct api_failure *failure = admission->failure;
     const struct kube_object *old = admission->old;
     int code = check_version(object, old, revision, failure);
-    if (!code && !strcmp(admission->subresource, "ephemeralcontainers"))
-        code = api_ephemeral_prepare(object, old, failure);
+    if (!code)
+        code = prepare_part(admission, object);
     if (!code)
         code = complete_parts(admission, object, options);
     if (!code && (options->bind ? carry_managed_fields(object, old) : track(admission->api, object, old, options)))
@@ -485,7 +493,7 @@ static int settle_update(struct admission *admission, struct kube_object *object
     CLEANUP(kube_object_unrefp) struct kube_object *before = kube_object_copy(object);
     if (!before)
         return api_fail_no_memory(admission->failure);
-    int code = strcmp(admission->subresource, "ephemeralcontainers") ? 0 : api_ephemeral_prepare(object, admission->old, admission->failure);
+    int code = prepare_part(admission, object);
     if (!code)
         code = complete_parts(admission, object, options);
     if (!code && kube_copy_metadata_member(object, before, "managedFields"))

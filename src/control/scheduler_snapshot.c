@@ -30,18 +30,29 @@ static void add(struct snapshot *snapshot, const struct kube_quantity_map *from,
     }
 }
 
-static void count_requests(struct snapshot *snapshot, const struct kube_pod_spec *spec, int64_t *ret) {
+/* What a container asks for; of a running one what it holds, when that is more. */
+static void add_container(struct snapshot *snapshot, const struct kube_pod_status *status, const struct kube_container *container, int64_t *to) {
+    const struct kube_quantity_map *requests = &container->resources.requests;
+    for (size_t i = 0; i < requests->count; i++) {
+        size_t number = resource_number(snapshot, requests->items[i].key);
+        if (number != SIZE_MAX)
+            to[number] += kube_request_held(status, container, requests->items[i].key);
+    }
+}
+
+static void count_requests(struct snapshot *snapshot, const struct kube_pod *pod, int64_t *ret) {
+    const struct kube_pod_spec *spec = &pod->spec;
     int64_t sidecars[SCHEDULER_RESOURCES_MAX] = {0}, most[SCHEDULER_RESOURCES_MAX] = {0};
     for (size_t i = 0; i < spec->init_containers.count; i++) {
         const struct kube_container *container = &spec->init_containers.items[i];
         int64_t needs[SCHEDULER_RESOURCES_MAX] = {0};
         bool is_sidecar = text_is(container->restart_policy, "Always");
-        add(snapshot, &container->resources.requests, is_sidecar ? sidecars : needs);
+        add_container(snapshot, &pod->status, container, is_sidecar ? sidecars : needs);
         for (size_t k = 0; k < snapshot->resources_count; k++)
             most[k] = MAX(most[k], needs[k] + sidecars[k]);
     }
     for (size_t i = 0; i < spec->containers.count; i++)
-        add(snapshot, &spec->containers.items[i].resources.requests, ret);
+        add_container(snapshot, &pod->status, &spec->containers.items[i], ret);
     for (size_t k = 0; k < snapshot->resources_count; k++)
         ret[k] = MAX(ret[k] + sidecars[k], most[k]);
     add(snapshot, &spec->overhead, ret);
@@ -54,7 +65,7 @@ struct occupant *occupant_new(struct snapshot *snapshot, const struct kube_objec
         return NULL;
     }
     occupant->object = pod;
-    count_requests(snapshot, &pod->pod->spec, occupant->requests_milli);
+    count_requests(snapshot, pod->pod, occupant->requests_milli);
     return occupant;
 }
 

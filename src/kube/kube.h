@@ -326,6 +326,8 @@ int kube_default(struct kube_object *object);
 /* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value,
  * …`. `old` is NULL on create (then immutability is not checked). -ENOMEM: it could not be checked. */
 int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag);
+/* Of a pod whose resources are changed while it runs (pods/resize). */
+int kube_validate_resize(const struct kube_object *object, const struct kube_object *old, struct diag *diag);
 
 /* Strategic merge patch by the kind's merge keys, all directives ($patch, $retainKeys, $setElementOrder, $deleteFromPrimitiveList). */
 int kube_strategic_merge(const struct kube_kind *kind, struct arena *arena, const struct tree *target, const struct tree *patch, struct tree **ret,
@@ -416,10 +418,16 @@ int kube_quantities_add(struct kube_quantity_map *map, struct arena *arena, cons
 /* A whole number. */
 struct kube_quantity kube_quantity_of(struct arena *arena, int64_t value);
 
-/* --- what quotas count (quota.c) --- */
+/* --- what pods ask for (pod_resources.c), and what quotas count (quota.c) --- */
 /* What a pod asks for: its containers together, or an init container that asks for more; with its overhead. -ENOMEM. */
 int kube_pod_resources(const struct kube_pod_spec *spec, struct arena *arena, struct kube_quantity_map *ret_requests,
                        struct kube_quantity_map *ret_limits);
+/* As long as the pod runs: a resize that is under way counts with the larger of both, see pod_resources.c. */
+int kube_pod_resources_held(const struct kube_pod *pod, struct arena *arena, struct kube_quantity_map *ret_requests,
+                            struct kube_quantity_map *ret_limits);
+/* Of one container; status NULL: what it asks for. */
+int64_t kube_request_held(const struct kube_pod_status *status, const struct kube_container *container, const char *resource);
+const char *kube_pod_qos_class(const struct kube_pod_spec *spec); /* "Guaranteed", "Burstable", "BestEffort" */
 /* What the object adds to the quotas of its namespace, by the names that quotas use ("pods", "requests.cpu", "count/deployments.apps"). */
 int kube_quota_usage(const struct kube_object *object, struct arena *arena, struct kube_quantity_map *ret);
 /* What a container adds to a quota's compute resources: for what a quota demands of each container. */

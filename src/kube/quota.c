@@ -41,62 +41,7 @@ struct kube_quantity kube_quantity_of(struct arena *arena, int64_t value) {
     return (struct kube_quantity){arena_strdup(arena, text), value * 1000};
 }
 
-static int add_all(struct kube_quantity_map *to, struct arena *arena, const struct kube_quantity_map *from) {
-    int error = 0;
-    for (size_t i = 0; i < from->count && !error; i++)
-        error = kube_quantities_add(to, arena, from->items[i].key, from->items[i].value, 1);
-    return error;
-}
-
-static int raise_to(struct kube_quantity_map *to, struct arena *arena, const struct kube_quantity_map *from) {
-    int error = 0;
-    for (size_t i = 0; i < from->count && !error; i++)
-        if (kube_quantity_milli(to, from->items[i].key, INT64_MIN) < from->items[i].value.milli)
-            error = kube_quantities_set(to, arena, from->items[i].key, from->items[i].value);
-    return error;
-}
-
 /* --- pods --- */
-
-/* A sidecar: an init container that runs on. */
-static bool is_sidecar(const struct kube_container *container) {
-    return kube_text_is(container->restart_policy, "Always");
-}
-
-/* Requests or limits of the pod: the larger of all containers with the sidecars, and of each init container with the sidecars started before it. */
-static int sum_pod(const struct kube_pod_spec *spec, struct arena *arena, bool limits, struct kube_quantity_map *ret) {
-    struct kube_quantity_map total = {.count = 0}, sidecars = {.count = 0}, starting = {.count = 0};
-    int error = 0;
-    for (size_t i = 0; i < spec->containers.count && !error; i++) {
-        const struct kube_resource_requirements *resources = &spec->containers.items[i].resources;
-        error = add_all(&total, arena, limits ? &resources->limits : &resources->requests);
-    }
-    for (size_t i = 0; i < spec->init_containers.count && !error; i++) {
-        const struct kube_container *container = &spec->init_containers.items[i];
-        const struct kube_quantity_map *map = limits ? &container->resources.limits : &container->resources.requests;
-        struct kube_quantity_map now = {.count = 0};
-        if (is_sidecar(container)) {
-            error = add_all(&sidecars, arena, map);
-            error = error ? error : add_all(&total, arena, map);
-        } else {
-            error = add_all(&now, arena, map);
-        }
-        error = error ? error : add_all(&now, arena, &sidecars);
-        error = error ? error : raise_to(&starting, arena, &now);
-    }
-    error = error ? error : raise_to(&total, arena, &starting);
-    for (size_t i = 0; i < spec->overhead.count && !error; i++)
-        if (!limits || kube_pair_find(&total, sizeof *total.items, spec->overhead.items[i].key))
-            error = kube_quantities_add(&total, arena, spec->overhead.items[i].key, spec->overhead.items[i].value, 1);
-    *ret = total;
-    return error;
-}
-
-int kube_pod_resources(const struct kube_pod_spec *spec, struct arena *arena, struct kube_quantity_map *ret_requests,
-                       struct kube_quantity_map *ret_limits) {
-    int error = sum_pod(spec, arena, false, ret_requests);
-    return error ? error : sum_pod(spec, arena, true, ret_limits);
-}
 
 static bool is_compute(const char *resource) {
     return !strcmp(resource, "cpu") || !strcmp(resource, "memory") || !strcmp(resource, "ephemeral-storage");
@@ -141,7 +86,7 @@ static int count_pod(const struct kube_pod *pod, struct arena *arena, struct kub
     struct kube_quantity_map requests, limits;
     if (kube_text_is(pod->status.phase, "Succeeded") || kube_text_is(pod->status.phase, "Failed"))
         return 0; /* it only takes room in the store */
-    int error = kube_pod_resources(&pod->spec, arena, &requests, &limits);
+    int error = kube_pod_resources_held(pod, arena, &requests, &limits);
     error = error ? error : kube_quantities_set(ret, arena, "pods", kube_quantity_of(arena, 1));
     error = error ? error : add_compute(ret, arena, &requests, false);
     return error ? error : add_compute(ret, arena, &limits, true);

@@ -60,6 +60,7 @@ static const struct kube_subresource subresources[] = {
     {"", "pods", "log", "", "v1", "Pod", NULL, KUBE_VERB_GET, &kube_pod_log_options_type, false},
     {"", "pods", "portforward", "", "v1", "PodPortForwardOptions", NULL, VERBS_STREAM, &kube_pod_port_forward_options_type, true},
     {"", "pods", "proxy", "", "v1", "PodProxyOptions", NULL, VERBS_PROXY, &kube_pod_proxy_options_type, true},
+    {"", "pods", "resize", "", "v1", "Pod", NULL, VERBS_PART, NULL, false},
     {"", "services", "proxy", "", "v1", "ServiceProxyOptions", NULL, VERBS_PROXY, &kube_service_proxy_options_type, true},
     {"", "nodes", "proxy", "", "v1", "NodeProxyOptions", NULL, VERBS_PROXY, &kube_node_proxy_options_type, true},
     {"", "namespaces", "finalize", "", "v1", "Namespace", NULL, KUBE_VERB_UPDATE, NULL, false},

@@ -322,7 +322,8 @@ static void validate_struct(struct validator *validator, const struct kube_type 
             functions[i].function(validator, data, old);
 }
 
-int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag) {
+static int validate(const struct kube_object *object, const struct kube_object *old, validate_function *more, const void *more_old,
+                    struct diag *diag) {
     struct validator validator = {.object = object, .old = old, .diag = diag, .summary = BUFFER_INIT(SUMMARY_BYTES_MAX)};
     const struct kube_kind *kind = object->kind;
     size_t before = kube_path_push_field(&validator.path, "metadata");
@@ -331,6 +332,8 @@ int kube_validate(const struct kube_object *object, const struct kube_object *ol
     validate_struct(&validator, kind->type, object->data, old ? old->data : NULL);
     if (kind->custom)
         custom_check(&validator, object, old);
+    if (more)
+        more(&validator, object->data, more_old);
     if (validator.errors > 0)
         diag_set(diag, -EINVAL, "%s%s%s \"%s\" is invalid: %s%s%s", kind->kind, kind->group[0] ? "." : "", kind->group,
                  kube_text_or(object->metadata->name, ""), validator.errors > 1 ? "[" : "", validator.summary.data, validator.errors > 1 ? "]" : "");
@@ -338,4 +341,12 @@ int kube_validate(const struct kube_object *object, const struct kube_object *ol
     if (validator.no_memory)
         return diag_set(diag, -ENOMEM, "the object takes too much memory to check");
     return validator.errors > 0 ? -EINVAL : 0;
+}
+
+int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag) {
+    return validate(object, old, NULL, NULL, diag);
+}
+
+int kube_validate_resize(const struct kube_object *object, const struct kube_object *old, struct diag *diag) {
+    return validate(object, NULL, validate_pod_resize, old->data, diag);
 }

@@ -83,6 +83,23 @@ static void check_restart_policy(struct validator *validator, const struct kube_
             fail_forbidden(validator, refused[i].name, "may not be set for init containers without restartPolicy=Always");
 }
 
+static void check_resize_policy(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container *container) {
+    static const char *const resources[] = {"cpu", "memory", NULL};
+    const struct kube_container_resize_policy_array *list = &container->resize_policy;
+    for (size_t i = 0; i < list->count; i++) {
+        const char *name = kube_text_or(list->items[i].resource_name, ""), *policy = kube_text_or(list->items[i].restart_policy, "");
+        size_t before = kube_path_push_field(&validator->path, "resizePolicy");
+        for (size_t j = 0; j < i; j++)
+            if (kube_text_is(list->items[j].resource_name, name))
+                fail_duplicate(validator, NULL, name);
+        if (strcmp(name, "cpu") != 0 && strcmp(name, "memory") != 0)
+            fail_supported(validator, NULL, name, resources);
+        if (kube_text_is(spec->restart_policy, "Never") && strcmp(policy, "RestartContainer") == 0)
+            fail_text(validator, NULL, policy, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        kube_path_pop(&validator->path, before);
+    }
+}
+
 static void check_containers(struct validator *validator, const struct kube_pod_spec *spec, const struct kube_container_array *list,
                              const char *name) {
     for (size_t i = 0; i < list->count; i++) {
@@ -92,6 +109,7 @@ static void check_containers(struct validator *validator, const struct kube_pod_
         if (container->name && container_named_before(spec, container->name, container))
             fail_duplicate(validator, "name", container->name);
         check_restart_policy(validator, container, list == &spec->init_containers);
+        check_resize_policy(validator, spec, container);
         check_mounts(validator, spec, container);
         check_host_ports(validator, spec, container);
         kube_path_pop(&validator->path, before);

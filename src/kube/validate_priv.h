@@ -51,7 +51,7 @@ bool text_is_ip6(const char *text);
 void validate_port(struct validator *validator, const char *name, const struct kube_int_or_string *port);
 
 validate_function validate_metadata, validate_label_requirement;
-validate_function validate_pod, validate_pod_spec, validate_volume, validate_toleration;
+validate_function validate_pod, validate_pod_resize, validate_pod_spec, validate_volume, validate_toleration;
 validate_function validate_container, validate_env_var, validate_env_from, validate_probe, validate_lifecycle_handler, validate_http_get,
     validate_tcp_socket, validate_resources, validate_security_context, validate_pod_security_context, validate_volume_mount;
 validate_function validate_deployment_spec, validate_deployment_strategy, validate_replica_set_spec, validate_job_spec;

@@ -17,6 +17,7 @@
 #define UNIT_GROUPS_MAX 65
 #define QOS_PATH_BYTES 160 /* of a control group: see qos.c */
 #define QOS_BATCH_CLASS "tidemill-batch"
+#define RESIZE_MESSAGE_BYTES 400
 #define NODE_TRIM_MS 3000
 #define STRAYS_RETRY_MS 1000
 #define NODE_CONDITIONS 4 /* of pressure three, and Ready */
@@ -222,6 +223,7 @@ struct unit {
     int64_t started_ns, started_ms;
     bool started, ready; /* as the status tells: startup probe passed; readiness */
     struct termination current, last;
+    struct kube_object *actuated; /* the version of the pod whose resources the running container has; NULL: not known */
     struct stats_window stats;
     char stats_id[CONTAINER_ID_LEN + 1]; /* the run that stats is of */
     struct unit_probe probes[3];         /* by enum probe_kind */
@@ -252,7 +254,15 @@ struct pod {
     struct kube_object *object;         /* the newest that the API told; NULL for what was found on disk and not seen yet */
     const char *uid, *namespace, *name; /* in spec_object */
     char dir[PATH_MAX], group[QOS_PATH_BYTES];
-    struct pod_resources resources;
+    struct pod_resources resources; /* allocated */
+    struct pod_resize {
+        struct kube_object *allocated; /* the version whose resources were granted */
+        struct pod_resources applied;  /* to its group */
+        bool in_progress;
+        char pending[16], pending_message[RESIZE_MESSAGE_BYTES]; /* Deferred, Infeasible; "" */
+        char error[RESIZE_MESSAGE_BYTES];                        /* why it is still in progress; "" */
+        int64_t pending_since_ns, progress_since_ns;
+    } resize;
     enum pod_stage stage;
     bool is_fresh; /* not from disk, and its group was not looked at yet */
     enum { POD_CGROUP_NONE, POD_CGROUP_UNDER_WAY, POD_CGROUP_READY } cgroup;
@@ -402,6 +412,16 @@ void qos_pause_path(const struct pod *pod, char ret[QOS_PATH_BYTES]);
 void qos_container_limits(const struct node *node, const struct kube_resource_requirements *resources, struct cgroup_limits *ret);
 void qos_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
 int qos_oom_score(const struct unit *unit);
+
+/* resize.c: resources that change while the pod runs */
+const struct kube_resource_requirements *resize_allocated(const struct unit *unit);
+const struct kube_resource_requirements *resize_actuated(const struct unit *unit);
+void resize_begin(struct unit *unit); /* its container is made, with what is allocated */
+/* Before a spec that was not granted is saved; after both were loaded. */
+int resize_keep(const struct pod *pod);
+int resize_load(struct pod *pod);
+void resize_step(struct pod *pod); /* of an active pod */
+void resize_room_changed(struct node *node);
 
 /* allocatable.c: what the machine has, and what of it pods may take together */
 int64_t allocatable_reserve(int64_t memory_bytes);

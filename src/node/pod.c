@@ -133,6 +133,7 @@ void pod_free(struct pod *pod) {
     loop_timer_cancel(&pod->deadline);
     loop_child_free(pod->pause);
     kube_object_unref(pod->spec_object);
+    kube_object_unref(pod->resize.allocated);
     kube_object_unref(pod->object);
     free(pod);
 }
@@ -147,6 +148,7 @@ static struct pod *pod_new(struct node *node, struct kube_object *object) {
         return NULL;
     pod->node = node;
     take_object(pod, object);
+    pod->resize.allocated = kube_object_ref(object);
     pod->phase = "Pending";
     pod->failed_grace_s = -1;
     pod->status_json = pod->status_sending = BUFFER_INIT(MIB);
@@ -239,6 +241,9 @@ static int take_over(struct pod *pod) {
         return r;
     if (r == -ENOENT)
         pod->start_time_ns = loop_wall_ns(pod->node->loop);
+    r = resize_load(pod);
+    if (r < 0)
+        return r;
     bool was_active = pod->stage == POD_ACTIVE; /* then it needs nobody's answer to go on, unless the machine was restarted meanwhile */
     if (was_active)
         pod->stage = POD_PREPARING;
@@ -336,6 +341,8 @@ static int respecify(struct pod *pod, struct kube_object *object) {
     int r = add_ephemeral(pod);
     for (size_t i = before; r == 0 && i < pod->units_count; i++)
         r = references_collect_container(pod, pod->units[i]->spec);
+    if (r == 0)
+        r = resize_keep(pod);
     if (r == 0)
         r = record_save_spec(pod);
     if (r == 0)
@@ -620,8 +627,10 @@ static void sync_pod(void *userdata) {
     } else if (pod->stage <= POD_ACTIVE) {
         if (pod->stage == POD_PREPARING && !pod->failed_reason[0])
             prepare(pod);
-        if (pod->stage == POD_ACTIVE)
+        if (pod->stage == POD_ACTIVE) {
             refresh(pod);
+            resize_step(pod);
+        }
         const char *phase = final_phase(pod);
         if (phase)
             finish(pod, phase);

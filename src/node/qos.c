@@ -197,7 +197,8 @@ int qos_start(struct node *node, struct diag *diag) {
 
 int qos_place(struct pod *pod) {
     char parent[QOS_PATH_BYTES];
-    int r = qos_pod_resources(&pod->spec_object->pod->spec, &pod->resources);
+    int r = qos_pod_resources(&pod->resize.allocated->pod->spec, &pod->resources);
+    pod->resize.applied = pod->resources;
     snprintf(pod->group, sizeof pod->group, "%s/pod%s", pod->node->cgroup_root, pod->uid);
     if (r < 0 || cgroup_exists(&pod->node->cgroups, pod->group))
         return r;
@@ -246,6 +247,7 @@ void qos_changed(struct node *node) {
     if (limits.cpu_shares != node->qos.burstable_shares && cgroup_limit(&node->cgroups, path, &limits) == 0)
         node->qos.burstable_shares = limits.cpu_shares;
     bound_batch(node, sums.services_memory);
+    resize_room_changed(node);
 }
 
 /* --- the groups that there are --- */

@@ -62,6 +62,7 @@ static struct pod *pod_of(struct node *node, const char *json) {
     struct diag diag = DIAG_INIT;
     assert_int_equal(kube_decode_json(&kube_kind_pod, slice_of(json), KUBE_LENIENT, &pod->spec_object, &diag), 0);
     pod->node = node;
+    pod->resize.allocated = pod->spec_object;
     pod->uid = pod->spec_object->metadata->uid;
     assert_int_equal(map_put(node->pods, slice_of(pod->uid), pod, NULL), 0);
     assert_int_equal(qos_place(pod), 0);

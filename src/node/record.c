@@ -1,6 +1,7 @@
 /* A pod's state on disk, so that a node killed at any instruction knows afterwards what it had under way.
  *
  *   <state>/pods/<uid>/pod.json     the object as it was taken on
+ *   <state>/pods/<uid>/allocated.json  while the node has not granted what pod.json asks for: the object as it was granted (resize.c)
  *   <state>/pods/<uid>/record.json  per container: stage, id, restart count, times, last exits; replaced by rename on every change
  * Written without fsync: after a crash of the process the page cache is still there, and after one of the machine no container is. pod.json is
  * synced, because it names what must be cleaned up. */
@@ -31,9 +32,10 @@ void record_save(struct pod *pod) {
     buffer_printf(&out,
                   "{\"startTime\":%" PRId64
                   ",\"active\":%s,\"ended\":\"%s\",\"address\":\"%s\",\"address6\":\"%s\",\"failedReason\":\"%s\",\"failedGrace\":%" PRId64
-                  ",\"disrupted\":%" PRId64 ",\"failedMessage\":",
+                  ",\"disrupted\":%" PRId64 ",\"resizing\":%s,\"failedMessage\":",
                   pod->start_time_ns, pod->stage == POD_ACTIVE ? "true" : "false", pod->stage == POD_ENDED ? pod->phase : "", pod->net.address,
-                  pod->net.address6, pod->failed_reason, pod->failed_grace_s, pod->is_disrupted ? pod->disrupted_ns : 0);
+                  pod->net.address6, pod->failed_reason, pod->failed_grace_s, pod->is_disrupted ? pod->disrupted_ns : 0,
+                  pod->resize.in_progress ? "true" : "false");
     json_format_string(&out, slice_of(pod->failed_message));
     buffer_append_text(&out, ",\"units\":{");
     for (size_t i = 0; i < pod->units_count; i++) {
@@ -112,6 +114,7 @@ int record_load(struct pod *pod) {
     if (pod->failed_reason[0])
         snprintf(pod->failed_message, sizeof pod->failed_message, "%s", tree_text_or(tree_find(root, "failedMessage"), POD_DEADLINE_MESSAGE));
     pod->failed_grace_s = tree_int_or(tree_find(root, "failedGrace"), -1);
+    pod->resize.in_progress = tree_bool_or(tree_find(root, "resizing"), false);
     pod->disrupted_ns = tree_int_or(tree_find(root, "disrupted"), 0);
     pod->is_disrupted = pod->disrupted_ns != 0;
     if (tree_bool_or(tree_find(root, "active"), false))

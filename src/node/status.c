@@ -16,6 +16,8 @@
 enum pod_condition { CONDITION_INITIALIZED, CONDITION_READY, CONDITION_CONTAINERS_READY, CONDITION_TO_START, CONDITIONS };
 static const char *const condition_names[] = {"Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"};
 
+static const char resize_pending[] = "PodResizePending", resize_in_progress[] = "PodResizeInProgress";
+
 /* --- a small builder --- */
 
 struct builder {
@@ -101,19 +103,19 @@ static void add_mounts(struct builder *b, struct tree *status, const struct unit
     }
 }
 
-/* What the running container was given. */
+static void add_quantities(struct builder *b, struct tree *to, const char *name, const struct kube_quantity_map *from) {
+    struct tree *map = from->count ? set_map(b, to, name) : NULL;
+    for (size_t i = 0; i < from->count; i++)
+        set_text(b, map, from->items[i].key, from->items[i].value.text);
+}
+
+/* What the running container was granted, and what it has. */
 static void add_resources(struct builder *b, struct tree *status, const struct unit *unit) {
-    const struct kube_resource_requirements *resources = &unit->spec->resources;
-    const struct {
-        const char *name;
-        const struct kube_quantity_map *map;
-    } maps[] = {{"limits", &resources->limits}, {"requests", &resources->requests}};
+    const struct kube_resource_requirements *resources = resize_actuated(unit);
     struct tree *to = set_map(b, status, "resources");
-    for (size_t m = 0; m < ARRAY_LEN(maps); m++) {
-        struct tree *map = maps[m].map->count ? set_map(b, to, maps[m].name) : NULL;
-        for (size_t i = 0; i < maps[m].map->count; i++)
-            set_text(b, map, maps[m].map->items[i].key, maps[m].map->items[i].value.text);
-    }
+    add_quantities(b, status, "allocatedResources", &resize_allocated(unit)->requests);
+    add_quantities(b, to, "limits", &resources->limits);
+    add_quantities(b, to, "requests", &resources->requests);
 }
 
 /* As its first process has it, whatever it became since. */
@@ -314,12 +316,33 @@ static void add_condition(struct builder *b, struct tree *list, struct pod *pod,
         set_text(b, condition, "message", message);
 }
 
+/* A resize of the pod that is not done: there only as long as it is so. */
+static void add_resize_condition(struct builder *b, struct tree *list, const char *type, int64_t since_ns, const char *reason, const char *message) {
+    struct tree *condition = push_map(b, list);
+    set_text(b, condition, "type", type);
+    set_text(b, condition, "status", "True");
+    set(b, condition, "lastProbeTime", tree_null(b->arena));
+    set_time(b, condition, "lastTransitionTime", since_ns);
+    if (*reason)
+        set_text(b, condition, "reason", reason);
+    if (*message)
+        set_text(b, condition, "message", message);
+}
+
+static void add_resize_conditions(struct builder *b, struct tree *list, const struct pod *pod) {
+    const struct pod_resize *resize = &pod->resize;
+    if (resize->pending[0])
+        add_resize_condition(b, list, resize_pending, resize->pending_since_ns, resize->pending, resize->pending_message);
+    if (resize->in_progress)
+        add_resize_condition(b, list, resize_in_progress, resize->progress_since_ns, *resize->error ? "Error" : "", resize->error);
+}
+
 static void add_foreign_conditions(struct builder *b, struct tree *list, const struct pod *pod) {
     const struct kube_pod_status *status = api_status(pod);
     bool scheduled = false;
     for (size_t i = 0; i < status->conditions.count; i++) {
         const struct kube_pod_condition *from = &status->conditions.items[i];
-        bool ours = false;
+        bool ours = strcmp(from->type, resize_pending) == 0 || strcmp(from->type, resize_in_progress) == 0;
         for (size_t k = 0; k < CONDITIONS; k++)
             ours = ours || strcmp(from->type, condition_names[k]) == 0;
         if (ours || (pod->is_disrupted && strcmp(from->type, DISRUPTION_TARGET) == 0))
@@ -378,6 +401,7 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
                   ready ? NULL : unready);
     add_condition(b, list, pod, CONDITION_CONTAINERS_READY, ready, ready ? NULL : unready_reason, ready ? NULL : unready);
     add_disruption(b, list, pod);
+    add_resize_conditions(b, list, pod);
     add_foreign_conditions(b, list, pod);
 }
 

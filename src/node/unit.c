@@ -126,6 +126,7 @@ void unit_free(struct unit *unit) {
     unit_pull_cancel(unit);
     container_free(unit->container);
     image_unref(unit->image);
+    kube_object_unref(unit->actuated);
     free(unit);
 }
 

@@ -1,7 +1,9 @@
 """Requests and limits become control groups, weights and scores; who needs more than it may have ends as upstream says."""
 
 import json
+import os
 import pathlib
+import signal
 
 import pytest
 
@@ -169,3 +171,149 @@ def assert_protected(platform, kubectl):
     conmon = (platform.run_dir / "node" / "containers" / pod["status"]["containerStatuses"][0]["containerID"].split("//")[1] / "conmon.pid").read_text()
     assert int(pathlib.Path(f"/proc/{conmon.strip()}/oom_score_adj").read_text()) <= -900
     kubectl("delete", "pod", "small")
+
+
+# --- out of memory ---
+
+def test_who_runs_out_of_memory_says_so(kubectl):
+    limits = resources({"memory": "20Mi"}, {"memory": "20Mi"})
+    run(kubectl, "oom", container("child", ["/bin/sh", "-c", "busybox tail /dev/zero; exit $?"], **limits),
+        container("itself", ["/bin/busybox", "tail", "/dev/zero"], **limits),  # tail keeps what it reads until a line ends
+        container("fine", ["/bin/sh", "-c", "exit 3"], **limits), ready=False, restartPolicy="Never")
+    kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/oom", "--timeout=60s")
+    ends = {s["name"]: s["state"]["terminated"] for s in get(kubectl, "oom")["status"]["containerStatuses"]}
+    assert {name: (end["reason"], end["exitCode"]) for name, end in ends.items()} == {"child": ("OOMKilled", 137), "itself": ("OOMKilled", 137), "fine": ("Error", 3)}
+    assert "OOMKilled" in kubectl("get", "pod", "oom").stdout
+    kubectl("delete", "pod", "oom")
+
+
+# --- resize ---
+
+def resize(kubectl, name, container="main", check=True, **maps):
+    patch = {"spec": {"containers": [{"name": container, "resources": maps}]}}
+    return kubectl("patch", "pod", name, "--subresource=resize", "-p", json.dumps(patch), check=check)
+
+
+def conditions(kubectl, name):
+    return {c["type"]: (c.get("reason"), c.get("message")) for c in get(kubectl, name)["status"]["conditions"] if c["type"].startswith("PodResize")}
+
+
+def events(kubectl, name):
+    found = json.loads(kubectl("get", "events", "-o", "json", "--field-selector", f"involvedObject.name={name}").stdout)["items"]
+    return {e["reason"]: e["message"] for e in found}
+
+
+def resized(kubectl, name, requests, limits):
+    def look():
+        pod = get(kubectl, name)
+        status = pod["status"]["containerStatuses"][0]
+        return pod if status.get("resources") == {"limits": limits, "requests": requests} and status["allocatedResources"] == requests and not conditions(kubectl, name) else None
+    return wait_for(look, f"{name} to be resized")
+
+
+def test_a_running_container_is_resized(platform, kubectl):
+    before = run(kubectl, "grow", container(**resources({"cpu": "100m", "memory": "32Mi"}, {"cpu": "200m", "memory": "64Mi"})))
+    assert before["status"]["containerStatuses"][0]["allocatedResources"] == {"cpu": "100m", "memory": "32Mi"}
+    resize(kubectl, "grow", requests={"cpu": "300m", "memory": "48Mi"}, limits={"cpu": "400m", "memory": "128Mi"})
+    pod = resized(kubectl, "grow", {"cpu": "300m", "memory": "48Mi"}, {"cpu": "400m", "memory": "128Mi"})
+    one, whole = group_of(platform, pod)
+    for group in (one, whole):
+        assert (group.shares(), group.quota(), group.memory()) == (shares(300), "40000", 128 << 20)
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0 and pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] == "400m"
+    told = wait_for(lambda: "ResizeCompleted" in events(kubectl, "grow") and events(kubectl, "grow"), "the events")
+    assert told["ResizeStarted"] == 'Pod resize started: {"containers":[{"name":"main","resources":{"limits":{"cpu":"400m","memory":"128Mi"},"requests":{"cpu":"300m","memory":"48Mi"}}}]}'
+    assert told["ResizeCompleted"].startswith("Pod resize completed: {")
+    # And back, while the node is not there: it is done when it is.
+    resize(kubectl, "grow", requests={"cpu": "50m", "memory": "16Mi"}, limits={"cpu": "100m", "memory": "32Mi"})
+    resized(kubectl, "grow", {"cpu": "50m", "memory": "16Mi"}, {"cpu": "100m", "memory": "32Mi"})
+    for group in (one, whole):
+        assert (group.shares(), group.quota(), group.memory()) == (shares(50), "10000", 32 << 20)
+    kubectl("delete", "pod", "grow")
+
+
+def test_a_policy_restarts_the_container(kubectl):
+    run(kubectl, "restart", container(resizePolicy=[{"resourceName": "memory", "restartPolicy": "RestartContainer"}, {"resourceName": "cpu", "restartPolicy": "NotRequired"}],
+                                      **resources({"cpu": "10m", "memory": "16Mi"}, {"cpu": "20m", "memory": "32Mi"})), restartPolicy="OnFailure")
+    resize(kubectl, "restart", requests={"cpu": "20m"}, limits={"cpu": "40m"})
+    pod = resized(kubectl, "restart", {"cpu": "20m", "memory": "16Mi"}, {"cpu": "40m", "memory": "32Mi"})
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    resize(kubectl, "restart", limits={"memory": "48Mi"})
+    pod = resized(kubectl, "restart", {"cpu": "20m", "memory": "16Mi"}, {"cpu": "40m", "memory": "48Mi"})
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 1
+    assert events(kubectl, "restart")["Killing"] == "Container main resize requires restart"
+    kubectl("delete", "pod", "restart")
+
+
+def test_what_cannot_be_granted_says_why(platform, kubectl):
+    cpus = int(platform.get("node", "node1")["status"]["allocatable"]["cpu"])
+    run(kubectl, "wish", container(**resources({"cpu": "100m", "memory": "16Mi"})))
+    resize(kubectl, "wish", requests={"cpu": str(cpus + 1)})
+    wait_for(lambda: conditions(kubectl, "wish"), "the refusal")
+    assert conditions(kubectl, "wish")["PodResizePending"] == ("Infeasible", f"Node didn't have enough capacity: cpu, requested: {cpus + 1}000, capacity: {cpus}000")
+    run(kubectl, "room", container(**resources({"cpu": f"{cpus * 1000 - 600}m"})))  # an infeasible wish takes no room
+    resize(kubectl, "wish", requests={"cpu": "1"})
+    wait_for(lambda: conditions(kubectl, "wish").get("PodResizePending", [""])[0] == "Deferred", "the delay")
+    message = conditions(kubectl, "wish")["PodResizePending"][1]
+    assert message.startswith("Node didn't have enough resource: cpu, requested: 1000, used: ") and message.endswith(f"capacity: {cpus}000")
+    status = get(kubectl, "wish")["status"]["containerStatuses"][0]
+    assert status["allocatedResources"]["cpu"] == status["resources"]["requests"]["cpu"] == "100m"
+    # A restart of the node forgets nothing, and room that comes is used.
+    before = platform.pids()["node"]
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: platform.pids()["node"] != before, "another node process")
+    assert get(kubectl, "wish")["status"]["containerStatuses"][0]["allocatedResources"]["cpu"] == "100m"
+    kubectl("delete", "pod", "room", "--wait=false")
+    pod = wait_for(lambda: not conditions(kubectl, "wish") and get(kubectl, "wish"), "the room to be used")
+    assert pod["status"]["containerStatuses"][0]["resources"] == {"requests": {"cpu": "1", "memory": "16Mi"}}
+    assert group_of(platform, pod)[0].shares() == shares(1000)
+    kubectl("delete", "pod", "wish")
+
+
+def test_memory_in_use_is_not_taken_away(platform, kubectl):
+    run(kubectl, "full", container(command=["/bin/sh", "-c", "(head -c 24m /dev/zero; sleep 1000000) | tail"], **resources({"memory": "16Mi"}, {"memory": "64Mi"})))
+    pod = get(kubectl, "full")
+    one, _ = group_of(platform, pod)
+    usage = "memory.current" if V2 else "memory.usage_in_bytes"
+    wait_for(lambda: int(one.read("memory", usage)) > 24 << 20, "memory to be used")
+    resize(kubectl, "full", limits={"memory": "20Mi"})
+    wait_for(lambda: conditions(kubectl, "full").get("PodResizeInProgress", ("",))[0] == "Error", "the refusal")
+    message = conditions(kubectl, "full")["PodResizeInProgress"][1]
+    assert message.startswith(f'cannot decrease memory limits: attempting to set container "main" memory limit ({20 << 20}) below current usage (')
+    assert one.memory() == 64 << 20 and get(kubectl, "full")["status"]["containerStatuses"][0]["restartCount"] == 0
+    resize(kubectl, "full", limits={"memory": "48Mi"})
+    resized(kubectl, "full", {"memory": "16Mi"}, {"memory": "48Mi"})
+    kubectl("delete", "pod", "full")
+
+
+def test_what_a_resize_may_not_change(kubectl):
+    run(kubectl, "strict", container(**resources({"cpu": "10m", "memory": "16Mi"}, {"cpu": "20m", "memory": "32Mi"})))
+    run(kubectl, "open", container(**resources({"cpu": "10m", "memory": "16Mi"})))
+
+    def refused(words, name="strict", **maps):
+        error = resize(kubectl, name, check=False, **maps).stderr
+        assert words in error, error
+
+    refused("spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing", requests={"cpu": "20m", "memory": "32Mi"})
+    refused("spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed", "open", requests={"cpu": None})
+    refused("spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed", limits={"memory": None})
+    refused("spec: Forbidden: only cpu and memory resources are mutable", limits={"ephemeral-storage": "1Gi"})
+    refused("spec.containers[0].resources.requests: Invalid value: \"50m\": must be less than or equal to cpu limit of 20m", requests={"cpu": "50m"})
+    error = kubectl("patch", "pod", "strict", "-p", '{"spec":{"containers":[{"name":"main","resources":{"requests":{"cpu":"15m"}}}]}}', check=False).stderr
+    assert "spec: Forbidden: pod updates may not change fields other than" in error
+    kubectl("patch", "pod", "strict", "--subresource=resize", "-p", '{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"main","image":"other","resources":{"requests":{"cpu":"15m"}}}]}}')
+    pod = get(kubectl, "strict")  # the rest was dropped in silence
+    assert pod["spec"]["containers"][0]["image"] == "busybox:latest" and "labels" not in pod["metadata"]
+    assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "15m"
+    kubectl("delete", "pod", "strict", "open")
+
+
+def test_a_quota_bounds_what_grows(kubectl):
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "cap"}, "spec": {"hard": {"requests.cpu": "100m"}}}
+    kubectl("apply", "-f", "-", input=json.dumps(quota))
+    wait_for(lambda: json.loads(kubectl("get", "quota", "cap", "-o", "json").stdout).get("status", {}).get("used"), "the quota to be counted")
+    run(kubectl, "bounded", container(**resources({"cpu": "60m"})))
+    assert "exceeded quota: cap, requested: requests.cpu=60m, used: requests.cpu=60m, limited: requests.cpu=100m" in resize(kubectl, "bounded", check=False, requests={"cpu": "120m"}).stderr
+    resize(kubectl, "bounded", requests={"cpu": "90m"})
+    wait_for(lambda: json.loads(kubectl("get", "quota", "cap", "-o", "json").stdout)["status"]["used"]["requests.cpu"] == "90m", "the quota to follow")
+    kubectl("delete", "pod", "bounded")
+    kubectl("delete", "quota", "cap")
