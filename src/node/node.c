@@ -266,6 +266,7 @@ static void stop_node(struct node *node) {
         return; /* the process ends anyway; the next one finds the bundles */
     prune_stop(node);
     eviction_free(TAKE(node->eviction));
+    images_stop(node);
     storage_limits_free(TAKE(node->storage_limits));
     sessions_free(node);
     server_stop(node);
@@ -378,6 +379,8 @@ static struct node *node_new(const struct node_options *options) {
         return NULL;
     node->options = options;
     node->socket_fd = node->rotation_fd = -1;
+    node->images_stale = true;
+    node->images_json = BUFFER_INIT(MIB);
     list_init(&node->sessions);
     return node;
 }

@@ -157,6 +157,12 @@ void register_take_conditions(struct node *node, const struct kube_object *objec
         }
 }
 
+/* What a pod can count on here. */
+static void add_features(struct buffer *out) {
+    buffer_append_text(out, ",\"features\":{\"supplementalGroupsPolicy\":true},\"runtimeHandlers\":[{\"name\":\"\",\"features\":{"
+                            "\"recursiveReadOnlyMounts\":true,\"userNamespaces\":false}}]");
+}
+
 /* --- the whole --- */
 
 static void add_metadata(struct node *node, struct buffer *out) {
@@ -185,6 +191,11 @@ int register_format(struct node *node, struct buffer *out) {
     add_text(out, "},{\"type\":\"Hostname\",\"address\":", host);
     buffer_append_text(out, "}],\"daemonEndpoints\":{\"kubeletEndpoint\":{\"Port\":0}},");
     add_info(out);
+    if (node->images_json.len) {
+        buffer_append_text(out, ",\"images\":");
+        buffer_append_slice(out, buffer_slice(&node->images_json));
+    }
+    add_features(out);
     buffer_append_text(out, "}}");
     return buffer_error(out);
 }

@@ -75,7 +75,9 @@ struct node {
     struct loop_timer register_retry, strays_retry;
     struct loop_timer pool_timer; /* fills the pool of namespaces */
     struct loop_timer trim;       /* gives memory back to the system a while after the last work */
-    bool register_in_flight, register_dirty, is_registered;
+    bool register_in_flight, register_dirty, is_registered, is_made /* the object is there */, images_stale;
+    struct buffer images_json;             /* what the Node lists */
+    struct images_reading *images_reading; /* NULL: they are not being read */
     struct node_condition_seen {
         int64_t since_ns; /* 0: not known */
         bool value;
@@ -622,6 +624,12 @@ void register_node(struct node *node);
 int register_format(struct node *node, struct buffer *out);
 void register_take_conditions(struct node *node, const struct kube_object *object);
 const char *register_architecture(void); /* "amd64" */
+/* node_images.c: reads what the Node lists on a worker thread, then register_images_read. */
+int images_read(struct node *node);
+void images_stop(struct node *node);
+void register_images_read(struct node *node);
+/* Something was pulled or removed: the Node tells it in a while. */
+void images_changed(struct node *node);
 void register_host_address(struct node *node);
 
 /* services.c */

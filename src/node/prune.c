@@ -103,6 +103,8 @@ static void finish(struct prune *prune) {
     answer(prune);
     if (node)
         node->prune = NULL;
+    if (node && prune->retired_layers)
+        images_changed(node);
     prune_free(prune);
 }
 

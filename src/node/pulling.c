@@ -137,6 +137,8 @@ static void end_effort(struct effort *effort, struct image *image, const char *r
     }
     if (image)
         image_ref(image);
+    if (image && effort->fetched)
+        images_changed(effort->node);
     while (!list_empty(&ending)) {
         struct pulling *pulling = CONTAINER_OF(ending.next, struct pulling, node);
         char id[PULLING_ID_BYTES] = "";

@@ -116,6 +116,11 @@ static void on_told(void *userdata, const struct http_answer *answer) {
     end(node, r < 0);
 }
 
+static void tell(struct node *node) {
+    if (request(node, node->is_made ? "PATCH" : "POST", on_told) < 0)
+        end(node, true);
+}
+
 static void on_got(void *userdata, const struct http_answer *answer) {
     struct node *node = userdata;
     struct kube_object *object = NULL;
@@ -123,10 +128,15 @@ static void on_got(void *userdata, const struct http_answer *answer) {
     if (r == 0 && kube_decode_json(&kube_kind_node, answer->body, KUBE_LENIENT, &object, NULL) == 0)
         register_take_conditions(node, object);
     kube_object_unref(object);
-    if (r == 0 || r == -ENOENT)
-        r = request(node, r == 0 ? "PATCH" : "POST", on_told);
-    if (r < 0)
-        end(node, true);
+    node->is_made = r == 0;
+    if (r < 0 && r != -ENOENT)
+        return end(node, true);
+    if (!node->images_stale || images_read(node) < 0)
+        tell(node);
+}
+
+void register_images_read(struct node *node) {
+    tell(node);
 }
 
 void register_node(struct node *node) {

@@ -25,19 +25,65 @@
 struct marker {
     const char *store;
     struct map *needed; /* chain ID in hex → anything */
-    int depth;
-    char name[REPOSITORY_NAME_MAX + 1]; /* of the repository being walked */
 };
 
 static int need(struct marker *marker, const char *chain) {
     return map_put(marker->needed, slice_of(chain + strlen("sha256:")), marker, NULL);
 }
 
-/* --- marking from tags --- */
+/* --- walking through tags --- */
 
-static int mark_tag(struct marker *marker, const char *tag) {
+struct walker {
+    sweep_tag_fn *fn;
+    void *userdata;
+    int depth;
+    char name[REPOSITORY_NAME_MAX + 1]; /* of the repository where it is */
+};
+
+static int walk_tags(struct walker *walker, int parent_fd) {
+    int fd = openat(parent_fd, "tags", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r = 0;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return fd < 0 ? 0 : -ENOMEM;
+    for (struct dirent *entry; r == 0 && (entry = readdir(dir));)
+        if (entry->d_name[0] != '.')
+            r = walker->fn(walker->userdata, walker->name, entry->d_name);
+    closedir(dir);
+    return r;
+}
+
+static int walk_folder(struct walker *walker, int parent_fd, const char *name) {
+    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return fd < 0 && (errno == ENOENT || errno == ENOTDIR) ? 0 : -errno;
+    int r = walker->name[0] ? walk_tags(walker, fd) : 0;
+    size_t len = strlen(walker->name);
+    for (struct dirent *entry; r == 0 && walker->depth < REPOSITORY_DEPTH_MAX && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.' || entry->d_name[0] == '_' || strcmp(entry->d_name, "tags") == 0 ||
+            len + strlen(entry->d_name) + 1 > REPOSITORY_NAME_MAX)
+            continue;
+        snprintf(walker->name + len, sizeof walker->name - len, "%s%s", len ? "/" : "", entry->d_name);
+        walker->depth++;
+        r = walk_folder(walker, fd, entry->d_name);
+        walker->depth--;
+        walker->name[len] = 0;
+    }
+    closedir(dir);
+    return r;
+}
+
+int sweep_each_tag(const char *store, sweep_tag_fn *fn, void *userdata) {
+    struct walker walker = {.fn = fn, .userdata = userdata};
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/repositories", store);
+    return walk_folder(&walker, AT_FDCWD, path);
+}
+
+static int mark_tag(void *userdata, const char *repository, const char *tag) {
+    struct marker *marker = userdata;
     CLEANUP(image_unrefp) struct image *image = NULL;
-    const struct image_reference reference = {.repository = marker->name, .tag = tag};
+    const struct image_reference reference = {.repository = repository, .tag = tag};
     int r = image_resolve(marker->store, &reference, &image, NULL);
     if (r == -ENOMEM)
         return r;
@@ -45,39 +91,6 @@ static int mark_tag(struct marker *marker, const char *tag) {
         if (need(marker, image->layers[i].chain_id) < 0)
             return -ENOMEM;
     return 0;
-}
-
-static int mark_tags(struct marker *marker, int parent_fd) {
-    int fd = openat(parent_fd, "tags", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r = 0;
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return fd < 0 ? 0 : -ENOMEM;
-    for (struct dirent *entry; r == 0 && (entry = readdir(dir));)
-        if (entry->d_name[0] != '.')
-            r = mark_tag(marker, entry->d_name);
-    closedir(dir);
-    return r;
-}
-
-static int mark_folder(struct marker *marker, int parent_fd, const char *name) {
-    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir)
-        return fd < 0 && (errno == ENOENT || errno == ENOTDIR) ? 0 : -errno;
-    int r = marker->name[0] ? mark_tags(marker, fd) : 0;
-    size_t len = strlen(marker->name);
-    for (struct dirent *entry; r == 0 && marker->depth < REPOSITORY_DEPTH_MAX && (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.' || entry->d_name[0] == '_' || strcmp(entry->d_name, "tags") == 0 ||
-            len + strlen(entry->d_name) + 1 > REPOSITORY_NAME_MAX)
-            continue;
-        snprintf(marker->name + len, sizeof marker->name - len, "%s%s", len ? "/" : "", entry->d_name);
-        marker->depth++;
-        r = mark_folder(marker, fd, entry->d_name);
-        marker->depth--;
-        marker->name[len] = 0;
-    }
-    closedir(dir);
-    return r;
 }
 
 /* --- marking from configurations --- */
@@ -112,8 +125,6 @@ static int mark_config(struct marker *marker, const char *digest, int depth, str
 }
 
 static int mark_all(struct marker *marker, const struct sweep_needs *needs, struct diag *diag) {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/repositories", marker->store);
     int r = 0;
     for (size_t i = 0; r == 0 && needs->configs && needs->configs[i]; i++)
         r = mark_config(marker, needs->configs[i], 0, diag);
@@ -121,7 +132,7 @@ static int mark_all(struct marker *marker, const struct sweep_needs *needs, stru
         r = need(marker, needs->chains[i]);
     if (r < 0)
         return r;
-    r = mark_folder(marker, AT_FDCWD, path);
+    r = sweep_each_tag(marker->store, mark_tag, marker);
     return r < 0 ? diag_set(diag, r, "cannot read the registry's tags: %s", strerror(-r)) : 0;
 }
 

@@ -18,4 +18,8 @@ int sweep_find(struct arena *arena, const char *store, const char *layers, const
 #define SWEEP_NAME_BYTES 32
 int sweep_retire(const char *layers, const char *name, char ret[SWEEP_NAME_BYTES]);
 
+/* Calls fn with each tag of the content store, until it returns something else than 0, which is returned. Blocks on many small reads. */
+typedef int sweep_tag_fn(void *userdata, const char *repository, const char *tag);
+int sweep_each_tag(const char *store, sweep_tag_fn *fn, void *userdata);
+
 #endif

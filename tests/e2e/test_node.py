@@ -4,6 +4,8 @@ import datetime
 import os
 import platform as machine
 
+from conftest import wait_for
+
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -31,3 +33,11 @@ def test_its_heartbeat_is_told_and_not_written(platform):
     assert age(lease["spec"]["renewTime"]) < 40
     for condition in platform.get("node", "node1")["status"]["conditions"]:
         assert age(condition["lastHeartbeatTime"]) < 40
+
+
+def test_its_images_are_listed(platform, tiny_image):
+    os.kill(platform.pids()["node"], 15)  # they are read when the node registers
+    images = lambda: {name: image["sizeBytes"] for image in platform.get("node", "node1")["status"].get("images", []) for name in image["names"]}
+    told = wait_for(lambda: (found := images()) and tiny_image in found and found, "the image to be listed")
+    assert told[tiny_image] > 100_000
+    assert any(name.startswith("busybox@sha256:") for name in told)
