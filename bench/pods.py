@@ -1,4 +1,4 @@
-"""What a pod costs: from its creation to Ready, many at once, its memory, the node's idling.
+"""What a pod costs: from its creation to Ready, many at once, its memory, an idle node, a probe; beside them a bare `crun run` and `podman run` on the same root file system.
 
     python3 bench/pods.py [--pods 60]"""
 
@@ -7,10 +7,12 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -20,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tests/e2e"))
 from conftest import TIDEMILL, Platform, wait_for  # noqa: E402
 
 NAMESPACE = "default"
+PAUSE_S = 0.3  # between two pods that are made one by one: no person is faster
 
 
 def row(what, value, target="", note=""):
@@ -98,7 +101,7 @@ def one_by_one(pods, count):
     for name in names:
         pods.create(name)
         pods.wait(pods.ready, [name])
-        time.sleep(0.05)  # a person does not create the next one in the same millisecond
+        time.sleep(PAUSE_S)
         pods.delete([name])
     names = names[3:]
     row(f"pod created → Ready, one by one, {count} times (p50 / p99)", percentiles([pods.took_ms(n, pods.ready) for n in names]), "≤ 60 / 200 ms",
@@ -151,21 +154,93 @@ def many_at_once(pods, platform, count=50, seconds=30):
     took = max(pods.ready[name] for name in names) - pods.created[names[0]]
     row(f"{count} pods at once, first created → all Ready", f"{took:.2f} s", "≤ 4 s", f"{os.cpu_count()} cores")
     time.sleep(4)  # until what was touched for the start is given back
-    used, grown = before - settled_kb(), pss_kb(node) + pss_kb(core) - roles
+    between, grown = settled_kb(), pss_kb(node) + pss_kb(core) - roles
     shims = conmons(platform)
-    row("memory per idle pod, all of it", f"{used / count / 1000:.2f} MB", "≤ 1 MB", f"conmon {sum(map(pss_kb, shims)) / max(len(shims), 1):.0f} KB, node and core together {grown / count:.0f} KB")
     cpu, started = cpu_ns(node), time.monotonic()
     time.sleep(seconds)
     row(f"node with {count} idle pods: CPU over {seconds} s", f"{(cpu_ns(node) - cpu) / (time.monotonic() - started) / 1e7:.3f} %", "≤ 0.2 %")
-    started = time.monotonic()
+    shim = sum(map(pss_kb, shims)) / max(len(shims), 1)
     pods.delete(names)
-    row(f"{count} pods deleted without grace → all gone", f"{time.monotonic() - started:.2f} s")
+    wait_for(lambda: not conmons(platform), "the containers to go")
+    used = (before - between + settled_kb() - between) / 2  # what went with them, and what came back: others on the machine disturb one or the other
+    row("memory per idle pod, all of it", f"{used / count / 1000:.2f} MB", "≤ 1 MB", f"of MemAvailable; conmon {shim:.0f} KB, node and core together {grown / count:.0f} KB")
+
+
+def probe_cpu(pods, platform, count=10, seconds=20):
+    """What the node and its children take for readiness probes that run a command every second."""
+    def used():
+        fields = pathlib.Path(f"/proc/{node}/stat").read_text().rsplit(")", 1)[1].split()
+        return cpu_ns(node) / 1e9 + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+    node, names = platform.pids()["node"], [f"probed-{number}" for number in range(count)]
+    for name in names:
+        pods.create(name, readinessProbe={"exec": {"command": ["/bin/busybox", "true"]}, "periodSeconds": 1, "timeoutSeconds": 5})
+    pods.wait(pods.ready, names)
+    time.sleep(2)
+    before, started = used(), time.monotonic()
+    time.sleep(seconds)
+    probes = count * (time.monotonic() - started)
+    row("exec probe: CPU of node and its children", f"{(used() - before) / probes * 1000:.2f} ms", "≤ 3 ms", f"{probes:.0f} probes of busybox true")
+    pods.delete(names)
+
+
+# --- beside others ---
+
+def times_of(command, count):
+    times = []
+    for _ in range(count + 1):
+        started = time.monotonic()
+        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        times.append((time.monotonic() - started) * 1000)
+        if result.returncode:
+            return result.stderr.strip().splitlines()[-1:] or ["failed"]
+    return times[1:]
+
+
+def peer(what, command, count):
+    times = times_of(command, count)
+    row(f"  {what}: until `true` has ended (p50 / p99)", percentiles(times) if isinstance(times[0], float) else "failed", "", "" if isinstance(times[0], float) else times[0][:120])
+
+
+def peers(rootfs):
+    """In a mount namespace without the cgroup2 of a hybrid host, which crun refuses, and in a network namespace, where podman leaves its rules."""
+    if os.path.ismount("/sys/fs/cgroup/unified"):
+        subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=True)
+    with tempfile.TemporaryDirectory(prefix="tidemill-peer-") as name:
+        bundle = pathlib.Path(name)
+        subprocess.run(["crun", "spec"], cwd=bundle, check=True)
+        config = json.loads((bundle / "config.json").read_text())
+        config["process"].update(terminal=False, args=["/bin/busybox", "true"])
+        config["root"]["path"] = str(rootfs)
+        (bundle / "config.json").write_text(json.dumps(config))
+        peer("crun run, no seccomp", ["crun", "--cgroup-manager=cgroupfs", "run", "--bundle", bundle, f"tidemill-bench-{os.getpid()}"], 30)
+        if not shutil.which("podman"):
+            print("  podman is not installed (scripts/install-dependencies --bench): not measured", flush=True)
+            return
+        podman = ["podman", "--cgroup-manager=cgroupfs", "--root", bundle / "podman", "--runroot", bundle / "podman-run", "--network-config-dir", bundle]
+        for network in ("none", "bridge"):
+            peer(f"podman run, network {network}", [*podman, "run", "--rm", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", network, "--rootfs", rootfs, "/bin/busybox", "true"], 10)
+        subprocess.run([*podman, "system", "reset", "--force"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def beside_others(platform):
+    layer = max((platform.state / "node/layers").iterdir(), key=lambda path: path.stat().st_mtime)
+    with tempfile.TemporaryDirectory(prefix="tidemill-rootfs-") as name:
+        rootfs = pathlib.Path(name) / "rootfs"
+        shutil.copytree(layer, rootfs, symlinks=True)
+        for folder in ("proc", "sys", "dev", "etc", "run", "tmp"):
+            (rootfs / folder).mkdir(exist_ok=True)
+        subprocess.run(["unshare", "--mount", "--net", sys.executable, __file__, "--peers", rootfs], check=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=60)
+    parser.add_argument("--peers", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peers:
+        peers(options.peers)
+        return
     platform = Platform("pods", 149)
     try:
         platform.up()
@@ -173,6 +248,8 @@ def main():
         pods = Pods(platform)
         one_by_one(pods, options.pods)
         many_at_once(pods, platform)
+        probe_cpu(pods, platform)
+        beside_others(platform)
     finally:
         platform.destroy()
 

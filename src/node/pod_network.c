@@ -1,6 +1,6 @@
 /* What the network makes of a pod: its sandbox (namespaces, name, settings), its addresses, its /etc/hosts, and the machine's ports that lead to it.
  *
- * Namespaces are taken from a pool (podnet's pool.c), which is filled again when the last start is POOL_CALM_MS ago. Kernel settings that a pod asks
+ * Namespaces are taken from a pool (podnet's pool.c), which is filled again when nothing starts. Kernel settings that a pod asks
  * for are written into its namespaces before its first container; only those that cannot touch others are let through, and what a pod on the host's
  * network asks for would be the machine's. */
 #include "node/node_priv.h"
@@ -8,8 +8,8 @@
 
 #define CLUSTER_DOMAIN "cluster.local"
 #define HOSTNAME_LENGTH_MAX 63
-#define POOL_CALM_MS 1000
-#define POOL_NEXT_MS 20
+#define POOL_CALM_MS 100
+#define POOL_NEXT_MS 10
 #define HOSTS_BYTES_MAX (512 * KIB)
 #define HOST_PORTS_MAX 4096
 
@@ -20,8 +20,27 @@ size_t pod_network_pool_size(void) {
     return sysconf(_SC_PHYS_PAGES) / 1024 * sysconf(_SC_PAGESIZE) / 1024 < 1000 ? 3 : 8;
 }
 
+static bool is_starting(const struct pod *pod) {
+    bool starting = pod->stage == POD_PREPARING && !loop_timer_is_set(&pod->retry);
+    for (size_t i = 0; i < pod->units_count; i++)
+        starting = starting || pod->units[i]->stage == UNIT_CREATING || pod->units[i]->stage == UNIT_STARTING;
+    return starting;
+}
+
+static bool is_calm(const struct node *node) {
+    void *value;
+    for (size_t at = 0; map_next(node->pods, &at, NULL, &value);)
+        if (is_starting(value))
+            return false;
+    return true;
+}
+
 static void on_pool(void *userdata) {
     struct node *node = userdata;
+    if (!is_calm(node)) {
+        loop_timer_set(&node->pool_timer, POOL_CALM_MS);
+        return;
+    }
     int r = podnet_pool_fill(node->podnet);
     if (r > 0)
         loop_timer_set(&node->pool_timer, POOL_NEXT_MS);
