@@ -112,8 +112,13 @@ static int mount_layers(const struct pod *pod, const struct image *image, const 
     }
     if (r < 0)
         return r;
-    layers[image->layers_count] = layers[image->layers_count + 1] = empty; /* two at least; the second is there for an image of none */
-    return mounts_layers(layers, MAX(image->layers_count + 1, 2), path);
+    layers[image->layers_count] = layers[image->layers_count + 1] =
+        arena_strdup(arena, empty); /* two at least; the second is there for an image of none */
+    if (!layers[image->layers_count])
+        return -ENOMEM;
+    userns_path(pod, USERNS_USER, empty);
+    CLEANUP(fd_closep) int user = pod->id_base ? open(empty, O_RDONLY | O_CLOEXEC) : -1;
+    return pod->id_base && user < 0 ? -errno : mounts_layers(layers, MAX(image->layers_count + 1, 2), path, user);
 }
 
 int image_volumes_mount(struct pod *pod, const struct kube_volume *volume, struct diag *diag) {

@@ -7,7 +7,7 @@
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
-#define OPTIONS_MAX 8
+#define OPTIONS_MAX 9
 
 static int open_sub_path(int root, const char *path) {
     int fd = sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
@@ -112,8 +112,13 @@ const char *mounting_propagation(const struct unit *unit) {
     return root;
 }
 
+/* What others see too: its files keep their owners on disk. */
+static bool is_shared(const struct kube_volume *volume) {
+    return volume->host_path || volume->persistent_volume_claim || volume->ephemeral;
+}
+
 static const char *const *options_of(const struct unit *unit, const struct kube_volume *volume, const struct kube_volume_mount *mount,
-                                     struct arena *arena) {
+                                     const char *source, struct arena *arena) {
     const char **options = ARENA_ARRAY(arena, const char *, OPTIONS_MAX);
     size_t count = 0;
     if (!options)
@@ -121,6 +126,8 @@ static const char *const *options_of(const struct unit *unit, const struct kube_
     options[count++] = "rbind";
     options[count++] = propagation_of(mount);
     options[count++] = !is_read_only(volume, mount) ? "rw" : mounting_is_recursive(unit, mount) ? "rro" : "ro";
+    if (is_shared(volume) && userns_can_map(unit->pod, source))
+        options[count++] = "idmap";
     if (volume->image) { /* what is shown is data: nothing of it runs */
         options[count++] = "nosuid";
         options[count++] = "nodev";
@@ -151,7 +158,9 @@ int mounting_describe(const struct unit *unit, size_t mount_index, const char *c
     } else
         source = arena_strdup(arena, path);
     const char *target = *mount->mount_path == '/' ? mount->mount_path : arena_printf(arena, "/%s", mount->mount_path);
-    *ret = (struct bundle_mount){
-        .source = source, .destination = target, .read_only = is_read_only(volume, mount), .options = options_of(unit, volume, mount, arena)};
+    *ret = (struct bundle_mount){.source = source,
+                                 .destination = target,
+                                 .read_only = is_read_only(volume, mount),
+                                 .options = source ? options_of(unit, volume, mount, source, arena) : NULL};
     return source && target && ret->options ? 0 : -ENOMEM;
 }

@@ -270,6 +270,7 @@ struct pod {
     enum { POD_CGROUP_NONE, POD_CGROUP_UNDER_WAY, POD_CGROUP_READY } cgroup;
     bool network_ready, volumes_ready, giving /* its volumes to its fsGroup */, given, orphan /* gone from the API */, needs_sync;
     struct podnet_pod net;
+    uid_t id_base; /* hostUsers: false: whom its root is outside; 0: no user namespace */
     VECTOR(struct reference) references;
     struct pod_token *tokens;
     size_t tokens_count;
@@ -475,6 +476,15 @@ int mounting_describe(const struct unit *unit, size_t mount_index, const char *c
                       struct diag *diag);
 const char *mounting_propagation(const struct unit *unit);                                  /* of the root, as its mounts need it; NULL: none */
 bool mounting_is_recursive(const struct unit *unit, const struct kube_volume_mount *mount); /* read-only with all beneath */
+
+/* userns.c: a pod's user namespace */
+bool userns_is_wanted(const struct pod *pod);
+/* Idempotent; takes a range of users for the pod when it has none. */
+int userns_prepare(struct pod *pod, struct diag *diag);
+enum userns_file { USERNS_USER, USERNS_SYSFS, USERNS_MQUEUE };
+void userns_path(const struct pod *pod, enum userns_file file, char ret[PATH_MAX]);
+/* Whether a mount of `path` can show the owners as the pod's. */
+bool userns_can_map(const struct pod *pod, const char *path);
 
 /* image_volumes.c: images as volumes */
 struct image_volume {

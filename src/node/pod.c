@@ -195,6 +195,10 @@ static bool prepare_volumes(struct pod *pod) {
     if (pod->volumes_ready)
         return true;
     pod->volumes_stale = false;
+    if (userns_prepare(pod, &diag) < 0) {
+        event_pod(pod, NULL, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: %s", diag.message);
+        return false;
+    }
     if (volumes_prepare(pod, &diag) < 0) {
         event_pod(pod, NULL, "Warning", "FailedMount", "%s", diag.message);
         return false;

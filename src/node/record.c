@@ -32,10 +32,10 @@ void record_save(struct pod *pod) {
     buffer_printf(&out,
                   "{\"startTime\":%" PRId64
                   ",\"active\":%s,\"ended\":\"%s\",\"address\":\"%s\",\"address6\":\"%s\",\"failedReason\":\"%s\",\"failedGrace\":%" PRId64
-                  ",\"disrupted\":%" PRId64 ",\"resizing\":%s,\"failedMessage\":",
+                  ",\"disrupted\":%" PRId64 ",\"resizing\":%s,\"users\":%u,\"failedMessage\":",
                   pod->start_time_ns, pod->stage == POD_ACTIVE ? "true" : "false", pod->stage == POD_ENDED ? pod->phase : "", pod->net.address,
                   pod->net.address6, pod->failed_reason, pod->failed_grace_s, pod->is_disrupted ? pod->disrupted_ns : 0,
-                  pod->resize.in_progress ? "true" : "false");
+                  pod->resize.in_progress ? "true" : "false", (unsigned)pod->id_base);
     json_format_string(&out, slice_of(pod->failed_message));
     buffer_append_text(&out, ",\"units\":{");
     for (size_t i = 0; i < pod->units_count; i++) {
@@ -116,6 +116,7 @@ int record_load(struct pod *pod) {
     pod->failed_grace_s = tree_int_or(tree_find(root, "failedGrace"), -1);
     pod->resize.in_progress = tree_bool_or(tree_find(root, "resizing"), false);
     pod->disrupted_ns = tree_int_or(tree_find(root, "disrupted"), 0);
+    pod->id_base = (uid_t)tree_int_or(tree_find(root, "users"), 0);
     pod->is_disrupted = pod->disrupted_ns != 0;
     if (tree_bool_or(tree_find(root, "active"), false))
         pod->stage = POD_ACTIVE;

@@ -127,6 +127,8 @@ static int add_own_mounts(const struct unit *unit, struct arena *arena, struct b
         r = source ? sys_write_file_fast(AT_FDCWD, source, SLICE(""), 0666) : -ENOMEM;
     if (r == 0 && chmod(source, 0666) < 0)
         r = -errno;
+    if (r == 0 && unit->pod->id_base && chown(source, unit->pod->id_base, unit->pod->id_base) < 0)
+        r = -errno;
     return r < 0 || *message != '/' ? r : add_mount(bundle, mounts, source, message, false);
 }
 
@@ -213,6 +215,22 @@ static int choose_pid_namespace(struct unit *unit, struct arena *arena, struct b
     return bundle->pid_namespace ? 0 : -ENOMEM;
 }
 
+/* A PID namespace that the containers share is not its own: it could not mount /proc. */
+static int enter_user_namespace(const struct pod *pod, struct arena *arena, struct bundle *bundle, struct diag *diag) {
+    char paths[3][PATH_MAX];
+    if (!pod->id_base)
+        return 0;
+    if (bundle->pid_namespace)
+        return diag_set(diag, -ENOTSUP, "containers cannot share processes in a pod with hostUsers: false");
+    for (int i = 0; i < 3; i++)
+        userns_path(pod, (enum userns_file)i, paths[i]);
+    bundle->id_base = pod->id_base;
+    bundle->user_namespace = arena_strdup(arena, paths[USERNS_USER]);
+    bundle->sysfs = arena_strdup(arena, paths[USERNS_SYSFS]);
+    bundle->mqueue = arena_strdup(arena, paths[USERNS_MQUEUE]);
+    return bundle->user_namespace && bundle->sysfs && bundle->mqueue ? 0 : -ENOMEM;
+}
+
 static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
     struct pod *pod = unit->pod;
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
@@ -237,6 +255,9 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     qos_container_limits(pod->node, resize_allocated(unit), &bundle->limits);
     resize_begin(unit);
     bundle->unmasked = security_is_unmasked(unit);
+    r = enter_user_namespace(pod, arena, bundle, diag);
+    if (r < 0)
+        return r;
     if (!bundle->cgroup_path)
         return -ENOMEM;
     r = security_seccomp(unit, bundle->process.capabilities, &bundle->seccomp_program, diag);

@@ -235,7 +235,8 @@ static void remove_old_run(const struct unit *unit) {
 static int create_with(struct unit *unit, struct slice config, struct diag *diag) {
     struct node *node = unit->pod->node;
     CLEANUP(arena_freep) struct arena *arena = arena_new(4 * MIB);
-    char upper[PATH_MAX], work[PATH_MAX], log[PATH_MAX], group[QOS_PATH_BYTES];
+    char upper[PATH_MAX], work[PATH_MAX], log[PATH_MAX], group[QOS_PATH_BYTES], user[PATH_MAX];
+    userns_path(unit->pod, USERNS_USER, user);
     const char **lower = arena ? ARENA_ARRAY(arena, const char *, unit->image->layers_count + 1) : NULL;
     if (!lower)
         return -ENOMEM;
@@ -252,6 +253,8 @@ static int create_with(struct unit *unit, struct slice config, struct diag *diag
                                               .lower_count = unit->image->layers_count,
                                               .upper = upper,
                                               .work = work,
+                                              .user_namespace = unit->pod->id_base ? user : NULL,
+                                              .id_base = unit->pod->id_base,
                                               .log_path = log,
                                               .cgroup_path = group,
                                               .terminal = unit->spec->tty,

@@ -216,8 +216,13 @@ static int collect_files(struct writer *writer) {
 static int fill_volume(struct pod *pod, const struct kube_volume *volume, const char *path, struct diag *diag) {
     const struct kube_pod_security_context *security = pod->spec_object->pod->spec.security_context;
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    struct payload payload = {.user = volume->projected ? common_user(pod) : (uid_t)-1,
-                              .group = security && security->fs_group ? (gid_t)*security->fs_group : (gid_t)-1};
+    uid_t user = volume->projected ? common_user(pod) : (uid_t)-1;
+    gid_t group = security && security->fs_group ? (gid_t)*security->fs_group : (gid_t)-1;
+    if (pod->id_base) { /* nothing of it is the machine's root's */
+        user = pod->id_base + (user == (uid_t)-1 ? 0 : user);
+        group = pod->id_base + (group == (gid_t)-1 ? 0 : group);
+    }
+    struct payload payload = {.user = user, .group = group};
     struct writer writer = {.pod = pod, .volume = volume, .arena = arena, .payload = &payload, .diag = diag};
     bool changed = false;
     int r = arena ? collect_files(&writer) : -ENOMEM;
@@ -263,8 +268,10 @@ static int make_folder(struct pod *pod, const struct kube_volume *volume, const 
     }
     if (r == 0 && !existed && chmod(path, mode) < 0)
         r = -errno;
+    if (r == 0 && !existed && pod->id_base && chown(path, pod->id_base, pod->id_base) < 0)
+        r = -errno;
     if (r == 0 && !existed && security && security->fs_group) {
-        if (chown(path, (uid_t)-1, (gid_t)*security->fs_group) < 0 || chmod(path, mode | 02070) < 0)
+        if (chown(path, (uid_t)-1, pod->id_base + (gid_t)*security->fs_group) < 0 || chmod(path, mode | 02070) < 0)
             r = -errno;
     }
     return r < 0 ? failed(diag, r, volume, path) : 0;
@@ -346,7 +353,8 @@ void volumes_refresh(struct pod *pod) {
 bool volumes_are_there(const struct pod *pod) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
     char path[PATH_MAX];
-    bool there = true;
+    userns_path(pod, USERNS_USER, path);
+    bool there = !userns_is_wanted(pod) || mounts_is_mounted(path);
     for (size_t i = 0; i < volumes->count && there; i++) {
         const struct kube_volume *volume = &volumes->items[i];
         if (in_memory(volume)) {
@@ -362,14 +370,28 @@ bool volumes_are_there(const struct pod *pod) {
 
 /* --- /etc --- */
 
+/* The file may be mounted, so it must stay the same one; what a container has appended to it stays as well. */
+static int rewrite(const char *path, struct slice text) {
+    CLEANUP(buffer_deinit) struct buffer before = BUFFER_INIT(MIB + 1);
+    if (sys_read_file(AT_FDCWD, path, MIB, &before) == 0 && slice_starts(buffer_slice(&before), text))
+        return 0;
+    CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : sys_write_all(fd, text);
+}
+
 static int write_etc(const struct pod *pod, const char *name, const struct buffer *text) {
     char path[PATH_MAX];
+    struct stat st;
     snprintf(path, sizeof path, "%s/etc/%s", pod->dir, name);
     if (buffer_error(text))
         return buffer_error(text);
-    if (access(path, F_OK) == 0)
-        return sys_write_existing(AT_FDCWD, path, buffer_slice(text)); /* it may be mounted: the file must stay the same one */
-    int r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
+        return rewrite(path, buffer_slice(text));
+    int r = sys_remove_tree(AT_FDCWD, path);
+    if (r == 0)
+        r = sys_write_file_fast(AT_FDCWD, path, buffer_slice(text), 0644);
+    if (r == 0 && pod->id_base && chown(path, pod->id_base, pod->id_base) < 0)
+        return -errno;
     return r == 0 && chmod(path, 0644) < 0 ? -errno : r;
 }
 
@@ -398,8 +420,11 @@ static int write_hostname(const struct pod *pod) {
 int volumes_prepare(struct pod *pod, struct diag *diag) {
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     char path[PATH_MAX];
+    struct stat st;
     snprintf(path, sizeof path, "%s/etc", pod->dir);
-    int r = sys_mkdirs(path, 0755);
+    int r = lstat(path, &st) == 0 && !S_ISDIR(st.st_mode) ? sys_remove_tree(AT_FDCWD, path) : 0;
+    if (r == 0)
+        r = sys_mkdirs(path, 0755);
     if (r == 0)
         r = volumes_write_hosts(pod);
     if (r == 0)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "codec/codec.h"
+#include "runtime/userns.h"
 
 #define BUNDLE_ARENA_BYTES_MAX (16 * MIB)
 #define CPUS_MAX 1024
@@ -182,8 +183,16 @@ static void add_mounts(struct builder *b, struct tree *root, const struct bundle
     add_mount(b, mounts, "/dev", "tmpfs", "tmpfs", dev);
     add_mount(b, mounts, "/dev/pts", "devpts", "devpts", pts);
     add_mount(b, mounts, "/dev/shm", "tmpfs", "shm", shm);
-    add_mount(b, mounts, "/dev/mqueue", "mqueue", "mqueue", queue);
-    add_mount(b, mounts, "/sys", "sysfs", "sysfs", bundle->privileged ? sys_writable : sys_read_only);
+    if (bundle->user_namespace) {
+        static const char *const shown[] = {"rbind", "rprivate", "rw", "nosuid", "noexec", "nodev", NULL}, *const shown_read_only[] = {
+                                                                                                               "rbind",  "rprivate", "ro", "nosuid",
+                                                                                                               "noexec", "nodev",    NULL};
+        add_mount(b, mounts, "/dev/mqueue", "bind", bundle->mqueue, shown);
+        add_mount(b, mounts, "/sys", "bind", bundle->sysfs, shown_read_only);
+    } else {
+        add_mount(b, mounts, "/dev/mqueue", "mqueue", "mqueue", queue);
+        add_mount(b, mounts, "/sys", "sysfs", "sysfs", bundle->privileged ? sys_writable : sys_read_only);
+    }
     add_mount(b, mounts, "/sys/fs/cgroup", "cgroup", "cgroup", bundle->privileged ? cgroup_writable : cgroup);
     for (size_t i = 0; i < bundle->mounts_count; i++) {
         const struct bundle_mount *mount = &bundle->mounts[i];
@@ -202,6 +211,7 @@ static void add_namespaces(struct builder *b, struct tree *linux_, const struct 
         {"mount", NULL, true},
         {"cgroup", NULL, true},
         {"pid", bundle->pid_namespace, !bundle->host_pid},
+        {"user", bundle->user_namespace, bundle->user_namespace != NULL},
         {"network", bundle->network_namespace, bundle->network_namespace != NULL},
         {"ipc", bundle->ipc_namespace, bundle->ipc_namespace != NULL},
         {"uts", bundle->uts_namespace, bundle->uts_namespace != NULL},
@@ -214,6 +224,16 @@ static void add_namespaces(struct builder *b, struct tree *linux_, const struct 
         set_text(b, namespace, "type", namespaces[i].type);
         if (namespaces[i].path)
             set_text(b, namespace, "path", namespaces[i].path);
+    }
+}
+
+static void add_mappings(struct builder *b, struct tree *linux_, const struct bundle *bundle) {
+    static const char *const names[] = {"uidMappings", "gidMappings"};
+    for (size_t i = 0; bundle->user_namespace && i < ARRAY_LEN(names); i++) {
+        struct tree *mapping = push_map(b, set_list(b, linux_, names[i]));
+        set_int(b, mapping, "containerID", 0);
+        set_int(b, mapping, "hostID", bundle->id_base);
+        set_int(b, mapping, "size", USERNS_IDS);
     }
 }
 
@@ -297,6 +317,7 @@ static void add_linux(struct builder *b, struct tree *root, const struct bundle 
     if (bundle->propagation)
         set_text(b, linux_, "rootfsPropagation", bundle->propagation);
     add_namespaces(b, linux_, bundle);
+    add_mappings(b, linux_, bundle);
     add_resources(b, linux_, bundle);
     if (!bundle->privileged && !bundle->unmasked) {
         struct tree *list = set_list(b, linux_, "maskedPaths");

@@ -51,6 +51,9 @@ struct bundle {
     const char *hostname;                                          /* NULL: that of the UTS namespace that is joined */
     const char *network_namespace, *ipc_namespace, *uts_namespace; /* paths; NULL: the host's */
     const char *pid_namespace;                                     /* a path; NULL: a new one */
+    const char *user_namespace;                                    /* a path; NULL: the host's; with it: */
+    uid_t id_base;                                                 /* whom its 0 is outside */
+    const char *sysfs, *mqueue;                                    /* mounts to show, since it may make none of these itself */
     bool host_pid;
     const char *cgroup_path;
     struct cgroup_limits limits;

@@ -56,6 +56,21 @@ UNIT_TEST(describes_a_confined_container) {
     arena_free(arena);
 }
 
+UNIT_TEST(a_user_namespace_gets_what_it_may_not_mount_itself) {
+    struct arena *arena = arena_new(16 * MIB);
+    struct bundle bundle = bundle_of();
+    bundle.user_namespace = "/ns/user";
+    bundle.id_base = 131072;
+    bundle.sysfs = "/m/sys";
+    bundle.mqueue = "/m/queue";
+    struct tree *root = format(arena, &bundle);
+    const struct tree *mapping = tree_at(tree_path(root, "linux.gidMappings"), 0);
+    assert_int_equal(tree_int_or(tree_find(mapping, "hostID"), 0), 131072);
+    assert_int_equal(tree_int_or(tree_find(mapping, "size"), 0), 65536);
+    assert_true(has_mount(root, "/sys", "rbind") && has_mount(root, "/sys", "ro") && has_mount(root, "/dev/mqueue", "rbind"));
+    arena_free(arena);
+}
+
 static const struct tree *pid_namespace(const struct tree *root) {
     const struct tree *list = tree_path(root, "linux.namespaces");
     for (size_t i = 0; i < tree_count(list); i++)
@@ -158,6 +173,7 @@ UNIT_TEST(compiles_profiles_that_somebody_wrote) {
     buffer_deinit(&empty);
 }
 
-UNIT_MAIN(UNIT(describes_a_confined_container), UNIT(processes_are_its_own_another_s_or_the_hosts), UNIT(another_user_has_no_effective_capabilities),
+UNIT_MAIN(UNIT(a_user_namespace_gets_what_it_may_not_mount_itself), UNIT(describes_a_confined_container),
+          UNIT(processes_are_its_own_another_s_or_the_hosts), UNIT(another_user_has_no_effective_capabilities),
           UNIT(a_privileged_container_is_not_masked), UNIT(knows_capabilities), UNIT(compiles_the_seccomp_profile),
           UNIT(compiles_profiles_that_somebody_wrote))

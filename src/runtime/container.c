@@ -469,13 +469,34 @@ static int launch_conmon(struct container *container, const struct container_opt
     return r < 0 ? r : loop_timer_set(&container->timeout, CREATE_TIMEOUT_MS);
 }
 
+/* The container's root, who is nobody here, passes through the folders that lead to its root file system, and owns its writable layer. */
+static int let_in(const struct container *container, const struct container_options *options) {
+    char path[PATH_MAX];
+    snprintf(path, PATH_MAX, "%s/containers", container->containers->dir);
+    if (chmod(path, 0711) < 0 || chmod(container->containers->crun_root, 0711) < 0)
+        return -errno;
+    if (chown(container->bundle, 0, options->id_base) < 0 || chmod(container->bundle, 0710) < 0)
+        return -errno;
+    return chown(options->upper, options->id_base, options->id_base) < 0 ? -errno : 0;
+}
+
+static int mount_root(const struct container *container, const struct container_options *options, const char *path, struct diag *diag) {
+    CLEANUP(fd_closep) int user = options->user_namespace ? open(options->user_namespace, O_RDONLY | O_CLOEXEC) : -1;
+    if (options->user_namespace && user < 0)
+        return -errno;
+    int r = options->user_namespace ? let_in(container, options) : 0;
+    if (r == 0)
+        r = mounts_overlay(options->lower, options->lower_count, options->upper, options->work, path, user);
+    return r == -EOPNOTSUPP ? diag_set(diag, r, "this kernel, or the file system of the images, cannot map users (hostUsers: false)") : r;
+}
+
 static int prepare_bundle(const struct container *container, const struct container_options *options, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     char path[PATH_MAX];
     snprintf(path, PATH_MAX, "%s/rootfs", container->bundle);
     int r = sys_mkdirs(path, 0700);
     if (r == 0)
-        r = mounts_overlay(options->lower, options->lower_count, options->upper, options->work, path);
+        r = mount_root(container, options, path, diag);
     if (r == 0)
         r = rootfs_prepare(path, options->config_json, &config, diag);
     snprintf(path, PATH_MAX, "%s/config.json", container->bundle);

@@ -52,7 +52,9 @@ struct container_options {
     struct slice config_json; /* bundle_format's; its root.path must be "rootfs" */
     const char *const *lower; /* the image's layer folders, highest first */
     size_t lower_count;
-    const char *upper, *work; /* existing folders on one file system */
+    const char *upper, *work;   /* existing folders on one file system */
+    const char *user_namespace; /* its file; NULL: none; with it: */
+    uid_t id_base;              /* whom its 0 is outside */
     const char *log_path;
     const char *cgroup_path; /* as in config_json: for out-of-memory detection and kill */
     bool terminal, open_stdin, stdin_once;

@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 
 #include "sys/sys.h"
@@ -186,9 +187,29 @@ static void close_folders(struct folders *folders) {
         close(folders->fds[i]);
 }
 
-static int add_folder(struct folders *folders, const char *lead, const char *path, struct buffer *options) {
+/* A copy of the mount of `fd`, not attached anywhere, in which owners are those of the user namespace. Takes the descriptor over. */
+static int map_folder(int fd, int user_fd) {
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user_fd};
+    int copy = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    int r = copy < 0 ? -errno : syscall(SYS_mount_setattr, copy, "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0 ? -EOPNOTSUPP : copy;
+    close(fd);
+    if (r < 0 && copy >= 0)
+        close(copy);
+    return r;
+}
+
+bool mounts_can_map(const char *path, int user_fd) {
+    int fd = open(path, O_PATH | O_CLOEXEC), copy = fd < 0 ? -1 : map_folder(fd, user_fd);
+    if (copy >= 0)
+        close(copy);
+    return copy >= 0;
+}
+
+static int add_folder(struct folders *folders, const char *lead, const char *path, int user_fd, struct buffer *options) {
     ASSERT(folders->count < ARRAY_LEN(folders->fds));
     int fd = open_folder(path);
+    if (fd >= 0 && user_fd >= 0)
+        fd = map_folder(fd, user_fd);
     if (fd < 0)
         return fd;
     folders->fds[folders->count++] = fd;
@@ -196,21 +217,21 @@ static int add_folder(struct folders *folders, const char *lead, const char *pat
     return buffer_error(options) ? -ENAMETOOLONG : 0;
 }
 
-static int add_layers(struct folders *folders, const char *const *lower, size_t count, struct buffer *options) {
+static int add_layers(struct folders *folders, const char *const *lower, size_t count, int user_fd, struct buffer *options) {
     int r = count > LOWER_MAX + 1 ? -ENAMETOOLONG : 0;
     for (size_t i = 0; r == 0 && i < count; i++)
-        r = add_folder(folders, i == 0 ? "lowerdir=" : ":", lower[i], options);
+        r = add_folder(folders, i == 0 ? "lowerdir=" : ":", lower[i], user_fd, options);
     return r;
 }
 
-int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target) {
+int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target, int user_fd) {
     CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
     struct folders folders = {.count = 0};
-    int r = add_layers(&folders, lower, lower_count, &options);
+    int r = add_layers(&folders, lower, lower_count, user_fd, &options);
     if (r == 0)
-        r = add_folder(&folders, lower_count ? ",upperdir=" : "lowerdir=,upperdir=", upper, &options);
+        r = add_folder(&folders, lower_count ? ",upperdir=" : "lowerdir=,upperdir=", upper, -1, &options);
     if (r == 0)
-        r = add_folder(&folders, ",workdir=", work, &options);
+        r = add_folder(&folders, ",workdir=", work, -1, &options);
     buffer_append_text(&options, ",index=off,metacopy=off,volatile");
     if (r == 0)
         r = buffer_error(&options) ? -ENAMETOOLONG : mount("overlay", target, "overlay", 0, options.data) < 0 ? -errno : 0;
@@ -218,13 +239,25 @@ int mounts_overlay(const char *const *lower, size_t lower_count, const char *upp
     return r;
 }
 
-int mounts_layers(const char *const *lower, size_t lower_count, const char *target) {
+int mounts_layers(const char *const *lower, size_t lower_count, const char *target, int user_fd) {
     CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
     struct folders folders = {.count = 0};
-    int r = add_layers(&folders, lower, lower_count, &options);
+    int r = add_layers(&folders, lower, lower_count, user_fd, &options);
     if (r == 0 && mount("overlay", target, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, options.data) < 0)
         r = -errno;
     close_folders(&folders);
+    return r;
+}
+
+int mounts_of_namespace(const char *type, const char *target, const char *namespace) {
+    bool is_net = strcmp(type, "sysfs") == 0;
+    int kind = is_net ? CLONE_NEWNET : CLONE_NEWIPC;
+    CLEANUP(fd_closep) int own = open(is_net ? "/proc/thread-self/ns/net" : "/proc/thread-self/ns/ipc", O_RDONLY | O_CLOEXEC);
+    CLEANUP(fd_closep) int other = open(namespace, O_RDONLY | O_CLOEXEC);
+    if (own < 0 || other < 0 || setns(other, kind) < 0)
+        return -errno;
+    int r = mount(type, target, type, MS_NOSUID | MS_NODEV | MS_NOEXEC | (is_net ? MS_RDONLY : 0), NULL) < 0 ? -errno : 0;
+    ASSERT(setns(own, kind) == 0);
     return r;
 }
 

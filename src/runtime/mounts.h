@@ -14,11 +14,17 @@ int mounts_hide_unified_cgroup(void);
 /* The kernel knows the file system ("overlay"), now or after loading its module by a trial. */
 bool mounts_kernel_has(const char *file_system);
 
-/* lower: folders, highest first; their number is limited by what fits into a page (200). -ENAMETOOLONG beyond. */
-int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target);
+/* lower: folders, highest first; their number is limited by what fits into a page (200). -ENAMETOOLONG beyond. user_fd: a user namespace as whose the
+ * owners in the lower folders are seen (the upper one belongs to it already), -1: none; -EOPNOTSUPP when the kernel or the folders' file system
+ * cannot do that. */
+int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target, int user_fd);
 int mounts_tmpfs(const char *target, int64_t size_bytes /* 0: half of the memory */, mode_t mode);
 /* The layers of an image, highest first, two at least: read-only, and nothing of them runs. */
-int mounts_layers(const char *const *lower, size_t lower_count, const char *target);
+int mounts_layers(const char *const *lower, size_t lower_count, const char *target, int user_fd);
+/* Whether what is at `path` can be shown with the owners of another user namespace. */
+bool mounts_can_map(const char *path, int user_fd);
+/* "sysfs" as a network namespace has it, "mqueue" as an IPC namespace has it: `namespace` is its file. */
+int mounts_of_namespace(const char *type, const char *target, const char *namespace);
 int mounts_huge_pages(const char *target, int64_t page_bytes /* 0: the machine's default */, int64_t size_bytes /* 0: no limit */, mode_t mode);
 int mounts_bind(const char *source, const char *target);
 /* Detached at once, freed when its last user is gone; absent or no mount point is fine. */

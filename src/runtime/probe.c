@@ -3,7 +3,8 @@
  * success.
  *
  * One thing is better than upstream: a program that is not listening yet when its first probe comes need not wait a whole period (10 s by default) to
- * become ready. Between the regular runs of a probe that never succeeded there are quick ones (50 ms, 100 ms, 200 ms …) of which only a success counts. */
+ * become ready. Between the regular runs of a probe that never succeeded there are quick ones (50 ms, 100 ms, 200 ms …) of which only a success
+ * counts. */
 #include "runtime/probe.h"
 
 #define QUICK_FIRST_MS 50

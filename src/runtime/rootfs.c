@@ -207,9 +207,10 @@ static int make_working_folder(int root, const struct tree *config, const struct
         if (strcmp(path, target) == 0 || is_beneath(path, target))
             return 0;
     }
-    const struct tree *user = tree_find(process, "user");
+    const struct tree *user = tree_find(process, "user"), *mapping = tree_at(tree_path(config, "linux.uidMappings"), 0);
+    int64_t base = tree_int_or(tree_find(mapping, "hostID"), 0);
     if (r == 0)
-        r = make_folders(root, path, (uid_t)tree_int_or(tree_find(user, "uid"), 0), (gid_t)tree_int_or(tree_find(user, "gid"), 0));
+        r = make_folders(root, path, (uid_t)(base + tree_int_or(tree_find(user, "uid"), 0)), (gid_t)(base + tree_int_or(tree_find(user, "gid"), 0)));
     return r < 0 ? diag_set(diag, r, "cannot make the working directory \"%s\": %s", asked, strerror(-r)) : 0;
 }
 

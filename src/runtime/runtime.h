@@ -20,5 +20,6 @@
 #include "runtime/rootfs.h"
 #include "runtime/seccomp.h"
 #include "runtime/sweep.h"
+#include "runtime/userns.h"
 
 #endif
