@@ -152,6 +152,8 @@ def main():
         idle(platform)
     finally:
         platform.destroy()
+    print("\nlayers", flush=True)
+    subprocess.run([sys.executable, ROOT / "bench/unpack.py"], check=True)
     print("\npods", flush=True)
     subprocess.run([sys.executable, ROOT / "bench/pods.py"], check=True)
     print("\nKubernetes API over TLS, beside etcd", flush=True)

@@ -53,5 +53,6 @@ struct digest *digest_new(void);
 void digest_update(struct digest *digest, struct slice bytes);
 void digest_finish_hex(struct digest *digest, char ret[65]);
 void digest_free(struct digest *digest);
+DEFINE_CLEANUP(struct digest, digest_free)
 
 #endif

@@ -1,23 +1,18 @@
-/* Manifests, configurations, and the way from a reference to unpacked layers.
+/* Manifests, configurations, and the way from a reference to an image. (Its layers: unpack.c.)
  *
  * Invariants
  *  1. Nothing is used before its digest was compared: index and manifest against the name they were asked by, the configuration against the manifest,
  * each layer's blob and its uncompressed stream (diff_id) against manifest and configuration. A digest's syntax is checked before it becomes a file
  * name (CVE-2024-3727).
- *  2. <layers>/<chain id> exists only complete: unpacked aside, synced to disk, renamed. Two unpackers of one layer both work, the second rename
- * loses and is thrown away.
- *  3. Whatever is wrong with an image is a diag for the pod's event, never a crash. */
+ *  2. Whatever is wrong with an image is a diag for the pod's event, never a crash. */
 #include "runtime/image.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "codec/codec.h"
 #include "http/http.h"
-#include "runtime/layer.h"
 #include "sys/sys.h"
 
 #define IMAGE_ARENA_BYTES_MAX (16 * MIB)
@@ -271,101 +266,6 @@ int image_resolve(const char *store, const struct image_reference *reference, st
         return r;
     *ret = TAKE(image);
     return 0;
-}
-
-/* --- unpacking --- */
-
-static char *layer_path(const char *layers, const struct image_layer *layer) {
-    char *path = NULL;
-    return asprintf(&path, "%s/%s", layers, layer->chain_id + 7) < 0 ? NULL : path;
-}
-
-static bool layer_exists(const char *layers, const struct image_layer *layer) {
-    CLEANUP(freep) char *path = layer_path(layers, layer);
-    struct stat st;
-    return path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-bool image_is_unpacked(const struct image *image, const char *layers) {
-    for (size_t i = 0; i < image->layers_count; i++)
-        if (!layer_exists(layers, &image->layers[i]))
-            return false;
-    return true;
-}
-
-struct lowers {
-    int fds[IMAGE_LAYERS_MAX];
-    size_t count;
-};
-static void lowers_close(struct lowers *lowers) {
-    for (size_t i = 0; i < lowers->count; i++)
-        close(lowers->fds[i]);
-}
-
-static int fill_layer(const struct image *image, size_t index, const char *store, const char *layers, const char *folder, struct diag *diag) {
-    const struct image_layer *layer = &image->layers[index];
-    CLEANUP(freep) char *blob = NULL;
-    CLEANUP(fd_closep) int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(lowers_close) struct lowers lowers = {.count = 0};
-    if (root < 0)
-        return -errno;
-    for (size_t i = index; i-- > 0;) { /* the nearest first */
-        CLEANUP(freep) char *path = layer_path(layers, &image->layers[i]);
-        int fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-        if (fd < 0)
-            return diag_set(diag, -EIO, "layer %s vanished from %s", image->layers[i].chain_id, layers);
-        lowers.fds[lowers.count++] = fd;
-    }
-    if (asprintf(&blob, "%s/blobs/sha256/%s", store, layer->digest + 7) < 0)
-        return -ENOMEM;
-    CLEANUP(fd_closep) int fd = open(blob, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return diag_set(diag, -errno, "layer %s is not in the content store", layer->digest);
-    const struct layer_options options = {.root_fd = root, .lower_fds = lowers.fds, .lower_count = lowers.count, .keep_owner = geteuid() == 0};
-    int r = layer_apply_blob(fd, layer->digest, layer->diff_id, &options, diag);
-    if (r == 0 && syncfs(root) < 0)
-        r = diag_set(diag, -errno, "cannot sync %s: %s", layers, strerror(errno));
-    return r;
-}
-
-static int unpack_layer(const struct image *image, size_t index, const char *store, const char *layers, struct diag *diag) {
-    CLEANUP(freep) char *path = layer_path(layers, &image->layers[index]);
-    CLEANUP(freep) char *folder = NULL;
-    char name[17];
-    sys_random_name(name, 16);
-    if (!path || asprintf(&folder, "%s/tmp-%s", layers, name) < 0)
-        return -ENOMEM;
-    if (mkdir(folder, 0755) < 0)
-        return diag_set(diag, -errno, "cannot create %s: %s", folder, strerror(errno));
-    int r = fill_layer(image, index, store, layers, folder, diag);
-    if (r == 0 && rename(folder, path) < 0 && errno != EEXIST && errno != ENOTEMPTY)
-        r = diag_set(diag, -errno, "cannot rename %s: %s", folder, strerror(errno));
-    if (access(folder, F_OK) == 0)
-        sys_remove_tree(AT_FDCWD, folder);
-    return r;
-}
-
-int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag) {
-    int r = sys_mkdirs(layers, 0700);
-    if (r < 0)
-        return diag_set(diag, r, "cannot create %s: %s", layers, strerror(-r));
-    for (size_t i = 0; i < image->layers_count; i++) {
-        if (layer_exists(layers, &image->layers[i]))
-            continue;
-        r = unpack_layer(image, i, store, layers, diag);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-void image_clean_temporary(const char *layers) {
-    DIR *dir = opendir(layers);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        if (strncmp(entry->d_name, "tmp-", 4) == 0)
-            sys_remove_tree(dirfd(dir), entry->d_name);
-    if (dir)
-        closedir(dir);
 }
 
 /* --- without blocking --- */

@@ -182,6 +182,68 @@ UNIT_TEST(resolves_and_unpacks) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
+/* A tar of one entry: a folder when the path ends in '/', else an empty file. */
+static struct slice tar_of(const char *path, unsigned mode, char tar[1536]) {
+    unsigned sum = 0;
+    size_t len = strlen(path);
+    memset(tar, 0, 1536);
+    memcpy(tar, path, len);
+    snprintf(tar + 100, 8, "%07o", mode);
+    snprintf(tar + 108, 8, "%07o", (unsigned)geteuid());
+    snprintf(tar + 116, 8, "%07o", (unsigned)getegid());
+    snprintf(tar + 124, 12, "%011o", 0u);
+    snprintf(tar + 136, 12, "%011o", 0u);
+    memset(tar + 148, ' ', 8);
+    tar[156] = path[len - 1] == '/' ? '5' : '0';
+    memcpy(tar + 257, "ustar\00000", 8);
+    for (size_t i = 0; i < 512; i++)
+        sum += (unsigned char)tar[i];
+    snprintf(tar + 148, 8, "%06o", sum);
+    return slice_make(tar, 1536);
+}
+
+/* Layers are unpacked together; each of these needs to know what the ones below say of its parents. */
+UNIT_TEST(layers_that_depend_on_each_other_find_each_other) {
+    enum { COUNT = 12 };
+    CLEANUP(buffer_deinit) struct buffer list = BUFFER_INIT(64 * KIB), diffs = BUFFER_INIT(64 * KIB);
+    char tar[1536], digest[80], path[256], text[256], manifest[80];
+    struct image *image = NULL;
+    struct diag diag = DIAG_INIT;
+    struct stat st;
+    make_store();
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(path, sizeof path, i ? "d/%d" : "d/", i);
+        store_blob(tar_of(path, i ? 0644 : 0711, tar), digest);
+        buffer_printf(&list, "%s{\"digest\":\"%s\",\"size\":1536}", i ? "," : "", digest);
+        buffer_printf(&diffs, "%s\"%s\"", i ? "," : "", digest);
+    }
+    char *config = NULL;
+    assert_true(asprintf(&config, "{\"rootfs\":{\"diff_ids\":[%s]}}", diffs.data) > 0);
+    store_blob(slice_of(config), digest);
+    free(config);
+    assert_true(asprintf(&config, "{\"schemaVersion\":2,\"config\":{\"digest\":\"%s\"},\"layers\":[%s]}", digest, list.data) > 0);
+    store_blob(slice_of(config), manifest);
+    free(config);
+    write_beside("_manifests", manifest, "");
+    const struct image_reference reference = {.repository = "app", .digest = manifest};
+    assert_int_equal(image_resolve(store, &reference, &image, &diag), 0);
+    assert_int_equal(image_unpack(image, store, layers, &diag), 0);
+    for (int i = 1; i < COUNT; i++) {
+        snprintf(text, sizeof text, "%s/%s/d", layers, image->layers[i].chain_id + 7);
+        assert_int_equal(stat(text, &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0711);
+    }
+    /* One that is damaged ends those that wait for it. */
+    assert_int_equal(sys_remove_tree(AT_FDCWD, layers), 0);
+    snprintf(path, sizeof path, "%s/blobs/sha256/%s", store, image->layers[0].digest + 7);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, slice_make(tar, 512), 0644), 0);
+    assert_int_equal(image_unpack(image, store, layers, &diag), -EBADMSG);
+    assert_non_null(strstr(diag.message, "damaged"));
+    assert_false(image_is_unpacked(image, layers));
+    image_unref(image);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
 UNIT_TEST(a_damaged_blob_is_not_used) {
     struct image *image = NULL;
     struct diag diag = DIAG_INIT;
@@ -299,5 +361,6 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 }
 
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
-          UNIT(resolves_and_unpacks), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed),
-          UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(a_damaged_blob_is_not_used),
+          UNIT(what_an_interrupted_unpack_left_is_removed), UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from),
+          UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

@@ -87,8 +87,12 @@ static int clean_path(const char *path, char *ret) {
 
 /* What a lower layer has at `path` (of the layer's own links only the last component is not followed). 0 and st; -ENOENT. */
 static int stat_lower(const struct applier *applier, const char *path, struct stat *ret_stat, char *ret_link) {
-    for (size_t i = 0; i < applier->options->lower_count; i++) {
-        CLEANUP(fd_closep) int fd = sys_open_in_root(applier->options->lower_fds[i], path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    const struct layer_options *options = applier->options;
+    const int *lowers = options->lower_fds;
+    size_t count = options->lower_count;
+    int r = options->lowers ? options->lowers(options->userdata, &lowers, &count) : 0;
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        CLEANUP(fd_closep) int fd = sys_open_in_root(lowers[i], path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
         if (fd < 0)
             continue;
         if (fstat(fd, ret_stat) < 0)
@@ -103,7 +107,7 @@ static int stat_lower(const struct applier *applier, const char *path, struct st
         ret_link[len] = 0;
         return 0;
     }
-    return -ENOENT;
+    return r < 0 ? r : -ENOENT;
 }
 
 /* The target of the link that this layer or the nearest below has at `path`; -ENOENT when there is none. */
@@ -123,6 +127,8 @@ static int make_parent(const struct applier *applier, int parent, const char *pa
     struct stat st;
     char link[PATH_MAX];
     int r = stat_lower(applier, path, &st, link);
+    if (r < 0 && r != -ENOENT)
+        return r;
     if (r == 0 && S_ISLNK(st.st_mode))
         return symlinkat(link, parent, name) < 0 ? -errno : 0;
     if (mkdirat(parent, name, 0755) < 0)
@@ -138,11 +144,32 @@ static int make_parent(const struct applier *applier, int parent, const char *pa
 
 #define FOLDER_FLAGS (O_PATH | O_DIRECTORY | O_CLOEXEC)
 
+static int set_opaque(int folder_fd) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", folder_fd);
+    return setxattr(path, "trusted.overlay.opaque", "y", 1, 0) < 0 ? -errno : 0;
+}
+
+static int set_opaque_at(int parent, const char *leaf) {
+    CLEANUP(fd_closep) int fd = openat(parent, leaf, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : set_opaque(fd);
+}
+
+/* The layer has removed what lies below, and now has something in a folder of that name: a new one, with nothing of the old. */
+static int replace_whiteout(int parent, const char *name) {
+    struct stat st;
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != 0)
+        return -ENOTDIR;
+    if (unlinkat(parent, name, 0) < 0 || mkdirat(parent, name, 0755) < 0 || fchmodat(parent, name, 0755, 0) < 0)
+        return -errno;
+    return set_opaque_at(parent, name);
+}
+
 /* Opens the folder `path` inside the layer, making what is missing. */
 static int open_parent(const struct applier *applier, char *path) {
     int root = applier->options->root_fd;
     int fd = sys_open_in_root(root, *path ? path : ".", FOLDER_FLAGS, 0);
-    if (fd != -ENOENT)
+    if (fd != -ENOENT && fd != -ENOTDIR)
         return fd;
     CLEANUP(fd_closep) int at = sys_open_in_root(root, ".", FOLDER_FLAGS, 0);
     for (char *next = path; at >= 0 && next;) {
@@ -151,6 +178,8 @@ static int open_parent(const struct applier *applier, char *path) {
         if (slash)
             *slash = 0;
         fd = sys_open_in_root(root, path, FOLDER_FLAGS, 0);
+        if (fd == -ENOTDIR && replace_whiteout(at, name) == 0)
+            fd = sys_open_in_root(root, path, FOLDER_FLAGS, 0);
         if (fd == -ENOENT) {
             int r = make_parent(applier, at, path, name);
             fd = r < 0 ? r : sys_open_in_root(root, path, FOLDER_FLAGS, 0);
@@ -204,17 +233,6 @@ static int open_place(const struct applier *applier, char *clean, struct place *
 }
 
 /* --- leaves --- */
-
-static int set_opaque(int folder_fd) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", folder_fd);
-    return setxattr(path, "trusted.overlay.opaque", "y", 1, 0) < 0 ? -errno : 0;
-}
-
-static int set_opaque_at(int parent, const char *leaf) {
-    CLEANUP(fd_closep) int fd = openat(parent, leaf, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : set_opaque(fd);
-}
 
 static int apply_whiteout(const struct applier *applier, const struct place *place) {
     const char *hidden = place->leaf + 4;

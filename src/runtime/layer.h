@@ -9,6 +9,9 @@ struct layer_options {
     int root_fd;          /* the empty folder of the layer */
     const int *lower_fds; /* folders of the layers below, nearest first: parents that the tar leaves out get their attributes from there */
     size_t lower_count;
+    /* Instead, for layers that are unpacked at the same time: called when it matters what lies below; waits until that is there. May be NULL. */
+    int (*lowers)(void *userdata, const int **ret_fds, size_t *ret_count);
+    void *userdata;
     bool keep_owner;      /* apply uid and gid; needs root */
     uint64_t bytes_max;   /* content written; 0: LAYER_BYTES_MAX */
     uint64_t entries_max; /* 0: LAYER_ENTRIES_MAX */

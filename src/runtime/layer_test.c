@@ -310,6 +310,38 @@ UNIT_TEST(whiteouts_become_overlays) {
     area_deinit(&area);
 }
 
+/* The lower folder is gone, and a new one of that name has something: nothing of the old shows, though the tar does not say "folder". */
+UNIT_TEST(a_removed_folder_may_come_back_by_what_is_in_it) {
+    BEGIN
+    add_file(&tar, "d/.wh.sub", "");
+    add_file(&tar, "d/sub/deep/new", "new");
+    add_file(&tar, "f", "file");
+    add_file(&tar, "f/in", "no folder");
+    tar_end(&tar);
+    assert_true(apply(&area, &tar, &diag) < 0);
+    assert_non_null(strstr(diag.message, "f/in"));
+    assert_content(area.root, "d/sub/deep/new", "new");
+    assert_true(is_opaque(&area, "d/sub"));
+    area_deinit(&area);
+}
+
+/* chown(2) takes these bits away: they are set after it. */
+UNIT_TEST(set_user_bits_survive_the_owner) {
+    BEGIN
+    struct archive_entry *entry = entry_new("su", S_IFREG, 06755);
+    struct stat st;
+    archive_entry_set_uid(entry, 1234);
+    archive_entry_set_gid(entry, 3000000000);
+    put(&tar, entry, NULL);
+    tar_end(&tar);
+    assert_int_equal(apply(&area, &tar, &diag), 0);
+    assert_int_equal(fstatat(area.root, "su", &st, AT_SYMLINK_NOFOLLOW), 0);
+    assert_int_equal(st.st_mode & 07777, 06755);
+    assert_int_equal(st.st_uid, 1234);
+    assert_int_equal(st.st_gid, 3000000000);
+    area_deinit(&area);
+}
+
 UNIT_TEST(a_bare_whiteout_is_refused) {
     static const char *const names[] = {".wh.", ".wh..", "d/.wh..."};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -389,5 +421,5 @@ UNIT_TEST(a_blob_is_checked) {
 UNIT_MAIN(UNIT(applies_files_folders_and_links), UNIT(follows_the_layers_own_folder_links), UNIT(takes_missing_parents_from_the_lower_layer),
           UNIT(a_link_cannot_lead_outside), UNIT(dots_are_refused), UNIT(absolute_paths_stay_inside), UNIT(hard_links_cannot_reach_outside),
           UNIT(a_leaf_that_is_a_link_is_replaced), UNIT(types_replace_each_other), UNIT(whiteouts_become_overlays), UNIT(a_bare_whiteout_is_refused),
-          UNIT(an_image_cannot_speak_overlayfs), UNIT(overlay_attributes_are_dropped), UNIT(limits_hold), UNIT(a_truncated_stream_is_damage),
-          UNIT(a_blob_is_checked))
+          UNIT(a_removed_folder_may_come_back_by_what_is_in_it), UNIT(set_user_bits_survive_the_owner), UNIT(an_image_cannot_speak_overlayfs),
+          UNIT(overlay_attributes_are_dropped), UNIT(limits_hold), UNIT(a_truncated_stream_is_damage), UNIT(a_blob_is_checked))

@@ -1,0 +1,128 @@
+/* What comes out of gzip, zstd and plain files, whole and damaged. */
+#include "runtime/inflate.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "http/http.h"
+#include "unit.h"
+
+#define TEXT_BYTES (5 * MIB) /* more than the ring holds */
+
+static char text[TEXT_BYTES];
+
+static void fill_text(void) {
+    uint32_t state = 1;
+    for (size_t i = 0; i < sizeof text; i++) {
+        state = state * 1664525 + 1013904223;
+        text[i] = (char)('a' + (state >> 29)); /* compresses to some three bits a letter */
+    }
+}
+
+static void append_gzip(struct buffer *out, struct slice bytes) {
+    static unsigned char packed[2 * TEXT_BYTES];
+    z_stream stream = {
+        .next_in = (unsigned char *)(uintptr_t)bytes.data, .avail_in = (unsigned)bytes.len, .next_out = packed, .avail_out = sizeof packed};
+    assert_int_equal(deflateInit2(&stream, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
+    buffer_append(out, packed, stream.total_out);
+    deflateEnd(&stream);
+}
+
+static void append_zstd(struct buffer *out, struct slice bytes) {
+    static char packed[2 * TEXT_BYTES];
+    size_t len = ZSTD_compress(packed, sizeof packed, bytes.data, bytes.len, 3);
+    assert_false(ZSTD_isError(len));
+    buffer_append(out, packed, len);
+}
+
+/* 0 when `in` gives exactly `expected`, and the digest of all of `in`. */
+static int read_all(struct slice in, struct slice expected, char *message, size_t size) {
+    int fd = memfd_create("inflate", MFD_CLOEXEC);
+    const void *bytes;
+    char hex[65], wanted[65];
+    size_t total = 0;
+    ssize_t n;
+    struct inflate *inflate = NULL;
+    assert_int_equal(write(fd, in.data ? in.data : "", in.len), in.len);
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    assert_int_equal(inflate_new(fd, &inflate), 0);
+    while ((n = inflate_read(inflate, &bytes)) > 0) {
+        assert_true(total + (size_t)n <= expected.len);
+        assert_memory_equal(bytes, expected.data + total, (size_t)n);
+        total += (size_t)n;
+    }
+    if (n == 0) {
+        assert_int_equal(total, expected.len);
+        inflate_digest(inflate, hex);
+        digest_sha256_hex(in, wanted);
+        assert_string_equal(hex, wanted);
+    }
+    snprintf(message, size, "%s", n < 0 ? inflate_error(inflate) : "");
+    inflate_free(inflate);
+    close(fd);
+    return (int)n;
+}
+
+static void expect(struct slice in, struct slice expected, int result, const char *words) {
+    char message[200];
+    assert_int_equal(read_all(in, expected, message, sizeof message), result);
+    if (!strstr(message, words))
+        fail_msg("\"%s\" does not say \"%s\"", message, words);
+}
+
+UNIT_TEST(every_form_comes_out_whole) {
+    CLEANUP(buffer_deinit) struct buffer in = BUFFER_INIT(4 * TEXT_BYTES);
+    struct slice all = slice_make(text, sizeof text), none = slice_make("", 0);
+    fill_text();
+    expect(none, none, 0, "");
+    expect(all, all, 0, "");
+    append_gzip(&in, slice_head(all, 1000000));
+    append_gzip(&in, none); /* members may be empty */
+    append_gzip(&in, slice_from(all, 1000000));
+    expect(buffer_slice(&in), all, 0, "");
+    buffer_append(&in, "\0\0\0garbage", 10); /* padding of some tape */
+    expect(buffer_slice(&in), all, 0, "");
+    buffer_reset(&in);
+    append_zstd(&in, slice_head(all, 3));
+    append_zstd(&in, slice_from(all, 3));
+    expect(buffer_slice(&in), all, 0, "");
+    expect(SLICE("\x1f"), SLICE("\x1f"), -EBADMSG, "ends too early"); /* it could be gzip alone */
+}
+
+UNIT_TEST(damage_is_told) {
+    CLEANUP(buffer_deinit) struct buffer gzip = BUFFER_INIT(4 * TEXT_BYTES), zstd = BUFFER_INIT(4 * TEXT_BYTES);
+    struct slice all = slice_make(text, sizeof text);
+    fill_text();
+    append_gzip(&gzip, all);
+    append_zstd(&zstd, all);
+    expect(slice_head(buffer_slice(&gzip), gzip.len - 1), all, -EBADMSG, "ends too early");
+    expect(slice_head(buffer_slice(&gzip), 5), all, -EBADMSG, "ends too early");
+    expect(slice_head(buffer_slice(&zstd), zstd.len - 1), all, -EBADMSG, "ends too early");
+    gzip.data[gzip.len - 6] ^= 1; /* the checksum */
+    expect(buffer_slice(&gzip), all, -EBADMSG, "damaged");
+    zstd.data[4] ^= 0x08; /* a reserved bit */
+    expect(buffer_slice(&zstd), all, -EBADMSG, "");
+}
+
+UNIT_TEST(who_takes_no_more_may_go) {
+    CLEANUP(buffer_deinit) struct buffer in = BUFFER_INIT(4 * TEXT_BYTES);
+    const void *bytes;
+    fill_text();
+    append_gzip(&in, slice_make(text, sizeof text));
+    for (int reads = 0; reads < 3; reads++) {
+        int fd = memfd_create("inflate", MFD_CLOEXEC);
+        struct inflate *inflate = NULL;
+        assert_int_equal(pwrite(fd, in.data, in.len, 0), in.len);
+        assert_int_equal(inflate_new(fd, &inflate), 0);
+        for (int i = 0; i < reads; i++)
+            assert_true(inflate_read(inflate, &bytes) > 0);
+        inflate_free(inflate); /* the ring is full */
+        close(fd);
+    }
+}
+
+UNIT_MAIN(UNIT(every_form_comes_out_whole), UNIT(damage_is_told), UNIT(who_takes_no_more_may_go))

@@ -1,0 +1,194 @@
+/* The layers of an image, unpacked: several at a time, each by two threads (inflate.c).
+ *
+ * 1. <layers>/<chain id> exists only complete: unpacked aside, synced to disk, renamed. Two unpackers of one layer both work, the second rename loses
+ *    and is thrown away.
+ * 2. A layer seldom depends on those below it: only for parents that its tar leaves out. Then its thread waits until they are there. Layers are begun
+ *    from the lowest on, so what is waited for is always being worked on.
+ * 3. One sync of the file system at the end of each layer, none for each file.
+ * 4. The first failure ends what has not begun, and what waits. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/image.h"
+#include "runtime/layer.h"
+#include "sys/sys.h"
+
+#define LAYERS_AT_ONCE 4
+
+struct unpacking {
+    const struct image *image;
+    const char *store, *layers;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done[IMAGE_LAYERS_MAX];
+    size_t next;
+    int error; /* the first, with its diag */
+    struct diag *diag;
+};
+
+/* One layer on its way. */
+struct task {
+    struct unpacking *unpacking;
+    size_t index;
+    int lowers[IMAGE_LAYERS_MAX]; /* open folders of the layers below, the nearest first; filled when they are asked for */
+    size_t lowers_count;
+    struct diag diag;
+};
+
+static char *layer_path(const char *layers, const struct image_layer *layer) {
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", layers, layer->chain_id + 7) < 0 ? NULL : path;
+}
+
+static bool layer_exists(const char *layers, const struct image_layer *layer) {
+    CLEANUP(freep) char *path = layer_path(layers, layer);
+    struct stat st;
+    return path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool image_is_unpacked(const struct image *image, const char *layers) {
+    for (size_t i = 0; i < image->layers_count; i++)
+        if (!layer_exists(layers, &image->layers[i]))
+            return false;
+    return true;
+}
+
+/* --- one layer --- */
+
+static int wait_for_lowers(struct unpacking *unpacking, size_t index) {
+    pthread_mutex_lock(&unpacking->lock);
+    for (size_t i = 0; i < index && !unpacking->error;)
+        if (unpacking->done[i])
+            i++;
+        else
+            pthread_cond_wait(&unpacking->changed, &unpacking->lock);
+    int r = unpacking->error ? -ECANCELED : 0;
+    pthread_mutex_unlock(&unpacking->lock);
+    return r;
+}
+
+static int open_lowers(void *userdata, const int **ret_fds, size_t *ret_count) {
+    struct task *task = userdata;
+    const struct unpacking *unpacking = task->unpacking;
+    int r = task->lowers_count == task->index ? 0 : wait_for_lowers(task->unpacking, task->index);
+    for (size_t i = task->index - task->lowers_count; r == 0 && i-- > 0;) {
+        const struct image_layer *layer = &unpacking->image->layers[i];
+        CLEANUP(freep) char *path = layer_path(unpacking->layers, layer);
+        int fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+        if (fd < 0)
+            return diag_set(&task->diag, -EIO, "layer %s vanished from %s", layer->chain_id, unpacking->layers);
+        task->lowers[task->lowers_count++] = fd;
+    }
+    *ret_fds = task->lowers;
+    *ret_count = task->lowers_count;
+    return r;
+}
+
+static int fill(struct task *task, const char *folder) {
+    const struct unpacking *unpacking = task->unpacking;
+    const struct image_layer *layer = &unpacking->image->layers[task->index];
+    CLEANUP(freep) char *blob = NULL;
+    CLEANUP(fd_closep) int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return -errno;
+    if (asprintf(&blob, "%s/blobs/sha256/%s", unpacking->store, layer->digest + 7) < 0)
+        return -ENOMEM;
+    CLEANUP(fd_closep) int fd = open(blob, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return diag_set(&task->diag, -errno, "layer %s is not in the content store", layer->digest);
+    const struct layer_options options = {.root_fd = root, .lowers = open_lowers, .userdata = task, .keep_owner = geteuid() == 0};
+    int r = layer_apply_blob(fd, layer->digest, layer->diff_id, &options, &task->diag);
+    if (r == 0 && syncfs(root) < 0)
+        r = diag_set(&task->diag, -errno, "cannot sync %s: %s", unpacking->layers, strerror(errno));
+    return r;
+}
+
+static int unpack_layer(struct task *task) {
+    const struct unpacking *unpacking = task->unpacking;
+    CLEANUP(freep) char *path = layer_path(unpacking->layers, &unpacking->image->layers[task->index]);
+    CLEANUP(freep) char *folder = NULL;
+    char name[17];
+    if (layer_exists(unpacking->layers, &unpacking->image->layers[task->index]))
+        return 0;
+    sys_random_name(name, 16);
+    if (!path || asprintf(&folder, "%s/tmp-%s", unpacking->layers, name) < 0)
+        return -ENOMEM;
+    if (mkdir(folder, 0755) < 0)
+        return diag_set(&task->diag, -errno, "cannot create %s: %s", folder, strerror(errno));
+    int r = fill(task, folder);
+    if (r == 0 && rename(folder, path) < 0 && errno != EEXIST && errno != ENOTEMPTY)
+        r = diag_set(&task->diag, -errno, "cannot rename %s: %s", folder, strerror(errno));
+    if (access(folder, F_OK) == 0)
+        sys_remove_tree(AT_FDCWD, folder);
+    return r;
+}
+
+/* --- several at a time --- */
+
+static bool take(struct unpacking *unpacking, size_t *ret_index) {
+    pthread_mutex_lock(&unpacking->lock);
+    bool more = !unpacking->error && unpacking->next < unpacking->image->layers_count;
+    if (more)
+        *ret_index = unpacking->next++;
+    pthread_mutex_unlock(&unpacking->lock);
+    return more;
+}
+
+static void finish(struct task *task, int error) {
+    struct unpacking *unpacking = task->unpacking;
+    for (size_t i = 0; i < task->lowers_count; i++)
+        close(task->lowers[i]);
+    pthread_mutex_lock(&unpacking->lock);
+    unpacking->done[task->index] = error == 0;
+    if (error < 0 && !unpacking->error) {
+        unpacking->error = error;
+        if (unpacking->diag)
+            *unpacking->diag = task->diag;
+    }
+    pthread_cond_broadcast(&unpacking->changed);
+    pthread_mutex_unlock(&unpacking->lock);
+}
+
+static void *unpacker_main(void *userdata) {
+    struct task task = {.unpacking = userdata};
+    while (take(task.unpacking, &task.index)) {
+        task.lowers_count = 0;
+        task.diag = DIAG_INIT;
+        finish(&task, unpack_layer(&task));
+    }
+    return NULL;
+}
+
+int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag) {
+    struct unpacking unpacking = {.image = image, .store = store, .layers = layers, .diag = diag};
+    pthread_t threads[LAYERS_AT_ONCE - 1];
+    size_t started = 0, missing = 0;
+    for (size_t i = 0; i < image->layers_count; i++)
+        missing += !layer_exists(layers, &image->layers[i]);
+    int r = missing ? sys_mkdirs(layers, 0700) : 0;
+    if (r < 0 || !missing)
+        return r < 0 ? diag_set(diag, r, "cannot create %s: %s", layers, strerror(-r)) : 0;
+    pthread_mutex_init(&unpacking.lock, NULL);
+    pthread_cond_init(&unpacking.changed, NULL);
+    while (started + 1 < MIN(missing, (size_t)LAYERS_AT_ONCE) && pthread_create(&threads[started], NULL, unpacker_main, &unpacking) == 0)
+        started++;
+    unpacker_main(&unpacking);
+    while (started > 0)
+        pthread_join(threads[--started], NULL);
+    pthread_cond_destroy(&unpacking.changed);
+    pthread_mutex_destroy(&unpacking.lock);
+    return unpacking.error;
+}
+
+void image_clean_temporary(const char *layers) {
+    DIR *dir = opendir(layers);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (strncmp(entry->d_name, "tmp-", 4) == 0)
+            sys_remove_tree(dirfd(dir), entry->d_name);
+    if (dir)
+        closedir(dir);
+}
