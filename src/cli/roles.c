@@ -69,6 +69,8 @@ static int core(const struct settings *settings, struct diag *diag) {
     const char *api_pods = settings_api_pods_address(settings);
     slice_parse_u64(slice_of(settings_port(settings->http_listen)), 65535, &port);
     slice_parse_u64(slice_of(settings->keep_images), IMAGES_KEPT_MAX, &keep_images);
+    struct settings_image_gc image_gc = {.high_percent = 100};
+    settings_image_gc(settings, &image_gc, NULL); /* checked when they were read */
     const struct core_options options = {.instance = settings->instance,
                                          .state = settings->state,
                                          .run = settings->run,
@@ -89,6 +91,9 @@ static int core(const struct settings *settings, struct diag *diag) {
                                          .domain = settings->domain,
                                          .gateway_port = (int)port,
                                          .gateway_uid = user_id(settings->gateway_user),
+                                         .image_gc_high_percent = image_gc.high_percent,
+                                         .image_gc_low_percent = image_gc.low_percent,
+                                         .image_age_ns_min = image_gc.age_ns_min,
                                          .keep_images = (size_t)keep_images,
                                          .registries = settings->registries,
                                          .registry_auth = settings->registry_auth,

@@ -28,6 +28,9 @@ const struct flag settings_flags[] = {
     {"user", 0, FLAG_TEXT, "USER", "tidemill", "user that core and monitor run as"},
     {"gateway-user", 0, FLAG_TEXT, "USER", "tidemill-gateway", "user that the gateway runs as"},
     {"keep-images", 0, FLAG_TEXT, "COUNT", "10", "newest images of each application that are kept; what is in use is kept in any case"},
+    {"image-gc-high-threshold", 0, FLAG_TEXT, "PERCENT", "85", "with more of the disk used, pulled images that nobody needs go; 100: never"},
+    {"image-gc-low-threshold", 0, FLAG_TEXT, "PERCENT", "80", "until no more than this is used"},
+    {"minimum-image-ttl-duration", 0, FLAG_TEXT, "TIME", "2m", "age before which no image goes so"},
     {"eviction-hard", 0, FLAG_TEXT, "LIST", "",
      "what must stay available, as kubelet's: memory.available<100Mi,nodefs.available<10%,…; usual values when empty"},
     {"eviction-soft", 0, FLAG_TEXT, "LIST", "", "the same, for what may be short for a while"},
@@ -62,6 +65,9 @@ static const struct {
     {"user", "user", offsetof(struct settings, user)},
     {"gateway-user", "gatewayUser", offsetof(struct settings, gateway_user)},
     {"keep-images", "keepImages", offsetof(struct settings, keep_images)},
+    {"image-gc-high-threshold", "imageGCHighThresholdPercent", offsetof(struct settings, image_gc_high_threshold)},
+    {"image-gc-low-threshold", "imageGCLowThresholdPercent", offsetof(struct settings, image_gc_low_threshold)},
+    {"minimum-image-ttl-duration", "imageMinimumGCAge", offsetof(struct settings, minimum_image_ttl_duration)},
     {"eviction-hard", "evictionHard", offsetof(struct settings, eviction_hard)},
     {"eviction-soft", "evictionSoft", offsetof(struct settings, eviction_soft)},
     {"eviction-soft-grace-period", "evictionSoftGracePeriod", offsetof(struct settings, eviction_soft_grace_period)},
@@ -181,6 +187,22 @@ static int check_eviction(const struct settings *settings, struct diag *diag) {
     return node_options_check(&options, diag);
 }
 
+int settings_image_gc(const struct settings *settings, struct settings_image_gc *ret, struct diag *diag) {
+    uint64_t high, low;
+    int64_t age_ns;
+    if (slice_parse_u64(slice_of(settings->image_gc_high_threshold), 100, &high) < 0)
+        return diag_set(diag, -EINVAL, "--image-gc-high-threshold: \"%s\" is no number from 0 to 100", settings->image_gc_high_threshold);
+    if (slice_parse_u64(slice_of(settings->image_gc_low_threshold), 100, &low) < 0)
+        return diag_set(diag, -EINVAL, "--image-gc-low-threshold: \"%s\" is no number from 0 to 100", settings->image_gc_low_threshold);
+    if (low >= high)
+        return diag_set(diag, -EINVAL, "--image-gc-low-threshold: %" PRIu64 " must be less than --image-gc-high-threshold, which is %" PRIu64, low,
+                        high);
+    if (duration_parse(slice_of(settings->minimum_image_ttl_duration), &age_ns) < 0 || age_ns < 0)
+        return diag_set(diag, -EINVAL, "--minimum-image-ttl-duration: \"%s\" is no duration such as 2m", settings->minimum_image_ttl_duration);
+    *ret = (struct settings_image_gc){.high_percent = (unsigned)high, .low_percent = (unsigned)low, .age_ns_min = age_ns};
+    return 0;
+}
+
 static int check(const struct settings *settings, struct diag *diag) {
     struct sys_address address;
     if (!is_instance_name(settings->instance))
@@ -208,10 +230,13 @@ static int check(const struct settings *settings, struct diag *diag) {
     if (!level_known)
         return diag_set(diag, -EINVAL, "--log-level: \"%s\" must be debug, info, warning or error", settings->log_level);
     int r = check_cidr("pod-cidr", settings->pod_cidr, diag);
+    struct settings_image_gc image_gc;
     if (r == 0)
         r = check_cidr6(settings->pod_cidr6, diag);
     if (r == 0)
         r = check_eviction(settings, diag);
+    if (r == 0)
+        r = settings_image_gc(settings, &image_gc, diag);
     return r < 0 ? r : check_cidr("service-cidr", settings->service_cidr, diag);
 }
 

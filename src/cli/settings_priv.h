@@ -21,13 +21,21 @@ struct settings {
     const char *pod_cidr, *pod_cidr6, *service_cidr;
     const char *domain; /* applications are served at NAME.DOMAIN */
     const char *user, *gateway_user;
-    const char *keep_images;                                                                           /* a number */
+    const char *keep_images; /* a number */
+    const char *image_gc_high_threshold, *image_gc_low_threshold, *minimum_image_ttl_duration;
     const char *eviction_hard, *eviction_soft, *eviction_soft_grace_period, *eviction_minimum_reclaim; /* kubelet's; "": what is usual */
     const char *eviction_pressure_transition_period, *eviction_max_pod_grace_period;
     const char *registries, *registry_auth; /* files about other registries */
     const char *node_name;
     const char *log_level;
 };
+
+struct settings_image_gc {
+    unsigned high_percent, low_percent;
+    int64_t age_ns_min;
+};
+/* What the texts about images say; -EINVAL with diag. */
+int settings_image_gc(const struct settings *settings, struct settings_image_gc *ret, struct diag *diag);
 
 /* The flags of the table, ends with name NULL. */
 extern const struct flag settings_flags[];

@@ -26,9 +26,12 @@ struct core_options {
     const char *domain;         /* of applications */
     int gateway_port;           /* that applications are reached at */
     uid_t gateway_uid;          /* who is system:gateway on the unix socket */
-    size_t keep_images;         /* newest images per application that stay, beside those in use; 0: IMAGES_KEPT_DEFAULT */
-    int64_t node_silence_ms;    /* after which a node that says nothing counts as lost; 0: as usual */
-    const char *registries;     /* file about other registries (registry/sites.h), and credentials for them as a docker config.json; NULL: none */
+    /* Kubelet's thresholds: with more of the disk used than the first, pulled images go until it is no more than the second; 100: never. */
+    unsigned image_gc_high_percent, image_gc_low_percent;
+    int64_t image_age_ns_min; /* of an image that goes so */
+    size_t keep_images;       /* newest images per application that stay, beside those in use; 0: IMAGES_KEPT_DEFAULT */
+    int64_t node_silence_ms;  /* after which a node that says nothing counts as lost; 0: as usual */
+    const char *registries;   /* file about other registries (registry/sites.h), and credentials for them as a docker config.json; NULL: none */
     const char *registry_auth;
     const char *helper_path; /* the tidemill-job program; NULL: beside this executable */
 };

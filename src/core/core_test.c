@@ -66,6 +66,8 @@ static void start(struct fixture *fixture) {
         .gateway_port = 80,
         .gateway_uid = (uid_t)-1,
         .node_silence_ms = 100,
+        .image_gc_high_percent = 100,
+        .image_gc_low_percent = 100,
         .helper_path = "/bin/true",
     };
     struct diag diag = DIAG_INIT;

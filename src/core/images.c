@@ -134,3 +134,38 @@ size_t images_rank(const struct image_tag *tags, size_t index) {
         rank += strcmp(tags[i].tag, "latest") != 0;
     return rank;
 }
+
+/* --- which are worth their space the least --- */
+
+#define UNPACKED_FACTOR 3 /* an image takes its compressed size, and about twice that unpacked */
+
+struct choice {
+    size_t index;
+    const struct image_tag *tag;
+};
+
+static int compare_use(const void *a, const void *b) {
+    const struct image_tag *left = ((const struct choice *)a)->tag, *right = ((const struct choice *)b)->tag;
+    int order = (left->used_ns > right->used_ns) - (left->used_ns < right->used_ns);
+    order = order ? order : (left->time_ns > right->time_ns) - (left->time_ns < right->time_ns);
+    order = order ? order : strcmp(left->repository, right->repository);
+    return order ? order : strcmp(left->tag, right->tag);
+}
+
+size_t images_choose(const struct image_tag *tags, size_t count, uint64_t bytes, int64_t pulled_before_ns, size_t *ret) {
+    struct choice *choices = count ? calloc(count, sizeof *choices) : NULL;
+    size_t choices_count = 0, chosen = 0;
+    uint64_t freed = 0;
+    for (size_t i = 0; choices && i < count; i++)
+        if (tags[i].is_pulled && !tags[i].is_needed && tags[i].time_ns <= pulled_before_ns)
+            choices[choices_count++] = (struct choice){.index = i, .tag = &tags[i]};
+    if (choices_count)
+        qsort(choices, choices_count, sizeof *choices, compare_use);
+    while (chosen < choices_count && freed < bytes) {
+        freed += choices[chosen].tag->bytes * UNPACKED_FACTOR;
+        ret[chosen] = choices[chosen].index;
+        chosen++;
+    }
+    free(choices);
+    return chosen;
+}

@@ -28,10 +28,18 @@ struct image_tag {
     const char *repository, *tag;
     struct oci_digest digest;
     int64_t time_ns;
+    /* only where pulled images are looked through */
+    bool is_pulled, is_needed;
+    uint64_t bytes;  /* compressed */
+    int64_t used_ns; /* when somebody was last seen to refer to it; 0: never */
 };
 /* Sorts by repository, then the newest first; equal times by tag. */
 void images_sort(struct image_tag *tags, size_t count);
 /* Position of a tag among its repository's builds, from 0; tags must be sorted. "latest" is no build: it has the position of none, 0. */
 size_t images_rank(const struct image_tag *tags, size_t index);
+
+/* Which pulled images go, by index, so that about `bytes` are freed: of those that nobody needs and that were pulled before that time, who was of use
+ * the longest ago first. ret has room for all. */
+size_t images_choose(const struct image_tag *tags, size_t count, uint64_t bytes, int64_t pulled_before_ns, size_t *ret);
 
 #endif

@@ -1,6 +1,7 @@
 /* Which images count as used, and which of a repository are the newest. */
 #include "unit.h"
 
+#include "core/disk_budget_priv.h"
 #include "core/images_priv.h"
 
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -54,4 +55,44 @@ UNIT_TEST(ranks_builds_by_age_within_their_repository) {
     }
 }
 
-UNIT_MAIN(UNIT(finds_what_objects_refer_to), UNIT(broken_references_are_passed_over), UNIT(ranks_builds_by_age_within_their_repository))
+static size_t choose(const struct image_tag *tags, size_t count, uint64_t bytes, char *ret) {
+    size_t chosen[8], n = images_choose(tags, count, bytes, 1000, chosen);
+    for (size_t i = 0; i < n; i++)
+        ret[i] = tags[chosen[i]].repository[0];
+    ret[n] = 0;
+    return n;
+}
+
+UNIT_TEST(who_was_of_use_the_longest_ago_goes_first) {
+    const struct image_tag tags[] = {
+        {.repository = "a", .tag = "1", .is_pulled = true, .time_ns = 10, .used_ns = 500, .bytes = 100},
+        {.repository = "b", .tag = "1", .is_pulled = true, .time_ns = 20, .used_ns = 0, .bytes = 100},
+        {.repository = "c", .tag = "1", .is_pulled = true, .time_ns = 15, .used_ns = 0, .bytes = 100},
+        {.repository = "d", .tag = "1", .is_pulled = true, .is_needed = true, .time_ns = 1, .bytes = 100},
+        {.repository = "e", .tag = "1", .is_pulled = false, .time_ns = 1, .bytes = 100},
+        {.repository = "f", .tag = "1", .is_pulled = true, .time_ns = 1001, .bytes = 100}, /* too young */
+    };
+    char order[8];
+    assert_int_equal(choose(tags, ARRAY_LEN(tags), UINT64_MAX, order), 3);
+    assert_string_equal(order, "cba");
+    assert_int_equal(choose(tags, ARRAY_LEN(tags), 1, order), 1);
+    assert_string_equal(order, "c");
+    assert_int_equal(choose(tags, ARRAY_LEN(tags), 301, order), 2);
+    assert_int_equal(choose(tags, ARRAY_LEN(tags), 0, order), 0);
+    assert_int_equal(choose(tags, 0, UINT64_MAX, order), 0);
+}
+
+UNIT_TEST(images_go_from_the_high_threshold_to_the_low_one) {
+    const struct disk_budget budget = {.high_percent = 85, .low_percent = 80}, never = {.high_percent = 100, .low_percent = 80};
+    const uint64_t total = 1000 * GIB;
+    assert_int_equal(disk_budget_excess(&budget, &(struct disk_space){.free = 150 * GIB, .total = total}), 0);
+    assert_int_equal(disk_budget_excess(&budget, &(struct disk_space){.free = 149 * GIB, .total = total}), 51 * GIB);
+    assert_int_equal(disk_budget_excess(&never, &(struct disk_space){.free = 0, .total = total}), 0);
+    assert_int_equal(disk_budget_rest(&budget, &(struct disk_space){.free = 199 * GIB, .total = total}), GIB);
+    assert_int_equal(disk_budget_rest(&budget, &(struct disk_space){.free = 200 * GIB, .total = total}), 0);
+    assert_true(disk_space_is_scarce(&(struct disk_space){.free = 49 * GIB, .total = total}));
+    assert_false(disk_space_is_scarce(&(struct disk_space){.free = 50 * GIB, .total = total}));
+}
+
+UNIT_MAIN(UNIT(finds_what_objects_refer_to), UNIT(broken_references_are_passed_over), UNIT(ranks_builds_by_age_within_their_repository),
+          UNIT(who_was_of_use_the_longest_ago_goes_first), UNIT(images_go_from_the_high_threshold_to_the_low_one))

@@ -184,6 +184,7 @@ static int open_retention(struct platform *platform, struct loop *loop, struct d
         .state = core->state,
         .run = core->run,
         .node_name = core->node_name,
+        .budget = {.high_percent = core->image_gc_high_percent, .low_percent = core->image_gc_low_percent, .age_ns_min = core->image_age_ns_min},
         .keep_images = core->keep_images,
     };
     return retention_new(&options, &platform->retention, diag);

@@ -3,12 +3,16 @@
  *   image tags of applications beyond the newest builds (keep_images) ──► blobs that nothing reaches ──► unpacked layers, build cache (node) ──► git
  * gc
  *
- * It runs soon after a pipeline has ended, at start, once a day, when somebody asks (`tidemill image prune`), and at once when the disk is nearly
- * full. Between rounds there is one timer that looks at the free space.
+ * and, when more of the disk is used than the budget allows (disk_budget.c), before all that the images that were pulled from elsewhere and that
+ * nobody refers to, who was of use the longest ago first; after a round that freed something but not enough comes another.
+ *
+ * It runs soon after a pipeline has ended, at start, once a day, when somebody asks (`tidemill image prune`; the node before it lets pods go), and at
+ * once when the disk is nearly full. Between rounds there is one timer that looks at the free space.
  *
  * Invariants
  *  1. No tag goes that an object of the API refers to (whatever ReplicaSet, Job, Pod, … has it: see images.c), that a running pipeline has built or
- * will build, or that is no build at all: base images, pulled images, images of repositories that were never an application's.
+ * will build, or that is no build at all: base images, images of repositories that were never an application's. Pulled images go only when space is
+ * needed: they can be pulled again.
  *  2. Tags are chosen and removed in one step of the loop, from committed objects: nothing new can come to refer to them in between.
  *  3. Blobs that pods run from stay, by their digests in the pods' status, though their tag may have moved on.
  *  4. One round at a time; who asks meanwhile gets the next one. A round that fails half way is harmless: each of its steps stands alone.
@@ -18,7 +22,6 @@
 
 #include <limits.h>
 #include <stdio.h>
-#include <sys/statvfs.h>
 
 #include "core/images_priv.h"
 
@@ -33,6 +36,7 @@
 #define ROUND_ARENA_BYTES_MAX (64 * MIB)
 #define BUILT_PREFIX "core/built/"
 #define PATH_PREFIX "/tidemill/v1/images"
+#define KEPT_TOTAL 2        /* builds per application that stay when everything dispensable has to go */
 #define NAME_LISTED_MAX 200 /* of removed images in an answer */
 
 struct waiter {
@@ -47,18 +51,21 @@ struct retention {
     struct round *round; /* under way */
     struct list waiters; /* for the next round */
     int64_t last_round_ns, last_urgent_ns;
-    bool closing;
+    struct map *uses;         /* "repository:tag" of pulled images → the second in which somebody was last seen to refer to it */
+    bool closing, total_next; /* somebody asked for a total one meanwhile */
 };
 
 struct round {
     struct retention *retention; /* NULL: gone, while the registry collects garbage */
     struct arena *arena;
-    bool urgent, is_listing /* a worker reads the registry */, waits_for_node;
+    bool urgent, is_total /* as much as possible goes */, is_listing /* a worker reads the registry */, waits_for_node;
     struct list waiters;
     VECTOR(struct image_tag) tags;
     struct content *content;
+    const char *state; /* the folder */
     int error;
-    uint64_t free_before;
+    uint64_t free_before, wanted; /* bytes of pulled images that have to go */
+    size_t pulled_removed;
     /* what went */
     VECTOR(const char *) removed; /* "name:tag" */
     struct content_gc_result gc;
@@ -66,30 +73,8 @@ struct round {
     char warning[256]; /* what did not work; empty: all did */
 };
 
-static void round_start(struct retention *retention, bool urgent);
-
-/* --- the disk --- */
-
-struct space {
-    uint64_t free, total;
-};
-
-static struct space measure(const struct retention *retention) {
-    struct statvfs status;
-    if (statvfs(retention->options.state, &status) < 0)
-        return (struct space){.free = UINT64_MAX, .total = UINT64_MAX};
-    return (struct space){.free = (uint64_t)status.f_bavail * status.f_frsize, .total = (uint64_t)status.f_blocks * status.f_frsize};
-}
-
-static bool is_scarce(const struct space *space) {
-    return space->free < DISK_FREE_BYTES_MIN || space->free < space->total / 100 * DISK_FREE_PERCENT_MIN;
-}
-
-/* When space is scarce the cache may have but a part, or nothing at all. */
-static uint64_t cache_limit(const struct space *space) {
-    uint64_t limit = MIN((uint64_t)BUILD_CACHE_BYTES_MAX, space->total / 100 * BUILD_CACHE_PERCENT_MAX);
-    return space->free < DISK_FREE_BYTES_MIN ? 0 : is_scarce(space) ? limit / 4 : limit;
-}
+enum urgency { ROUND_USUAL, ROUND_URGENT, ROUND_MORE /* the last one did not reach the low threshold */, ROUND_TOTAL };
+static void round_start(struct retention *retention, enum urgency urgency);
 
 /* --- answering --- */
 
@@ -164,20 +149,19 @@ static void on_event_answer(void *userdata, const struct http_answer *answer) {
     (void)answer; /* best effort */
 }
 
-static void send_event(struct retention *retention, const char *message) {
+static void send_event(struct retention *retention, const char *reason, const char *message) {
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(16 * KIB);
     const char *node = retention->options.node_name;
     char time[TIMESTAMP_BYTES];
     int64_t now_ns = loop_wall_ns(retention->options.loop);
     timestamp_format(now_ns, time);
     buffer_printf(&json, "{\"apiVersion\":\"v1\",\"kind\":\"Event\",\"metadata\":{\"name\":\"%s.%016" PRIx64 "\",\"namespace\":\"default\"},", node,
-                  (uint64_t)now_ns);
+                  (uint64_t)now_ns + slice_hash(slice_of(reason)) % 1000); /* two in one turn have names of their own */
     buffer_printf(&json, "\"involvedObject\":{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"name\":\"%s\",\"uid\":\"%s\"},", node, node);
     buffer_printf(&json, "\"source\":{\"component\":\"tidemill\",\"host\":\"%s\"},\"reportingComponent\":\"tidemill\",\"reportingInstance\":\"%s\",",
                   node, node);
-    buffer_printf(
-        &json, "\"type\":\"Warning\",\"reason\":\"DiskNearlyFull\",\"count\":1,\"firstTimestamp\":\"%s\",\"lastTimestamp\":\"%s\",\"message\":", time,
-        time);
+    buffer_printf(&json, "\"type\":\"Warning\",\"reason\":\"%s\",\"count\":1,\"firstTimestamp\":\"%s\",\"lastTimestamp\":\"%s\",\"message\":", reason,
+                  time, time);
     json_format_string(&json, slice_of(message));
     buffer_append_byte(&json, '}');
     if (!buffer_error(&json))
@@ -199,7 +183,7 @@ static void tell(const struct round *round) {
         char message[700];
         snprintf(message, sizeof message, "only %.0f MiB of disk space were free; %s", mebibytes(round->free_before), text);
         log_warning("%s", message);
-        send_event(round->retention, message);
+        send_event(round->retention, "DiskNearlyFull", message);
     } else if (bytes || round->removed.count) {
         log_info("%s", text);
     }
@@ -213,9 +197,30 @@ static void round_free(struct round *round) {
     free(round);
 }
 
+/* Another round when the last one freed something but not enough; when nothing more can go, that is told. */
+static bool goes_on(struct round *round) {
+    struct retention *retention = round->retention;
+    struct disk_space space = disk_space_of(retention->options.state);
+    uint64_t rest = disk_budget_rest(&retention->options.budget, &space),
+             freed = space.free > round->free_before ? space.free - round->free_before : 0;
+    char message[200];
+    if (!round->wanted || round->is_total || !rest)
+        return false;
+    if (round->pulled_removed)
+        return true;
+    snprintf(message, sizeof message,
+             "Failed to garbage collect required amount of images. Attempted to free %" PRIu64 " bytes, but only found %" PRIu64
+             " bytes eligible to free.",
+             round->wanted, freed);
+    log_warning("%s", message);
+    send_event(retention, "FreeDiskSpaceFailed", message);
+    return false;
+}
+
 static void round_end(struct round *round) {
     struct retention *retention = round->retention;
     tell(round);
+    bool more = goes_on(round);
     retention->round = NULL;
     for (struct list *node; (node = list_pop(&round->waiters));) {
         struct waiter *waiter = CONTAINER_OF(node, struct waiter, node);
@@ -223,8 +228,8 @@ static void round_end(struct round *round) {
     }
     round_free(round);
     forge_clean(retention->options.forge);
-    if (!list_empty(&retention->waiters))
-        round_start(retention, false);
+    if (more || retention->total_next || !list_empty(&retention->waiters))
+        round_start(retention, retention->total_next ? ROUND_TOTAL : more ? ROUND_MORE : ROUND_USUAL);
 }
 
 /* --- 3: the node's part --- */
@@ -256,9 +261,9 @@ static void on_node_answer(void *userdata, const struct http_answer *answer) {
 
 static void prune_node(struct round *round) {
     struct retention *retention = round->retention;
-    struct space space = measure(retention);
+    struct disk_space space = disk_space_of(retention->options.state);
     char target[64];
-    snprintf(target, sizeof target, "/prune?cacheBytesMax=%" PRIu64, cache_limit(&space));
+    snprintf(target, sizeof target, "/prune?cacheBytesMax=%" PRIu64, disk_budget_cache(&space));
     const struct http_request_options options = {.method = "POST", .target = target, .timeout_ms = NODE_TIMEOUT_MS, .body_max = 64 * KIB};
     round->waits_for_node = true;
     if (http_client_send(retention->node_client, &options, on_node_answer, round, NULL))
@@ -312,28 +317,70 @@ static bool is_base_image(struct round *round, const struct image_tag *tag) {
     return tree_find(manifest.annotations, "tidemill.dev/source") && !tree_find(manifest.annotations, "org.opencontainers.image.base.digest");
 }
 
+/* Nobody refers to it, and nothing that runs will. */
+static bool is_free(const struct round *round, const struct images_used *used, const struct image_tag *tag) {
+    return !images_used_by(used, tag->repository, tag->tag, &tag->digest) &&
+           !forge_awaits_image(round->retention->options.forge, tag->repository, tag->tag);
+}
+
 static bool may_go(struct round *round, const struct images_used *used, size_t index) {
     const struct retention *retention = round->retention;
     const struct image_tag *tag = &round->tags.items[index];
     bool has_app = forge_has_app(retention->options.forge, tag->repository);
+    size_t kept = round->is_total ? MIN(retention->options.keep_images, (size_t)KEPT_TOTAL) : retention->options.keep_images;
     if (!has_app && !is_marked(retention, tag->repository))
         return false;
-    if (has_app && (strcmp(tag->tag, "latest") == 0 || images_rank(round->tags.items, index) < retention->options.keep_images))
+    if (has_app && (strcmp(tag->tag, "latest") == 0 || images_rank(round->tags.items, index) < kept))
         return false;
-    return !images_used_by(used, tag->repository, tag->tag, &tag->digest) &&
-           !forge_awaits_image(retention->options.forge, tag->repository, tag->tag) && !is_base_image(round, tag);
+    return is_free(round, used, tag) && !is_base_image(round, tag);
+}
+
+static void remove_tag(struct round *round, const struct image_tag *tag) {
+    if (content_delete_tag(round->content, tag->repository, tag->tag) < 0)
+        return;
+    const char *name = arena_printf(round->arena, "%s:%s", tag->repository, tag->tag);
+    if (name)
+        VECTOR_PUSH(&round->removed, name);
 }
 
 static void remove_tags(struct round *round, const struct images_used *used) {
     images_sort(round->tags.items, round->tags.count);
-    for (size_t i = 0; i < round->tags.count; i++) {
-        const struct image_tag *tag = &round->tags.items[i];
-        if (!may_go(round, used, i) || content_delete_tag(round->content, tag->repository, tag->tag) < 0)
+    for (size_t i = 0; i < round->tags.count; i++)
+        if (may_go(round, used, i))
+            remove_tag(round, &round->tags.items[i]);
+}
+
+/* When each pulled image was last of use, carried on from round to round; what is gone is forgotten. */
+static void note_uses(struct round *round, const struct images_used *used) {
+    struct retention *retention = round->retention;
+    struct map *uses = map_new();
+    int64_t now_ns = loop_wall_ns(retention->options.loop);
+    for (size_t i = 0; uses && i < round->tags.count; i++) {
+        struct image_tag *tag = &round->tags.items[i];
+        char key[OCI_NAME_MAX + OCI_TAG_MAX + 2];
+        if (!tag->is_pulled)
             continue;
-        const char *name = arena_printf(round->arena, "%s:%s", tag->repository, tag->tag);
-        if (name)
-            VECTOR_PUSH(&round->removed, name);
+        snprintf(key, sizeof key, "%s:%s", tag->repository, tag->tag);
+        tag->is_needed = !is_free(round, used, tag);
+        tag->used_ns = tag->is_needed ? now_ns : (int64_t)(uintptr_t)map_find(retention->uses, slice_of(key)) * 1000000000;
+        if (tag->used_ns)
+            map_put(uses, slice_of(key), (void *)(uintptr_t)(tag->used_ns / 1000000000), NULL);
     }
+    if (!uses)
+        return;
+    map_free(retention->uses);
+    retention->uses = uses;
+}
+
+static void remove_pulled(struct round *round) {
+    struct retention *retention = round->retention;
+    size_t *chosen = round->wanted ? ARENA_ARRAY(round->arena, size_t, round->tags.count + 1) : NULL;
+    if (!chosen)
+        return;
+    int64_t before_ns = loop_wall_ns(retention->options.loop) - retention->options.budget.age_ns_min;
+    round->pulled_removed = images_choose(round->tags.items, round->tags.count, round->wanted, before_ns, chosen);
+    for (size_t i = 0; i < round->pulled_removed; i++)
+        remove_tag(round, &round->tags.items[chosen[i]]);
 }
 
 static void list_done(void *userdata) {
@@ -349,15 +396,32 @@ static void list_done(void *userdata) {
     int error = images_used_init(&used, round->arena);
     error = error ? error : images_used_collect(&used, retention->options.store);
     error = error ? error : round->error;
-    if (!error)
+    if (!error) {
         remove_tags(round, &used);
-    else
+        note_uses(round, &used);
+        remove_pulled(round);
+    } else
         warn(round, "images could not be looked through: %s", strerror(-error));
     if (error)
         prune_node(round);
     else
         collect_blobs(round, &used);
     images_used_deinit(&used);
+}
+
+/* Whether it came from another registry, and its size as it is stored; what cannot be told counts nothing. */
+static void look_at_image(struct round *round, struct image_tag *tag) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
+    struct oci_manifest manifest;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/registry/repositories/%s/_pulled/%s", round->state, tag->repository, tag->digest.hex);
+    tag->is_pulled = access(path, F_OK) == 0;
+    if (!tag->is_pulled || !arena || content_read_blob(round->content, &tag->digest, OCI_MANIFEST_BYTES_MAX, &text) < 0 ||
+        oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL) < 0)
+        return;
+    for (size_t i = 0; i < manifest.count; i++)
+        tag->bytes += (uint64_t)MAX(manifest.items[i].size_bytes, 0);
 }
 
 static int list_repository(struct round *round, const char *name) {
@@ -367,8 +431,10 @@ static int list_repository(struct round *round, const char *name) {
     for (size_t i = 0; r == 0 && i < count; i++) {
         struct image_tag tag = {.repository = name, .tag = tags[i]};
         if (content_get_tag(round->content, name, tags[i], &tag.digest) == 0 &&
-            content_get_tag_time(round->content, name, tags[i], &tag.time_ns) == 0)
+            content_get_tag_time(round->content, name, tags[i], &tag.time_ns) == 0) {
+            look_at_image(round, &tag);
             r = VECTOR_PUSH(&round->tags, tag);
+        }
     }
     return r == -ENOENT ? 0 : r;
 }
@@ -382,7 +448,8 @@ static void list_work(void *userdata) {
         round->error = list_repository(round, names[i]);
 }
 
-static void round_start(struct retention *retention, bool urgent) {
+static void round_start(struct retention *retention, enum urgency urgency) {
+    struct disk_space space = disk_space_of(retention->options.state);
     struct round *round = calloc(1, sizeof *round);
     if (!round || !(round->arena = arena_new(ROUND_ARENA_BYTES_MAX))) {
         free(round);
@@ -393,8 +460,13 @@ static void round_start(struct retention *retention, bool urgent) {
         list_push(&round->waiters, node);
     round->retention = retention;
     round->content = registry_content(retention->options.registry);
-    round->urgent = urgent;
-    round->free_before = measure(retention).free;
+    round->state = retention->options.state;
+    round->urgent = urgency != ROUND_USUAL;
+    round->is_total = urgency == ROUND_TOTAL;
+    round->free_before = space.free;
+    round->wanted =
+        round->is_total ? UINT64_MAX : (urgency == ROUND_MORE ? disk_budget_rest : disk_budget_excess)(&retention->options.budget, &space);
+    retention->total_next = false;
     retention->last_round_ns = loop_now_ns(retention->options.loop);
     retention->round = round;
     round->is_listing = true;
@@ -408,25 +480,26 @@ static void round_start(struct retention *retention, bool urgent) {
 
 static void look(void *userdata) {
     struct retention *retention = userdata;
-    struct space space = measure(retention);
+    struct disk_space space = disk_space_of(retention->options.state);
     int64_t now_ns = loop_now_ns(retention->options.loop);
-    bool urgent = is_scarce(&space) && (!retention->last_urgent_ns || now_ns - retention->last_urgent_ns >= URGENT_NS);
+    bool scarce = disk_space_is_scarce(&space) || disk_budget_excess(&retention->options.budget, &space);
+    bool urgent = scarce && (!retention->last_urgent_ns || now_ns - retention->last_urgent_ns >= URGENT_NS);
     bool due = !retention->last_round_ns || now_ns - retention->last_round_ns >= ROUND_NS;
     loop_timer_set(&retention->look_timer, LOOK_MS);
     if ((!urgent && !due) || retention->round)
         return;
     if (urgent)
         retention->last_urgent_ns = now_ns;
-    round_start(retention, urgent);
+    round_start(retention, urgent ? ROUND_URGENT : ROUND_USUAL);
 }
 
 static void on_soon(void *userdata) {
     struct retention *retention = userdata;
-    struct space space = measure(retention);
-    if (is_scarce(&space))
+    struct disk_space space = disk_space_of(retention->options.state);
+    if (disk_space_is_scarce(&space))
         look(retention);
     if (!retention->round)
-        round_start(retention, false);
+        round_start(retention, ROUND_USUAL);
     else
         loop_timer_set(&retention->soon_timer, SOON_MS);
 }
@@ -451,13 +524,20 @@ void retention_note_build(struct retention *retention, const char *repository) {
 
 static void serve_prune(struct retention *retention, struct http_exchange *exchange) {
     struct waiter *waiter = calloc(1, sizeof *waiter);
-    if (!waiter)
-        return respond_message(exchange, 503, NULL, "no memory");
+    struct query query;
+    bool is_read = query_parse(http_exchange_arena(exchange), http_query_text(exchange), &query) == 0;
+    if (!waiter || !is_read) {
+        free(waiter);
+        return respond_message(exchange, is_read ? 503 : 400, NULL, is_read ? "no memory" : "the query cannot be read");
+    }
+    bool total = query_flag(&query, "total"); /* by the node, before it lets pods go */
     waiter->exchange = exchange;
     list_push(&retention->waiters, &waiter->node);
     http_on_close(exchange, on_waiter_close, waiter);
     if (!retention->round)
-        round_start(retention, false);
+        round_start(retention, total ? ROUND_TOTAL : ROUND_USUAL);
+    else
+        retention->total_next = retention->total_next || total;
 }
 
 static void serve_remove(struct retention *retention, struct http_exchange *exchange) {
@@ -517,10 +597,11 @@ int retention_new(const struct retention_options *options, struct retention **re
     if (!retention->options.keep_images)
         retention->options.keep_images = IMAGES_KEPT_DEFAULT;
     list_init(&retention->waiters);
+    retention->uses = map_new();
     loop_timer_init(&retention->look_timer, options->loop, look, retention);
     loop_timer_init(&retention->soon_timer, options->loop, on_soon, retention);
     const struct http_client_options client = {.endpoint = endpoint, .connections_max = 1};
-    int error = http_client_new(options->loop, &client, &retention->node_client);
+    int error = retention->uses ? http_client_new(options->loop, &client, &retention->node_client) : -ENOMEM;
     error = error ? error : loop_timer_set(&retention->look_timer, FIRST_MS);
     if (error) {
         retention_free(retention);
@@ -544,5 +625,6 @@ void retention_free(struct retention *retention) {
         round_free(round);
     else if (round)
         round->retention = NULL; /* the registry has it, and gives it back when it is freed */
+    map_free(retention->uses);
     free(retention);
 }

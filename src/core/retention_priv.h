@@ -3,6 +3,7 @@
 #define TIDEMILL_CORE_RETENTION_PRIV_H
 
 #include "core/core_priv.h"
+#include "core/disk_budget_priv.h"
 
 struct retention;
 struct retention_options {
@@ -13,6 +14,7 @@ struct retention_options {
     struct client *client;
     const char *state, *run;
     const char *node_name;
+    struct disk_budget budget;
     size_t keep_images; /* newest builds per application; 0: IMAGES_KEPT_DEFAULT */
 };
 /* Borrows everything and copies no text. */

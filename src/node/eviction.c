@@ -280,7 +280,7 @@ static void on_reclaimed(void *userdata, __attribute__((unused)) const struct ht
 /* core knows which images nobody needs; it asks us for the layers in turn. */
 static void reclaim_disk(struct eviction *eviction) {
     const struct http_request_options options = {
-        .method = "POST", .target = "/tidemill/v1/images/prune?urgent=true", .timeout_ms = RECLAIM_TIMEOUT_MS, .body_max = MIB};
+        .method = "POST", .target = "/tidemill/v1/images/prune?total=true", .timeout_ms = RECLAIM_TIMEOUT_MS, .body_max = MIB};
     bool again = !eviction->reclaimed_ms || now_ms(eviction) - eviction->reclaimed_ms >= RECLAIM_AGAIN_MS;
     if (!again || http_client_send(client_http(eviction->node->client), &options, on_reclaimed, eviction, &eviction->request) < 0)
         choose_with_disk(eviction);
