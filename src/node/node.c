@@ -154,7 +154,7 @@ static void on_pods_synced(void *userdata) {
             pod_orphaned(pod);
     }
     loop_defer_schedule(&node->reclaim_defer);
-    strays_remove_logs(node);
+    strays_remove_folders(node);
     pod_network_calm(node);
     log_info("%zu pods", map_count(node->pods));
 }
@@ -189,7 +189,7 @@ static void on_register_retry(void *userdata) {
 }
 
 static void on_strays_retry(void *userdata) {
-    strays_remove_groups(userdata);
+    strays_again(userdata);
 }
 
 static void on_trim(__attribute__((unused)) void *userdata) {

@@ -19,7 +19,7 @@
 #define QOS_BATCH_CLASS "tidemill-batch"
 #define RESIZE_MESSAGE_BYTES 400
 #define NODE_TRIM_MS 3000
-#define STRAYS_RETRY_MS 1000
+#define STRAYS_RETRY_MS 10000
 #define NODE_CONDITIONS 4 /* of pressure three, and Ready */
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
@@ -73,6 +73,7 @@ struct node {
     struct loop_defer services_defer;
     bool services_dirty;
     struct loop_timer register_retry, strays_retry;
+    unsigned stray_deletions;
     struct loop_timer pool_timer; /* fills the pool of namespaces */
     struct loop_timer trim;       /* gives memory back to the system a while after the last work */
     bool register_in_flight, register_dirty, is_registered, is_made /* the object is there */, images_stale;
@@ -564,8 +565,9 @@ void record_remove(struct pod *pod);
 
 /* strays.c: what no pod knows */
 void strays_remove(struct node *node);
-void strays_remove_groups(struct node *node);
-void strays_remove_logs(struct node *node);
+void strays_remove_folders(struct node *node); /* when the API's pods are known */
+void strays_retry(struct node *node);          /* something could not be removed: later */
+void strays_again(struct node *node);
 
 /* status.c */
 void status_update(struct pod *pod);

@@ -241,10 +241,8 @@ static void refresh(struct pod *pod) {
 
 static int take_over(struct pod *pod) {
     int r = record_load(pod);
-    if (r < 0 && r != -ENOENT)
+    if (r < 0)
         return r;
-    if (r == -ENOENT)
-        pod->start_time_ns = loop_wall_ns(pod->node->loop);
     r = resize_load(pod);
     if (r < 0)
         return r;

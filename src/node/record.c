@@ -6,6 +6,7 @@
  * Written without fsync: after a crash of the process the page cache is still there, and after one of the machine no container is. pod.json is
  * synced, because it names what must be cleaned up. */
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include "codec/codec.h"
 #include "node/node_priv.h"
@@ -85,7 +86,9 @@ static void load_unit(const struct tree *tree, struct unit *unit) {
     for (size_t i = 0; i < ARRAY_LEN(stage_names); i++)
         if (i != UNIT_PULLING && strcmp(stage, stage_names[i]) == 0)
             unit->stage = (enum unit_stage)i;
-    snprintf(unit->id, sizeof unit->id, "%s", tree_text_or(tree_find(tree, "id"), ""));
+    const char *id = tree_text_or(tree_find(tree, "id"), "");
+    if (strspn(id, "0123456789abcdef") == strlen(id)) /* it becomes part of paths */
+        snprintf(unit->id, sizeof unit->id, "%s", id);
     snprintf(unit->image_id, sizeof unit->image_id, "%s", tree_text_or(tree_find(tree, "imageID"), ""));
     unit->restart_count = (int)tree_int_or(tree_find(tree, "restarts"), 0);
     unit->has_run = tree_bool_or(tree_find(tree, "hasRun"), false);
@@ -110,6 +113,8 @@ int record_load(struct pod *pod) {
         return r;
     pod->start_time_ns = tree_int_or(tree_find(root, "startTime"), pod->start_time_ns);
     const char *ended = tree_text_or(tree_find(root, "ended"), "");
+    snprintf(pod->net.address, sizeof pod->net.address, "%s", tree_text_or(tree_find(root, "address"), ""));
+    snprintf(pod->net.address6, sizeof pod->net.address6, "%s", tree_text_or(tree_find(root, "address6"), ""));
     snprintf(pod->failed_reason, sizeof pod->failed_reason, "%s", tree_text_or(tree_find(root, "failedReason"), ""));
     if (pod->failed_reason[0])
         snprintf(pod->failed_message, sizeof pod->failed_message, "%s", tree_text_or(tree_find(root, "failedMessage"), POD_DEADLINE_MESSAGE));
@@ -123,8 +128,6 @@ int record_load(struct pod *pod) {
     if (*ended) {
         pod->stage = POD_ENDED;
         pod->phase = strcmp(ended, "Failed") == 0 ? "Failed" : "Succeeded";
-        snprintf(pod->net.address, sizeof pod->net.address, "%s", tree_text_or(tree_find(root, "address"), ""));
-        snprintf(pod->net.address6, sizeof pod->net.address6, "%s", tree_text_or(tree_find(root, "address6"), ""));
         pod->network_ready = true;
     }
     for (size_t i = 0; i < pod->units_count; i++) {
@@ -135,7 +138,20 @@ int record_load(struct pod *pod) {
     return 0;
 }
 
-/* A pod whose files cannot be read is an orphan: its containers are found by their bundles, its folder goes. */
+/* A pod whose files cannot be read: its volumes and logs stay for the case that the API knows it (strays.c). */
+static void forget(const struct node *node, const char *uid) {
+    static const char *const names[] = {"record.json", "status.json", "pod.json"};
+    char path[PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/pods/%s", node->state_dir, uid);
+    if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        unlink(path);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof path, "%s/pods/%s/%s", node->state_dir, uid, names[i]);
+        sys_remove_tree(AT_FDCWD, path);
+    }
+}
+
 static void load_pod(struct node *node, const char *uid) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(POD_BYTES_MAX + 1);
     struct kube_object *object = NULL;
@@ -151,9 +167,8 @@ static void load_pod(struct node *node, const char *uid) {
     kube_object_unref(object);
     if (r == 0)
         return;
-    log_warning("cannot take over pod %s (%s): removing what is left of it", uid, strerror(-r));
-    snprintf(path, sizeof path, "%s/pods/%s", node->state_dir, uid);
-    sys_remove_tree(AT_FDCWD, path);
+    log_warning("cannot take over pod %s (%s): its containers end, and begin anew when the API still knows it", uid, strerror(-r));
+    forget(node, uid);
 }
 
 int record_load_all(struct node *node) {

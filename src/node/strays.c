@@ -3,7 +3,7 @@
  * Looked for once, at start, after the pods on disk were taken over, so that each thing that a pod still holds is known by name: bundles and crun's
  * states by their container's id, conmons by the id in their command line, namespaces, mounts and control groups by the pod's uid. A pod whose record
  * could not be read is nobody's either: its processes end here, and the API's word brings it back (pod.c waits until its group is empty).
- * Logs wait for the API's first list: they belong to pods that it may still know. */
+ * Folders of pods and their logs wait for the API's first list: it may still know the pod. A deletion that did not work is tried again. */
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -22,16 +22,28 @@ static bool is_known_container(const struct node *node, const char *id) {
     return false;
 }
 
+void strays_retry(struct node *node) {
+    if (!loop_timer_is_set(&node->strays_retry))
+        loop_timer_set(&node->strays_retry, STRAYS_RETRY_MS);
+}
+
 static void on_stray_deleted(void *userdata, int error, const char *message) {
-    (void)userdata;
-    if (error)
-        log_warning("cannot remove a stray container: %s", message);
+    struct node *node = userdata;
+    node->stray_deletions--;
+    if (!error)
+        return;
+    log_warning("cannot remove a stray container: %s", message);
+    strays_retry(node);
 }
 
 static void on_container(void *userdata, const char *id) {
     struct node *node = userdata;
-    if (!is_known_container(node, id) && container_delete_id(node->containers, id, on_stray_deleted, NULL) == 0)
-        log_info("removing container %s, which no pod knows", id);
+    if (is_known_container(node, id))
+        return;
+    if (container_delete_id(node->containers, id, on_stray_deleted, node) < 0)
+        return strays_retry(node);
+    node->stray_deletions++;
+    log_info("removing container %s, which no pod knows", id);
 }
 
 static void on_network_pod(void *userdata, const char *uid) {
@@ -45,7 +57,7 @@ static void on_group(struct node *node, const char *path, const char *uid) {
         return;
     cgroup_kill(&node->cgroups, path);
     if (cgroup_remove(&node->cgroups, path) < 0) /* busy until its processes are gone */
-        loop_timer_set(&node->strays_retry, STRAYS_RETRY_MS);
+        strays_retry(node);
 }
 
 static void on_mount(void *userdata, const char *target) {
@@ -84,7 +96,7 @@ static void on_file(struct node *node, const char *folder, const struct dirent *
         remove_entry(folder, entry->d_name);
 }
 
-static void on_volumes_folder(struct node *node, const char *folder, const struct dirent *entry) {
+static void on_uid_folder(struct node *node, const char *folder, const struct dirent *entry) {
     if (!map_find(node->pods, slice_of(entry->d_name)))
         remove_entry(folder, entry->d_name);
 }
@@ -96,20 +108,34 @@ static void on_log_folder(struct node *node, const char *folder, const struct di
         remove_entry(folder, entry->d_name);
 }
 
-void strays_remove_logs(struct node *node) {
+void strays_remove_folders(struct node *node) {
     each_entry(node->state_dir, "logs", on_log_folder, node);
+    each_entry(node->state_dir, "pods", on_uid_folder, node);
 }
 
-void strays_remove_groups(struct node *node) {
+static bool has_deletions(const struct node *node) {
+    struct slice key;
+    void *value;
+    bool found = node->stray_deletions > 0;
+    for (size_t at = 0; !found && map_next(node->pods, &at, &key, &value);)
+        found = ((struct pod *)value)->deletions > 0;
+    return found;
+}
+
+/* Those that are being deleted now are nobody's as well: they are left to who does it. */
+void strays_again(struct node *node) {
+    if (has_deletions(node))
+        return strays_retry(node);
+    containers_list(node->containers, on_container, node);
     qos_each_group(node, on_group);
 }
 
 void strays_remove(struct node *node) {
     containers_list(node->containers, on_container, node);
     podnet_list(node->podnet, on_network_pod, node);
-    strays_remove_groups(node);
+    qos_each_group(node, on_group);
     mounts_beneath(node->run_dir, on_mount, node);
-    each_entry(node->run_dir, "volumes", on_volumes_folder, node);
+    each_entry(node->run_dir, "volumes", on_uid_folder, node);
     each_entry(node->run_dir, "", on_file, node);
     each_entry(node->state_dir, "podnet", on_file, node);
     each_entry(node->state_dir, "", on_file, node);

@@ -16,6 +16,7 @@
 #include "sys/sys.h"
 
 #define KILL_AGAIN_MS 2000
+#define KILL_LOOK_MS 50
 #define TERMINATION_MESSAGE_BYTES_MAX 4096
 
 static void on_created(void *userdata, int error, const char *message);
@@ -156,8 +157,10 @@ void unit_wake_in(struct unit *unit, int64_t delay_ms) {
 
 static void on_deleted(void *userdata, int error, const char *message) {
     struct pod *pod = userdata;
-    if (error)
+    if (error) {
         log_warning("cannot remove a container of pod %s/%s: %s", pod->namespace, pod->name, message);
+        strays_retry(pod->node);
+    }
     ASSERT(pod->deletions > 0);
     pod->deletions--;
     if (pod->gone && pod->deletions == 0)
@@ -169,10 +172,12 @@ static void on_deleted(void *userdata, int error, const char *message) {
 void unit_remove_container(struct unit *unit) {
     if (!unit->container)
         return;
-    if (container_delete(unit->container, on_deleted, unit->pod) < 0)
-        container_free(unit->container); /* the next start of the node finds the bundle */
-    else
+    if (container_delete(unit->container, on_deleted, unit->pod) == 0) {
         unit->pod->deletions++;
+    } else {
+        container_free(unit->container);
+        strays_retry(unit->pod->node);
+    }
     unit->container = NULL;
 }
 
@@ -288,9 +293,24 @@ static void create_failed(struct unit *unit, const char *reason, const char *mes
     pod_sync_later(unit->pod);
 }
 
+/* What is left of the run before, if anything, must be gone: a container never runs twice at a time. */
+static bool kill_group(const struct unit *unit) {
+    const struct cgroups *cgroups = &unit->pod->node->cgroups;
+    char group[QOS_PATH_BYTES];
+    qos_container_path(unit, group);
+    if (!unit->id[0] || !cgroup_exists(cgroups, group) || cgroup_remove(cgroups, group) == 0)
+        return true;
+    cgroup_kill(cgroups, group);
+    return cgroup_remove(cgroups, group) == 0;
+}
+
 void unit_create(struct unit *unit) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     struct diag diag = DIAG_INIT;
+    if (!kill_group(unit)) {
+        unit->stage = UNIT_WAITING;
+        return unit_wake_in(unit, KILL_LOOK_MS);
+    }
     if (unit->has_run)
         unit->restart_count++;
     unit->has_run = true;
@@ -589,6 +609,7 @@ void unit_adopt(struct unit *unit) {
         unit_find_image(unit);
         return;
     }
+    kill_group(unit);
     if (unit->stage == UNIT_RUNNING) { /* its bundle is gone: the machine was restarted */
         unit->current = (struct termination){
             .set = true, .code = 255, .reason = "Unknown", .started_ns = unit->started_ns, .finished_ns = loop_wall_ns(unit->pod->node->loop)};

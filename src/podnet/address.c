@@ -71,6 +71,12 @@ static int add(struct addresses *addresses, const char *uid, uint32_t address) {
     return VECTOR_PUSH(&addresses->entries, entry);
 }
 
+void addresses_claim(struct addresses *addresses, const char *uid, const char *text) {
+    struct in_addr parsed;
+    if (inet_pton(AF_INET, text, &parsed) == 1 && is_usable(addresses, ntohl(parsed.s_addr)) && !is_taken(addresses, ntohl(parsed.s_addr)))
+        (void)add(addresses, uid, ntohl(parsed.s_addr));
+}
+
 int addresses_take(struct addresses *addresses, const char *uid, uint32_t *ret) {
     if (addresses_find(addresses, uid, ret))
         return 0;

@@ -20,6 +20,8 @@ int address_cidr_parse(const char *text, uint32_t *ret_network, uint32_t *ret_ma
 int addresses_init(struct addresses *addresses, const char *cidr);
 void addresses_deinit(struct addresses *addresses);
 /* The pod's address, a new one if it has none. -ENOSPC. */
+/* The address that it had, should the table have been lost; without effect when it is another's by now. */
+void addresses_claim(struct addresses *addresses, const char *uid, const char *text);
 int addresses_take(struct addresses *addresses, const char *uid, uint32_t *ret);
 bool addresses_find(const struct addresses *addresses, const char *uid, uint32_t *ret);
 /* The address of `uid` is now that of `to`; -ENOENT, -EINVAL when the new name is too long. */

@@ -58,7 +58,9 @@ static int load_addresses(struct podnet *podnet) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/addresses", podnet->state_dir);
     int r = sys_read_file(AT_FDCWD, path, MIB, &text);
-    return r == -ENOENT ? 0 : r < 0 ? r : addresses_parse(&podnet->addresses, buffer_slice(&text));
+    if (r == -ENOMEM || r == 0)
+        return r < 0 ? r : addresses_parse(&podnet->addresses, buffer_slice(&text));
+    return sys_remove_tree(AT_FDCWD, path); /* it is not there, or cannot be read: who has an address says so (podnet_add) */
 }
 
 /* --- bridge --- */

@@ -50,6 +50,24 @@ UNIT_TEST(a_freed_address_comes_last) {
     addresses_deinit(&addresses);
 }
 
+UNIT_TEST(a_lost_table_is_claimed_anew) {
+    struct addresses addresses;
+    uint32_t a, b;
+    char text[16];
+    assert_int_equal(addresses_init(&addresses, "10.9.0.0/24"), 0);
+    addresses_claim(&addresses, "a", "10.9.0.7");
+    addresses_claim(&addresses, "thief", "10.9.0.7");
+    addresses_claim(&addresses, "stranger", "10.8.0.7");
+    addresses_claim(&addresses, "garbage", "x");
+    assert_int_equal(addresses.entries.count, 1);
+    assert_int_equal(addresses_take(&addresses, "a", &a), 0);
+    address_text(a, text);
+    assert_string_equal(text, "10.9.0.7");
+    assert_int_equal(addresses_take(&addresses, "thief", &b), 0);
+    assert_true(a != b);
+    addresses_deinit(&addresses);
+}
+
 UNIT_TEST(survives_in_its_text) {
     struct addresses addresses, read;
     uint32_t a, b;
@@ -214,7 +232,7 @@ static pid_t serve(const struct podnet_pod *pod) {
 UNIT_TEST(connects_pods_and_services) {
     struct podnet_options options;
     struct podnet *podnet = NULL;
-    struct podnet_pod one, two, same;
+    struct podnet_pod one = {.address = ""}, two = {.address = ""}, same = {.address = ""};
     struct diag diag = DIAG_INIT;
     if (geteuid() != 0)
         fail_msg("this test makes network namespaces: run it as root");
@@ -286,6 +304,6 @@ UNIT_TEST(connects_pods_and_services) {
     sys_remove_tree(AT_FDCWD, dir);
 }
 
-UNIT_MAIN(UNIT(hands_out_each_address_once), UNIT(a_freed_address_comes_last), UNIT(survives_in_its_text), UNIT(refuses_ranges_that_are_none),
-          UNIT(rules_leave_out_what_is_malformed), UNIT(balancers_and_affinity_have_their_rules),
+UNIT_MAIN(UNIT(hands_out_each_address_once), UNIT(a_freed_address_comes_last), UNIT(a_lost_table_is_claimed_anew), UNIT(survives_in_its_text),
+          UNIT(refuses_ranges_that_are_none), UNIT(rules_leave_out_what_is_malformed), UNIT(balancers_and_affinity_have_their_rules),
           UNIT(clients_stay_where_they_are_when_endpoints_come), UNIT(connects_pods_and_services))

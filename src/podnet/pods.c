@@ -275,6 +275,8 @@ int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, boo
     if (r < 0)
         return diag_set(diag, r, "the path %s is too long", podnet->namespace_dir);
     bool was_whole = is_whole(&pod);
+    if (!host_network && ret->address[0] && !addresses_find(&podnet->addresses, uid, &address))
+        addresses_claim(&podnet->addresses, uid, ret->address);
     bool pooled =
         !host_network && !was_whole && !addresses_find(&podnet->addresses, uid, &address) && pool_take(podnet, uid, hostname, &address) == 0;
     if (!host_network && !pooled)

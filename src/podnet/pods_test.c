@@ -283,7 +283,7 @@ static size_t folders(const char *prefix) {
 
 UNIT_TEST(namespaces_are_ready_before_they_are_needed) {
     struct diag diag = DIAG_INIT;
-    struct podnet_pod pod, same;
+    struct podnet_pod pod = {.address = ""}, same = {.address = ""};
     size_t pods = 0;
     podnet_free(podnet);
     open_podnet("fd00:208::/64", 2);

@@ -9,8 +9,8 @@
  * "unknown": nobody would read its output any more.
  *  2. A pid from a file counts only when /proc says that it is that process: conmon's command line holds the id, the container's parent is that
  * conmon.
- *  3. Not started is told by crun's exec.fifo, which exists exactly between create and start: a crash in between neither loses nor repeats a start
- * unnoticed.
+ *  3. A start is noted in the bundle ("started") before it happens, and crun's exec.fifo goes after it. So a container without the note never ran and
+ * may be made anew; one with both is let go (again, which does no harm); a crash in between neither loses nor repeats a start.
  *  4. conmon is born in its cgroup, or put there before it forks (start pipe), so that it is outside the pod's limits and the node's own group.
  *
  * A start is `crun start` without crun: one byte into the FIFO that the container's first process waits at. Written before the FIFO is removed, so
@@ -518,27 +518,25 @@ int container_create(struct containers *containers, const struct container_optio
 
 int container_adopt(struct containers *containers, const struct container_options *options, struct container **ret) {
     CLEANUP(container_freep) struct container *container = container_new(containers, options);
-    struct container_exit exit;
     char path[PATH_MAX];
     if (!container)
         return -ENOMEM;
     if (access(container->bundle, F_OK) < 0)
         return -ENOENT;
     snprintf(path, PATH_MAX, "%s/%s/exec.fifo", containers->crun_root, container->id);
-    bool is_waiting = access(path, F_OK) == 0;
+    bool has_fifo = access(path, F_OK) == 0;
     snprintf(path, PATH_MAX, "%s/%s/status", containers->crun_root, container->id);
     bool is_known = access(path, F_OK) == 0;
+    snprintf(path, PATH_MAX, "%s/started", container->bundle);
+    bool was_let_go = access(path, F_OK) == 0 || (is_known && !has_fifo);
     int r = watch(container);
+    bool has_conmon = r == 0;
     if (r < 0 && r != -ESRCH && r != -ENOENT)
         return r;
-    if (r < 0 && is_waiting)
-        return -ENOENT; /* conmon ends when nobody hears that the container is made: it was never started, and nobody would read what it says */
-    if (r < 0 && !read_exit(container, &exit) && !is_known)
-        return -ENOENT; /* never came to life */
-    if (r == 0 && !is_known)
-        return -ENOENT; /* still being created by a conmon whose sync pipe is gone */
-    container->state = is_waiting ? CONTAINER_CREATED : CONTAINER_RUNNING;
-    if (r < 0)
+    if (!was_let_go) /* making it anew is cheap, and sure: its conmon may still be at it, or may have ended because nobody heard that it was done */
+        return -ENOENT;
+    container->state = has_conmon && has_fifo ? CONTAINER_CREATED : CONTAINER_RUNNING;
+    if (!has_conmon)
         loop_defer_schedule(&container->report);
     *ret = TAKE(container);
     return 0;
@@ -556,29 +554,45 @@ static bool is_gone(const struct container *container) {
     return container->pid_fd < 0 || poll(&poll_fd, 1, 0) == 1;
 }
 
+/* Says on disk that it is let go before it is: after a crash in between it may have run, so it must not be made anew. */
+static int note_start(const struct container *container) {
+    char path[PATH_MAX];
+    snprintf(path, PATH_MAX, "%s/started", container->bundle);
+    int r = sys_point("write");
+    CLEANUP(fd_closep) int fd = r < 0 ? -1 : open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return r < 0 ? r : fd < 0 ? -errno : 0;
+}
+
+static int verify(const struct container *container, struct diag *diag) {
+    CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
+    char path[PATH_MAX];
+    snprintf(path, PATH_MAX, "%s/config.json", container->bundle);
+    int r = sys_read_file(AT_FDCWD, path, BUNDLE_BYTES_MAX - 1, &config);
+    return r < 0 ? r : rootfs_verify(container->pid, buffer_slice(&config), diag);
+}
+
 /* ENXIO: nobody waits there. It was started before a crash could remove the FIFO, unless its first process is gone. */
-static int let_go(const struct container *container) {
+static int let_go(const struct container *container, struct diag *diag) {
     char path[PATH_MAX];
     snprintf(path, PATH_MAX, "%s/%s/exec.fifo", container->containers->crun_root, container->id);
     CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && (errno != ENXIO || is_gone(container)))
         return errno == ENXIO ? -ESRCH : -errno;
-    if (fd >= 0 && write(fd, "", 1) < 0)
-        return -errno;
-    return unlink(path) < 0 ? -errno : 0;
+    int r = fd < 0 ? 0 : verify(container, diag);
+    if (r == 0 && fd >= 0)
+        r = note_start(container);
+    if (r == 0 && fd >= 0 && write(fd, "", 1) < 0)
+        r = -errno;
+    if (r == 0)
+        sys_point("remove");
+    return r == 0 && unlink(path) < 0 ? -errno : r;
 }
 
 int container_start(struct container *container, container_done_fn *on_started_fn, struct diag *diag) {
-    CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
-    char path[PATH_MAX];
-    snprintf(path, PATH_MAX, "%s/config.json", container->bundle);
-    int r = sys_read_file(AT_FDCWD, path, BUNDLE_BYTES_MAX - 1, &config);
-    if (r == 0)
-        r = rootfs_verify(container->pid, buffer_slice(&config), diag);
-    if (r < 0)
-        return r;
     container->on_started = on_started_fn;
-    container->start_error = let_go(container);
+    container->start_error = let_go(container, diag);
+    if (container->start_error < 0 && diag->message[0])
+        return container->start_error;
     if (container->start_error == 0 && container->state == CONTAINER_CREATED)
         container->state = CONTAINER_RUNNING;
     loop_defer_schedule(&container->started);
@@ -640,24 +654,33 @@ static int run_crun(struct containers *containers, const char *const *arguments,
     return loop_command_run(containers->loop, &options, on_done, userdata, ret);
 }
 
+/* The root file system, the bundle, and crun's state, which a creation that was cut short leaves in a way that crun does not know it. */
+static int remove_files(const struct deletion *deletion) {
+    char path[PATH_MAX];
+    snprintf(path, PATH_MAX, "%s/containers/%s/rootfs", deletion->containers->dir, deletion->id);
+    int r = mounts_remove(path);
+    if (r == 0) {
+        containers_bundle_path(deletion->containers, deletion->id, path);
+        r = sys_remove_tree(AT_FDCWD, path);
+    }
+    snprintf(path, PATH_MAX, "%s/%s", deletion->containers->crun_root, deletion->id);
+    return r < 0 ? r : sys_remove_tree(AT_FDCWD, path);
+}
+
+/* A crun that could not be asked leaves everything for another try. One that refuses does not understand its own state any more: that goes then, the
+ * processes were killed before. */
 static void on_delete_done(void *userdata, int status, __attribute__((unused)) struct slice out, struct slice err) {
     struct deletion *deletion = userdata;
-    char bundle[PATH_MAX], rootfs[PATH_MAX + 16], message[CONTAINER_MESSAGE_MAX];
-    containers_bundle_path(deletion->containers, deletion->id, bundle);
-    snprintf(rootfs, sizeof rootfs, "%s/rootfs", bundle);
+    char message[CONTAINER_MESSAGE_MAX];
     snprintf(message, sizeof message, "%.*s", SLICE_ARG(slice_trim(slice_head(err, sizeof message - 1))));
     if (status > 0 && strstr(message, "No such file"))
         status = 0; /* crun does not know it: never created, or deleted before a crash */
-    int r = mounts_remove(rootfs);
-    if (r == 0)
-        r = sys_remove_tree(AT_FDCWD, bundle);
-    if (r == 0 && status == 0) { /* a creation that was cut short left it without a status, and crun does not know it then */
-        snprintf(rootfs, sizeof rootfs, "%s/%s", deletion->containers->crun_root, deletion->id);
-        r = sys_remove_tree(AT_FDCWD, rootfs);
-    }
+    int r = status < 0 ? 0 : remove_files(deletion);
+    if (status < 0)
+        snprintf(message, sizeof message, "crun delete: %s", strerror(-status));
     if (r < 0 && status == 0) {
         status = r;
-        snprintf(message, sizeof message, "cannot remove %.900s: %s", bundle, strerror(-r));
+        snprintf(message, sizeof message, "cannot remove what is left of %s: %s", deletion->id, strerror(-r));
     }
     if (deletion->on_deleted)
         deletion->on_deleted(deletion->userdata, status > 0 ? -EIO : status, message);

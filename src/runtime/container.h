@@ -65,7 +65,7 @@ struct container_options {
 /* Mounts the root file system and creates the container, stopped before its first instruction. On failure on_created tells, and container_delete
  * cleans up. -EPERM with diag when the image would lead mounts astray (rootfs.h). */
 int container_create(struct containers *containers, const struct container_options *options, struct container **ret, struct diag *diag);
-/* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never created whole. on_exit comes also when it
+/* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never started. on_exit comes also when it
  * ended meanwhile. */
 int container_adopt(struct containers *containers, const struct container_options *options, struct container **ret);
 /* Runs its program; -EPERM with diag when what crun made is not what was asked for (rootfs.h). on_started comes in a later step: -ESRCH when its

@@ -302,8 +302,13 @@ UNIT_TEST(stops_on_a_signal_and_is_adopted) {
     create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
     container_free(started.container); /* as if this process had died between create and start */
     container_options_of(&started, &seen, &options);
-    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);
-    assert_false(container_is_started(started.container));
+    assert_int_equal(container_adopt(fixture.containers, &options, &started.container), -ENOENT); /* it is made anew */
+    assert_int_equal(container_delete_id(fixture.containers, started.id, on_deleted, &seen), 0);
+    turn_until(&seen.deleted);
+    assert_int_equal(seen.error, 0);
+    seen = (struct seen){0};
+    create((const char *const[]){"/bin/program", "wait", NULL}, false, 0, &seen, &started);
+    container_options_of(&started, &seen, &options);
     start(&started, &seen);
     container_free(started.container);
     assert_int_equal(container_adopt(fixture.containers, &options, &started.container), 0);

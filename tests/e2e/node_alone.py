@@ -101,6 +101,7 @@ class Node(Core):
         query = "?" + "&".join(([f"container={container}"] if container else []) + (["previous=true"] if previous else []))
         deadline = time.monotonic() + 20
         while True:
+            self.tend()
             status, text = self.ask("GET", f"{PODS}/{name}/log{query}")
             if status == 200 or time.monotonic() > deadline:
                 return text

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from conftest import wait_for
 from node_alone import PODS, Node
 from test_crash import STAY, brief, container, is_ready, pod, prepare, rich_spec, starts, state
 
@@ -37,6 +38,7 @@ def live(node, name):
                 {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": rich, "labels": {"app": "web"}}, "spec": spec})
     node.wait_pods(lambda pods: pods[job]["status"].get("phase") in ("Failed", "Succeeded") and is_ready(pods[rich]) and state(pods, rich)["restartCount"] > 0,
                    f"the pods of point {name}", 40)
+    wait_for(lambda: starts(node, rich) == 2, "the second run to count itself")
     pods, wrong = node.pods(), []
     ended, ran = state(pods, job), state(pods, rich)
     if (ended["state"]["terminated"]["exitCode"], ended["restartCount"], starts(node, job), node.log_of(job)) != (7, 0, 1, LOG):
