@@ -1,0 +1,86 @@
+"""What security contexts say is what the container's first process is."""
+
+import json
+
+import pytest
+
+from conftest import wait_for
+
+PROFILE = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmod", "fchmodat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+                                                           {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "includes": {"caps": ["CAP_SYS_ADMIN"]}}]}
+STATUS = "grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/self/status | tr -d '\\t' | tr '\\n' ' '; "
+
+# name → (pod's context, container's context, script, what is printed)
+CASES = {
+    "default": ({}, {}, STATUS, "CapEff:00000000a80425fb CapBnd:00000000a80425fb NoNewPrivs:0 Seccomp:2"),
+    "narrow": ({"runAsUser": 1000, "runAsGroup": 3000, "supplementalGroups": [4000]}, {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {
+        "drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}, STATUS + "(echo x > /x) 2>&1 | grep -o Read-only; id -G", "CapEff:0000000000000000 CapBnd:0000000000000400 NoNewPrivs:1 Seccomp:2 Read-only 3000 50 4000"),
+    "unconfined": ({"seccompProfile": {"type": "Unconfined"}}, {}, STATUS, "CapEff:00000000a80425fb CapBnd:00000000a80425fb NoNewPrivs:0 Seccomp:0"),
+    "container-wins": ({"seccompProfile": {"type": "Unconfined"}}, {"seccompProfile": {"type": "RuntimeDefault"}, "capabilities": {"drop": ["all"]}}, STATUS,
+                       "CapEff:0000000000000000 CapBnd:0000000000000000 NoNewPrivs:0 Seccomp:2"),
+    "profile": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/strict.json"}}, {}, "chmod 700 /tmp 2>&1 | grep -o denied; mkdir /x && echo made", "denied made"),
+    "profile-caps": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/strict.json"}}, {"capabilities": {"add": ["SYS_ADMIN"]}}, "mkdir /x 2>/dev/null || echo no", "no"),
+    "groups": ({"runAsUser": 1000}, {}, "id -G", "0 50"),
+    "strict": ({"runAsUser": 1000, "supplementalGroupsPolicy": "Strict", "supplementalGroups": [60]}, {}, "id -G", "0 60"),
+    "privileged": ({}, {"privileged": True}, "[ -w /proc/sys/kernel/core_pattern ] && grep -q CPU /proc/interrupts && echo all; grep Seccomp: /proc/self/status | tr -d '\\t'", "all Seccomp:0"),
+}
+# name → (pod's context, container's context, how it waits)
+REFUSED = {
+    "root": ({"runAsNonRoot": True}, {}, "container has runAsNonRoot and image will run as root (pod: \"root_confined("),
+    "zero": ({"runAsNonRoot": True}, {"runAsUser": 0}, "container's runAsUser breaks non-root policy (pod: \"zero_confined("),
+    "no-profile": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "none.json"}}, {}, "cannot load seccomp profile"),
+    "bad-profile": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/bad.json"}}, {}, "defaultAction is missing or unknown"),
+    "out-profile": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/out.json"}}, {}, "cannot load seccomp profile"),
+}
+
+
+@pytest.fixture(scope="module")
+def pods(platform, tiny_image):
+    import images
+    folder = platform.state / "seccomp/team"
+    folder.mkdir(parents=True)
+    (folder / "strict.json").write_text(json.dumps(PROFILE))
+    (folder / "bad.json").write_text("{}")
+    (folder / "out.json").symlink_to("/etc/hosts")
+    image = images.push(platform, "grouped", images.layer(("etc/passwd", "file", (b"root:x:0:0::/root:/bin/sh\napp:x:1000:0::/:/bin/sh\n", 0o644)),
+                                                          ("etc/group", "file", (b"root:x:0:\nstaff:x:50:app\n", 0o644))))
+    platform.kubectl("create", "namespace", "confined")
+
+    def pod(name, of_pod, of_container, script):
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"restartPolicy": "Never", "securityContext": of_pod, "containers": [
+            {"name": "c", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script], "securityContext": of_container}]}}
+
+    items = [pod(name, *case[:3]) for name, case in CASES.items()] + [pod(name, *case[:2], "true") for name, case in REFUSED.items()]
+    platform.kubectl("-n", "confined", "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    yield lambda *args, **options: platform.kubectl("-n", "confined", *args, **options)
+    platform.kubectl("delete", "namespace", "confined", "--wait=false")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_context(pods, name):
+    wait_for(lambda: pods("get", "pod", name, "-o", "jsonpath={.status.phase}").stdout in ("Succeeded", "Failed"), f"pod {name} to end")
+    assert " ".join(pods("logs", name).stdout.split()) == CASES[name][3]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(pods, name):
+    waiting = wait_for(lambda: json.loads(pods("get", "pod", name, "-o", "json").stdout)["status"].get("containerStatuses", [{}])[0].get("state", {}).get("waiting", {}).get("message"), "a reason")
+    assert REFUSED[name][2] in waiting
+    assert pods("get", "pod", name, "-o", "jsonpath={.status.containerStatuses[0].state.waiting.reason}").stdout == "CreateContainerConfigError"
+
+
+def test_user_in_the_status_and_apparmor(pods):
+    """containerStatuses[].user; a profile that the kernel cannot enforce."""
+    spec = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "told"}, "spec": {"securityContext": {"runAsUser": 7, "runAsGroup": 8, "fsGroup": 9}, "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "c", "image": "grouped:latest", "imagePullPolicy": "IfNotPresent", "command": ["sleep", "1000"]}]}}
+    old = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "armor", "annotations": {"container.apparmor.security.beta.kubernetes.io/c": "localhost/tidemill-no-such-profile"}},
+           "spec": spec["spec"]}
+    pods("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [spec, old]}))
+    pods("wait", "--for=condition=Ready", "--timeout=60s", "pod/told")
+    status = json.loads(pods("get", "pod", "told", "-o", "json").stdout)["status"]
+    assert status["containerStatuses"][0]["user"] == {"linux": {"uid": 7, "gid": 8, "supplementalGroups": [8, 9]}}
+    wait_for(lambda: pods("get", "pod", "armor", "-o", "jsonpath={.status.phase}").stdout == "Failed", "the pod to be rejected")
+    status = json.loads(pods("get", "pod", "armor", "-o", "json").stdout)["status"]
+    assert status["reason"] == "AppArmor" and status["message"].startswith("Pod was rejected: Cannot enforce AppArmor: "), status
+    assert "containerStatuses" not in status
+    pods("delete", "pod", "told", "armor", "--wait=false")
