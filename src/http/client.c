@@ -496,6 +496,13 @@ static int append_field(struct buffer *message, const char *name, const char *va
 }
 
 /* Head and body. -EINVAL when a field or the target could not stand in a head. */
+static bool has_field(const struct http_field *fields, const char *name) {
+    for (; fields && fields->name; fields++)
+        if (slice_equal_nocase(slice_of(fields->name), slice_of(name)))
+            return true;
+    return false;
+}
+
 static int build_message(struct http_request *request, const struct http_request_options *options) {
     struct buffer *message = &request->message;
     const struct http_client *client = request->client;
@@ -506,8 +513,11 @@ static int build_message(struct http_request *request, const struct http_request
             return -EINVAL;
     if (!http1_is_token(slice_of(options->method)) || target.len == 0)
         return -EINVAL;
-    buffer_printf(message, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tidemill/" TIDEMILL_VERSION "\r\n", options->method, options->target,
-                  client->host);
+    buffer_printf(message, "%s %s HTTP/1.1\r\n", options->method, options->target);
+    if (!has_field(options->fields, "Host"))
+        buffer_printf(message, "Host: %s\r\n", client->host);
+    if (!has_field(options->fields, "User-Agent"))
+        buffer_append_text(message, "User-Agent: tidemill/" TIDEMILL_VERSION "\r\n");
     int r = client->authorization ? append_field(message, "Authorization", client->authorization) : 0;
     if (r == 0 && options->content_type)
         r = append_field(message, "Content-Type", options->content_type);

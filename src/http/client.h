@@ -25,7 +25,7 @@ struct http_request_options {
     const char *target;              /* path and query, already encoded */
     const char *content_type;        /* NULL: none */
     struct slice body;               /* copied */
-    const struct http_field *fields; /* further headers, ends with name NULL; may be NULL; copied */
+    const struct http_field *fields; /* further headers, or Host and User-Agent instead of ours; ends with name NULL; may be NULL; copied */
     int64_t timeout_ms;              /* until the answer is complete (or, streaming, its head arrived); 0: 60,000; -1: none */
     size_t body_max;                 /* collected answers: 0: 64 MiB */
 };

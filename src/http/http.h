@@ -3,6 +3,7 @@
 #define TIDEMILL_HTTP_H
 
 #include "http/client.h"
+#include "http/http2.h"
 #include "http/jwt.h"
 #include "http/pki.h"
 #include "http/server.h"

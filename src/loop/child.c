@@ -33,8 +33,10 @@ static void on_ready(void *userdata, uint32_t events) {
     siginfo_t info = {0};
     int status = -1;
     if (waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG) == 0) {
-        if (info.si_pid == 0)
-            return; /* not yet reapable: a tracer or a thread holds it */
+        if (info.si_pid == 0) { /* not yet reapable: a tracer holds it, and we are woken when it lets go, not all the time until then */
+            loop_io_set(child->io, EPOLLIN | EPOLLET);
+            return;
+        }
         status = status_of(&info);
     }
     loop_io_free(TAKE(child->io));

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include "loop/loop.h"
@@ -53,6 +54,39 @@ UNIT_TEST(a_child_reports_how_it_ended) {
     status = spawn_and_wait(&options);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGTERM);
+}
+
+/* Whoever traces it is told of its end first, and may keep it for long: we hear when it is let go. */
+UNIT_TEST(a_child_that_is_traced_ends_when_the_tracer_lets_go) {
+    struct ended ended = {.loop = new_loop()};
+    int ready[2], go[2];
+    char byte = 0;
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(go), 0);
+    pid_t child = fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    pid_t tracer = fork();
+    if (tracer == 0) {
+        bool seized = ptrace(PTRACE_SEIZE, child, NULL, NULL) == 0 && kill(child, SIGKILL) == 0;
+        _exit(seized && write(ready[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 1 ? 0 : 1);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(loop_child_new(ended.loop, child, on_end, &ended, &ended.child), 0);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(loop_turn(ended.loop, 20), 0);
+    assert_int_equal(ended.pid, 0);
+    assert_int_equal(write(go[1], &byte, 1), 1);
+    assert_int_equal(loop_run(ended.loop), 0);
+    assert_int_equal(ended.pid, child);
+    assert_int_equal(WTERMSIG(ended.status), SIGKILL);
+    int status;
+    assert_int_equal(waitpid(tracer, &status, 0), tracer);
+    assert_int_equal(status, 0);
+    loop_free(ended.loop);
+    for (int i = 0; i < 2; i++)
+        close(ready[i]), close(go[i]);
 }
 
 UNIT_TEST(what_cannot_start_is_an_errno) {
@@ -207,7 +241,8 @@ UNIT_TEST(dropped_privileges_are_gone) {
         "NoNewPrivs:\t1\n/\n");
 }
 
-UNIT_MAIN(UNIT(a_child_reports_how_it_ended), UNIT(what_cannot_start_is_an_errno), UNIT(protection_from_the_kernel_is_not_inherited),
-          UNIT(a_command_gets_input_and_gives_output), UNIT(output_beyond_the_maximum_is_dropped_and_unread_input_is_no_error),
-          UNIT(a_command_that_takes_too_long_is_killed), UNIT(a_command_that_cannot_start_says_so_later), UNIT(a_cancelled_command_is_gone),
-          UNIT(only_named_descriptors_reach_the_child), UNIT(dropped_privileges_are_gone))
+UNIT_MAIN(UNIT(a_child_reports_how_it_ended), UNIT(a_child_that_is_traced_ends_when_the_tracer_lets_go), UNIT(what_cannot_start_is_an_errno),
+          UNIT(protection_from_the_kernel_is_not_inherited), UNIT(a_command_gets_input_and_gives_output),
+          UNIT(output_beyond_the_maximum_is_dropped_and_unread_input_is_no_error), UNIT(a_command_that_takes_too_long_is_killed),
+          UNIT(a_command_that_cannot_start_says_so_later), UNIT(a_cancelled_command_is_gone), UNIT(only_named_descriptors_reach_the_child),
+          UNIT(dropped_privileges_are_gone))

@@ -275,6 +275,8 @@ static void stop_node(struct node *node) {
     map_free(TAKE(node->pods));
     map_free(TAKE(node->watched)); /* empty, as the next: the pods held them */
     map_free(TAKE(node->pullings));
+    for (size_t i = 0; i < ARRAY_LEN(node->probe_tls); i++)
+        tls_context_unref(TAKE(node->probe_tls[i]));
     if (node->seccomp)
         free_programs(node);
     rotation_stop(node);

@@ -19,6 +19,7 @@
 #define QOS_BATCH_CLASS "tidemill-batch"
 #define RESIZE_MESSAGE_BYTES 400
 #define NODE_TRIM_MS 3000
+#define TERMINATION_MESSAGE_BYTES_MAX 4096
 #define STRAYS_RETRY_MS 10000
 #define NODE_CONDITIONS 4 /* of pressure three, and Ready */
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
@@ -88,8 +89,9 @@ struct node {
     struct prune *prune;  /* disk space is being freed; NULL: it is not */
     struct eviction *eviction;
     struct storage_limits *storage_limits;
-    struct stats_window stats; /* of the machine */
-    int rotation_fd;           /* inotify on logs that are quiet now */
+    struct tls_context *probe_tls[2]; /* for probes over HTTP/1.1 and HTTP/2; NULL: none was needed yet */
+    struct stats_window stats;        /* of the machine */
+    int rotation_fd;                  /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
 };
 
@@ -184,7 +186,7 @@ struct termination {
     bool set;
     int code;
     char reason[32]; /* Completed, Error, OOMKilled, … */
-    char message[1024];
+    char message[TERMINATION_MESSAGE_BYTES_MAX + 1];
     int64_t started_ns, finished_ns;
     char id[CONTAINER_ID_LEN + 1];
 };
@@ -231,7 +233,8 @@ struct unit {
     char stats_id[CONTAINER_ID_LEN + 1]; /* the run that stats is of */
     struct unit_probe probes[3];         /* by enum probe_kind */
     struct probe_run *hook;              /* postStart or preStop */
-    struct loop_timer hook_timer;        /* preStop: sleep */
+    struct loop_timer hook_timer;        /* that sleeps, or could not begin */
+    bool post_starting;                  /* it runs, and its postStart hook too: to the outside it is still being created */
     /* stopping */
     bool stopping, term_sent, killed_by_liveness;
     int64_t grace_ms;
@@ -360,6 +363,8 @@ void unit_start(struct unit *unit);   /* from UNIT_WAITING; does nothing before 
 void unit_adopt(struct unit *unit);   /* after loading: looks what became of unit->id */
 void unit_restart(struct unit *unit); /* from UNIT_EXITED: waits out the back-off */
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why);
+void unit_is_up(struct unit *unit); /* its postStart hook is done */
+bool unit_is_shown_running(const struct unit *unit);
 bool unit_is_busy(const struct unit *unit); /* something of it may still run */
 bool unit_failed(const struct unit *unit);
 void unit_remove_container(struct unit *unit);
@@ -377,10 +382,26 @@ void unit_find_image(struct unit *unit);        /* what an adopted container run
 /* probing.c */
 void probing_begin(struct unit *unit);
 void probing_end(struct unit *unit);
-void probing_deinit(struct unit *unit);
+/* The container is being stopped: only its readiness is still asked for. */
+void probing_stopping(struct unit *unit);
 void probing_respecify(struct unit *unit);
-/* postStart, preStop: done(unit, success, message); false when it could not be started. */
-bool probing_run_hook(struct unit *unit, const struct kube_lifecycle_handler *handler, int64_t timeout_ms, probe_done_fn *done);
+/* A hook's command or request: done(unit, outcome, message). */
+int probing_run_handler(struct unit *unit, const struct kube_lifecycle_handler *handler, int64_t timeout_ms, probe_done_fn *done);
+
+/* hooks.c */
+bool hooks_post_start(struct unit *unit); /* false: there is none; otherwise unit_is_up follows, or the unit is stopped */
+bool hooks_pre_stop(struct unit *unit);   /* false: there is none; otherwise unit_terminate follows */
+/* The pod's next containers wait: this one is on its way to the end of its postStart hook. */
+bool hooks_hold_others(const struct unit *unit);
+void hooks_cancel(struct unit *unit);
+void hooks_unit_ended(struct unit *unit);
+
+/* stopping.c */
+void stopping_init(struct unit *unit);
+void unit_terminate(struct unit *unit); /* the stop signal */
+
+/* termination.c: path: the container's termination message file */
+void termination_read_message(const struct unit *unit, const char *path, char *ret, size_t size);
 
 /* spec.c: from the API's container to the runtime's */
 int spec_format(struct unit *unit, struct buffer *out, struct diag *diag);

@@ -438,9 +438,12 @@ static void run_units(struct pod *pod) {
     for (; i < pod->units_count && pod->units[i]->is_init; i++)
         if (!run_init(pod->units[i]))
             return;
-    for (; i < pod->units_count; i++)
+    for (; i < pod->units_count; i++) {
         if (!pod->units[i]->is_ephemeral)
             run_unit(pod->units[i]);
+        if (hooks_hold_others(pod->units[i]))
+            return;
+    }
 }
 
 /* Succeeded, Failed, or NULL while something may still run. */

@@ -1,4 +1,4 @@
-/* The probes of a running container, and its hooks, which run the same way.
+/* The probes of a running container; the requests of its hooks run the same way.
  *
  * The startup probe runs first and alone; the others begin when it has passed. A container is started when its startup probe passed (or it has none),
  * and ready when it is started and its readiness probe says so (or it has none). A container that is taken over after a restart of the node keeps the
@@ -84,20 +84,28 @@ void probing_end(struct unit *unit) {
         stop_probe(&unit->probes[i]);
 }
 
-void probing_deinit(struct unit *unit) {
-    probing_end(unit);
+void probing_stopping(struct unit *unit) {
+    stop_probe(&unit->probes[PROBE_STARTUP]);
+    stop_probe(&unit->probes[PROBE_LIVENESS]);
 }
 
 /* --- targets --- */
 
-static uint16_t port_of(const struct unit *unit, const struct kube_int_or_string *port) {
-    uint64_t number;
-    if (!port->is_string)
-        return (uint16_t)port->number;
-    for (size_t i = 0; i < unit->spec->ports.count; i++)
-        if (unit->spec->ports.items[i].name && strcmp(unit->spec->ports.items[i].name, port->text) == 0)
-            return (uint16_t)unit->spec->ports.items[i].container_port;
-    return slice_parse_u64(slice_of(port->text), 65535, &number) == 0 ? (uint16_t)number : 0;
+/* A number, or the name of a port of the container; kubelet's words when it is neither. */
+static int port_of(const struct unit *unit, const struct kube_int_or_string *port, uint16_t *ret, struct diag *diag) {
+    uint64_t number = (uint64_t)port->number;
+    bool found = !port->is_string;
+    for (size_t i = 0; !found && i < unit->spec->ports.count; i++) {
+        const struct kube_container_port *each = &unit->spec->ports.items[i];
+        found = each->name && strcmp(each->name, port->text) == 0;
+        number = (uint64_t)each->container_port;
+    }
+    if (!found && slice_parse_u64(slice_of(port->text), UINT32_MAX, &number) < 0)
+        return diag_set(diag, -EINVAL, "strconv.Atoi: parsing \"%s\": invalid syntax", port->text);
+    if (number == 0 || number > UINT16_MAX)
+        return diag_set(diag, -EINVAL, "invalid port number: %" PRId64, (int64_t)number);
+    *ret = (uint16_t)number;
+    return 0;
 }
 
 static const char *host_of(const struct unit *unit, const char *host) {
@@ -106,22 +114,35 @@ static const char *host_of(const struct unit *unit, const char *host) {
     return *unit->pod->net.address ? unit->pod->net.address : "127.0.0.1";
 }
 
-static int target_http(const struct unit *unit, const struct kube_http_get_action *action, struct arena *arena, struct probe_target *ret) {
-    struct http_field *fields = NULL;
-    ret->method = action->scheme && strcmp(action->scheme, "HTTPS") == 0
-                      ? PROBE_TCP
-                      : PROBE_HTTP; /* certificates are not checked anyway: reachable is what counts */
-    ret->host = host_of(unit, action->host);
-    ret->port = port_of(unit, &action->port);
-    ret->path = !action->path || !*action->path ? "/" : *action->path == '/' ? action->path : arena_printf(arena, "/%s", action->path);
-    if (action->http_headers.count) {
-        fields = ARENA_ARRAY(arena, struct http_field, action->http_headers.count + 1);
-        for (size_t i = 0; fields && i < action->http_headers.count; i++)
-            fields[i] = (struct http_field){action->http_headers.items[i].name,
-                                            action->http_headers.items[i].value ? action->http_headers.items[i].value : ""};
-    }
-    ret->fields = fields;
-    return ret->path && (fields || !action->http_headers.count) ? 0 : -ENOMEM;
+/* Made when the first one needs it. */
+static int tls_of(struct node *node, bool http2, struct tls_context **ret, struct diag *diag) {
+    static const char *const h2[] = {"h2", NULL};
+    const struct tls_options options = {.any_peer = true, .alpn = http2 ? h2 : NULL};
+    int r = node->probe_tls[http2] ? 0 : tls_context_new(&options, &node->probe_tls[http2], diag);
+    *ret = node->probe_tls[http2];
+    return r;
+}
+
+static bool is(const char *text, const char *expected) {
+    return text && strcmp(text, expected) == 0;
+}
+
+static int target_http(const struct unit *unit, const struct kube_http_get_action *action, struct arena *arena, struct probe_target *ret,
+                       struct diag *diag) {
+    struct http_field *fields = ARENA_ARRAY(arena, struct http_field, action->http_headers.count + 1);
+    *ret = (struct probe_target){.method = PROBE_HTTP,
+                                 .host = host_of(unit, action->host),
+                                 .tls = is(action->scheme, "HTTPS"),
+                                 .http2 = is(action->protocol, "HTTP2"),
+                                 .path = action->path,
+                                 .fields = fields};
+    for (size_t i = 0; fields && i < action->http_headers.count; i++)
+        fields[i] =
+            (struct http_field){action->http_headers.items[i].name, action->http_headers.items[i].value ? action->http_headers.items[i].value : ""};
+    int r = fields ? port_of(unit, &action->port, &ret->port, diag) : -ENOMEM;
+    if (r == 0 && ret->tls)
+        r = tls_of(unit->pod->node, ret->http2, ret->http2 ? &ret->tls_2 : &ret->tls_1, diag);
+    return r;
 }
 
 static int target_command(const struct unit *unit, const struct kube_exec_action *action, struct arena *arena, struct probe_target *ret) {
@@ -134,23 +155,23 @@ static int target_command(const struct unit *unit, const struct kube_exec_action
     return 0;
 }
 
-static int target_of(const struct unit *unit, const struct kube_exec_action *exec, const struct kube_http_get_action *http,
-                     const struct kube_tcp_socket_action *tcp, const struct kube_grpc_action *grpc, struct arena *arena, struct probe_target *ret) {
-    *ret = (struct probe_target){.method = PROBE_TCP};
-    if (exec)
-        return target_command(unit, exec, arena, ret);
-    if (http)
-        return target_http(unit, http, arena, ret);
-    if (tcp) {
-        ret->host = host_of(unit, tcp->host);
-        ret->port = port_of(unit, &tcp->port);
-        return 0;
+static int target_of(const struct unit *unit, const struct kube_probe *spec, struct arena *arena, struct probe_target *ret, struct diag *diag) {
+    if (spec->exec)
+        return target_command(unit, spec->exec, arena, ret);
+    if (spec->http_get)
+        return target_http(unit, spec->http_get, arena, ret, diag);
+    if (spec->tcp_socket) {
+        *ret = (struct probe_target){.method = PROBE_TCP, .host = host_of(unit, spec->tcp_socket->host)};
+        return port_of(unit, &spec->tcp_socket->port, &ret->port, diag);
     }
-    if (!grpc)
-        return -EINVAL;
-    ret->host = host_of(unit, NULL); /* without gRPC's health protocol yet: the port answers */
-    ret->port = (uint16_t)grpc->port;
-    return 0;
+    if (!spec->grpc)
+        return diag_set(diag, -EINVAL, "missing probe handler for %s:%s", unit->pod->name, unit->spec->name);
+    *ret = (struct probe_target){.method = PROBE_GRPC,
+                                 .host = host_of(unit, NULL),
+                                 .port = (uint16_t)spec->grpc->port,
+                                 .service = spec->grpc->service,
+                                 .tls = is(spec->grpc->mode, "TLS")};
+    return ret->tls ? tls_of(unit->pod->node, true, &ret->tls_2, diag) : 0;
 }
 
 /* --- results --- */
@@ -164,13 +185,27 @@ static void container_failed(struct unit_probe *it) {
     unit_stop(unit, grace_s, why);
 }
 
-static void on_result(void *userdata, bool success, const char *message) {
+static void tell(const struct unit_probe *it, enum probe_outcome outcome, const char *message) {
+    static const char *const formats[] = {[PROBE_WARNING] = "%s probe warning: %s",
+                                          [PROBE_FAILURE] = "%s probe failed: %s",
+                                          [PROBE_ERROR] = "%s probe errored and resulted in unknown state: %s"};
+    char text[1024];
+    if (outcome == PROBE_SUCCESS || !it->probe.counted)
+        return;
+    snprintf(text, sizeof text, formats[outcome], kinds[it->probe.kind].name, message);
+    event_pod(it->unit->pod, it->unit, "Warning", outcome == PROBE_WARNING ? "ProbeWarning" : "Unhealthy", "%s", text);
+}
+
+static void on_result(void *userdata, enum probe_outcome outcome, const char *message) {
     struct unit_probe *it = userdata;
     struct unit *unit = it->unit;
+    bool success = outcome <= PROBE_WARNING, changed = false;
     it->run = NULL;
-    bool changed = probe_step(&it->probe, success, now_ms(unit));
-    if (!success && it->probe.counted)
-        event_pod(unit->pod, unit, "Warning", "Unhealthy", "%s probe failed: %s", kinds[it->probe.kind].name, message);
+    if (outcome == PROBE_ERROR)
+        probe_step_error(&it->probe, now_ms(unit));
+    else
+        changed = probe_step(&it->probe, success, now_ms(unit));
+    tell(it, outcome, message);
     if (it->probe.kind == PROBE_STARTUP && changed && success) {
         stop_probe(it);
         begin_rest(unit);
@@ -191,20 +226,22 @@ static void on_result(void *userdata, bool success, const char *message) {
 static void on_due(void *userdata) {
     struct unit_probe *it = userdata;
     struct probe_target target;
+    struct diag diag = DIAG_INIT;
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    const struct kube_probe *spec = it->spec;
-    int r = arena ? target_of(it->unit, spec->exec, spec->http_get, spec->tcp_socket, spec->grpc, arena, &target) : -ENOMEM;
+    int r = arena ? target_of(it->unit, it->spec, arena, &target, &diag) : -ENOMEM;
     if (r == 0)
         r = probe_run(it->unit->pod->node->loop, &target, probe_timeout_ms(&it->probe), on_result, it, &it->run);
     if (r < 0)
-        on_result(it, false, strerror(-r));
+        on_result(it, PROBE_ERROR, diag.message[0] ? diag.message : strerror(-r));
 }
 
-bool probing_run_hook(struct unit *unit, const struct kube_lifecycle_handler *handler, int64_t timeout_ms, probe_done_fn *done) {
+int probing_run_handler(struct unit *unit, const struct kube_lifecycle_handler *handler, int64_t timeout_ms, probe_done_fn *done) {
     struct probe_target target;
+    struct diag diag = DIAG_INIT;
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    int r = arena ? target_of(unit, handler->exec, handler->http_get, handler->tcp_socket, NULL, arena, &target) : -ENOMEM;
-    if (r == 0)
-        r = probe_run(unit->pod->node->loop, &target, timeout_ms ? timeout_ms : 24 * 3600 * INT64_C(1000), done, unit, &unit->hook);
-    return r == 0;
+    int r = !arena          ? -ENOMEM
+            : handler->exec ? target_command(unit, handler->exec, arena, &target)
+                            : target_http(unit, handler->http_get, arena, &target, &diag);
+    target.any_answer = true;
+    return r < 0 ? r : probe_run(unit->pod->node->loop, &target, timeout_ms, done, unit, &unit->hook);
 }

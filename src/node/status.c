@@ -73,7 +73,7 @@ static void add_termination(struct builder *b, struct tree *state, const struct 
 
 static void add_state(struct builder *b, struct tree *status, const struct unit *unit) {
     struct tree *state = set_map(b, status, "state");
-    if (unit->stage == UNIT_RUNNING) {
+    if (unit_is_shown_running(unit)) {
         set_time(b, set_map(b, state, "running"), "startedAt", unit->started_ns);
     } else if (unit->stage == UNIT_EXITED && unit->current.set) {
         add_termination(b, state, &unit->current);
@@ -136,7 +136,7 @@ static void add_unit(struct builder *b, struct tree *list, const struct unit *un
     struct tree *last = set_map(b, status, "lastState");
     if (unit->last.set)
         add_termination(b, last, &unit->last);
-    bool running = unit->stage == UNIT_RUNNING;
+    bool running = unit_is_shown_running(unit);
     bool completed_init = unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && !unit_failed(unit);
     set(b, status, "ready", tree_bool(b->arena, (running && unit->ready && !unit->is_ephemeral) || completed_init));
     set(b, status, "restartCount", tree_int(b->arena, unit->restart_count));
@@ -186,7 +186,16 @@ static bool is_rejected(const struct pod *pod) {
 
 /* --- phase and conditions --- */
 
+/* To the outside. */
+static bool has_begun(const struct unit *unit) {
+    return unit_is_shown_running(unit) || unit->stage == UNIT_EXITED;
+}
+
+/* Once a regular container has run, the init containers are done with: a sidecar that is restarted takes nothing back. */
 static bool is_initialized(const struct pod *pod) {
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (is_of_list(pod->units[i], false, false) && (has_begun(pod->units[i]) || pod->units[i]->last.set))
+            return true;
     for (size_t i = 0; i < pod->units_count && pod->units[i]->is_init; i++) {
         const struct unit *unit = pod->units[i];
         if (unit->is_sidecar ? !unit->started : unit->stage != UNIT_EXITED || unit_failed(unit))
@@ -208,10 +217,10 @@ void status_compute_phase(struct pod *pod) {
         return;
     }
     for (size_t i = 0; i < pod->units_count; i++)
-        ran = ran || (is_of_list(pod->units[i], false, false) && (pod->units[i]->stage >= UNIT_RUNNING || pod->units[i]->last.set));
+        ran = ran || (is_of_list(pod->units[i], false, false) && (has_begun(pod->units[i]) || pod->units[i]->last.set));
     bool waiting_first = false;
     for (size_t i = 0; i < pod->units_count; i++)
-        waiting_first = waiting_first || (is_of_list(pod->units[i], false, false) && pod->units[i]->stage < UNIT_RUNNING && !pod->units[i]->last.set);
+        waiting_first = waiting_first || (is_of_list(pod->units[i], false, false) && !has_begun(pod->units[i]) && !pod->units[i]->last.set);
     pod->phase = ran && !waiting_first ? "Running" : "Pending";
 }
 
@@ -219,36 +228,52 @@ static const struct kube_pod_status *api_status(const struct pod *pod) {
     return &(pod->object ? pod->object : pod->spec_object)->pod->status;
 }
 
-static bool gates_open(const struct pod *pod) {
+/* What keeps the gates shut, in the arena; "" when nothing does. */
+static const char *shut_gates(struct arena *arena, const struct pod *pod) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * KIB);
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     const struct kube_pod_status *status = api_status(pod);
     for (size_t i = 0; i < spec->readiness_gates.count; i++) {
-        bool open = false;
+        const char *type = spec->readiness_gates.items[i].condition_type, *value = NULL;
         for (size_t k = 0; k < status->conditions.count; k++)
-            open = open || (strcmp(status->conditions.items[k].type, spec->readiness_gates.items[i].condition_type) == 0 &&
-                            strcmp(status->conditions.items[k].status, "True") == 0);
-        if (!open)
-            return false;
+            if (strcmp(status->conditions.items[k].type, type) == 0)
+                value = status->conditions.items[k].status;
+        if (!value)
+            buffer_printf(&out, "%scorresponding condition of pod readiness gate \"%s\" does not exist.", out.len ? ", " : "", type);
+        else if (strcmp(value, "True") != 0)
+            buffer_printf(&out, "%sthe status of pod readiness gate \"%s\" is not \"True\", but %s", out.len ? ", " : "", type, value);
     }
-    return true;
+    return arena_dup(arena, buffer_slice(&out));
+}
+
+/* Sidecars count among those that serve. */
+static bool must_be_ready(const struct unit *unit) {
+    return !unit->is_ephemeral && (!unit->is_init || unit->is_sidecar);
+}
+
+static bool is_ready(const struct unit *unit) {
+    return unit_is_shown_running(unit) && unit->ready;
 }
 
 static bool units_ready(const struct pod *pod) {
     if (pod->stage == POD_ENDED || pod->stage == POD_CLEANING)
         return false;
     for (size_t i = 0; i < pod->units_count; i++)
-        if (is_of_list(pod->units[i], false, false) && !(pod->units[i]->stage == UNIT_RUNNING && pod->units[i]->ready))
+        if (must_be_ready(pod->units[i]) && !is_ready(pod->units[i]))
             return false;
     return true;
 }
 
+static bool is_complete(const struct unit *unit) {
+    return unit->is_sidecar ? unit->started : unit->stage == UNIT_EXITED && !unit_failed(unit);
+}
+
+/* Of the init containers that are not complete, or of the others that are not ready. */
 static char *names_of(struct arena *arena, const struct pod *pod, bool init) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * KIB);
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct unit *unit = pod->units[i];
-        bool fine =
-            init ? (unit->is_sidecar ? unit->started : unit->stage == UNIT_EXITED && !unit_failed(unit)) : unit->stage == UNIT_RUNNING && unit->ready;
-        if (is_of_list(unit, init, false) && !fine)
+        if (init ? unit->is_init && !is_complete(unit) : must_be_ready(unit) && !is_ready(unit))
             buffer_printf(&out, "%s%s", out.len ? " " : "", unit->spec->name);
     }
     return arena_dup(arena, buffer_slice(&out));
@@ -385,8 +410,8 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
     struct tree *list = set_list(b, status, "conditions");
     bool initialized = is_initialized(pod) || strcmp(pod->phase, "Succeeded") == 0, ready = units_ready(pod),
          completed = strcmp(pod->phase, "Succeeded") == 0;
-    const char *names = names_of(b->arena, pod, false), *inits = names_of(b->arena, pod, true);
-    if (!names || !inits) {
+    const char *names = names_of(b->arena, pod, false), *inits = names_of(b->arena, pod, true), *shut = shut_gates(b->arena, pod);
+    if (!names || !inits || !shut) {
         b->error = -ENOMEM;
         return;
     }
@@ -396,9 +421,10 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
     add_condition(b, list, pod, CONDITION_TO_START, has_sandbox, NULL, NULL);
     add_condition(b, list, pod, CONDITION_INITIALIZED, initialized, initialized ? (completed ? "PodCompleted" : NULL) : "ContainersNotInitialized",
                   initialized ? NULL : arena_printf(b->arena, "containers with incomplete status: [%s]", inits));
-    bool open = gates_open(pod);
-    add_condition(b, list, pod, CONDITION_READY, ready && open, ready ? (open ? NULL : "ReadinessGatesNotReady") : unready_reason,
-                  ready ? NULL : unready);
+    if (ready)
+        add_condition(b, list, pod, CONDITION_READY, !*shut, *shut ? "ReadinessGatesNotReady" : NULL, *shut ? shut : NULL);
+    else
+        add_condition(b, list, pod, CONDITION_READY, false, unready_reason, unready);
     add_condition(b, list, pod, CONDITION_CONTAINERS_READY, ready, ready ? NULL : unready_reason, ready ? NULL : unready);
     add_disruption(b, list, pod);
     add_resize_conditions(b, list, pod);
@@ -431,6 +457,9 @@ int status_format(struct pod *pod, struct buffer *out) {
     status_compute_phase(pod);
     set_text(&b, set_map(&b, root, "metadata"), "uid", pod->uid);
     struct tree *status = set_map(&b, root, "status");
+    const struct kube_object_meta *meta = (pod->object ? pod->object : pod->spec_object)->metadata;
+    if (meta->generation)
+        set(&b, status, "observedGeneration", tree_int(b.arena, meta->generation));
     set_text(&b, status, "phase", pod->phase);
     if (pod->failed_reason[0]) {
         set_text(&b, status, "reason", pod->failed_reason);

@@ -15,9 +15,7 @@
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
-#define KILL_AGAIN_MS 2000
 #define KILL_LOOK_MS 50
-#define TERMINATION_MESSAGE_BYTES_MAX 4096
 
 static void on_created(void *userdata, int error, const char *message);
 static void on_started(void *userdata, int error, const char *message);
@@ -32,9 +30,6 @@ static void on_wake(void *userdata) {
     pod_sync_later(unit->pod);
 }
 
-static void on_kill_timer(void *userdata);
-static void on_hook_timer(void *userdata);
-
 static struct unit *make(struct pod *pod) {
     struct unit *unit = calloc(1, sizeof *unit);
     struct loop *loop = pod->node->loop;
@@ -44,8 +39,8 @@ static struct unit *make(struct pod *pod) {
     if (pod->spec_object->pod->spec.init_containers.count)
         snprintf(unit->waiting_reason, sizeof unit->waiting_reason, "PodInitializing");
     loop_timer_init(&unit->timer, loop, on_wake, unit);
-    loop_timer_init(&unit->kill_timer, loop, on_kill_timer, unit);
-    loop_timer_init(&unit->hook_timer, loop, on_hook_timer, unit);
+    loop_timer_init(&unit->hook_timer, loop, on_wake, unit); /* replaced by hooks.c */
+    stopping_init(unit);
     loop_timer_init(&unit->log_timer, loop, on_wake, unit); /* replaced by rotation_watch */
     return unit;
 }
@@ -110,17 +105,11 @@ void unit_reconsider(struct unit *unit) {
         unit->start_at_ms = 0;
 }
 
-static void end_hook(struct unit *unit) {
-    probe_run_cancel(unit->hook);
-    unit->hook = NULL;
-    loop_timer_cancel(&unit->hook_timer);
-}
-
 void unit_free(struct unit *unit) {
     if (!unit)
         return;
-    probing_deinit(unit);
-    end_hook(unit);
+    probing_end(unit);
+    hooks_cancel(unit);
     loop_timer_cancel(&unit->timer);
     loop_timer_cancel(&unit->kill_timer);
     rotation_forget(unit);
@@ -129,6 +118,10 @@ void unit_free(struct unit *unit) {
     image_unref(unit->image);
     kube_object_unref(unit->actuated);
     free(unit);
+}
+
+bool unit_is_shown_running(const struct unit *unit) {
+    return unit->stage == UNIT_RUNNING && !unit->post_starting;
 }
 
 bool unit_is_busy(const struct unit *unit) {
@@ -374,15 +367,6 @@ static void on_created(void *userdata, int error, const char *message) {
 
 /* --- running --- */
 
-static void on_post_start(void *userdata, bool success, __attribute__((unused)) const char *message) {
-    struct unit *unit = userdata;
-    unit->hook = NULL;
-    if (success)
-        return;
-    event_pod(unit->pod, unit, "Warning", "FailedPostStartHook", "PostStartHook failed");
-    unit_stop(unit, unit->pod->grace_s, "FailedPostStartHook");
-}
-
 static void mark_running(struct unit *unit, bool adopted) {
     unit->stage = UNIT_RUNNING;
     if (!adopted)
@@ -402,45 +386,26 @@ static void on_started(void *userdata, int error, const char *message) {
     if (unit->stopping) {
         unit->stopping = false;
         unit_stop(unit, unit->grace_ms / 1000, NULL);
-    } else {
+    } else if (!hooks_post_start(unit)) {
         probing_begin(unit);
-        if (unit->spec->lifecycle && unit->spec->lifecycle->post_start)
-            probing_run_hook(unit, unit->spec->lifecycle->post_start, 0, on_post_start);
     }
+    pod_sync_later(unit->pod);
+}
+
+void unit_is_up(struct unit *unit) {
+    probing_begin(unit);
+    record_save(unit->pod);
     pod_sync_later(unit->pod);
 }
 
 /* --- the end of a run --- */
 
-/* The last word of the program: its termination message file, or, when asked for, the end of its log. */
-static void read_termination_message(const struct unit *unit, char *ret, size_t size) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(TERMINATION_MESSAGE_BYTES_MAX + 1);
-    char path[PATH_MAX];
-    run_path(unit, "termination-log", path);
-    if (sys_read_file(AT_FDCWD, path, TERMINATION_MESSAGE_BYTES_MAX, &text) == 0 && text.len) {
-        snprintf(ret, size, "%.*s", SLICE_ARG(buffer_slice(&text)));
-        return;
-    }
-    const char *policy = unit->spec->termination_message_policy;
-    if (unit->current.code == 0 || !policy || strcmp(policy, "FallbackToLogsOnError") != 0)
-        return;
-    unit_log_path(unit, unit->restart_count, path);
-    CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char bytes[4096];
-    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-    ssize_t n = fd < 0 ? 0 : pread(fd, bytes, sizeof bytes, MAX(0, end - (off_t)sizeof bytes));
-    for (struct slice rest = slice_make(bytes, (size_t)MAX(n, 0)); rest.data;) {
-        struct crilog_line line;
-        if (crilog_parse(slice_cut(&rest, '\n'), &line) == 0)
-            snprintf(ret + strlen(ret), size - strlen(ret), "%.*s\n", SLICE_ARG(line.text));
-    }
-}
-
 static void on_exit_code(void *userdata, const struct container_exit *exit) {
     struct unit *unit = userdata;
     struct termination *end = &unit->current;
+    char path[PATH_MAX];
     probing_end(unit);
-    end_hook(unit);
+    hooks_unit_ended(unit);
     loop_timer_cancel(&unit->kill_timer);
     rotation_forget(unit);
     if (unit->stage == UNIT_STARTING) /* so short that its end was seen first */
@@ -452,10 +417,11 @@ static void on_exit_code(void *userdata, const struct container_exit *exit) {
              : exit->code                     ? "Error"
                                               : "Completed");
     snprintf(end->id, sizeof end->id, "%s", unit->id);
+    run_path(unit, "termination-log", path);
     if (!exit->is_known)
         snprintf(end->message, sizeof end->message, "The container could not be located when the pod was terminated");
     else
-        read_termination_message(unit, end->message, sizeof end->message);
+        termination_read_message(unit, path, end->message, sizeof end->message);
     unit->stage = UNIT_EXITED;
     unit->ready = unit->started = false;
     unit->stopping = unit->term_sent = unit->killed_by_liveness = false;
@@ -483,106 +449,6 @@ void unit_restart(struct unit *unit) {
         unit_wait_with(unit, "ContainerCreating", "%s", "");
         unit->start_at_ms = 0;
     }
-}
-
-/* --- stopping --- */
-
-static int stop_signal(const struct unit *unit) {
-    static const struct {
-        const char *name;
-        int number;
-    } names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"KILL", SIGKILL}, {"USR1", SIGUSR1},
-                 {"USR2", SIGUSR2}, {"TERM", SIGTERM}, {"WINCH", SIGWINCH}, {"ABRT", SIGABRT}, {"STOP", SIGSTOP}};
-    const char *text = unit->spec->lifecycle ? unit->spec->lifecycle->stop_signal : NULL;
-    uint64_t number;
-    if (!text || !*text)
-        text = unit->image ? unit->image->stop_signal : "";
-    if (slice_parse_u64(slice_of(text), 64, &number) == 0 && number > 0)
-        return (int)number;
-    if (strncmp(text, "SIG", 3) == 0)
-        text += 3;
-    if (strncmp(text, "RTMIN+", 6) == 0 && slice_parse_u64(slice_of(text + 6), 30, &number) == 0)
-        return SIGRTMIN + (int)number;
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (strcmp(text, names[i].name) == 0)
-            return names[i].number;
-    return SIGTERM;
-}
-
-static void send_stop(struct unit *unit) {
-    end_hook(unit);
-    unit->term_sent = true;
-    if (unit->container)
-        container_signal(unit->container, stop_signal(unit));
-    int64_t left_ms = unit->stop_began_ms + unit->grace_ms - now_ms(unit);
-    if (left_ms <= 0 && unit->grace_ms > 0)
-        left_ms = KILL_AGAIN_MS; /* the hook took it all: two seconds more, as kubelet gives */
-    loop_timer_set(&unit->kill_timer, MAX(1, left_ms));
-}
-
-static void on_kill_timer(void *userdata) {
-    struct unit *unit = userdata;
-    if (!unit->term_sent && unit->grace_ms > 0)
-        return send_stop(unit);
-    if (unit->container)
-        container_kill(unit->container);
-    loop_timer_set(&unit->kill_timer, KILL_AGAIN_MS); /* until it is gone */
-}
-
-static void on_pre_stop(void *userdata, bool success, __attribute__((unused)) const char *message) {
-    struct unit *unit = userdata;
-    unit->hook = NULL;
-    if (!success)
-        event_pod(unit->pod, unit, "Warning", "FailedPreStopHook", "PreStopHook failed");
-    send_stop(unit);
-}
-
-static void on_hook_timer(void *userdata) {
-    send_stop(userdata);
-}
-
-static void begin_stop(struct unit *unit) {
-    const struct kube_lifecycle *lifecycle = unit->spec->lifecycle;
-    const struct kube_lifecycle_handler *hook = lifecycle ? lifecycle->pre_stop : NULL;
-    end_hook(unit);
-    unit->stop_began_ms = now_ms(unit);
-    if (unit->grace_ms <= 0) {
-        on_kill_timer(unit);
-    } else if (hook && hook->sleep) {
-        loop_timer_set(&unit->hook_timer, MIN(MIN(hook->sleep->seconds, INT32_MAX) * 1000, unit->grace_ms));
-    } else if (!hook || !probing_run_hook(unit, hook, unit->grace_ms, on_pre_stop)) {
-        send_stop(unit);
-    }
-}
-
-void unit_stop(struct unit *unit, int64_t grace_s, const char *why) {
-    grace_s = MIN(grace_s, INT32_MAX);
-    if (unit->stage == UNIT_PULLING) {
-        unit_pull_cancel(unit);
-        unit_wait_with(unit, "ContainerCreating", "%s", "");
-        return;
-    }
-    if (!unit_is_busy(unit))
-        return;
-    if (unit->stopping) {
-        if (grace_s * 1000 >= unit->grace_ms)
-            return;
-        unit->grace_ms = grace_s * 1000; /* a second, more urgent wish */
-        if (unit->stage == UNIT_RUNNING && unit->term_sent)
-            loop_timer_set(&unit->kill_timer, MAX(1, unit->stop_began_ms + unit->grace_ms - now_ms(unit)));
-        else if (unit->stage == UNIT_RUNNING && grace_s == 0)
-            on_kill_timer(unit);
-        return;
-    }
-    unit->stopping = true;
-    unit->term_sent = false;
-    unit->grace_ms = grace_s * 1000;
-    if (why)
-        event_pod(unit->pod, unit, "Normal", "Killing", "%s", why);
-    if (unit->stage != UNIT_RUNNING)
-        return; /* its creation or start is under way: what comes back looks at unit->stopping */
-    probing_end(unit);
-    begin_stop(unit);
 }
 
 /* --- after a restart of the node --- */

@@ -7,6 +7,8 @@
 #include "base/base.h"
 #include "runtime/container_priv.h"
 
+#define ENTER_COMMANDS_MAX 100 /* at a time in one container */
+
 struct enter;
 struct enter_options {
     const char *container_id;
@@ -21,7 +23,7 @@ struct enter_callbacks {
     void (*on_end)(void *userdata, bool ran, int status, int code, const char *message);
     void *userdata;
 };
-/* -ESRCH: there is no such container, or it does not run. The descriptors stay the caller's. */
+/* -ESRCH: there is no such container, or it does not run; -EBUSY: ENTER_COMMANDS_MAX are in it. The descriptors stay the caller's. */
 int enter_start(struct containers *containers, const struct enter_options *options, const struct enter_callbacks *callbacks, struct enter **ret);
 /* SIGKILL to the command and all processes of its session, if it still runs. No callback follows; the handle frees itself when all is reaped. NULL is
  * fine. */

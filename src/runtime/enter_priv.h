@@ -1,15 +1,12 @@
 /* What the node and the program that enters containers (enter/) say to each other. Both come out of one build: there are no versions.
  *
- * The program is started with the command's standard streams on 0 to 2 and one argument, "REQUEST PIDFD STATUS": three descriptors. REQUEST is a
+ * The program is started with the command's standard streams on 0 to 2 and one argument, "REQUEST PIDFD SOCKET": three descriptors. REQUEST is a
  * memory file that holds a struct enter_request and, after it, in this order: rlimits, groups, seccomp (a struct sock_filter each), and the texts,
  * each with its NUL: folder, AppArmor profile ("": none), cgroups (the cgroup.procs files to write to), args, env. PIDFD is the container's first
- * process. STATUS is a SOCK_SEQPACKET socket, on which come, each sent by the process that it is about:
+ * process. SOCKET, with ENTER_NEEDS_TERMINAL, takes one byte with the terminal's other side.
  *
- *   ENTER_HELLO      from the command's own process, before anything else
- *   ENTER_TERMINAL   with a descriptor: the terminal's other side
- *   ENTER_DONE       from the program, after which it ends: the command's process, which step failed (ENTER_STEP_NONE: it runs), and how
- *
- * Who sent a message is the kernel's word (SCM_CREDENTIALS): what a container that takes hold of the socket says is known to be its own. */
+ * What became of it stands in the request's `result` when the program has ended: it needs no system call to say so, whatever the container's seccomp
+ * program thinks of that. The command's process id is there as soon as there is one. */
 #ifndef TIDEMILL_RUNTIME_ENTER_PRIV_H
 #define TIDEMILL_RUNTIME_ENTER_PRIV_H
 
@@ -25,20 +22,6 @@ struct enter_rlimit {
     uint64_t soft, hard;
     uint32_t resource, unused;
 };
-
-#define ENTER_MAGIC 0x746d656eu /* whoever executes the program by another way, within a container, gets nowhere */
-struct enter_request {
-    uint32_t magic;
-    uint32_t flags; /* enum enter_flags */
-    int32_t pid;    /* the container's first process */
-    uint32_t user, group;
-    int32_t oom_score;
-    uint16_t rows, columns; /* of the terminal; 0: unknown */
-    uint64_t bounding, effective, permitted, inheritable, ambient;
-    uint32_t rlimits_count, groups_count, seccomp_count, cgroups_count, args_count, env_count;
-};
-
-enum enter_kind { ENTER_HELLO = 1, ENTER_TERMINAL, ENTER_DONE };
 
 /* Steps in their order. */
 enum enter_step {
@@ -60,10 +43,24 @@ enum enter_step {
     ENTER_STEP_EXEC,
 };
 
-struct enter_message {
-    uint32_t kind, step;
+struct enter_result {
+    int32_t pid;   /* of the command; 0: there is none yet */
+    uint32_t step; /* enum enter_step: which failed; ENTER_STEP_NONE: none did */
     int32_t error; /* a positive errno */
-    int32_t pid;
+    uint32_t done; /* the program came to its end */
+};
+
+#define ENTER_MAGIC 0x746d656eu /* whoever executes the program by another way, within a container, gets nowhere */
+struct enter_request {
+    uint32_t magic;
+    struct enter_result result;
+    uint32_t flags; /* enum enter_flags */
+    int32_t pid;    /* the container's first process */
+    uint32_t user, group;
+    int32_t oom_score;
+    uint16_t rows, columns; /* of the terminal; 0: unknown */
+    uint64_t bounding, effective, permitted, inheritable, ambient;
+    uint32_t rlimits_count, groups_count, seccomp_count, cgroups_count, args_count, env_count;
 };
 
 #endif

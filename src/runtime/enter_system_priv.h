@@ -18,9 +18,9 @@ static inline long system_call(long number, long a, long b, long c, long d, long
 }
 /* The kernel starts a program with argc, argv and env on the stack, and nothing above it to return to. */
 #define SYSTEM_START(function) __asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall " #function "\n\tud2\n")
-/* system_clone: the child calls function(argument) on a stack of its own and never comes back. */
+/* system_clone, see below: the child calls function(argument) on a stack of its own and never comes back. */
 __asm__(".globl system_clone\nsystem_clone:\n"
-        "\tmov %rdx, %r9\n\tmov %rcx, %r8\n\txor %edx, %edx\n\txor %r10d, %r10d\n\tmov $56, %eax\n\tsyscall\n"
+        "\tmov %rdx, %r9\n\tmov %r8, %rdx\n\tmov %rcx, %r8\n\txor %r10d, %r10d\n\tmov $56, %eax\n\tsyscall\n"
         "\ttest %rax, %rax\n\tjz 1f\n\tret\n"
         "1:\txor %ebp, %ebp\n\tmov %r8, %rdi\n\tcall *%r9\n\tud2\n");
 #elif defined(__aarch64__)
@@ -37,14 +37,15 @@ static inline long system_call(long number, long a, long b, long c, long d, long
 }
 #define SYSTEM_START(function) __asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x0, sp\n\tbl " #function "\n\tbrk #0\n")
 __asm__(".globl system_clone\nsystem_clone:\n"
-        "\tmov x10, x2\n\tmov x11, x3\n\tmov x2, #0\n\tmov x3, #0\n\tmov x4, #0\n\tmov x8, #220\n\tsvc 0\n"
+        "\tmov x10, x2\n\tmov x11, x3\n\tmov x2, x4\n\tmov x3, #0\n\tmov x4, #0\n\tmov x8, #220\n\tsvc 0\n"
         "\tcbz x0, 1f\n\tret\n"
         "1:\tmov x29, #0\n\tmov x0, x11\n\tblr x10\n\tbrk #0\n");
 #else
 #error "say here how this processor makes system calls"
 #endif
 
-long system_clone(unsigned long flags, void *stack_top, void (*function)(void *argument), void *argument);
+/* A child that runs function(argument), which must not return, on the stack; with CLONE_PARENT_SETTID its id is in *pid before it runs. */
+long system_clone(unsigned long flags, void *stack_top, void (*function)(void *argument), void *argument, int32_t *pid);
 
 #define SYSTEM_0(n) system_call(SYS_##n, 0, 0, 0, 0, 0, 0)
 #define SYSTEM_1(n, a) system_call(SYS_##n, (long)(a), 0, 0, 0, 0, 0)

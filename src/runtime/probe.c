@@ -59,3 +59,9 @@ bool probe_step(struct probe *probe, bool success, int64_t now_ms) {
     }
     return was != success;
 }
+
+bool probe_step_error(struct probe *probe, int64_t now_ms) {
+    probe->counted = now_ms >= probe->regular_ms;
+    schedule(probe, false, now_ms);
+    return probe->counted;
+}

@@ -1,4 +1,4 @@
-/* Probes: when to run the next, and what a result means (step logic, pure), and the runners for HTTP, TCP and commands. */
+/* Probes: when to run the next, and what a result means (step logic, pure), and the runners for HTTP, TCP, gRPC and commands. */
 #ifndef TIDEMILL_RUNTIME_PROBE_H
 #define TIDEMILL_RUNTIME_PROBE_H
 
@@ -29,22 +29,34 @@ void probe_init(struct probe *probe, enum probe_kind kind, const struct probe_ti
 bool probe_step(struct probe *probe, bool success, int64_t now_ms);
 int64_t probe_timeout_ms(const struct probe *probe);
 
-enum probe_method { PROBE_HTTP, PROBE_TCP, PROBE_COMMAND };
+/* The run neither succeeded nor failed (it could not be made): nothing is counted. True when it was a regular one, which is worth an event. */
+bool probe_step_error(struct probe *probe, int64_t now_ms);
+
+enum probe_method { PROBE_HTTP, PROBE_TCP, PROBE_COMMAND, PROBE_GRPC };
+/* PROBE_WARNING: a success that is worth an event. PROBE_ERROR: the run could not be made. */
+enum probe_outcome { PROBE_SUCCESS, PROBE_WARNING, PROBE_FAILURE, PROBE_ERROR };
 struct http_field;
+struct tls_context;
+/* All of it is copied or done with when probe_run returns, but for the contexts. */
 struct probe_target {
     enum probe_method method;
-    const char *host; /* an address */
+    const char *host; /* an address, or a name that is looked up then; without brackets */
     uint16_t port;
-    const char *path;                /* HTTP */
-    const struct http_field *fields; /* HTTP; ends with name NULL; may be NULL */
-    struct containers *containers;   /* commands */
+    bool tls, http2;                   /* HTTP, gRPC */
+    struct tls_context *tls_1, *tls_2; /* for HTTP/1.1 and HTTP/2; borrowed */
+    const char *path;                  /* HTTP: with its query */
+    const struct http_field *fields;   /* HTTP; ends with name NULL; may be NULL */
+    bool any_answer;                   /* HTTP: whatever the status, an answer is a success, as for hooks */
+    const char *service;               /* gRPC: "" is the server as a whole */
+    struct containers *containers;     /* commands */
     const char *container_id;
     const char *const *args; /* ends with NULL */
 };
+#define PROBE_USER_AGENT "kube-probe/1.32"
 struct probe_run;
 /* message: why it failed, as kubelet words it; borrowed. */
-typedef void probe_done_fn(void *userdata, bool success, const char *message);
-/* Runs once. on_done comes in a later step, once. */
+typedef void probe_done_fn(void *userdata, enum probe_outcome outcome, const char *message);
+/* Runs once. on_done comes in a later step, once. A command that exceeds its time is killed with all that it started. */
 int probe_run(struct loop *loop, const struct probe_target *target, int64_t timeout_ms, probe_done_fn *on_done, void *userdata,
               struct probe_run **ret);
 /* on_done does not come. NULL is fine. After on_done the run has freed itself. */

@@ -72,6 +72,20 @@ UNIT_TEST(the_first_success_comes_quickly) {
     assert_true(probe_step(&probe, false, 10000));
 }
 
+UNIT_TEST(a_run_that_could_not_be_made_counts_for_nothing) {
+    struct probe probe;
+    const struct probe_timing timing = {.period_s = 1, .failure_threshold = 2};
+    probe_init(&probe, PROBE_LIVENESS, &timing, 0);
+    assert_false(probe_step(&probe, false, 0));
+    assert_true(probe_step_error(&probe, 1000));
+    assert_int_equal(probe.due_ms, 2000);
+    assert_true(probe_step(&probe, false, 2000)); /* the second in a row still */
+    probe_init(&probe, PROBE_READINESS, &timing, 0);
+    assert_true(probe_step_error(&probe, 0));
+    assert_false(probe_step_error(&probe, 50)); /* a quick one: no event */
+    assert_int_equal(probe.due_ms, 150);
+}
+
 UNIT_TEST(a_late_result_does_not_pile_up_runs) {
     struct probe probe;
     const struct probe_timing timing = {.period_s = 1};
@@ -90,4 +104,5 @@ UNIT_TEST(the_first_restart_is_immediate_and_then_doubles) {
 }
 
 UNIT_MAIN(UNIT(readiness_needs_its_thresholds), UNIT(liveness_starts_healthy_and_fires_each_time), UNIT(startup_passes_once),
-          UNIT(the_first_success_comes_quickly), UNIT(a_late_result_does_not_pile_up_runs), UNIT(the_first_restart_is_immediate_and_then_doubles))
+          UNIT(the_first_success_comes_quickly), UNIT(a_run_that_could_not_be_made_counts_for_nothing), UNIT(a_late_result_does_not_pile_up_runs),
+          UNIT(the_first_restart_is_immediate_and_then_doubles))

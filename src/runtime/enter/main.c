@@ -1,20 +1,21 @@
 /* The program that runs a command in a container: `kubectl exec`, probes, hooks. The node executes it from a sealed memory file; see enter_priv.h for
  * what they say to each other, and ../enter.c for the node's side.
  *
- *   program (host's PID namespace)                       command (a child of the node: CLONE_PARENT)
- *     joins the container's control groups
- *     clone, suspended until the command runs ─────────►   says hello; the other namespaces; terminal; folder; user;
- *     says what failed, if anything; ends                  capabilities; seccomp; executes
+ *   program, in the host's PID namespace                  command, a child of the node (CLONE_PARENT)
+ *     control groups, limits, namespaces,
+ *     terminal, folder, user, capabilities
+ *     clone, suspended until the command runs ─────────►   session, executes
+ *     writes down what failed, if anything; ends
  *
  * Invariants
- *  1. What a container can see or reach of us is worth nothing to it: no memory of the node (it was executed, not forked), no descriptor but its own
- *     streams, the request (its own configuration) and a socket on which it can only speak for itself; not the file that we are executed from, which
- * is sealed (CVE-2019-5736). We are not dumpable: without CAP_SYS_PTRACE nobody in the container can look at all.
+ *  1. The command's process is born with the container's privileges, root folder and streams, and nothing else: only from then on is it in the
+ *     container's PID namespace, where one with CAP_SYS_PTRACE could take it over. The program itself, before, is seen by nobody in there. It was
+ *     executed, not forked, so there is no memory of the node in it; and the file that it is executed from is sealed (CVE-2019-5736).
  *  2. The control group comes first: all that we do, from then on, is on the container's account.
  *  3. Nothing is opened by a path of the container's but its terminal, which is checked to be one.
  *  4. The working folder must be beneath the container's root, whatever links led there (CVE-2024-21626): all descriptors are closed before.
  *  5. Privileges go in the order: bounding set, groups, group, user, capabilities, no_new_privs, seccomp. Without no_new_privs a filter needs
- *     CAP_SYS_ADMIN, so it comes before them, as with crun: the profile must allow these calls. */
+ *     CAP_SYS_ADMIN, so it comes before them: the profile must allow these calls, and clone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -44,16 +45,14 @@
 #define UMASK_DEFAULT 022
 
 struct entry {
-    const struct enter_request *request;
+    struct enter_request *request;
     const struct enter_rlimit *rlimits;
     const uint32_t *groups;
     const struct sock_filter *seccomp;
     const char *folder, *apparmor, *cgroups;
     const char **args, **env; /* NULL-terminated */
-    int request_fd, pid_fd, status_fd;
+    int request_fd, pid_fd, socket_fd;
     bool has_user_namespace, folder_is_set;
-    enum enter_step step; /* written by the command's process, which shares our memory until it executes */
-    int error;
 };
 
 static char stack[STACK_BYTES] __attribute__((aligned(16)));
@@ -77,35 +76,23 @@ static _Noreturn void leave(int code) {
         SYSTEM_1(exit_group, code);
 }
 
-/* --- talking --- */
-
-static void say(int status_fd, const struct enter_message *message, int fd) {
-    struct iovec vector = {.iov_base = (void *)message, .iov_len = sizeof *message};
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
-    if (fd >= 0) {
-        header.msg_control = control;
-        header.msg_controllen = sizeof control;
-        struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-        rights->cmsg_level = SOL_SOCKET;
-        rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(sizeof(int));
-        *(int *)(void *)CMSG_DATA(rights) = fd;
-    }
-    SYSTEM_3(sendmsg, status_fd, &header, MSG_NOSIGNAL);
-}
-
-static _Noreturn void fail(struct entry *entry, enum enter_step step, long error) {
-    entry->step = step;
-    entry->error = (int)-error;
+/* In the program, and in the command's process, which shares its memory until it executes. */
+static _Noreturn void fail(const struct entry *entry, enum enter_step step, long error) {
+    entry->request->result.step = step;
+    entry->request->result.error = (int32_t)-error;
     leave(127);
 }
 
-/* In the program itself. */
-static _Noreturn void give_up(const struct entry *entry, enum enter_step step, long error) {
-    const struct enter_message message = {.kind = ENTER_DONE, .step = step, .error = (int)-error};
-    say(entry->status_fd, &message, -1);
-    leave(1);
+static void send_terminal(int socket_fd, int fd) {
+    char byte = 0, control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    *(int *)(void *)CMSG_DATA(rights) = fd;
+    SYSTEM_3(sendmsg, socket_fd, &header, MSG_NOSIGNAL);
 }
 
 /* --- small files --- */
@@ -190,7 +177,7 @@ static void join_cgroups(const struct entry *entry) {
         if (r == -EBUSY)
             r = join_where_first_is(entry, procs);
         if (r < 0)
-            give_up(entry, ENTER_STEP_CGROUP, r);
+            fail(entry, ENTER_STEP_CGROUP, r);
     }
 }
 
@@ -199,7 +186,7 @@ static void set_oom_score(const struct entry *entry) {
     size_t len = format_number(text, entry->request->oom_score);
     long r = write_text("/proc/self/oom_score_adj", text, len);
     if (r < 0 && r != -EACCES) /* lower than we may set it, inside a container: it keeps ours */
-        give_up(entry, ENTER_STEP_OOM_SCORE, r);
+        fail(entry, ENTER_STEP_OOM_SCORE, r);
 }
 
 static bool is_other_user_namespace(const struct entry *entry) {
@@ -218,19 +205,19 @@ static const char **read_texts(const char **at, uint32_t count, const char **lis
 }
 
 static void *map(size_t len, int fd) {
-    long address = SYSTEM_6(mmap, NULL, len, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
+    long address = SYSTEM_6(mmap, NULL, len, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
     return address < 0 && address > -PATH_BYTES ? NULL : (void *)address;
 }
 
 static void read_request(struct entry *entry) {
     struct stat st;
     long r = SYSTEM_2(fstat, entry->request_fd, &st);
-    const struct enter_request *request = r < 0 ? NULL : map((size_t)st.st_size, entry->request_fd);
+    struct enter_request *request = r < 0 ? NULL : map((size_t)st.st_size, entry->request_fd);
     if (!request || st.st_size < (long)sizeof *request || request->magic != ENTER_MAGIC)
         leave(126);
     const char **texts = map((request->args_count + request->env_count + 2) * sizeof *texts, -1);
     if (!texts)
-        give_up(entry, ENTER_STEP_FORK, -ENOMEM);
+        fail(entry, ENTER_STEP_FORK, -ENOMEM);
     entry->request = request;
     entry->rlimits = (const struct enter_rlimit *)(request + 1);
     entry->groups = (const uint32_t *)(entry->rlimits + request->rlimits_count);
@@ -263,7 +250,7 @@ static long open_terminal(long *ret_master) {
     return r < 0 ? r : SYSTEM_3(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 }
 
-static void make_terminal(struct entry *entry) {
+static void make_terminal(const struct entry *entry) {
     const struct enter_request *request = entry->request;
     const struct winsize size = {.ws_row = request->rows, .ws_col = request->columns};
     long master = -1, slave = open_terminal(&master);
@@ -271,13 +258,12 @@ static void make_terminal(struct entry *entry) {
         fail(entry, ENTER_STEP_TERMINAL, slave);
     if (size.ws_row && size.ws_col)
         SYSTEM_3(ioctl, slave, TIOCSWINSZ, &size);
-    long r = SYSTEM_3(ioctl, slave, TIOCSCTTY, 0);
+    long r = 0;
     for (int fd = 0; r >= 0 && fd < 3; fd++)
         r = SYSTEM_3(dup3, slave, fd, 0);
     if (r < 0)
         fail(entry, ENTER_STEP_TERMINAL, r);
-    const struct enter_message message = {.kind = ENTER_TERMINAL};
-    say(entry->status_fd, &message, (int)master);
+    send_terminal(entry->socket_fd, (int)master);
 }
 
 /* A command that opens /dev/stdout anew must be allowed to. */
@@ -302,7 +288,7 @@ static void go_to_folder(struct entry *entry, bool is_last) {
 
 /* --- the command: privileges --- */
 
-static void set_rlimits(struct entry *entry) {
+static void set_rlimits(const struct entry *entry) {
     for (uint32_t i = 0; i < entry->request->rlimits_count; i++) {
         const struct rlimit64 limit = {.rlim_cur = entry->rlimits[i].soft, .rlim_max = entry->rlimits[i].hard};
         long r = SYSTEM_4(prlimit64, 0, entry->rlimits[i].resource, &limit, NULL);
@@ -311,7 +297,7 @@ static void set_rlimits(struct entry *entry) {
     }
 }
 
-static void drop_bounding(struct entry *entry) {
+static void drop_bounding(const struct entry *entry) {
     for (unsigned capability = 0; capability < 64; capability++) {
         if (entry->request->bounding & (UINT64_C(1) << capability))
             continue;
@@ -323,7 +309,7 @@ static void drop_bounding(struct entry *entry) {
     }
 }
 
-static void become_user(struct entry *entry) {
+static void become_user(const struct entry *entry) {
     const struct enter_request *request = entry->request;
     long r = SYSTEM_5(prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0);
     if (r >= 0)
@@ -336,7 +322,7 @@ static void become_user(struct entry *entry) {
         fail(entry, ENTER_STEP_USER, r);
 }
 
-static void set_capabilities(struct entry *entry) {
+static void set_capabilities(const struct entry *entry) {
     const struct enter_request *request = entry->request;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
@@ -354,7 +340,7 @@ static void set_capabilities(struct entry *entry) {
         fail(entry, ENTER_STEP_CAPABILITIES, r);
 }
 
-static void confine(struct entry *entry) {
+static void confine(const struct entry *entry) {
     const struct sock_fprog program = {.len = (unsigned short)entry->request->seccomp_count, .filter = (struct sock_filter *)entry->seccomp};
     if (!entry->request->seccomp_count)
         return;
@@ -364,7 +350,7 @@ static void confine(struct entry *entry) {
 }
 
 /* Where the kernel is told of the profile that begins with the next execution; opened while /proc is still the host's. */
-static long open_profile(struct entry *entry) {
+static long open_profile(const struct entry *entry) {
     long fd = -1;
     if (entry->apparmor[0])
         fd = SYSTEM_4(openat, AT_FDCWD, "/proc/thread-self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC, 0);
@@ -408,7 +394,7 @@ static const char *search_path(const struct entry *entry) {
     return "";
 }
 
-static _Noreturn void execute(struct entry *entry) {
+static _Noreturn void execute(const struct entry *entry) {
     char path[PATH_BYTES];
     const char *name = entry->args[0];
     if (has_slash(name)) {
@@ -438,8 +424,10 @@ static _Noreturn void execute(struct entry *entry) {
     fail(entry, ENTER_STEP_SEARCH, -ENOENT);
 }
 
-static void join_namespaces(struct entry *entry) {
-    const unsigned long flags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET;
+/* --- the order of it all --- */
+
+static void join_namespaces(const struct entry *entry) {
+    const unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET;
     long r = SYSTEM_2(setns, entry->pid_fd, entry->has_user_namespace ? flags | CLONE_NEWUSER : flags);
     if (r < 0)
         fail(entry, ENTER_STEP_NAMESPACES, r);
@@ -453,15 +441,19 @@ static void join_namespaces(struct entry *entry) {
         fail(entry, ENTER_STEP_USER, r);
 }
 
-static void run_command(void *argument) {
-    struct entry *entry = argument;
-    const struct enter_request *request = entry->request;
-    const struct enter_message hello = {.kind = ENTER_HELLO};
-    say(entry->status_fd, &hello, -1);
+/* What needs the host's view of things. */
+static long prepare(struct entry *entry) {
+    join_cgroups(entry);
+    if (entry->request->flags & ENTER_HAS_OOM_SCORE)
+        set_oom_score(entry);
     set_rlimits(entry);
-    long profile_fd = open_profile(entry);
+    entry->has_user_namespace = is_other_user_namespace(entry);
+    return open_profile(entry);
+}
+
+static void become_contained(struct entry *entry, long profile_fd) {
+    const struct enter_request *request = entry->request;
     join_namespaces(entry);
-    SYSTEM_0(setsid);
     SYSTEM_1(umask, UMASK_DEFAULT);
     if (request->flags & ENTER_NEEDS_TERMINAL)
         make_terminal(entry);
@@ -471,20 +463,26 @@ static void run_command(void *argument) {
     if (r < 0)
         fail(entry, ENTER_STEP_FORK, r);
     go_to_folder(entry, false);
-    bool is_late = request->flags & ENTER_NO_NEW_PRIVILEGES;
-    if (!is_late)
+    if (!(request->flags & ENTER_NO_NEW_PRIVILEGES))
         confine(entry);
     drop_bounding(entry);
     become_user(entry);
     set_capabilities(entry);
     if (!entry->folder_is_set)
         go_to_folder(entry, true);
-    if (is_late) {
+    if (request->flags & ENTER_NO_NEW_PRIVILEGES)
         r = SYSTEM_5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        if (r < 0)
-            fail(entry, ENTER_STEP_SECCOMP, r);
+    if (r < 0)
+        fail(entry, ENTER_STEP_SECCOMP, r);
+}
+
+static void run_command(void *argument) {
+    const struct entry *entry = argument;
+    SYSTEM_0(setsid);
+    if (entry->request->flags & ENTER_NEEDS_TERMINAL)
+        SYSTEM_3(ioctl, 0, TIOCSCTTY, 0);
+    if (entry->request->flags & ENTER_NO_NEW_PRIVILEGES)
         confine(entry);
-    }
     execute(entry);
 }
 
@@ -509,20 +507,16 @@ __attribute__((used)) static _Noreturn void begin(const long *arguments) {
     const char *at = argv[1];
     entry.request_fd = read_number(&at);
     entry.pid_fd = read_number(&at);
-    entry.status_fd = read_number(&at);
+    entry.socket_fd = read_number(&at);
     read_request(&entry);
-    join_cgroups(&entry);
-    if (entry.request->flags & ENTER_HAS_OOM_SCORE)
-        set_oom_score(&entry);
-    entry.has_user_namespace = is_other_user_namespace(&entry);
-    long r = SYSTEM_2(setns, entry.pid_fd, CLONE_NEWPID);
+    become_contained(&entry, prepare(&entry));
+    struct enter_result *result = &entry.request->result;
+    const unsigned long flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
+    long r = system_clone(flags, stack + sizeof stack, run_command, &entry, &result->pid);
     if (r < 0)
-        give_up(&entry, ENTER_STEP_NAMESPACES, r);
-    r = system_clone(CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD, stack + sizeof stack, run_command, &entry);
-    if (r < 0)
-        give_up(&entry, ENTER_STEP_FORK, r);
-    const struct enter_message done = {.kind = ENTER_DONE, .step = entry.step, .error = entry.error, .pid = (int32_t)r};
-    say(entry.status_fd, &done, -1);
+        fail(&entry, ENTER_STEP_FORK, r);
+    result->pid = (int32_t)r;
+    result->done = 1;
     leave(0);
 }
 SYSTEM_START(begin);
