@@ -168,7 +168,9 @@ static void create(const char *const *args, bool open_stdin, int64_t memory, str
 }
 
 static void start(struct started *started, struct seen *seen) {
-    assert_int_equal(container_start(started->container, on_started, NULL), 0);
+    struct diag diag = DIAG_INIT;
+    if (container_start(started->container, on_started, &diag) < 0)
+        fail_msg("start: %s", diag.message);
     turn_until(&seen->started);
     if (seen->error)
         fail_msg("start: %s", seen->message);

@@ -330,8 +330,9 @@ static int check_working_folder(const struct look *look, pid_t pid, const char *
 static bool closes_on_exec(int folder, const char *name) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
     unsigned flags = 0;
-    if (sys_read_file(folder, name, 64 * KIB - 1, &text) < 0)
-        return false;
+    int r = sys_read_file(folder, name, 64 * KIB - 1, &text);
+    if (r < 0)
+        return r == -ENOENT; /* it was closed meanwhile */
     ptrdiff_t at = slice_find(buffer_slice(&text), SLICE("flags:"));
     struct slice digits = slice_trim(slice_from(buffer_slice(&text), at < 0 ? text.len : (size_t)at + 6));
     for (size_t i = 0; i < digits.len && digits.data[i] >= '0' && digits.data[i] <= '7'; i++)
