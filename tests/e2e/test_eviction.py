@@ -94,7 +94,7 @@ def test_disk_pressure(small):
     small.kubectl("wait", "--for=condition=Ready", "pod/steady", "--timeout=30s")
     before = condition(small, "DiskPressure")
     assert (before["status"], before["reason"], before["message"]) == ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
-    small.kubectl("apply", "-f", "-", input=pod("writer", "dd if=/dev/zero of=/data/x bs=1M count=190; exec sleep 1000"))
+    small.kubectl("apply", "-f", "-", input=pod("writer", "dd if=/dev/zero of=/data/x bs=1M; exec sleep 1000"))
     check_evicted(small, "writer", "ephemeral-storage")
 
     # The node says so for a while, and new pods are kept away; then its space is back and all is well by itself.
