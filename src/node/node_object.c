@@ -157,10 +157,18 @@ void register_take_conditions(struct node *node, const struct kube_object *objec
         }
 }
 
+static bool has_user_namespaces(void) {
+    char most[32];
+    read_line("/proc/sys/user/max_user_namespaces", most, sizeof most); /* not there: a kernel without them */
+    return *most && strcmp(most, "0") != 0;
+}
+
 /* What a pod can count on here. */
 static void add_features(struct buffer *out) {
-    buffer_append_text(out, ",\"features\":{\"supplementalGroupsPolicy\":true},\"runtimeHandlers\":[{\"name\":\"\",\"features\":{"
-                            "\"recursiveReadOnlyMounts\":true,\"userNamespaces\":false}}]");
+    buffer_printf(out,
+                  ",\"features\":{\"supplementalGroupsPolicy\":true},\"runtimeHandlers\":[{\"name\":\"\",\"features\":{"
+                  "\"recursiveReadOnlyMounts\":true,\"userNamespaces\":%s}}]",
+                  has_user_namespaces() ? "true" : "false");
 }
 
 /* --- the whole --- */
