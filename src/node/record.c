@@ -3,8 +3,8 @@
  *   <state>/pods/<uid>/pod.json     the object as it was taken on
  *   <state>/pods/<uid>/allocated.json  while the node has not granted what pod.json asks for: the object as it was granted (resize.c)
  *   <state>/pods/<uid>/record.json  per container: stage, id, restart count, times, last exits; replaced by rename on every change
- * Written without fsync: after a crash of the process the page cache is still there, and after one of the machine no container is. pod.json is
- * synced, because it names what must be cleaned up. */
+ * Written without fsync, which would hold up every start: after a crash of the process the page cache is still there, and after one of the machine no
+ * container is; a file that is empty then is a damaged one, its pod begins anew. */
 #include <dirent.h>
 #include <sys/stat.h>
 
@@ -66,7 +66,7 @@ int record_save_spec(const struct pod *pod) {
     int r = sys_mkdirs(pod->dir, 0700);
     if (r == 0)
         r = kube_encode_json(pod->spec_object, &out);
-    return r < 0 ? r : sys_write_file(AT_FDCWD, path, buffer_slice(&out), 0600);
+    return r < 0 ? r : sys_write_file_fast(AT_FDCWD, path, buffer_slice(&out), 0600);
 }
 
 static void load_termination(const struct tree *tree, struct termination *ret) {

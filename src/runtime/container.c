@@ -13,6 +13,9 @@
  * may be made anew; one with both is let go (again, which does no harm); a crash in between neither loses nor repeats a start.
  *  4. conmon is born in its cgroup, or put there before it forks (start pipe), so that it is outside the pod's limits and the node's own group.
  *
+ *  5. Two conmons a processor are creating at a time, the others wait in the order of their calls: with fifty at once the first are ready early, none
+ * is ready later, and a small machine has memory for it.
+ *
  * A start is `crun start` without crun: one byte into the FIFO that the container's first process waits at. Written before the FIFO is removed, so
  * that a crash in between is seen afterwards as what it is: nobody reads there any more. */
 #include "runtime/container.h"
@@ -37,14 +40,17 @@
 #define COMMAND_TIMEOUT_MS 60000
 #define CREATE_TIMEOUT_MS 120000
 #define SYNC_BYTES_MAX (16 * KIB)
+#define LAUNCHES_MIN 4
 
 enum container_state { CONTAINER_CREATING, CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED, CONTAINER_FAILED };
 
 struct container {
-    struct list node; /* containers->live */
+    struct list node;    /* containers->live */
+    struct list waiting; /* containers->waiting */
     struct containers *containers;
     char id[CONTAINER_ID_LEN + 1];
-    char *bundle, *log_path, *cgroup_path;
+    char *bundle, *log_path, *cgroup_path, *name;
+    bool terminal, open_stdin, stdin_once, is_launching;
     enum container_state state;
     pid_t pid, conmon_pid;
     int pid_fd;
@@ -64,6 +70,8 @@ struct container {
 
 /* --- the engine --- */
 
+static void on_launch_next(void *userdata);
+
 int containers_new(struct loop *loop, const struct containers_options *options, struct containers **ret, struct diag *diag) {
     CLEANUP(containers_freep) struct containers *containers = calloc(1, sizeof *containers);
     char path[PATH_MAX];
@@ -72,6 +80,9 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
     containers->loop = loop;
     list_init(&containers->live);
     list_init(&containers->entering);
+    list_init(&containers->waiting);
+    loop_defer_init(&containers->launch_next, loop, on_launch_next, containers);
+    containers->launches_max = (unsigned)MAX(2 * sysconf(_SC_NPROCESSORS_ONLN), LAUNCHES_MIN);
     containers->enter_fd = -1;
     containers->cgroups = options->cgroups;
     containers->dir = strdup(options->dir);
@@ -107,6 +118,7 @@ void containers_free(struct containers *containers) {
     fd_closep(&containers->enter_fd);
     free(containers->dir);
     free(containers->conmon_cgroup);
+    loop_defer_cancel(&containers->launch_next);
     cgroup_door_close(&containers->door);
     program_deinit(&containers->crun);
     free(containers);
@@ -147,6 +159,11 @@ void container_new_id(char ret[CONTAINER_ID_LEN + 1]) {
 /* --- the handle --- */
 
 static void stop_creating(struct container *container) {
+    if (container->is_launching) {
+        container->is_launching = false;
+        container->containers->launching--;
+        loop_defer_schedule(&container->containers->launch_next);
+    }
     loop_io_free(container->sync_io);
     container->sync_io = NULL;
     if (container->sync_fd >= 0)
@@ -159,6 +176,7 @@ void container_free(struct container *container) {
     if (!container)
         return;
     list_remove(&container->node);
+    list_remove(&container->waiting);
     stop_creating(container);
     loop_child_free(container->launcher);
     loop_child_free(container->conmon);
@@ -170,6 +188,7 @@ void container_free(struct container *container) {
     free(container->bundle);
     free(container->log_path);
     free(container->cgroup_path);
+    free(container->name);
     free(container);
 }
 DEFINE_CLEANUP(struct container, container_free)
@@ -185,6 +204,7 @@ static struct container *container_new(struct containers *containers, const stru
         return NULL;
     container->containers = containers;
     list_push(&containers->live, &container->node);
+    list_init(&container->waiting);
     container->pid_fd = container->sync_fd = -1;
     container->sync = BUFFER_INIT(SYNC_BYTES_MAX);
     loop_timer_init(&container->timeout, containers->loop, on_create_timeout, container);
@@ -195,10 +215,14 @@ static struct container *container_new(struct containers *containers, const stru
     container->bundle = strdup(path);
     container->log_path = strdup(options->log_path);
     container->cgroup_path = strdup(options->cgroup_path);
+    container->name = strdup(options->name);
+    container->terminal = options->terminal;
+    container->open_stdin = options->open_stdin;
+    container->stdin_once = options->stdin_once;
     container->on_created = options->on_created;
     container->on_exit = options->on_exit;
     container->userdata = options->userdata;
-    return container->bundle && container->log_path && container->cgroup_path ? TAKE(container) : NULL;
+    return container->bundle && container->log_path && container->cgroup_path && container->name ? TAKE(container) : NULL;
 }
 
 pid_t container_pid(const struct container *container) {
@@ -384,7 +408,7 @@ static void add(struct launch *launch, const char *argument) {
     launch->argv[launch->count] = NULL;
 }
 
-static void fill_launch(const struct container *container, const struct container_options *options, struct launch *launch) {
+static void fill_launch(const struct container *container, struct launch *launch) {
     snprintf(launch->pid_file, PATH_MAX, "%s/pid", container->bundle);
     snprintf(launch->conmon_pid_file, PATH_MAX, "%s/conmon.pid", container->bundle);
     snprintf(launch->log, sizeof launch->log, "k8s-file:%s", container->log_path);
@@ -397,7 +421,7 @@ static void fill_launch(const struct container *container, const struct containe
                                  "-u",
                                  container->id,
                                  "-n",
-                                 options->name,
+                                 container->name,
                                  "-r",
                                  program_sealed(&container->containers->crun),
                                  "-b",
@@ -422,15 +446,15 @@ static void fill_launch(const struct container *container, const struct containe
                                  launch->root};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         add(launch, fixed[i]);
-    if (options->terminal)
+    if (container->terminal)
         add(launch, "-t");
-    else if (options->open_stdin)
+    else if (container->open_stdin)
         add(launch, "-i");
-    if (options->open_stdin && !options->stdin_once)
+    if (container->open_stdin && !container->stdin_once)
         add(launch, "--leave-stdin-open");
 }
 
-static int launch_conmon(struct container *container, const struct container_options *options) {
+static int launch_conmon(struct container *container) {
     struct containers *containers = container->containers;
     int sync[2], start[2];
     pid_t pid;
@@ -439,7 +463,7 @@ static int launch_conmon(struct container *container, const struct container_opt
     if (pipe2(start, O_CLOEXEC) < 0)
         return close(sync[0]), close(sync[1]), -errno;
     struct launch launch = {.count = 0};
-    fill_launch(container, options, &launch);
+    fill_launch(container, &launch);
     snprintf(launch.sync_env, sizeof launch.sync_env, "_OCI_SYNCPIPE=%d", sync[1]);
     snprintf(launch.start_env, sizeof launch.start_env, "_OCI_STARTPIPE=%d", start[0]);
     const char *const env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", launch.sync_env, launch.start_env, NULL};
@@ -490,6 +514,30 @@ static int mount_root(const struct container *container, const struct container_
     return r == -EOPNOTSUPP ? diag_set(diag, r, "this kernel, or the file system of the images, cannot map users (hostUsers: false)") : r;
 }
 
+static int launch(struct container *container) {
+    container->is_launching = true;
+    container->containers->launching++;
+    return launch_conmon(container);
+}
+
+static void on_launch_next(void *userdata) {
+    struct containers *containers = userdata;
+    for (struct list *node; containers->launching < containers->launches_max && (node = list_pop(&containers->waiting));) {
+        struct container *container = CONTAINER_OF(node, struct container, waiting);
+        int r = launch(container);
+        if (r < 0)
+            creation_failed(container, r, strerror(-r));
+    }
+}
+
+static int launch_or_wait(struct container *container) {
+    struct containers *containers = container->containers;
+    if (containers->launching < containers->launches_max)
+        return launch(container);
+    list_push(&containers->waiting, &container->waiting);
+    return 0;
+}
+
 static int prepare_bundle(const struct container *container, const struct container_options *options, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     char path[PATH_MAX];
@@ -509,7 +557,7 @@ int container_create(struct containers *containers, const struct container_optio
         return -ENOMEM;
     int r = prepare_bundle(container, options, diag);
     if (r == 0)
-        r = launch_conmon(container, options);
+        r = launch_or_wait(container);
     if (r < 0)
         return r;
     *ret = TAKE(container);

@@ -14,6 +14,9 @@ struct containers {
     struct list live;     /* of struct container */
     struct list entering; /* of struct enter */
     int enter_fd;         /* enter_load's */
+    struct list waiting;  /* of struct container: to be launched when fewer are at it */
+    unsigned launching, launches_max;
+    struct loop_defer launch_next;
     struct program crun, conmon;
     struct cgroup_door door; /* to conmon_cgroup */
     char crun_root[PATH_MAX];

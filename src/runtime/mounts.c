@@ -75,6 +75,9 @@ static void on_find(void *userdata, const struct mountinfo_line *line) {
 }
 
 bool mounts_is_mounted(const char *target) {
+    struct statx st;
+    if (statx(AT_FDCWD, target, AT_NO_AUTOMOUNT, STATX_TYPE, &st) == 0 && st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) /* since Linux 5.8 */
+        return st.stx_attributes & STATX_ATTR_MOUNT_ROOT;
     char real[PATH_MAX];
     struct find find = {.target = realpath(target, real) ? real : target};
     return read_mountinfo(on_find, &find) == 0 && find.found;
