@@ -121,6 +121,15 @@ static int open_socket(struct node *node, struct diag *diag) {
 
 /* --- the API --- */
 
+/* A full disk may stand in the way. */
+static void take_on(struct node *node, struct kube_object *object) {
+    int r = pod_add(node, object, false);
+    if (r == 0)
+        return;
+    log_error("cannot take on pod %s/%s: %s", object->metadata->namespace, object->metadata->name, strerror(-r));
+    loop_timer_set(&node->take_on_retry, TAKE_ON_RETRY_MS);
+}
+
 static void on_pod(void *userdata, enum informer_event event, struct kube_object *object, struct kube_object *old) {
     struct node *node = userdata;
     const char *uid = object->metadata->uid ? object->metadata->uid : "";
@@ -139,9 +148,15 @@ static void on_pod(void *userdata, enum informer_event event, struct kube_object
         pod_update(pod, object);
         return;
     }
-    int r = pod_add(node, object, false);
-    if (r < 0)
-        log_error("cannot take on pod %s/%s: %s", object->metadata->namespace, object->metadata->name, strerror(-r));
+    take_on(node, object);
+}
+
+static void on_take_on_retry(void *userdata) {
+    struct node *node = userdata;
+    struct kube_object *object;
+    for (size_t at = 0; (object = informer_next(node->pods_informer, &at));)
+        if (object->metadata->uid && !map_find(node->pods, slice_of(object->metadata->uid)))
+            take_on(node, object);
 }
 
 static void on_pods_synced(void *userdata) {
@@ -290,6 +305,7 @@ static void stop_node(struct node *node) {
     loop_timer_cancel(&node->register_retry);
     loop_timer_cancel(&node->pool_timer);
     loop_timer_cancel(&node->strays_retry);
+    loop_timer_cancel(&node->take_on_retry);
     loop_timer_cancel(&node->trim);
     loop_free(node->loop);
     reclaim_stop(node);
@@ -352,6 +368,7 @@ static int init(struct node *node) {
     loop_timer_init(&node->register_retry, node->loop, on_register_retry, node);
     pod_network_init(node);
     loop_timer_init(&node->strays_retry, node->loop, on_strays_retry, node);
+    loop_timer_init(&node->take_on_retry, node->loop, on_take_on_retry, node);
     loop_timer_init(&node->trim, node->loop, on_trim, node);
     node->pods = map_new();
     node->watched = map_new();

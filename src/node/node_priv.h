@@ -21,6 +21,7 @@
 #define NODE_TRIM_MS 3000
 #define TERMINATION_MESSAGE_BYTES_MAX 4096
 #define STRAYS_RETRY_MS 10000
+#define TAKE_ON_RETRY_MS 5000
 #define NODE_CONDITIONS 4 /* of pressure three, and Ready */
 #define POD_DEADLINE_MESSAGE "Pod was active on the node longer than the specified deadline"
 #define RECORD_BYTES_MAX (1 * MIB)
@@ -73,7 +74,7 @@ struct node {
     struct loop_timer reclaim_retry;
     struct loop_defer services_defer;
     bool services_dirty;
-    struct loop_timer register_retry, strays_retry;
+    struct loop_timer register_retry, strays_retry, take_on_retry;
     unsigned stray_deletions;
     struct loop_timer pool_timer; /* fills the pool of namespaces */
     struct loop_timer trim;       /* gives memory back to the system a while after the last work */
@@ -223,6 +224,7 @@ struct unit {
     char image_id[PULLING_ID_BYTES];
     struct pulling *pull;
     struct backoff backoff, pull_backoff;
+    int64_t create_delay_ms; /* after a creation that failed through no fault of the container */
     int64_t start_at_ms;     /* monotonic; 0: now */
     struct loop_timer timer; /* back-off */
     int64_t started_ns, started_ms;
@@ -270,6 +272,8 @@ struct pod {
         int64_t pending_since_ns, progress_since_ns;
     } resize;
     enum pod_stage stage;
+    bool last_word; /* deleted: its last status was sent */
+    unsigned last_word_tries;
     bool is_fresh; /* not from disk, and its group was not looked at yet */
     enum { POD_CGROUP_NONE, POD_CGROUP_UNDER_WAY, POD_CGROUP_READY } cgroup;
     bool network_ready, volumes_ready, giving /* its volumes to its fsGroup */, given, orphan /* gone from the API */, needs_sync;
@@ -368,6 +372,7 @@ bool unit_is_shown_running(const struct unit *unit);
 bool unit_is_busy(const struct unit *unit); /* something of it may still run */
 bool unit_failed(const struct unit *unit);
 void unit_remove_container(struct unit *unit);
+void unit_settle(struct unit *unit); /* the container of a run that has ended goes, once its end is on disk */
 void unit_wait_with(struct unit *unit, const char *reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void unit_wake_in(struct unit *unit, int64_t delay_ms);
 void unit_create(struct unit *unit); /* its image is there */
@@ -578,7 +583,7 @@ void reclaim_volumes(struct node *node);
 void reclaim_stop(struct node *node); /* after the loop has ended */
 
 /* record.c: the pod's state on disk */
-void record_save(struct pod *pod);
+int record_save(struct pod *pod);
 int record_save_spec(const struct pod *pod);
 int record_load(struct pod *pod);
 int record_load_all(struct node *node);

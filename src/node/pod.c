@@ -20,6 +20,7 @@
 #define RETRY_FIRST_MS 500
 #define RETRY_MAX_MS 30000
 #define STOP_GRACE_MIN_S 2
+#define LAST_WORD_TRIES 10
 
 static void sync_pod(void *userdata);
 static void on_retry(void *userdata);
@@ -57,7 +58,7 @@ struct pod *pod_find(const struct node *node, const char *namespace, const char 
 
 static bool any_busy(const struct pod *pod) {
     for (size_t i = 0; i < pod->units_count; i++)
-        if (unit_is_busy(pod->units[i]) || pod->units[i]->stage == UNIT_PULLING)
+        if (unit_is_busy(pod->units[i]) || pod->units[i]->stage == UNIT_PULLING || pod->units[i]->container)
             return true;
     return false;
 }
@@ -139,7 +140,10 @@ void pod_free(struct pod *pod) {
 }
 
 static void on_status_retry(void *userdata) {
-    status_update(userdata);
+    struct pod *pod = userdata;
+    status_update(pod);
+    if (pod->stage == POD_STOPPING)
+        pod_sync_later(pod);
 }
 
 static struct pod *pod_new(struct node *node, struct kube_object *object) {
@@ -617,8 +621,12 @@ static void stop(struct pod *pod) {
         return;
     }
     set_last_phase(pod);
-    if (!pod->orphan && (access(pod->dir, F_OK) == 0 || is_awaited(pod)))
-        status_update(pod); /* the last word, with exit codes */
+    if (!pod->orphan && !pod->last_word && (access(pod->dir, F_OK) == 0 || is_awaited(pod))) {
+        pod->last_word = true;
+        status_update(pod); /* with exit codes; what it is told from stays until the API knows it */
+    }
+    if (!pod->orphan && (pod->status_in_flight || (pod->status_failed && pod->last_word_tries++ < LAST_WORD_TRIES)))
+        return;
     release(pod);
     record_remove(pod);
     pod->stage = POD_CLEANING;
@@ -627,6 +635,8 @@ static void stop(struct pod *pod) {
 static void sync_pod(void *userdata) {
     struct pod *pod = userdata;
     loop_timer_set(&pod->node->trim, NODE_TRIM_MS);
+    for (size_t i = 0; i < pod->units_count; i++)
+        unit_settle(pod->units[i]);
     if (pod_is_deleted(pod) && pod->stage != POD_CLEANING) {
         stop(pod);
     } else if (pod->stage <= POD_ACTIVE) {

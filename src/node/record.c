@@ -27,7 +27,7 @@ static void format_termination(struct buffer *out, const char *name, const struc
     buffer_append_byte(out, '}');
 }
 
-void record_save(struct pod *pod) {
+int record_save(struct pod *pod) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(RECORD_BYTES_MAX);
     char path[PATH_MAX];
     buffer_printf(&out,
@@ -57,6 +57,7 @@ void record_save(struct pod *pod) {
     int r = buffer_error(&out) ? buffer_error(&out) : sys_write_file_fast(AT_FDCWD, path, buffer_slice(&out), 0600);
     if (r < 0)
         log_error("cannot write %s: %s", path, strerror(-r));
+    return r;
 }
 
 int record_save_spec(const struct pod *pod) {

@@ -16,6 +16,9 @@
 #include "sys/sys.h"
 
 #define KILL_LOOK_MS 50
+#define CREATE_AGAIN_FIRST_MS 1000
+#define CREATE_AGAIN_MAX_MS 60000
+#define SAVE_AGAIN_MS 2000
 
 static void on_created(void *userdata, int error, const char *message);
 static void on_started(void *userdata, int error, const char *message);
@@ -152,6 +155,7 @@ static void on_deleted(void *userdata, int error, const char *message) {
     struct pod *pod = userdata;
     if (error) {
         log_warning("cannot remove a container of pod %s/%s: %s", pod->namespace, pod->name, message);
+        event_pod(pod, NULL, "Warning", "FailedKillPod", "error killing pod: failed to \"KillContainer\": %s", message);
         strays_retry(pod->node);
     }
     ASSERT(pod->deletions > 0);
@@ -281,7 +285,8 @@ static void create_failed(struct unit *unit, const char *reason, const char *mes
     unit_wait_with(unit, reason, "%s", message);
     forget_run(unit);
     unit->stopping = false;
-    unit_wake_in(unit, BACKOFF_FIRST_MS);
+    unit->create_delay_ms = unit->create_delay_ms ? MIN(2 * unit->create_delay_ms, CREATE_AGAIN_MAX_MS) : CREATE_AGAIN_FIRST_MS;
+    unit_wake_in(unit, unit->create_delay_ms);
     record_save(unit->pod);
     pod_sync_later(unit->pod);
 }
@@ -352,6 +357,8 @@ static void begin_start(struct unit *unit) {
 
 static void on_created(void *userdata, int error, const char *message) {
     struct unit *unit = userdata;
+    if (error && error != -EIO)
+        return create_failed(unit, "CreateContainerError", message);
     if (error)
         return start_failed(unit, message);
     event_pod(unit->pod, unit, "Normal", "Created", "Created container: %s", unit->spec->name);
@@ -368,6 +375,7 @@ static void on_created(void *userdata, int error, const char *message) {
 /* --- running --- */
 
 static void mark_running(struct unit *unit, bool adopted) {
+    unit->create_delay_ms = 0;
     unit->stage = UNIT_RUNNING;
     if (!adopted)
         unit->started_ns = loop_wall_ns(unit->pod->node->loop);
@@ -425,14 +433,23 @@ static void on_exit_code(void *userdata, const struct container_exit *exit) {
     unit->stage = UNIT_EXITED;
     unit->ready = unit->started = false;
     unit->stopping = unit->term_sent = unit->killed_by_liveness = false;
-    record_save(unit->pod);
     session_unit_ended(unit->pod->node, unit);
-    unit_remove_container(unit);
+    unit_settle(unit);
     pod_sync_later(unit->pod);
 }
 
+/* A container whose end could not be written down is all that tells it. One whose pod is deleted is in the way of the space that may be lacking. */
+void unit_settle(struct unit *unit) {
+    if (unit->stage != UNIT_EXITED || !unit->container)
+        return;
+    if (record_save(unit->pod) < 0 && !pod_is_deleted(unit->pod))
+        loop_timer_set(&unit->timer, SAVE_AGAIN_MS);
+    else
+        unit_remove_container(unit);
+}
+
 void unit_restart(struct unit *unit) {
-    if (unit->stage != UNIT_EXITED)
+    if (unit->stage != UNIT_EXITED || unit->container)
         return;
     int64_t ran_ms = (unit->current.finished_ns - unit->current.started_ns) / 1000000;
     int64_t since_ms = MAX(0, loop_wall_ns(unit->pod->node->loop) - unit->current.finished_ns) / 1000000;
@@ -468,7 +485,7 @@ void unit_adopt(struct unit *unit) {
         if (!started)
             return begin_start(unit);
         if (!was_running)
-            unit->started_ns = loop_wall_ns(unit->pod->node->loop);
+            unit->started_ns = container_started_ns(unit->container);
         mark_running(unit, true);
         security_adopt_user(unit);
         probing_begin(unit);

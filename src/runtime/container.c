@@ -85,6 +85,7 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
     containers->launches_max = (unsigned)MAX(2 * sysconf(_SC_NPROCESSORS_ONLN), LAUNCHES_MIN);
     containers->enter_fd = -1;
     containers->cgroups = options->cgroups;
+    containers->timeout_ms = options->timeout_ms;
     containers->dir = strdup(options->dir);
     containers->conmon_cgroup = options->conmon_cgroup ? strdup(options->conmon_cgroup) : NULL;
     if (!containers->dir || (options->conmon_cgroup && !containers->conmon_cgroup))
@@ -225,6 +226,17 @@ static struct container *container_new(struct containers *containers, const stru
     return container->bundle && container->log_path && container->cgroup_path && container->name ? TAKE(container) : NULL;
 }
 
+static int64_t file_time_ns(const struct container *container, const char *name) {
+    char path[PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", container->bundle, name);
+    return stat(path, &st) < 0 ? sys_wall_ns() : (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+}
+
+int64_t container_started_ns(const struct container *container) {
+    return file_time_ns(container, "started");
+}
+
 pid_t container_pid(const struct container *container) {
     return container->pid;
 }
@@ -255,13 +267,6 @@ static int read_small(const struct container *container, const char *name, struc
     if (snprintf(path, sizeof path, "%s/%s", container->bundle, name) >= (int)sizeof path)
         return -ENAMETOOLONG;
     return sys_read_file(AT_FDCWD, path, 4 * KIB - 1, out);
-}
-
-static int64_t file_time_ns(const struct container *container, const char *name) {
-    char path[PATH_MAX];
-    struct stat st;
-    snprintf(path, sizeof path, "%s/%s", container->bundle, name);
-    return stat(path, &st) < 0 ? sys_wall_ns() : (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
 static bool read_exit(const struct container *container, struct container_exit *ret) {
@@ -344,7 +349,7 @@ static void created(struct container *container) {
     stop_creating(container);
     int r = watch(container);
     if (r == -ESRCH || r == -ENOENT) { /* ended between create and now: cannot be, it was not started */
-        creation_failed(container, -EIO, "conmon died right after creating the container");
+        creation_failed(container, -EPIPE, "conmon died right after creating the container");
         return;
     }
     if (r < 0) {
@@ -361,7 +366,7 @@ static void on_sync_message(struct container *container, struct slice line) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(256 * KIB);
     struct tree *root = NULL;
     if (!arena || json_parse(arena, line, &(struct json_options){.allow_duplicates = true}, &root, NULL) < 0) {
-        creation_failed(container, -EIO, "conmon sent something that is no JSON");
+        creation_failed(container, -EPROTO, "conmon sent something that is no JSON");
         return;
     }
     if (tree_int_or(tree_find(root, "data"), -1) > 0)
@@ -382,11 +387,11 @@ static void on_sync(void *userdata, __attribute__((unused)) uint32_t events) {
     if (end >= 0)
         on_sync_message(container, slice_head(buffer_slice(&container->sync), (size_t)end));
     else if (n <= 0 || buffer_error(&container->sync))
-        creation_failed(container, -EIO, "conmon ended without creating the container");
+        creation_failed(container, -EPIPE, "conmon ended without creating the container");
 }
 
 static void on_create_timeout(void *userdata) {
-    creation_failed(userdata, -ETIMEDOUT, "creating the container took longer than 2 minutes");
+    creation_failed(userdata, -ETIMEDOUT, "context deadline exceeded: crun did not create the container in time");
 }
 
 static void on_launcher_exit(void *userdata, __attribute__((unused)) pid_t pid, __attribute__((unused)) int status) {
@@ -479,7 +484,7 @@ static int launch_conmon(struct container *container) {
     if (r == 0) {
         if (containers->conmon_cgroup && !inside)
             cgroup_attach(containers->cgroups, containers->conmon_cgroup, pid); /* a conmon in the wrong group is no reason to run nothing */
-        if (write(start[1], "\n", 1) < 0)
+        if (write(start[1], "\n", 1) < 0 && errno != EPIPE)                     /* a conmon that is dead already: the sync pipe tells */
             r = -errno;
         int watched = loop_child_new(containers->loop, pid, on_launcher_exit, container, &container->launcher);
         r = r < 0 ? r : watched;
@@ -490,7 +495,7 @@ static int launch_conmon(struct container *container) {
         r = sys_set_nonblocking(container->sync_fd, true);
     if (r == 0)
         r = loop_io_new(containers->loop, container->sync_fd, EPOLLIN, on_sync, container, &container->sync_io);
-    return r < 0 ? r : loop_timer_set(&container->timeout, CREATE_TIMEOUT_MS);
+    return r < 0 ? r : loop_timer_set(&container->timeout, containers->timeout_ms ? 2 * containers->timeout_ms : CREATE_TIMEOUT_MS);
 }
 
 /* The container's root, who is nobody here, passes through the folders that lead to its root file system, and owns its writable layer. */
@@ -698,7 +703,7 @@ static int run_crun(struct containers *containers, const char *const *arguments,
         argv[count++] = *arguments++;
     const struct loop_command_options options = {.spawn = {.argv = argv, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1},
                                                  .output_max = 64 * KIB,
-                                                 .timeout_ms = COMMAND_TIMEOUT_MS};
+                                                 .timeout_ms = containers->timeout_ms ? containers->timeout_ms : COMMAND_TIMEOUT_MS};
     return loop_command_run(containers->loop, &options, on_done, userdata, ret);
 }
 

@@ -23,6 +23,7 @@ struct container;
 struct containers_options {
     const char *dir;               /* "/run/tidemill/node": should be a mount point made by mounts_share */
     const struct cgroups *cgroups; /* borrowed */
+    int64_t timeout_ms;            /* of a crun that hangs; twice that when it creates; 0: a generous default */
     const char *conmon_cgroup;     /* "/tidemill-x/conmon": where the conmons live; NULL: with this process */
 };
 /* -ENOENT with diag and hint when crun or conmon are not installed. */
@@ -63,7 +64,8 @@ struct container_options {
     void *userdata;
 };
 /* Mounts the root file system and creates the container, stopped before its first instruction. On failure on_created tells, and container_delete
- * cleans up. -EPERM with diag when the image would lead mounts astray (rootfs.h). */
+ * cleans up; -EIO is crun's refusal, in its words, anything else no fault of the container. -EPERM with diag when the image would lead mounts astray
+ * (rootfs.h). */
 int container_create(struct containers *containers, const struct container_options *options, struct container **ret, struct diag *diag);
 /* Takes over a container that an earlier process created. -ENOENT when there is no bundle, or it was never started. on_exit comes also when it
  * ended meanwhile. */
@@ -73,6 +75,8 @@ int container_adopt(struct containers *containers, const struct container_option
 int container_start(struct container *container, container_done_fn *on_started, struct diag *diag);
 /* An adopted one: was container_start done? */
 bool container_is_started(const struct container *container);
+/* When it was let go, by the wall clock; now when nobody knows. */
+int64_t container_started_ns(const struct container *container);
 pid_t container_pid(const struct container *container);
 const char *container_id(const struct container *container);
 /* To its first process; -ESRCH when it is gone. */

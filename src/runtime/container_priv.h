@@ -9,6 +9,7 @@
 
 struct containers {
     struct loop *loop;
+    int64_t timeout_ms;
     const struct cgroups *cgroups;
     char *dir, *conmon_cgroup;
     struct list live;     /* of struct container */

@@ -13,13 +13,16 @@
 #endif
 
 int program_find(struct program *program, const char *name, struct diag *diag) {
-    static const char *const folders[] = {"/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin"};
+    const char *search = getenv("PATH");
+    const struct slice lists[] = {slice_of(search ? search : ""), SLICE("/usr/bin:/usr/local/bin:/usr/sbin:/usr/local/sbin:/bin")};
     *program = (struct program){.fd = -1};
-    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
-        snprintf(program->path, sizeof program->path, "%s/%s", folders[i], name);
-        if (access(program->path, X_OK) == 0)
-            return 0;
-    }
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        for (struct slice rest = lists[i]; rest.data;) {
+            struct slice folder = slice_cut(&rest, ':');
+            snprintf(program->path, sizeof program->path, "%.*s/%s", SLICE_ARG(folder), name);
+            if (folder.len && folder.data[0] == '/' && access(program->path, X_OK) == 0)
+                return 0;
+        }
     diag_hint(diag, 0, "apt install %s", name);
     return diag_set(diag, -ENOENT, "the program %s is not installed", name);
 }

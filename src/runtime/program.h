@@ -16,7 +16,7 @@ struct program {
     ino_t inode;
     int64_t changed_ns;
 };
-/* Looks for it in the usual folders; -ENOENT with diag. */
+/* Looks for it in PATH and then in the usual folders; -ENOENT with diag. */
 int program_find(struct program *program, const char *name, struct diag *diag);
 void program_deinit(struct program *program);
 /* What to execute now: the sealed copy, made anew when the installed file has changed, or the installed file where that is not possible. Good as long

@@ -18,8 +18,9 @@ PODS = "/api/v1/namespaces/default/pods"
 class Node(Core):
     """`with Node() as node`: both roles run, busybox:latest is there."""
 
-    def __init__(self, node_environment=None):
+    def __init__(self, node_environment=None, before=None):
         super().__init__()
+        self.before_start = before
         self.run, self.state = self.dir / "run", self.dir / "state"
         self.instance = self.args[self.args.index("--instance") + 1]
         self.node_args = [TIDEMILL, "node", *self.args[2:], "--node-name", "node1"]
@@ -30,6 +31,8 @@ class Node(Core):
         super().__enter__()
         try:
             subprocess.run([TIDEMILL, "image", "bootstrap", "busybox:latest", "--include", "busybox-static", "--run", str(self.run)], check=True, capture_output=True)
+            if self.before_start:
+                self.before_start(self)
             self.start_node()
             wait_for(lambda: self.node_is_ready(), "the node to register")
         except BaseException:
@@ -137,7 +140,7 @@ class Node(Core):
                     found["layers"] |= set(folders)
                     folders.clear()
                     continue
-                found["files"] |= {os.path.join(folder, name) for name in files + folders}
+                found["files"] |= {re.sub(r"/\.\.20[0-9_.]+", "/..payload", os.path.join(folder, name)) for name in files + folders}
         nft = subprocess.run(["nft", "list", "table", "ip", "tidemill_" + self.instance], capture_output=True, text=True).stdout
         found["addresses in nftables"] |= set(re.findall(rf"\b10\.{self.number()}\.[0-9]+\.[0-9]+\b", nft))
         table = self.state / "node/podnet/addresses"
