@@ -28,6 +28,10 @@ static bool is_unconfined(const struct kube_seccomp_profile *profile) {
     return profile && profile->type && strcmp(profile->type, "Unconfined") == 0;
 }
 
+static bool is_unarmored(const struct kube_app_armor_profile *profile) {
+    return profile && profile->type && strcmp(profile->type, "Unconfined") == 0;
+}
+
 static int check_security(const struct kube_security_context *security, const char *container, struct diag *diag) {
     if (!security)
         return 0;
@@ -35,6 +39,8 @@ static int check_security(const struct kube_security_context *security, const ch
         return refuse(diag, "securityContext.privileged of container", container);
     if (is_unconfined(security->seccomp_profile))
         return refuse(diag, "seccompProfile Unconfined of container", container);
+    if (is_unarmored(security->app_armor_profile))
+        return refuse(diag, "appArmorProfile Unconfined of container", container);
     if (security->proc_mount && strcmp(security->proc_mount, "Default") != 0)
         return refuse(diag, "securityContext.procMount of container", container);
     for (size_t i = 0; security->capabilities && i < security->capabilities->add.count; i++) {
@@ -62,6 +68,8 @@ static int check_pod_spec(const struct kube_pod_spec *spec, struct diag *diag) {
         return refuse(diag, spec->host_network ? "hostNetwork" : spec->host_pid ? "hostPID" : "hostIPC", NULL);
     if (spec->security_context && is_unconfined(spec->security_context->seccomp_profile))
         return refuse(diag, "seccompProfile Unconfined", NULL);
+    if (spec->security_context && is_unarmored(spec->security_context->app_armor_profile))
+        return refuse(diag, "appArmorProfile Unconfined", NULL);
     if (spec->security_context && spec->security_context->sysctls.count)
         return refuse(diag, "securityContext.sysctls", NULL);
     if (spec->priority_class_name && slice_starts(slice_of(spec->priority_class_name), SLICE("system-")))

@@ -36,6 +36,8 @@ UNIT_TEST(policy_refuses_what_reaches_the_host) {
         "{containers: [{name: c, image: i, securityContext: {seccompProfile: {type: Unconfined}}}]}",
         "{containers: [{name: c, image: i, securityContext: {procMount: Unmasked}}]}",
         "{securityContext: {seccompProfile: {type: Unconfined}}, containers: [{name: c, image: i}]}",
+        "{securityContext: {appArmorProfile: {type: Unconfined}}, containers: [{name: c, image: i}]}",
+        "{containers: [{name: c, image: i, securityContext: {appArmorProfile: {type: Unconfined}}}]}",
         "{securityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: '1'}]}, containers: [{name: c, image: i}]}",
         "{containers: [{name: c, image: i, ports: [{containerPort: 22, hostPort: 22}]}]}",
         "{priorityClassName: system-node-critical, containers: [{name: c, image: i}]}",

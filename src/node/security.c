@@ -231,10 +231,10 @@ static const char *apparmor_of(const struct unit *unit, const char **ret_name) {
         return profile->type;
     snprintf(key, sizeof key, APPARMOR_ANNOTATION "%s", unit->spec->name);
     const char *old = kube_map_find(&unit->pod->spec_object->metadata->annotations, key);
-    if (!old || !*old)
+    if (!old || !*old || strcmp(old, "unconfined") == 0) /* who wants less asks by the field, which admission looks at */
         return NULL;
     *ret_name = strncmp(old, "localhost/", 10) == 0 ? old + 10 : NULL;
-    return *ret_name ? "Localhost" : strcmp(old, "unconfined") == 0 ? "Unconfined" : "RuntimeDefault";
+    return *ret_name ? "Localhost" : "RuntimeDefault";
 }
 
 const char *security_apparmor(const struct unit *unit) {

@@ -1,6 +1,6 @@
 """The escapes that container runtimes were broken by, tried: each row names the CVE whose mistake it would repeat.
 
-Exec's (CVE-2019-5736, CVE-2026-30892) are in test_exec.py, a Dockerfile's (CVE-2024-1753 and its kin) and the registry's (CVE-2024-3727) in test_abuse.py."""
+Exec's (CVE-2019-5736) are in test_pod_life.py, a Dockerfile's (CVE-2024-1753 and its kin) and the registry's (CVE-2024-3727) in test_abuse.py."""
 
 import json
 import os
