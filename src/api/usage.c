@@ -172,7 +172,7 @@ void api_serve_usage(struct request *request) {
         usage->request = request;
         buffer_init(&usage->items, API_ANSWER_BYTES_MAX);
         api_request_hold(request);
-        const struct http_request_options options = {.method = "GET", .target = "/stats/summary"};
+        const struct http_request_options options = {.method = "GET", .target = "/stats/summary?only_cpu_and_memory=true"};
         if (!http_client_send(api->node, &options, on_summary, usage, NULL))
             return;
         api_request_release(request);

@@ -32,6 +32,26 @@ static void add_sample(const struct unit *unit, size_t family, struct buffer *ou
                   unit->spec->name, value);
 }
 
+/* The few of kubelet's own that dashboards ask for. */
+static void put_kubelet(const struct node *node, struct buffer *out) {
+    size_t pods = 0, containers = 0;
+    void *value;
+    for (size_t at = 0; map_next(node->pods, &at, NULL, &value);) {
+        const struct pod *pod = value;
+        pods += pod->stage == POD_ACTIVE;
+        for (size_t i = 0; i < pod->units_count; i++)
+            containers += pod->units[i]->stage == UNIT_RUNNING;
+    }
+    buffer_printf(out,
+                  "# HELP kubelet_running_pods [STABLE] Number of pods that have a running pod sandbox\n# TYPE kubelet_running_pods gauge\n"
+                  "kubelet_running_pods %zu\n"
+                  "# HELP kubelet_running_containers [STABLE] Number of containers currently running\n# TYPE kubelet_running_containers gauge\n"
+                  "kubelet_running_containers{container_state=\"running\"} %zu\n"
+                  "# HELP kubelet_node_name [ALPHA] The node's name. The count is always 1.\n# TYPE kubelet_node_name gauge\n"
+                  "kubelet_node_name{node=\"%s\"} 1\n",
+                  pods, containers, node->options->node_name);
+}
+
 int metrics_format(struct node *node, struct buffer *out) {
     struct slice key;
     void *value;
@@ -45,6 +65,7 @@ int metrics_format(struct node *node, struct buffer *out) {
                     add_sample(pod->units[i], family, out);
         }
     }
+    put_kubelet(node, out);
     buffer_printf(out, "# HELP tidemill_node_pods Pods on this node.\n# TYPE tidemill_node_pods gauge\ntidemill_node_pods %zu\n",
                   map_count(node->pods));
     return buffer_error(out);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "http/http.h"
+#include "node/measure_priv.h"
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
@@ -280,6 +281,7 @@ static void stop_node(struct node *node) {
     if (node->pods && has_deletions(node))
         return; /* the process ends anyway; the next one finds the bundles */
     prune_stop(node);
+    measure_stop(node);
     eviction_free(TAKE(node->eviction));
     images_stop(node);
     storage_limits_free(TAKE(node->storage_limits));

@@ -90,6 +90,7 @@ struct node {
     struct prune *prune;  /* disk space is being freed; NULL: it is not */
     struct eviction *eviction;
     struct storage_limits *storage_limits;
+    struct disk_count *disk_count;    /* measure.c */
     struct tls_context *probe_tls[2]; /* for probes over HTTP/1.1 and HTTP/2; NULL: none was needed yet */
     struct stats_window stats;        /* of the machine */
     int rotation_fd;                  /* inotify on logs that are quiet now */
@@ -233,10 +234,14 @@ struct unit {
     struct kube_object *actuated; /* the version of the pod whose resources the running container has; NULL: not known */
     struct stats_window stats;
     char stats_id[CONTAINER_ID_LEN + 1]; /* the run that stats is of */
-    struct unit_probe probes[3];         /* by enum probe_kind */
-    struct probe_run *hook;              /* postStart or preStop */
-    struct loop_timer hook_timer;        /* that sleeps, or could not begin */
-    bool post_starting;                  /* it runs, and its postStart hook too: to the outside it is still being created */
+    uint64_t nano_cores;                 /* of the last summary, and of which time */
+    int64_t window_ns;
+    struct sys_usage disk_rootfs, disk_logs; /* as last counted */
+    uint64_t probe_results[3][4];            /* by kind and enum probe_outcome */
+    struct unit_probe probes[3];             /* by enum probe_kind */
+    struct probe_run *hook;                  /* postStart or preStop */
+    struct loop_timer hook_timer;            /* that sleeps, or could not begin */
+    bool post_starting;                      /* it runs, and its postStart hook too: to the outside it is still being created */
     /* stopping */
     bool stopping, term_sent, killed_by_liveness;
     int64_t grace_ms;
@@ -263,6 +268,8 @@ struct pod {
     const char *uid, *namespace, *name; /* in spec_object */
     char dir[PATH_MAX], group[QOS_PATH_BYTES];
     struct pod_resources resources; /* allocated */
+    bool is_counted;                /* its files were, once */
+    struct sys_usage *disk_volumes; /* of each volume, as last counted; NULL: never */
     struct pod_resize {
         struct kube_object *allocated; /* the version whose resources were granted */
         struct pod_resources applied;  /* to its group */
@@ -701,7 +708,7 @@ void sessions_free(struct node *node);
 int metrics_format(struct node *node, struct buffer *out);
 /* Of the machine, as the kernel estimates it. */
 int stats_memory(uint64_t *ret_total, uint64_t *ret_available);
-/* kubelet's /stats/summary, appended. */
-int stats_format(struct node *node, struct buffer *out);
+/* kubelet's /stats/summary, appended; brief: CPU and memory only. */
+int stats_format(struct node *node, bool brief, struct buffer *out);
 
 #endif

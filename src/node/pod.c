@@ -135,6 +135,7 @@ void pod_free(struct pod *pod) {
     loop_child_free(pod->pause);
     kube_object_unref(pod->spec_object);
     kube_object_unref(pod->resize.allocated);
+    free(pod->disk_volumes);
     kube_object_unref(pod->object);
     free(pod);
 }

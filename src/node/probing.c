@@ -201,6 +201,7 @@ static void on_result(void *userdata, enum probe_outcome outcome, const char *me
     struct unit *unit = it->unit;
     bool success = outcome <= PROBE_WARNING, changed = false;
     it->run = NULL;
+    unit->probe_results[it->probe.kind][outcome]++;
     if (outcome == PROBE_ERROR)
         probe_step_error(&it->probe, now_ms(unit));
     else

@@ -1,10 +1,11 @@
 /* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /metrics and /healthz for who measures. Only core and
  * root can open the socket; who may see which log was decided there. */
 #include "http/http.h"
-#include "node/node_priv.h"
+#include "node/measure_priv.h"
 #include "sys/sys.h"
 
 #define METRICS_BYTES_MAX (16 * MIB)
+#define STATS_FILES_AGE_MS 10000
 #define BEAT_MS 15000 /* core gives up on a silent node after more than two of them */
 
 static void respond_status(struct http_exchange *exchange, int code, const char *reason, const char *format, ...)
@@ -31,21 +32,67 @@ static const char *segment(struct http_exchange *exchange, struct slice *rest) {
     return arena_dup(http_exchange_arena(exchange), buffer_slice(&text));
 }
 
-static void serve_metrics(struct node *node, struct http_exchange *exchange) {
+static void respond_metrics(struct node *node, struct http_exchange *exchange, int (*format)(struct node *node, struct buffer *out)) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
-    if (metrics_format(node, &out) < 0)
+    if (format(node, &out) < 0)
         http_respond_text(exchange, 500, "too many containers to measure\n");
     else
         http_respond(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
 }
 
-static void serve_stats(struct node *node, struct http_exchange *exchange) {
+static bool serve_metrics(struct node *node, struct http_exchange *exchange) {
+    static const struct {
+        const char *path;
+        int (*format)(struct node *node, struct buffer *out);
+    } pages[] = {{"/metrics", metrics_format},
+                 {"/metrics/cadvisor", cadvisor_format},
+                 {"/metrics/resource", resource_metrics_format},
+                 {"/metrics/probes", probe_metrics_format}};
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++)
+        if (slice_is(http_path(exchange), pages[i].path))
+            return respond_metrics(node, exchange, pages[i].format), true;
+    return false;
+}
+
+static void respond_stats(struct node *node, struct http_exchange *exchange, bool brief) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
-    int r = stats_format(node, &out);
+    int r = stats_format(node, brief, &out);
     if (r < 0)
         respond_status(exchange, 500, "InternalError", "what is used cannot be told: %s", strerror(-r));
     else
         http_respond(exchange, 200, "application/json", buffer_slice(&out), NULL);
+}
+
+/* An answer that waits until files have been counted. */
+struct stats_waiter {
+    struct disk_waiter waiter;
+    struct node *node;
+    struct http_exchange *exchange;
+};
+
+static void on_files_counted(struct disk_waiter *waiter) {
+    struct stats_waiter *stats = CONTAINER_OF(waiter, struct stats_waiter, waiter);
+    list_init(&waiter->node); /* on no list any more */
+    respond_stats(stats->node, stats->exchange, false);
+}
+
+static void on_stats_closed(void *userdata, __attribute__((unused)) struct http_exchange *exchange, __attribute__((unused)) bool complete) {
+    struct stats_waiter *stats = userdata;
+    list_remove(&stats->waiter.node);
+    free(stats);
+}
+
+static void serve_stats(struct node *node, struct http_exchange *exchange) {
+    struct query query;
+    bool brief = query_parse(http_exchange_arena(exchange), http_query_text(exchange), &query) == 0 && query_flag(&query, "only_cpu_and_memory");
+    struct stats_waiter *stats = brief ? NULL : calloc(1, sizeof *stats);
+    if (!stats)
+        return respond_stats(node, exchange, brief);
+    *stats = (struct stats_waiter){.waiter.on_counted = on_files_counted, .node = node, .exchange = exchange};
+    list_init(&stats->waiter.node);
+    http_on_close(exchange, on_stats_closed, stats);
+    if (!measure_files(node, STATS_FILES_AGE_MS, &stats->waiter))
+        respond_stats(node, exchange, false);
 }
 
 static void serve_container(struct node *node, struct http_exchange *exchange, struct slice verb, struct slice rest) {
@@ -79,9 +126,9 @@ static void serve_forward(struct node *node, struct http_exchange *exchange, str
 }
 
 static void on_metrics_request(void *userdata, struct http_exchange *exchange) {
-    if (slice_is(http_path(exchange), "/metrics"))
-        serve_metrics(userdata, exchange);
-    else if (slice_is(http_path(exchange), "/healthz"))
+    if (serve_metrics(userdata, exchange))
+        return;
+    if (slice_is(http_path(exchange), "/healthz"))
         http_respond_text(exchange, 200, "ok");
     else
         http_respond_text(exchange, 404, "404 page not found\n");

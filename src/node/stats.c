@@ -3,9 +3,10 @@
  * Nothing is measured while nobody asks. A rate needs two samples: each container keeps the last two that were at least WINDOW_NS apart, and the
  * first answer about it covers its whole life so far. So a rate is always of a window between WINDOW_NS and the time since one last asked, and the
  * window is told ("time" and "windowSeconds" beside kubelet's fields). */
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "node/node_priv.h"
+#include "node/measure_priv.h"
 #include "sys/sys.h"
 
 #define WINDOW_NS (10 * INT64_C(1000000000))
@@ -26,15 +27,28 @@ static uint64_t rate_of(struct stats_window *window, uint64_t cpu_ns, int64_t no
 }
 
 struct reading {
-    uint64_t cpu_ns, nano_cores, memory_bytes;
+    uint64_t cpu_ns, nano_cores;
     int64_t window_ns;
+    struct cgroup_usage memory;
+    uint64_t available; /* what is left up to the limit; 0: not known */
 };
 
+static void put_time(struct buffer *out, const char *time) {
+    buffer_printf(out, "{\"time\":\"%s\"", time);
+}
+
 static void put_reading(struct buffer *out, const struct reading *reading, const char *time) {
+    const struct cgroup_usage *memory = &reading->memory;
+    buffer_printf(out, "\"cpu\":{\"time\":\"%s\",\"usageNanoCores\":%" PRIu64 ",\"usageCoreNanoSeconds\":%" PRIu64 ",\"windowSeconds\":%.3f},", time,
+                  reading->nano_cores, reading->cpu_ns, (double)reading->window_ns / 1e9);
+    buffer_append_text(out, "\"memory\":");
+    put_time(out, time);
+    if (reading->available)
+        buffer_printf(out, ",\"availableBytes\":%" PRIu64, reading->available);
     buffer_printf(out,
-                  "\"cpu\":{\"time\":\"%s\",\"usageNanoCores\":%" PRIu64 ",\"usageCoreNanoSeconds\":%" PRIu64
-                  ",\"windowSeconds\":%.3f},\"memory\":{\"time\":\"%s\",\"workingSetBytes\":%" PRIu64 "}",
-                  time, reading->nano_cores, reading->cpu_ns, (double)reading->window_ns / 1e9, time, reading->memory_bytes);
+                  ",\"usageBytes\":%" PRIu64 ",\"workingSetBytes\":%" PRIu64 ",\"rssBytes\":%" PRIu64 ",\"pageFaults\":%" PRIu64
+                  ",\"majorPageFaults\":%" PRIu64 "}",
+                  memory->memory_usage, memory->memory_bytes, memory->memory_rss, memory->page_faults, memory->major_faults);
 }
 
 static void put_start(struct buffer *out, int64_t started_ns) {
@@ -43,61 +57,145 @@ static void put_start(struct buffer *out, int64_t started_ns) {
     buffer_printf(out, "\"startTime\":\"%s\",", text);
 }
 
+/* What one answer is made with. */
+struct summary {
+    struct node *node;
+    struct buffer *out;
+    bool brief; /* CPU and memory only */
+    int64_t now_ns;
+    char time[TIMESTAMP_BYTES];
+    struct statvfs disk;
+};
+
+/* Room on the disk, and what of it is this one's. */
+static void put_disk(const struct summary *summary, const char *name, uint64_t used_bytes, uint64_t used_inodes) {
+    const struct statvfs *disk = &summary->disk;
+    buffer_printf(summary->out, "\"%s\":", name);
+    put_time(summary->out, summary->time);
+    buffer_printf(summary->out,
+                  ",\"availableBytes\":%" PRIu64 ",\"capacityBytes\":%" PRIu64 ",\"usedBytes\":%" PRIu64 ",\"inodesFree\":%" PRIu64
+                  ",\"inodes\":%" PRIu64 ",\"inodesUsed\":%" PRIu64 "}",
+                  (uint64_t)disk->f_bavail * disk->f_frsize, (uint64_t)disk->f_blocks * disk->f_frsize, used_bytes, (uint64_t)disk->f_favail,
+                  (uint64_t)disk->f_files, used_inodes);
+}
+
 /* --- pods --- */
 
-static void put_unit(struct unit *unit, int64_t now_ns, const char *time, struct reading *sum, struct buffer *out) {
-    struct node *node = unit->pod->node;
-    struct cgroup_usage usage = {0};
-    char path[QOS_PATH_BYTES];
-    qos_container_path(unit, path);
-    cgroup_usage(&node->cgroups, path, &usage);
+static void put_unit(const struct summary *summary, const struct measure *measure) {
+    struct unit *unit = measure->unit;
+    struct buffer *out = summary->out;
+    struct reading reading = {.cpu_ns = measure->usage.cpu_ns, .memory = measure->usage};
+    uint64_t limit = (uint64_t)MAX(kube_quantity_milli(&resize_actuated(unit)->limits, "memory", 0) / 1000, 0);
+    reading.available = limit > measure->usage.memory_bytes ? limit - measure->usage.memory_bytes : 0;
     if (strcmp(unit->stats_id, unit->id) != 0) { /* another run: its counters began at zero */
         memcpy(unit->stats_id, unit->id, sizeof unit->stats_id);
         unit->stats = (struct stats_window){.newer = {0}};
     }
-    struct reading reading = {.cpu_ns = usage.cpu_ns, .memory_bytes = usage.memory_bytes};
-    reading.nano_cores = rate_of(&unit->stats, usage.cpu_ns, now_ns, unit->started_ns, &reading.window_ns);
-    sum->cpu_ns += reading.cpu_ns;
-    sum->nano_cores += reading.nano_cores;
-    sum->memory_bytes += reading.memory_bytes;
-    sum->window_ns = MAX(sum->window_ns, reading.window_ns);
+    reading.nano_cores = rate_of(&unit->stats, reading.cpu_ns, summary->now_ns, unit->started_ns, &reading.window_ns);
+    unit->nano_cores = reading.nano_cores;
+    unit->window_ns = reading.window_ns;
     buffer_append_text(out, "{\"name\":");
     json_format_string(out, slice_of(unit->spec->name));
     buffer_append_byte(out, ',');
     put_start(out, unit->started_ns);
-    put_reading(out, &reading, time);
+    put_reading(out, &reading, summary->time);
+    if (!summary->brief) {
+        buffer_append_byte(out, ',');
+        put_disk(summary, "rootfs", unit->disk_rootfs.bytes, unit->disk_rootfs.entries);
+        buffer_append_byte(out, ',');
+        put_disk(summary, "logs", unit->disk_logs.bytes, unit->disk_logs.entries);
+    }
     buffer_append_byte(out, '}');
 }
 
-static bool is_measured(const struct unit *unit) {
-    return unit->stage == UNIT_RUNNING && unit->started_ns;
+static void put_traffic(const struct summary *summary, const struct podnet_traffic *traffic) {
+    char counters[400];
+    snprintf(counters, sizeof counters,
+             "\"name\":\"eth0\",\"rxBytes\":%" PRIu64 ",\"rxErrors\":%" PRIu64 ",\"txBytes\":%" PRIu64 ",\"txErrors\":%" PRIu64, traffic->rx_bytes,
+             traffic->rx_errors, traffic->tx_bytes, traffic->tx_errors);
+    buffer_append_text(summary->out, ",\"network\":");
+    put_time(summary->out, summary->time);
+    buffer_printf(summary->out, ",%s,\"interfaces\":[{%s}]}", counters, counters);
 }
 
-static bool runs(const struct pod *pod) {
-    for (size_t i = 0; i < pod->units_count; i++)
-        if (is_measured(pod->units[i]))
-            return true;
-    return false;
+static void put_files(const struct summary *summary, const struct pod *pod) {
+    const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    struct sys_usage sum = {0, 0};
+    bool first = true;
+    for (size_t i = 0; i < pod->units_count; i++) {
+        sum.bytes += pod->units[i]->disk_rootfs.bytes + pod->units[i]->disk_logs.bytes;
+        sum.entries += pod->units[i]->disk_rootfs.entries + pod->units[i]->disk_logs.entries;
+    }
+    buffer_append_text(summary->out, ",\"volume\":[");
+    for (size_t i = 0; pod->disk_volumes && i < volumes->count; i++) {
+        if (!storage_is_empty_dir_on_disk(&volumes->items[i]))
+            continue;
+        sum.bytes += pod->disk_volumes[i].bytes;
+        sum.entries += pod->disk_volumes[i].entries;
+        buffer_printf(summary->out, "%s{\"time\":\"%s\",\"usedBytes\":%" PRIu64 ",\"inodesUsed\":%" PRIu64 ",\"name\":\"%s\"}", first ? "" : ",",
+                      summary->time, pod->disk_volumes[i].bytes, pod->disk_volumes[i].entries, volumes->items[i].name);
+        first = false;
+    }
+    buffer_append_text(summary->out, "],");
+    put_disk(summary, "ephemeral-storage", sum.bytes, sum.entries);
 }
 
-static void put_pod(struct pod *pod, int64_t now_ns, const char *time, struct buffer *out) {
-    struct reading sum = {0};
+static void open_pod(const struct summary *summary, const struct pod *pod) {
+    struct buffer *out = summary->out;
     buffer_append_text(out, "{\"podRef\":{\"name\":");
     json_format_string(out, slice_of(pod->name));
     buffer_append_text(out, ",\"namespace\":");
     json_format_string(out, slice_of(pod->namespace));
-    buffer_printf(out, ",\"uid\":\"%s\"},\"containers\":[", pod->uid);
-    bool first = true;
-    for (size_t i = 0; i < pod->units_count; i++) {
-        if (!is_measured(pod->units[i]))
-            continue;
-        buffer_append_text(out, first ? "" : ",");
-        put_unit(pod->units[i], now_ns, time, &sum, out);
-        first = false;
+    buffer_printf(out, ",\"uid\":\"%s\"},", pod->uid);
+    put_start(out, pod->start_time_ns);
+    buffer_append_text(out, "\"containers\":[");
+}
+
+/* CPU and memory of a pod are its containers' together. */
+static void close_pod(const struct summary *summary, const struct measure *whole, const struct measure *units, size_t count) {
+    struct buffer *out = summary->out;
+    struct reading sum = {0};
+    for (size_t i = 0; i < count; i++) {
+        sum.cpu_ns += units[i].usage.cpu_ns;
+        sum.nano_cores += units[i].unit->nano_cores;
+        sum.window_ns = MAX(sum.window_ns, units[i].unit->window_ns);
+        sum.memory.memory_bytes += units[i].usage.memory_bytes;
+        sum.memory.memory_usage += units[i].usage.memory_usage;
+        sum.memory.memory_rss += units[i].usage.memory_rss;
+        sum.memory.page_faults += units[i].usage.page_faults;
+        sum.memory.major_faults += units[i].usage.major_faults;
     }
     buffer_append_text(out, "],");
-    put_reading(out, &sum, time);
+    put_reading(out, &sum, summary->time);
+    if (whole->has_traffic)
+        put_traffic(summary, &whole->traffic);
+    if (!summary->brief)
+        put_files(summary, whole->pod);
+    if (!summary->brief)
+        buffer_printf(out, ",\"process_stats\":{\"process_count\":%" PRIu64 "}", whole->usage.pids);
     buffer_append_byte(out, '}');
+}
+
+static int put_pods(const struct summary *summary) {
+    struct measures measures = {0};
+    int r = measure_all(summary->node, !summary->brief, &measures);
+    size_t from = 0; /* the first container of the pod that is being told */
+    for (size_t i = 0; r == 0 && i < measures.count; i++) {
+        const struct measure *it = &measures.items[i];
+        if (i == from) {
+            buffer_append_text(summary->out, i ? "," : "");
+            open_pod(summary, it->pod);
+        }
+        if (it->unit) {
+            buffer_append_text(summary->out, i > from ? "," : "");
+            put_unit(summary, it);
+            continue;
+        }
+        close_pod(summary, it, &measures.items[from], i - from);
+        from = i + 1;
+    }
+    VECTOR_DEINIT(&measures);
+    return r;
 }
 
 /* --- the machine --- */
@@ -138,39 +236,50 @@ int stats_memory(uint64_t *ret_total, uint64_t *ret_available) {
     return 0;
 }
 
-static int put_machine(struct node *node, int64_t now_ns, const char *time, struct buffer *out) {
-    CLEANUP(buffer_deinit) struct buffer stat = BUFFER_INIT(PROC_BYTES_MAX), memory = BUFFER_INIT(PROC_BYTES_MAX);
-    int r = sys_read_file(AT_FDCWD, "/proc/stat", PROC_BYTES_MAX - 1, &stat);
-    if (r == 0)
-        r = sys_read_file(AT_FDCWD, "/proc/meminfo", PROC_BYTES_MAX - 1, &memory);
+uint64_t stats_machine_cpu_ns(void) {
+    CLEANUP(buffer_deinit) struct buffer stat = BUFFER_INIT(PROC_BYTES_MAX);
+    return sys_read_file(AT_FDCWD, "/proc/stat", PROC_BYTES_MAX - 1, &stat) == 0 ? machine_cpu_ns(buffer_slice(&stat)) : 0;
+}
+
+static int put_machine(const struct summary *summary) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(PROC_BYTES_MAX);
+    struct node *node = summary->node;
+    struct buffer *out = summary->out;
+    struct reading reading = {.cpu_ns = stats_machine_cpu_ns()};
+    int r = sys_read_file(AT_FDCWD, "/proc/meminfo", PROC_BYTES_MAX - 1, &text);
     if (r < 0)
         return r;
-    struct reading reading = {.cpu_ns = machine_cpu_ns(buffer_slice(&stat))};
-    uint64_t available = meminfo(buffer_slice(&memory), "MemAvailable"), total = meminfo(buffer_slice(&memory), "MemTotal");
-    int64_t born_ns = now_ns - sys_monotonic_ns(); /* the boot: the counters began there */
-    reading.memory_bytes = total > available ? total - available : 0;
-    reading.nano_cores = rate_of(&node->stats, reading.cpu_ns, now_ns, born_ns, &reading.window_ns);
+    struct slice info = buffer_slice(&text);
+    uint64_t total = meminfo(info, "MemTotal"), free = meminfo(info, "MemFree");
+    int64_t born_ns = summary->now_ns - sys_monotonic_ns(); /* the boot: the counters began there */
+    reading.available = meminfo(info, "MemAvailable");
+    reading.memory.memory_bytes = total > reading.available ? total - reading.available : 0;
+    reading.memory.memory_usage = total > free ? total - free : 0;
+    reading.memory.memory_rss = meminfo(info, "AnonPages");
+    reading.nano_cores = rate_of(&node->stats, reading.cpu_ns, summary->now_ns, born_ns, &reading.window_ns);
     buffer_append_text(out, "{\"node\":{\"nodeName\":");
     json_format_string(out, slice_of(node->options->node_name));
     buffer_append_byte(out, ',');
-    put_reading(out, &reading, time);
+    put_start(out, born_ns);
+    put_reading(out, &reading, summary->time);
+    if (!summary->brief) {
+        uint64_t used = (uint64_t)(summary->disk.f_blocks - summary->disk.f_bfree) * summary->disk.f_frsize;
+        buffer_append_byte(out, ',');
+        put_disk(summary, "fs", used, (uint64_t)(summary->disk.f_files - summary->disk.f_ffree));
+        buffer_append_text(out, ",\"runtime\":{");
+        put_disk(summary, "imageFs", used, (uint64_t)(summary->disk.f_files - summary->disk.f_ffree));
+        buffer_append_byte(out, '}');
+    }
     return buffer_append_text(out, "},\"pods\":[");
 }
 
-int stats_format(struct node *node, struct buffer *out) {
-    int64_t now_ns = loop_wall_ns(node->loop);
-    char time[TIMESTAMP_BYTES];
-    void *value;
-    bool first = true;
-    timestamp_format(now_ns, time);
-    int r = put_machine(node, now_ns, time, out);
-    for (size_t at = 0; r == 0 && map_next(node->pods, &at, NULL, &value);) {
-        if (!runs(value))
-            continue;
-        buffer_append_text(out, first ? "" : ",");
-        put_pod(value, now_ns, time, out);
-        first = false;
-    }
+int stats_format(struct node *node, bool brief, struct buffer *out) {
+    struct summary summary = {.node = node, .out = out, .brief = brief, .now_ns = loop_wall_ns(node->loop)};
+    timestamp_format(summary.now_ns, summary.time);
+    statvfs(node->state_dir, &summary.disk);
+    int r = put_machine(&summary);
+    if (r == 0)
+        r = put_pods(&summary);
     buffer_append_text(out, "]}\n");
     return r < 0 ? r : buffer_error(out);
 }

@@ -49,6 +49,12 @@ struct podnet_pod {
 int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag);
 /* Unbinds the namespaces; the kernel frees them with the last process inside. The address becomes free (and is used again last). Absent is fine. */
 int podnet_remove(struct podnet *podnet, const char *uid);
+/* What went through the pod's interface, as the pod sees it; counted at the machine's end of the veth, so nobody enters the pod. */
+struct podnet_traffic {
+    uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped;
+};
+/* -ENODEV: it has none (of its own). */
+int podnet_traffic(struct podnet *podnet, const struct podnet_pod *pod, struct podnet_traffic *ret);
 /* Calls fn with the uid of each pod that has namespaces or an address. */
 int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *uid), void *userdata);
 

@@ -9,6 +9,7 @@
  * Removing: unbinding lets the kernel collect namespace and veth when the last process is gone, asynchronously; an explicit RTM_DELLINK would block
  * all networking for 30 ms. */
 #include <arpa/inet.h>
+#include <linux/if_link.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -326,4 +327,27 @@ int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *ui
         fn(userdata, uid);
     }
     return r;
+}
+
+/* --- counting --- */
+
+int podnet_traffic(struct podnet *podnet, const struct podnet_pod *pod, struct podnet_traffic *ret) {
+    struct rtnl_link_stats64 stats;
+    struct in_addr address;
+    char name[IFNAMSIZ];
+    if (!*pod->address || inet_pton(AF_INET, pod->address, &address) != 1)
+        return -ENODEV;
+    podnet_port_name(podnet, ntohl(address.s_addr), name);
+    int r = rtnetlink_stats(podnet->socket, name, &stats);
+    if (r < 0)
+        return r;
+    *ret = (struct podnet_traffic){.rx_bytes = stats.tx_bytes, /* what leaves here arrives there */
+                                   .rx_packets = stats.tx_packets,
+                                   .rx_errors = stats.tx_errors,
+                                   .rx_dropped = stats.tx_dropped,
+                                   .tx_bytes = stats.rx_bytes,
+                                   .tx_packets = stats.rx_packets,
+                                   .tx_errors = stats.rx_errors,
+                                   .tx_dropped = stats.rx_dropped};
+    return 0;
 }

@@ -126,6 +126,28 @@ UNIT_TEST(pods_have_two_addresses) {
     waitpid(server, NULL, 0);
 }
 
+static int shout(const char *target) {
+    static const char bytes[1000];
+    struct sys_address address;
+    if (sys_address_parse(target, &address) < 0)
+        return 98;
+    int fd = socket(address.storage.ss_family, SOCK_DGRAM, 0);
+    for (int i = 0; i < 100; i++) /* that nobody listens is told to few of them */
+        (void)!sendto(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&address.storage, address.len);
+    return 0;
+}
+
+UNIT_TEST(traffic_is_counted_as_the_pod_sees_it) {
+    struct podnet_traffic before, after;
+    const struct podnet_pod on_host = {.address = ""};
+    assert_int_equal(podnet_traffic(podnet, &one, &before), 0);
+    assert_int_equal(in_pod(&two, shout, "10.208.0.2:9"), 0);
+    assert_int_equal(podnet_traffic(podnet, &one, &after), 0);
+    assert_true(after.rx_bytes >= before.rx_bytes + 100000 && after.rx_packets >= before.rx_packets + 100);
+    assert_true(after.tx_bytes < before.tx_bytes + 50000);
+    assert_int_equal(podnet_traffic(podnet, &on_host, &after), -ENODEV);
+}
+
 UNIT_TEST(ports_of_the_machine_lead_to_pods) {
     const struct podnet_host_port ports[] = {
         {.host_address = "", .host_port = 32201, .port = 8080, .address = two.address, .address6 = two.address6},
@@ -364,6 +386,7 @@ UNIT_TEST(ranges_of_ipv6) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(pods_have_two_addresses),
+                                       UNIT(traffic_is_counted_as_the_pod_sees_it),
                                        UNIT(ports_of_the_machine_lead_to_pods),
                                        UNIT(a_pod_cannot_pose_as_another),
                                        UNIT(settings_are_the_pods_own),

@@ -76,6 +76,24 @@ int rtnetlink_index(struct mnl_socket *socket, const char *name, unsigned *ret) 
     return exchange(socket, message, on_index, ret);
 }
 
+static int on_stats(const struct nlmsghdr *message, void *userdata) {
+    const struct nlattr *attribute;
+    mnl_attr_for_each(attribute, message, sizeof(struct ifinfomsg)) {
+        if (mnl_attr_get_type(attribute) == IFLA_STATS64) /* older kernels tell less of it than newer headers know */
+            memcpy(userdata, mnl_attr_get_payload(attribute), MIN(mnl_attr_get_payload_len(attribute), sizeof(struct rtnl_link_stats64)));
+    }
+    return MNL_CB_OK;
+}
+
+int rtnetlink_stats(struct mnl_socket *socket, const char *name, struct rtnl_link_stats64 *ret) {
+    char bytes[MESSAGE_BYTES];
+    struct nlmsghdr *message;
+    link_message(bytes, RTM_GETLINK, 0, &message);
+    mnl_attr_put_strz(message, IFLA_IFNAME, name);
+    memset(ret, 0, sizeof *ret);
+    return exchange(socket, message, on_stats, ret);
+}
+
 int rtnetlink_add_bridge(struct mnl_socket *socket, const char *name, const unsigned char mac[6]) {
     char bytes[MESSAGE_BYTES];
     struct nlmsghdr *message;

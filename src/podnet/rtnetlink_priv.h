@@ -12,6 +12,8 @@ int rtnetlink_open(struct mnl_socket **ret);
 void rtnetlink_close(struct mnl_socket *socket);
 /* -ENODEV. */
 int rtnetlink_index(struct mnl_socket *socket, const char *name, unsigned *ret);
+struct rtnl_link_stats64;
+int rtnetlink_stats(struct mnl_socket *socket, const char *name, struct rtnl_link_stats64 *ret);
 int rtnetlink_add_bridge(struct mnl_socket *socket, const char *name, const unsigned char mac[6]);
 /* `name` here as a port of the bridge and up, `peer` with this hardware address in the other namespace. */
 int rtnetlink_add_veth(struct mnl_socket *socket, const char *name, unsigned bridge, const char *peer, const unsigned char mac[6],

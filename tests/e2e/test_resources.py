@@ -317,3 +317,81 @@ def test_a_quota_bounds_what_grows(kubectl):
     wait_for(lambda: json.loads(kubectl("get", "quota", "cap", "-o", "json").stdout)["status"]["used"]["requests.cpu"] == "90m", "the quota to follow")
     kubectl("delete", "pod", "bounded")
     kubectl("delete", "quota", "cap")
+
+
+# --- what is used ---
+
+def page(platform, path):
+    return platform.kubectl("get", "--raw", f"/api/v1/nodes/node1/proxy{path}").stdout
+
+
+def series(text, name, **labels):
+    """{labels as text: value} of a family."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(name + "{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            found[line[len(name):line.rindex("}") + 1]] = float(line[line.rindex("}") + 1:].split()[0])
+    return found
+
+
+@pytest.fixture
+def busy(kubectl):
+    yield run(kubectl, "busy", container(command=["/bin/sh", "-c", "dd if=/dev/zero of=/data/file bs=1M count=3 2>/dev/null; dd if=/dev/zero of=/layer bs=1M count=2 2>/dev/null; "
+                                                  "echo said; busybox httpd -p 7000 -h /data; while :; do :; done"],
+                                         volumeMounts=[{"name": "data", "mountPath": "/data"}], readinessProbe={"exec": {"command": ["/bin/busybox", "test", "-e", "/layer"]}, "periodSeconds": 1},
+                                         **resources({"cpu": "50m", "memory": "16Mi"}, {"cpu": "100m", "memory": "64Mi"})), volumes=[{"name": "data", "emptyDir": {}}])
+    kubectl("delete", "pod", "busy")
+
+
+def test_what_is_used_is_told_in_kubelets_names(platform, kubectl, busy):
+    mine = {"namespace": "res", "pod": "busy"}
+
+    def value(text, name, **labels):
+        found = series(text, name, **mine, **labels)
+        assert len(found) == 1, (name, found)
+        return next(iter(found.values()))
+
+    def throttled():
+        text = page(platform, "/metrics/cadvisor")
+        return value(text, "container_cpu_cfs_throttled_periods_total", container="main") > 0 and text
+
+    text = wait_for(throttled, "the quota to bite")
+    uid, identity = busy["metadata"]["uid"], busy["status"]["containerStatuses"][0]["containerID"].split("//")[1]
+    labels, used = next(iter(series(text, "container_cpu_usage_seconds_total", container="main", **mine).items()))
+    assert used > 0 and f'id="/tidemill-{platform.name}/pods/burstable/pod{uid}/{identity}"' in labels
+    assert f'image="busybox:latest",name="{identity}"' in labels and 'cpu="total"' in labels
+    assert value(text, "container_cpu_usage_seconds_total", container="") >= used * 0.9
+    working, usage = (value(text, f"container_memory_{name}_bytes", container="main") for name in ("working_set", "usage"))
+    assert 0 < working <= usage <= 64 << 20
+    assert value(text, "container_spec_memory_limit_bytes") == 64 << 20 and value(text, "container_spec_cpu_quota") == 10000
+    assert value(text, "container_processes") >= 2 and value(text, "container_oom_events_total") == 0
+    assert value(text, "container_start_time_seconds") > 1.7e9
+    kubectl("run", "caller", "--image=busybox:latest", "--restart=Never", "--command", "--", "/bin/busybox", "wget", "-qO", "/dev/null", f"http://{busy['status']['podIP']}:7000/file")
+
+    def traffic(way):
+        return value(page(platform, "/metrics/cadvisor"), f"container_network_{way}_bytes_total", interface="eth0")
+
+    wait_for(lambda: traffic("transmit") > 3 << 20, "what was sent to be counted")
+    assert 0 < traffic("receive") < traffic("transmit") // 4
+    text = page(platform, "/metrics/resource")
+    assert value(text, "container_cpu_usage_seconds_total", container="main") > 0 and value(text, "pod_memory_working_set_bytes") > 0
+    assert "resource_scrape_error 0" in text and "\nnode_cpu_usage_seconds_total " in text
+    assert value(page(platform, "/metrics/probes"), "prober_probe_total", probe_type="Readiness", result="successful") >= 1
+    assert "kubelet_running_pods " in page(platform, "/metrics")
+    kubectl("delete", "pod", "caller")
+
+
+def test_the_summary_is_whole(platform, kubectl, busy):
+    summary = json.loads(page(platform, "/stats/summary"))
+    pod = next(p for p in summary["pods"] if p["podRef"]["name"] == "busy")
+    main = pod["containers"][0]
+    assert main["rootfs"]["usedBytes"] >= 2 << 20 and main["logs"]["usedBytes"] > 0 and main["memory"]["availableBytes"] > 0
+    assert [(v["name"], v["usedBytes"] >= 3 << 20) for v in pod["volume"]] == [("data", True)]
+    assert pod["ephemeral-storage"]["usedBytes"] >= 5 << 20 and pod["process_stats"]["process_count"] >= 2
+    assert pod["network"]["name"] == "eth0" and pod["network"]["rxBytes"] > 0
+    assert summary["node"]["fs"]["capacityBytes"] > summary["node"]["fs"]["usedBytes"] > 0 and summary["node"]["runtime"]["imageFs"]
+    brief = json.loads(page(platform, "/stats/summary?only_cpu_and_memory=true"))
+    assert "network" not in next(p for p in brief["pods"] if p["podRef"]["name"] == "busy")
+    rows = kubectl("top", "pod", "busy", "--containers", "--no-headers").stdout.split()
+    assert rows[:2] == ["busy", "main"] and int(rows[2].rstrip("m")) >= 50 and rows[3].endswith("Mi")
+    assert platform.kubectl("top", "node", "--no-headers").stdout.startswith("node1 ")
