@@ -145,8 +145,10 @@ int podnet_run_nft(const char *text, struct diag *diag) {
     return r;
 }
 
+typedef int rules_fn(const struct rules *rules, struct buffer *out);
+
 /* Nothing is done when the kernel has just these already. */
-static int apply(const struct rules *rules, int (*format)(const struct rules *rules, struct buffer *out), uint64_t *hash, struct diag *diag) {
+static int apply(const struct rules *rules, rules_fn *format, uint64_t *hash, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(RULES_BYTES_MAX);
     int r = format(rules, &text);
     if (r < 0)
@@ -172,6 +174,15 @@ int podnet_set_services(struct podnet *podnet, const struct podnet_service *serv
                                 .ports_count = ports_count};
     int r = apply(&rules, rules_format, &podnet->rules_hash, diag);
     return r < 0 || !*cidr6 ? r : apply(&rules, rules6_format, &podnet->rules6_hash, diag);
+}
+
+/* The rules that an earlier process left are good until the first services are known, however long that takes: without core, say. */
+static int keep_or_make_rules(struct podnet *podnet, const char *family, rules_fn *format, uint64_t *hash, struct diag *diag) {
+    char text[64], cidr6[64];
+    struct diag none = DIAG_INIT;
+    const struct rules rules = {.instance = podnet->instance, .bridge = podnet->bridge, .cidr = podnet->cidr, .cidr6 = podnet_cidr6(podnet, cidr6)};
+    snprintf(text, sizeof text, "list table %s tidemill_%s\n", family, podnet->instance);
+    return podnet_run_nft(text, &none) == 0 ? 0 : apply(&rules, format, hash, diag);
 }
 
 /* --- IPv6 --- */
@@ -212,7 +223,7 @@ static int bring_up_ipv6(struct podnet *podnet, struct diag *diag) {
     int r = rtnetlink_add_address6(podnet->socket, podnet->bridge_index, &gateway, podnet->range6.prefix);
     if (r < 0 && r != -EEXIST)
         return diag_set(diag, r, "cannot give %s to the bridge: %s", podnet->gateway6, strerror(-r));
-    return podnet_set_services(podnet, NULL, 0, NULL, 0, diag);
+    return keep_or_make_rules(podnet, "ip6", rules6_format, &podnet->rules6_hash, diag);
 }
 
 static int remove_table(const struct podnet *podnet, const char *family);
@@ -350,7 +361,7 @@ int podnet_new(const struct podnet_options *options, struct podnet **ret, struct
     if (r == 0 && options->service_cidr)
         r = route_services(podnet, options->service_cidr, diag);
     if (r == 0)
-        r = podnet_set_services(podnet, NULL, 0, NULL, 0, diag);
+        r = keep_or_make_rules(podnet, "ip", rules_format, &podnet->rules_hash, diag);
     if (r == 0)
         r = set_up_ipv6(podnet, options->cidr6, diag);
     if (r < 0)

@@ -86,6 +86,51 @@ def test_a_port_of_the_machine_leads_to_the_pod(net):
         assert run(net, name, f"busybox wget -qO- http://{gateway}:31080/") == "hello from web\n"
 
 
+ECHO = """
+import http.server, socket, sys
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.client_address[0].removeprefix("::ffff:").encode())
+    def log_message(self, *args):
+        pass
+Server(("::", 8000), Handler).serve_forever()
+"""
+
+
+@pytest.fixture()
+def outside(net):
+    """Another machine: a network namespace behind an interface of this one, with a server that tells who asks. The addresses of this machine on that link."""
+    name = f"tmo{net.number}"
+    own, other = (f"198.18.{net.number}.1", f"2001:db8:{net.number}::1"), (f"198.18.{net.number}.2", f"2001:db8:{net.number}::2")
+    script = f"""ip netns add {name}
+        ip link add {name} type veth peer name eth0 netns {name}
+        ip addr add {own[0]}/24 dev {name}; ip addr add {own[1]}/64 dev {name} nodad; ip link set {name} up
+        ip netns exec {name} sh -ec 'ip link set lo up; ip addr add {other[0]}/24 dev eth0; ip addr add {other[1]}/64 dev eth0 nodad; ip link set eth0 up'"""
+    subprocess.run(["sh", "-ec", script], check=True)
+    server = subprocess.Popen(["ip", "netns", "exec", name, "python3", "-c", ECHO])
+    try:
+        wait_for(lambda: subprocess.run(["curl", "-s", f"http://{other[0]}:8000/"], capture_output=True).returncode == 0, "the server outside")
+        yield name, own, other
+    finally:
+        server.kill()
+        server.wait()
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def test_in_and_out(net, outside):
+    name, own, other = outside
+    for mine, theirs in zip(own, other):
+        mine_url, theirs_url = (f"[{mine}]", f"[{theirs}]") if ":" in mine else (mine, theirs)
+        assert run(net, "client", f"busybox wget -qO- http://{theirs_url}:8000/") == mine  # as the machine itself, not as an address that nobody can answer
+        asked = subprocess.run(["ip", "netns", "exec", name, "curl", "-sS", f"http://{mine_url}:31080/"], capture_output=True, text=True)
+        assert asked.stdout == "hello from web\n", asked.stderr
+        assert subprocess.run(["ip", "netns", "exec", name, "curl", "-sS", f"http://{mine_url}:31081/"], capture_output=True).returncode == 7  # of 127.0.0.1 only
+
+
 def test_two_pods_cannot_have_one_port_of_the_machine(net):
     net.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([pod("port-1", ports=[{"containerPort": 1, "hostPort": 31090}])]))
     net.kubectl("wait", "--for=condition=Ready", "pod/port-1", "--timeout=60s")
