@@ -215,12 +215,13 @@ static int choose_pid_namespace(struct unit *unit, struct arena *arena, struct b
     return bundle->pid_namespace ? 0 : -ENOMEM;
 }
 
-/* A PID namespace that the containers share is not its own: it could not mount /proc. */
+/* The PID namespace of a shared pause process is not its users' own: they could not mount /proc. One container may join another's. */
 static int enter_user_namespace(const struct pod *pod, struct arena *arena, struct bundle *bundle, struct diag *diag) {
     char paths[3][PATH_MAX];
     if (!pod->id_base)
         return 0;
-    if (bundle->pid_namespace)
+    const bool *share = pod->spec_object->pod->spec.share_process_namespace;
+    if (share && *share)
         return diag_set(diag, -ENOTSUP, "containers cannot share processes in a pod with hostUsers: false");
     for (int i = 0; i < 3; i++)
         userns_path(pod, (enum userns_file)i, paths[i]);

@@ -175,6 +175,11 @@ static int write_projected(const struct writer *writer, const struct kube_projec
     int r = 0;
     for (size_t i = 0; r == 0 && i < projected->sources.count; i++) {
         const struct kube_volume_projection *source = &projected->sources.items[i];
+        const char *unknown = source->cluster_trust_bundle ? "clusterTrustBundle" : source->pod_certificate ? "podCertificate" : NULL;
+        if (unknown)
+            return diag_set(writer->diag, -ENOTSUP,
+                            "MountVolume.SetUp failed for volume \"%s\" : this platform has nothing to project for sources of type %s",
+                            writer->volume->name, unknown);
         if (source->config_map)
             r = write_object(writer, &kube_kind_config_map, source->config_map->name, &source->config_map->items, source->config_map->optional);
         if (r == 0 && source->secret)

@@ -68,6 +68,8 @@ def test_root_inside_is_nobody_outside(cluster):
     assert any(_is_of(each, base) for each in os.listdir("/proc") if each.isdigit())
     assert cluster.read("one", "mount -t tmpfs n /mnt 2>/dev/null && echo REACHED; mknod /d b 254 0 2>/dev/null && echo REACHED; ls /sys/class/net").split() == ["eth0", "lo"]
     assert cluster.read("one", "nc -l -p 80 -e true & sleep 0.1; nc -w1 127.0.0.1 80 </dev/null && echo bound").strip() == "bound"
+    cluster("debug", "one", "--image=busybox:latest", "--image-pull-policy=IfNotPresent", "--target=c", "-c", "looker", "--attach=false", "--", "cat", "/proc/1/cmdline")
+    wait_for(lambda: "trap" in cluster("logs", "one", "-c", "looker", check=False).stdout, "an ephemeral container to see the other's processes")
     # kept by another node process
     before = platform.pids()["node"]
     os.kill(before, signal.SIGKILL)

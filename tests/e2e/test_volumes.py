@@ -23,13 +23,19 @@ def cluster(platform, tiny_image):
     def kubectl(*args, **options):
         return platform.kubectl("-n", "volumes", *args, **options)
 
-    def make(name, command, mounts, volumes, spec=None, container=None):
+    def pod(name, command, mounts, volumes, spec=None, container=None):
         volumes = [{"name": key, **value} for key, value in volumes.items()]
         mounts = [{"name": key, **({"mountPath": value} if isinstance(value, str) else value)} for key, value in mounts]
         command = ["sh", "-c", command] if isinstance(command, str) else command
-        kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
             "restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False, "volumes": volumes, **(spec or {}),
-            "containers": [{"name": "c", "image": tiny_image, "imagePullPolicy": "IfNotPresent", "command": command, "volumeMounts": mounts, **(container or {})}]}}))
+            "containers": [{"name": "c", "image": tiny_image, "imagePullPolicy": "IfNotPresent", "command": command, "volumeMounts": mounts, **(container or {})}]}}
+
+    def make(*args, **options):
+        make_all(pod(*args, **options))
+
+    def make_all(*pods):
+        kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
 
     def run(*args, **options):
         make(*args, **options)
@@ -39,14 +45,18 @@ def cluster(platform, tiny_image):
         wait_for(lambda: kubectl("get", "pod", name, "-o", "jsonpath={.status.phase}").stdout in ("Succeeded", "Failed"), f"pod {name} to end")
         return kubectl("logs", name).stdout.split()
 
+    events = []
+
     def told(name, what):
         def find():
-            events = json.loads(kubectl("get", "events", "-o", "json", "--field-selector", f"involvedObject.name={name}").stdout)["items"]
-            return [event for event in events if what in event["message"]]
+            found = [event for event in events if event["involvedObject"]["name"] == name and what in event["message"]]
+            if not found:
+                events[:] = json.loads(kubectl("get", "events", "-o", "json").stdout)["items"]
+            return found
 
         return wait_for(find, f"an event on {name} that says {what}")[0]
 
-    kubectl.make, kubectl.run, kubectl.told, kubectl.platform = make, run, told, platform
+    kubectl.make, kubectl.make_all, kubectl.pod, kubectl.run, kubectl.told, kubectl.platform = make, make_all, pod, run, told, platform
     kubectl.ready = lambda *names: kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{name}" for name in names))
     kubectl.read = lambda name, script: kubectl("exec", name, "--", "sh", "-c", script).stdout
     kubectl.apply = lambda text: kubectl("apply", "-f", "-", input=textwrap.dedent(text))
@@ -73,8 +83,8 @@ def host(cluster):
 
 
 def test_host_paths_that_are_something_else(cluster, host):
-    for i, (kind, name, words) in enumerate(HOST):
-        cluster.make(f"wrong-{i}", "true", [("v", "/v")], {"v": {"hostPath": {"path": str(host / name), "type": kind}}})
+    cluster.make_all(*(cluster.pod(f"wrong-{i}", "true", [("v", "/v")], {"v": {"hostPath": {"path": str(host / name), "type": kind}}})
+                       for i, (kind, name, _) in enumerate(HOST)))
     for i, (_, name, words) in enumerate(HOST):
         event = cluster.told(f"wrong-{i}", "MountVolume")
         assert event["reason"] == "FailedMount"
@@ -146,10 +156,10 @@ def test_what_is_missing_is_told(cluster):
              "key": ({"configMap": {"name": "map", "items": [{"key": "nokey", "path": "x"}]}}, "references non-existent config key: nokey"),
              "nfs": ({"nfs": {"server": "s", "path": "/"}}, "this platform has no driver for volumes of type nfs"),
              "csi": ({"csi": {"driver": "d"}}, "this platform has no driver for volumes of type csi"),
-             "iscsi": ({"iscsi": {"targetPortal": "t", "iqn": "iqn.2000-01.x:y", "lun": 0}}, "this platform has no driver for volumes of type iscsi")}
+             "iscsi": ({"iscsi": {"targetPortal": "t", "iqn": "iqn.2000-01.x:y", "lun": 0}}, "this platform has no driver for volumes of type iscsi"),
+             "trust": ({"projected": {"sources": [{"clusterTrustBundle": {"name": "b", "path": "p"}}]}}, "nothing to project for sources of type clusterTrustBundle")}
     cluster("create", "configmap", "map", "--from-literal=a=1", check=False)
-    for name, (volume, _) in cases.items():
-        cluster.make(f"lacks-{name}", "true", [("v", "/v")], {"v": volume})
+    cluster.make_all(*(cluster.pod(f"lacks-{name}", "true", [("v", "/v")], {"v": volume}) for name, (volume, _) in cases.items()))
     for name, (_, words) in cases.items():
         event = cluster.told(f"lacks-{name}", words)
         assert event["reason"] == "FailedMount" and 'MountVolume.SetUp failed for volume "v" : ' in event["message"], event
@@ -169,6 +179,20 @@ def test_empty_folders_and_groups(cluster):
                        spec={"securityContext": {"runAsUser": 1234, "runAsGroup": 1234, "fsGroup": 4321, "supplementalGroups": [77]}})
     assert set(said[:3]) == {"1234", "77", "4321"}
     assert said[3:6:2] == ["2777:4321", said[5]] and said[4] == "4321" and said[6:9] == ["2777:4321", "4321", "tmpfs"] and said[9] == "2048", said
+
+
+def test_a_claim_of_the_pods_own(cluster):
+    """A generic ephemeral volume: a claim made for the pod, which goes with it."""
+    template = {"spec": {"accessModes": ["ReadWriteOncePod"], "resources": {"requests": {"storage": "1Mi"}}}}
+    cluster.make("owner", STAY, [("scratch", "/scratch")], {"scratch": {"ephemeral": {"volumeClaimTemplate": template}}})
+    cluster.ready("owner")
+    claim = json.loads(cluster("get", "pvc", "owner-scratch", "-o", "json").stdout)
+    assert claim["status"]["phase"] == "Bound" and claim["metadata"]["ownerReferences"][0]["name"] == "owner"
+    cluster.read("owner", "echo x > /scratch/f")
+    folder = cluster.platform.state / "volumes" / claim["spec"]["volumeName"]
+    assert (folder / "f").read_text() == "x\n"
+    cluster("delete", "pod", "owner")
+    wait_for(lambda: not folder.exists(), "the volume to go with the pod")
 
 
 def test_sub_paths(cluster):
