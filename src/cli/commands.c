@@ -36,6 +36,22 @@ static const struct flag bootstrap_flags[] = {
     {.name = NULL},
 };
 
+static const struct flag pull_flags[] = {
+    {"platform", 0, FLAG_TEXT, "OS/ARCH", NULL, "of an image for several platforms, this one (default: this machine's)"},
+    {"auth-file", 0, FLAG_TEXT, "FILE", NULL, "credentials, as docker's config.json; beside those of `tidemill image login`"},
+    {"insecure", 0, FLAG_BOOL, NULL, NULL, "plain HTTP, or a certificate that nobody checks, is fine"},
+    {.name = NULL},
+};
+static const struct flag push_flags[] = {
+    {"auth-file", 0, FLAG_TEXT, "FILE", NULL, "credentials, as docker's config.json; beside those of `tidemill image login`"},
+    {"insecure", 0, FLAG_BOOL, NULL, NULL, "plain HTTP, or a certificate that nobody checks, is fine"},
+    {.name = NULL},
+};
+static const struct flag login_flags[] = {
+    {"username", 'u', FLAG_TEXT, "NAME", NULL, "whose password or token it is"},
+    {"insecure", 0, FLAG_BOOL, NULL, NULL, "plain HTTP, or a certificate that nobody checks, is fine"},
+    {.name = NULL},
+};
 static const struct flag kubeconfig_flags[] = {
     {"group", 'g', FLAG_LIST, "GROUP", NULL, "a group that the user is in; may be repeated"},
     {"service-account", 0, FLAG_TEXT, "NS/NAME", NULL, "for this service account, instead of a user"},
@@ -94,7 +110,29 @@ const struct command commands[] = {
      "tidemill apply -f deploy/\ncat app.yaml | tidemill apply -f -", apply_flags, session_flags, run_apply, false},
     {"logs", "APP|NAMESPACE/POD", 1, 1, "Print the logs of an application's pods", NULL, "tidemill logs hello -f\ntidemill logs hello --tail 20",
      logs_flags, session_flags, run_logs, false},
-    {"image list", "", 0, 0, "List the images in the registry", NULL, NULL, NULL, session_output_flags, run_image_list, false},
+    {"image list", "", 0, 0, "List the images in the registry: size, age, who uses them",
+     "What was pushed, built and made here, and what was fetched from other registries; those of docker.io without its\nname. With -o json also "
+     "where "
+     "each came from.",
+     "tidemill image list", NULL, session_output_flags, run_image_list, false},
+    {"image pull", "IMAGE", 1, 1, "Fetch an image from another registry",
+     "Pods fetch what they need by themselves; this is for having it before, and for Dockerfiles. An image that is here\nalready is brought up to "
+     "date: only what is new is fetched.",
+     "tidemill image pull nginx:1.25\ntidemill image pull ghcr.io/org/app@sha256:… --auth-file ~/.docker/config.json", pull_flags, session_flags,
+     run_image_pull, false},
+    {"image push", "NAME:TAG [IMAGE]", 1, 2, "Send an image to another registry",
+     "NAME:TAG is one of `tidemill image list`, IMAGE where it goes: REGISTRY/NAME:TAG; without, NAME says it. What is there\nalready is not sent "
+     "again.",
+     "tidemill image push shop:latest ghcr.io/ann/shop:2.1", push_flags, session_flags, run_image_push, false},
+    {"image login", "REGISTRY", 1, 1, "Keep credentials for a registry, for the whole machine",
+     "The password is read from standard input, tried, and kept where only the platform reads it. All pods may then use\nimages of that registry; "
+     "for some alone, make a pull secret (kubectl create secret docker-registry).",
+     "tidemill image login ghcr.io -u ann < token.txt\ntidemill image login docker.io -u ann", login_flags, session_flags, run_image_login, false},
+    {"image logout", "REGISTRY", 1, 1, "Forget the credentials for a registry", NULL, "tidemill image logout ghcr.io", NULL, session_flags,
+     run_image_logout, false},
+    {"image df", "", 0, 0, "Show what images and what comes of them take on the disk",
+     "Blobs are images as they were pushed or fetched, layers what they are unpacked to. RECLAIMABLE is what\n`tidemill image prune` gives back.",
+     "tidemill image df", NULL, session_output_flags, run_image_df, false},
     {"image bootstrap", "NAME:TAG", 1, 1, "Build a base image from this machine's own package sources",
      "Builds a root file system with mmdebstrap and puts it into the registry, where a Dockerfile's\nFROM NAME:TAG finds it. No container registry "
      "is needed.",

@@ -7,51 +7,55 @@
 #include <unistd.h>
 
 #include "registry/registry.h"
+#include "sys/sys.h"
 
 #define INCLUDES_MAX 128
 
-static int list_tags(struct session *session, struct tree *list, const char *name, struct diag *diag) {
-    struct session_answer answer;
-    char *path = arena_printf(session->arena, "/v2/%s/tags/list", name);
-    int r = path ? session_call(session, "GET", path, NULL, (struct slice){NULL, 0}, &answer, diag) : -ENOMEM;
-    if (r < 0)
-        return r;
-    const struct tree *tags = tree_find(answer.tree, "tags");
-    for (size_t i = 0; r == 0 && i < tree_count(tags); i++) {
-        struct tree *image = tree_map(session->arena);
-        tree_set_text(session->arena, image, "name", name);
-        tree_set_text(session->arena, image, "tag", tree_text_or(tree_at(tags, i), ""));
-        r = tree_push(session->arena, list, image);
+/* "3 days", as long ago as it was; "" when it cannot be read. */
+static const char *format_age(struct arena *arena, const char *time) {
+    static const struct {
+        int64_t seconds;
+        const char *name;
+    } units[] = {{365 * 86400, "year"}, {30 * 86400, "month"}, {86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+    int64_t then_ns, age_s;
+    if (timestamp_parse(slice_of(time), &then_ns) < 0 || (age_s = (sys_wall_ns() - then_ns) / 1000000000) < 0)
+        return "";
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        int64_t count = age_s / units[i].seconds;
+        if (count)
+            return arena_printf(arena, "%" PRId64 " %s%s ago", count, units[i].name, count == 1 ? "" : "s");
     }
-    return r;
+    return "just now";
 }
 
-static void print_images(const struct tree *list) {
-    struct terminal_table table = {.columns = 2};
-    terminal_table_row(&table, (const char *const[]){"NAME", "TAG"});
-    for (size_t i = 0; i < tree_count(list); i++)
-        terminal_table_row(&table, (const char *const[]){tree_text_or(tree_find(tree_at(list, i), "name"), ""),
-                                                         tree_text_or(tree_find(tree_at(list, i), "tag"), "")});
+static void print_images(struct arena *arena, const struct tree *list) {
+    struct terminal_table table = {.columns = 6};
+    terminal_table_row(&table, (const char *const[]){"NAME", "TAG", "DIGEST", "SIZE", "CREATED", "USED BY"});
+    for (size_t i = 0; i < tree_count(list); i++) {
+        const struct tree *image = tree_at(list, i);
+        char size[24];
+        terminal_size((uint64_t)tree_int_or(tree_find(image, "sizeBytes"), 0), size);
+        terminal_table_row(&table, (const char *const[]){tree_text_or(tree_find(image, "name"), ""), tree_text_or(tree_find(image, "tag"), ""),
+                                                         arena_printf(arena, "%.19s", tree_text_or(tree_find(image, "digest"), "")), size,
+                                                         format_age(arena, tree_text_or(tree_find(image, "createdAt"), "")),
+                                                         tree_text_or(tree_find(image, "usedBy"), "")});
+    }
     terminal_table_print(&table);
 }
 
 int run_image_list(const struct invocation *invocation) {
     struct diag diag = DIAG_INIT;
     struct session session;
+    struct session_answer answer;
     if (session_open(invocation, &session, &diag) < 0)
         return terminal_error(&diag);
-    struct session_answer catalog;
-    struct tree *list = tree_list(session.arena);
-    int r = session_call(&session, "GET", "/v2/_catalog?n=10000", NULL, (struct slice){NULL, 0}, &catalog, &diag);
-    const struct tree *names = r == 0 ? tree_find(catalog.tree, "repositories") : NULL;
-    for (size_t i = 0; r == 0 && i < tree_count(names); i++)
-        r = list_tags(&session, list, tree_text_or(tree_at(names, i), ""), &diag);
+    int r = session_call(&session, "GET", "/tidemill/v1/images", NULL, (struct slice){NULL, 0}, &answer, &diag);
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(64 * MIB);
     if (r == 0 && session_wants_json(invocation)) {
-        json_format_pretty(&out, list);
+        json_format_pretty(&out, answer.tree);
         session_print(NULL, buffer_slice(&out));
     } else if (r == 0) {
-        print_images(list);
+        print_images(session.arena, answer.tree);
     }
     session_close(&session);
     return r < 0 ? terminal_error(&diag) : 0;

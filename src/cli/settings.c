@@ -39,7 +39,7 @@ const struct flag settings_flags[] = {
     {"eviction-pressure-transition-period", 0, FLAG_TEXT, "TIME", "", "how long pressure is told after it has ended (5m)"},
     {"eviction-max-pod-grace-period", 0, FLAG_TEXT, "SECONDS", "", "what pods get to end at a soft threshold, at most (30)"},
     {"registries", 0, FLAG_TEXT, "FILE", "/etc/tidemill/registries.yaml", "mirrors, certificate authorities and TLS of other registries"},
-    {"registry-auth", 0, FLAG_TEXT, "FILE", NULL, "credentials for other registries, a docker config.json (default: registry-auth.json in --state)"},
+    {"registry-auth", 0, FLAG_TEXT, "FILE", NULL, "credentials for other registries, a docker config.json (default: registry/auth.json in --state)"},
     {"node-name", 0, FLAG_TEXT, "NAME", NULL, "name of this node (default the host's name)"},
     {"log-level", 0, FLAG_TEXT, "LEVEL", "info", "debug, info, warning or error"},
     {.name = NULL},
@@ -290,7 +290,7 @@ static int read_all(const struct invocation *invocation, bool running, struct se
     settings.run = absolute(settings.arena, settings.run);
     settings.registries = absolute(settings.arena, settings.registries);
     settings.registry_auth =
-        settings.registry_auth ? absolute(settings.arena, settings.registry_auth) : settings_path(&settings, settings.state, "registry-auth.json");
+        settings.registry_auth ? absolute(settings.arena, settings.registry_auth) : settings_path(&settings, settings.state, "registry/auth.json");
     if (r == 0)
         r = check(&settings, diag);
     if (r < 0)

@@ -39,6 +39,19 @@ void terminal_step(const char *format, ...) {
     va_end(args);
 }
 
+const char *terminal_size(uint64_t bytes, char text[24]) {
+    static const char *const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+    double value = (double)bytes / 1000;
+    size_t unit = 0;
+    for (; value >= 999.95 && unit + 1 < ARRAY_LEN(units); unit++)
+        value /= 1000;
+    if (bytes < 1000)
+        snprintf(text, 24, "%u B", (unsigned)bytes);
+    else
+        snprintf(text, 24, "%.1f %s", value, units[unit]);
+    return text;
+}
+
 void terminal_table_row(struct terminal_table *table, const char *const *cells) {
     for (size_t i = 0; i < table->columns; i++) {
         char *copy = slice_dup(slice_of(cells[i] ? cells[i] : ""));

@@ -15,6 +15,9 @@ int terminal_error_text(const char *format, ...) __attribute__((format(printf, 1
 /* A step of something that takes longer than a second. */
 void terminal_step(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* "1.5 GB", "12.0 MB", "34 B" into text (24 bytes); returns text. */
+const char *terminal_size(uint64_t bytes, char text[24]);
+
 /* A table on stdout: set the header, add rows of as many cells, print. Columns are as wide as their widest cell plus three blanks, as kubectl's. */
 #define TERMINAL_COLUMNS_MAX 8
 struct terminal_table {

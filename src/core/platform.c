@@ -7,6 +7,7 @@
  *   forge    → retention a pipeline has ended, an application has an image
  *   registry → store    credentials for other registries, in the secrets that pods name
  *   registry → forge    may the bearer of this password push that repository? */
+#include "core/image_api_priv.h"
 #include "core/pull_secrets_priv.h"
 #include "core/retention_priv.h"
 
@@ -18,6 +19,7 @@
 #include "sys/sys.h"
 
 struct platform {
+    struct loop *loop;
     const struct core_options *core;
     struct store *store;
     struct arena *arena;
@@ -194,6 +196,7 @@ int platform_new(struct loop *loop, const struct platform_options *options, stru
     struct platform *platform = calloc(1, sizeof *platform);
     if (!platform)
         return -ENOMEM;
+    platform->loop = loop;
     platform->core = options->core;
     platform->store = options->store;
     platform->arena = arena_new(256 * KIB);
@@ -223,6 +226,8 @@ void platform_free(struct platform *platform) {
 
 void platform_handle_cli(void *userdata, struct http_exchange *exchange) {
     struct platform *platform = userdata;
+    if (image_api_handle(platform->loop, platform->store, platform->registry, exchange))
+        return;
     if (!retention_handle(platform->retention, exchange))
         forge_handle_cli(platform->forge, exchange);
 }

@@ -84,10 +84,11 @@ struct content_gc_options {
     const struct oci_digest *roots; /* manifests that are in use though no tag points to them */
     size_t roots_count;
     const atomic_bool *cancel; /* becomes true: give up with -ECANCELED; NULL: never */
+    bool only_counts;          /* removes nothing, and says what would go */
     int64_t grace_s;           /* blobs and links younger than this stay: an image that is just being pushed has no tag yet */
 };
 struct content_gc_result {
-    uint64_t blobs_kept, blobs_removed, bytes_removed, manifests_removed;
+    uint64_t blobs_kept, blobs_removed, bytes_kept, bytes_removed, manifests_removed;
 };
 /* Keeps what tags, roots and young manifests reach (and manifests whose subject is kept), removes the rest. Safe beside pushes and reads. */
 int content_collect_garbage(struct content *content, const struct content_gc_options *options, struct content_gc_result *ret);

@@ -28,7 +28,7 @@ struct collector {
     const char *repository; /* the one being walked */
     const atomic_bool *cancel;
     int64_t oldest_s; /* younger than this is kept */
-    bool grown;
+    bool grown, only_counts;
     struct content_gc_result result;
 };
 
@@ -190,30 +190,29 @@ static int sweep_blob_link(void *userdata, const char *file) {
     return unlinkat(collector->content->root_fd, path.text, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
+/* 1: it stays. The time of its last use is compared under the lock that a use takes. */
+static int remove_unless_young(struct collector *collector, const char *file, struct stat *ret_status) {
+    struct content *content = collector->content;
+    bool marked = map_find(collector->marked, slice_of(file)) != NULL;
+    pthread_mutex_lock(&content->lock);
+    int r = fstatat(content->blobs_fd, file, ret_status, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    bool stays = r == 0 && (marked || ret_status->st_mtim.tv_sec >= collector->oldest_s || content_is_held(content, file));
+    if (r == 0 && !stays && !collector->only_counts && unlinkat(content->blobs_fd, file, 0) < 0)
+        r = -errno;
+    pthread_mutex_unlock(&content->lock);
+    return r ? r : stays;
+}
+
 static int sweep_blob(void *userdata, const char *file) {
     struct collector *collector = userdata;
-    struct content *content = collector->content;
     struct stat status;
     if (is_cancelled(collector))
         return -ECANCELED;
-    if (map_find(collector->marked, slice_of(file))) {
-        collector->result.blobs_kept++;
-        return 0;
-    }
-    pthread_mutex_lock(&content->lock);
-    int r = fstatat(content->blobs_fd, file, &status, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-    bool young = r == 0 && (status.st_mtim.tv_sec >= collector->oldest_s || content_is_held(content, file));
-    if (r == 0 && !young && unlinkat(content->blobs_fd, file, 0) < 0)
-        r = -errno;
-    pthread_mutex_unlock(&content->lock);
+    int r = remove_unless_young(collector, file, &status);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
-    if (young) {
-        collector->result.blobs_kept++;
-    } else {
-        collector->result.blobs_removed++;
-        collector->result.bytes_removed += (uint64_t)status.st_size;
-    }
+    *(r ? &collector->result.blobs_kept : &collector->result.blobs_removed) += 1;
+    *(r ? &collector->result.bytes_kept : &collector->result.bytes_removed) += (uint64_t)status.st_size;
     return 0;
 }
 
@@ -231,7 +230,7 @@ static int mark_all(struct collector *collector, const struct content_gc_options
 
 static int sweep_all(struct collector *collector) {
     int r = 0;
-    for (size_t i = 0; r == 0 && i < collector->repositories_count; i++) {
+    for (size_t i = 0; r == 0 && !collector->only_counts && i < collector->repositories_count; i++) {
         collector->repository = collector->repositories[i];
         r = content_each_name(collector->content, content_path("repositories/%s/_manifests", collector->repository).text, sweep_manifest, collector);
         if (r == 0)
@@ -245,8 +244,12 @@ int content_collect_garbage(struct content *content, const struct content_gc_opt
     CLEANUP(map_freep) struct map *marked = map_new();
     if (!arena || !marked)
         return -ENOMEM;
-    struct collector collector = {
-        .content = content, .arena = arena, .marked = marked, .cancel = options->cancel, .oldest_s = (int64_t)time(NULL) - options->grace_s};
+    struct collector collector = {.content = content,
+                                  .arena = arena,
+                                  .marked = marked,
+                                  .only_counts = options->only_counts,
+                                  .cancel = options->cancel,
+                                  .oldest_s = (int64_t)time(NULL) - options->grace_s};
     int r = mark_all(&collector, options);
     if (r == 0)
         r = sweep_all(&collector);

@@ -180,6 +180,8 @@ static struct secret *get_authorization(struct hub *hub, struct endpoint *endpoi
 static int format_url(const struct hub *hub, const struct endpoint *endpoint, const char *path, struct buffer *out) {
     if (strstr(path, "://"))
         buffer_append_text(out, path);
+    else if (strcmp(path, "/") == 0)
+        buffer_printf(out, "%s://%s/v2/", endpoint->is_plain ? "http" : "https", endpoint->host);
     else
         buffer_printf(out, "%s://%s/v2/%s%s/%s", endpoint->is_plain ? "http" : "https", endpoint->host, endpoint->path, hub->name, path);
     return buffer_error(out) ? -ENAMETOOLONG : 0;

@@ -42,7 +42,7 @@ DEFINE_CLEANUP(struct hub_connection, hub_connection_free)
 #define HUB_WORDS_MAX 512
 struct hub_call {
     const char *method; /* "GET", "HEAD", "POST", "PATCH", "PUT" */
-    const char *path;   /* behind /v2/<name>/: "manifests/latest"; or an absolute URL that the registry gave (of an upload) */
+    const char *path;   /* behind /v2/<name>/: "manifests/latest"; "/": /v2/ itself; or an absolute URL that the registry gave (of an upload) */
     const char *accept, *content_type;
     int64_t offset; /* only what follows it is wanted (Range) */
     /* what is sent: body, or `length` bytes of `fd` from `fd_offset` on */

@@ -299,15 +299,27 @@ static int fetch_image(struct registry_pull *pull, struct hub_connection *connec
     return r ? r : store_image(pull, levels, count);
 }
 
+static int pull_from(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena, const struct oci_digest *named) {
+    struct level levels[PULL_INDEX_DEPTH_MAX + 2];
+    if (is_unchanged(pull, connection, named))
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        levels[i].bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX);
+    int r = fetch_image(pull, connection, arena, levels);
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        buffer_deinit(&levels[i].bytes);
+    return r;
+}
+
 static int ask_registry(struct registry_pull *pull, struct arena *arena, const struct sites *sites, const struct oci_digest *named) {
     CLEANUP(hub_freep) struct hub *hub = NULL;
     CLEANUP(hub_connection_freep) struct hub_connection *connection = NULL;
-    struct level levels[PULL_INDEX_DEPTH_MAX + 2];
-    struct hub_options options = {
-        .reference = &pull->reference, .sites = sites, .insecure = pull->options.insecure, .retry_ms = pull->registry->options.retry_ms};
+    struct hub_options options = {.reference = &pull->reference,
+                                  .sites = sites,
+                                  .pushes = pull->kind != PULL_IMAGE,
+                                  .insecure = pull->options.insecure,
+                                  .retry_ms = pull->registry->options.retry_ms};
     configs_of(pull, options.credentials);
-    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-        levels[i].bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX);
     int r = hub_new(&options, &hub, &pull->diag);
     if (r == 0) {
         atomic_store(&pull->hub, hub);
@@ -315,26 +327,27 @@ static int ask_registry(struct registry_pull *pull, struct arena *arena, const s
             hub_cancel(hub);
         r = hub_connect(hub, &connection) ? diag_set(&pull->diag, -ENOMEM, "out of memory") : 0;
     }
-    if (r == 0 && !is_unchanged(pull, connection, named))
-        r = fetch_image(pull, connection, arena, levels);
-    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-        buffer_deinit(&levels[i].bytes);
+    if (r == 0)
+        r = pull->kind == PULL_IMAGE   ? pull_from(pull, connection, arena, named)
+            : pull->kind == PUSH_IMAGE ? push_image(pull, connection, arena)
+                                       : login(pull, connection, arena);
     pthread_mutex_lock(&pull->registry->arriving_lock); /* against registry_pull_cancel */
     atomic_store(&pull->hub, NULL);
     pthread_mutex_unlock(&pull->registry->arriving_lock);
     return r;
 }
 
-static int pull_image(struct registry_pull *pull, struct arena *arena) {
+static int work(struct registry_pull *pull, struct arena *arena) {
     struct sites sites = {0};
     struct oci_digest named = {{0}};
     int r = registry_read_sites(pull->registry, arena, &sites, &pull->diag);
-    r = r ? r : registry_read_credentials(pull->registry, &pull->machine, &pull->diag);
-    if (r < 0 || (r = find_here(pull, arena, &named)) > 0)
-        return MIN(r, 0);
-    if (pull->options.policy == REGISTRY_PULL_NEVER)
-        return diag_set(&pull->diag, -ENOENT, "%s is not here, or not for these credentials", pull->reference.name);
-    return ask_registry(pull, arena, &sites, &named);
+    if (r == 0 && pull->kind != LOGIN)
+        r = registry_read_credentials(pull->registry, &pull->machine, &pull->diag);
+    if (r == 0 && pull->kind == PULL_IMAGE && (r = find_here(pull, arena, &named)) > 0)
+        return 0;
+    if (r == 0 && pull->kind == PULL_IMAGE && pull->options.policy == REGISTRY_PULL_NEVER)
+        r = diag_set(&pull->diag, -ENOENT, "%s is not here, or not for these credentials", pull->reference.name);
+    return r ? r : ask_registry(pull, arena, &sites, &named);
 }
 
 /* --- threads --- */
@@ -342,7 +355,7 @@ static int pull_image(struct registry_pull *pull, struct arena *arena) {
 static void pull_work(void *userdata) {
     struct registry_pull *pull = userdata;
     CLEANUP(arena_freep) struct arena *arena = arena_new(2 * TREE_BYTES_MAX);
-    pull->error = arena ? pull_image(pull, arena) : diag_set(&pull->diag, -ENOMEM, "out of memory");
+    pull->error = arena ? work(pull, arena) : diag_set(&pull->diag, -ENOMEM, "out of memory");
 }
 
 static void finish(struct registry_pull *pull) {
@@ -414,10 +427,12 @@ static int prepare(struct registry_pull *pull, struct diag *diag) {
     return r < 0 ? diag_set(diag, r, "cannot start the pull: %s", strerror(-r)) : 0;
 }
 
-int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
+static int enqueue(struct registry *registry, enum pull_kind kind, const struct registry_pull_options *options, struct registry_pull **ret,
+                   struct diag *diag) {
     struct registry_pull *pull = calloc(1, sizeof *pull);
     if (pull) {
         list_init(&pull->node);
+        pull->kind = kind;
         pull->registry = registry;
         pull->options = *options;
         pull->wake_fd = -1;
@@ -443,9 +458,32 @@ int registry_pull(struct registry *registry, const struct registry_pull_options 
     list_push(&registry->pulls_queued, &pull->node);
     registry->pulls_queued_count++;
     loop_defer_schedule(&registry->pulls_start);
-    if (ret)
-        *ret = pull;
+    *ret = pull;
     return 0;
+}
+
+int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
+    struct registry_pull *pull;
+    return enqueue(registry, PULL_IMAGE, options, ret ? ret : &pull, diag);
+}
+
+int registry_push(struct registry *registry, const char *name, const char *tag, const struct registry_pull_options *options,
+                  struct registry_pull **ret, struct diag *diag) {
+    if (!oci_name_is_valid(slice_of(name)) || !oci_tag_is_valid(slice_of(tag))) {
+        if (options->credentials)
+            docker_config_deinit(options->credentials);
+        return diag_set(diag, -EINVAL, "\"%s:%s\" is no image of ours: expected NAME:TAG", name, tag);
+    }
+    int r = enqueue(registry, PUSH_IMAGE, options, ret, diag);
+    if (r == 0) {
+        snprintf((*ret)->name, sizeof(*ret)->name, "%s", name);
+        snprintf((*ret)->source_tag, sizeof(*ret)->source_tag, "%s", tag);
+    }
+    return r;
+}
+
+int registry_login(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
+    return enqueue(registry, LOGIN, options, ret, diag);
 }
 
 void registry_pull_cancel(struct registry_pull *pull) {

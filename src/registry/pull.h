@@ -1,4 +1,4 @@
-/* An image from another registry (docker.io, ghcr.io, a company's own) into the platform's store. */
+/* Images between the platform's store and other registries (docker.io, ghcr.io, a company's own). Pulls, pushes and logins queue together. */
 #ifndef TIDEMILL_REGISTRY_PULL_H
 #define TIDEMILL_REGISTRY_PULL_H
 
@@ -37,6 +37,15 @@ struct registry_pull_options {
 #define REGISTRY_PULLS_MAX 2 /* at a time */
 #define REGISTRY_PULLS_QUEUED_MAX 500
 int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag);
+/* An image of ours, with all that it names, into another registry; what that has already is not sent. options: reference is the target, a tag's;
+ * policy and platform do not matter; result: name is the source's, digest the manifest's, bytes those that were sent. -ENOENT comes by on_done. */
+int registry_push(struct registry *registry, const char *name, const char *tag, const struct registry_pull_options *options,
+                  struct registry_pull **ret, struct diag *diag);
+/* Asks the registry ("ghcr.io") whether it takes the credentials. options: reference "REGISTRY/any"; credentials with one entry for it. When it does,
+ * they are kept in the file of the machine's credentials, in place of others for it. */
+int registry_login(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag);
+/* Forgets the machine's credentials for a registry: -ENOENT when there are none. Blocks on a small file. */
+int registry_logout(struct registry *registry, const char *host, struct diag *diag);
 /* on_done does not run; the transfer ends soon. */
 void registry_pull_cancel(struct registry_pull *pull);
 

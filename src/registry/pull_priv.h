@@ -8,12 +8,16 @@
 
 #define PULL_INDEX_DEPTH_MAX 3
 
+enum pull_kind { PULL_IMAGE, PUSH_IMAGE, LOGIN };
+
 struct registry_pull {
+    enum pull_kind kind;
     struct registry *registry;
     struct list node;                     /* among those under way, or queued */
     struct registry_pull_options options; /* callbacks; its texts are copied below */
     struct oci_reference reference;
-    char name[OCI_NAME_MAX + 1];
+    char name[OCI_NAME_MAX + 1];      /* ours: of a push, the source */
+    char source_tag[OCI_TAG_MAX + 1]; /* of a push */
     char platform_text[IMAGE_PLATFORM_TEXT];
     struct image_platform platform;
     struct docker_config credentials; /* whoever asks brought these */
@@ -38,5 +42,9 @@ void pull_report(struct registry_pull *pull, uint64_t bytes);
 int pull_hold(struct registry_pull *pull, const struct oci_digest *digest);
 /* Brings the configuration and all layers, several at once, and links them. Blocks. 0, or negative errno with pull->diag. */
 int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest);
+
+/* The work of a push and of a login, with pull->hub connected. 0, or negative errno with pull->diag. */
+int push_image(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena);
+int login(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena);
 
 #endif

@@ -100,6 +100,17 @@ bool pulled_is_of(struct content *content, const char *name, const struct oci_di
     return at && strcmp(at + 1, oci_digest_format(top, text)) == 0;
 }
 
+const char *pulled_origin(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest) {
+    struct tree *record = NULL;
+    return read_record(content, arena, name, digest, &record) < 0 ? NULL : tree_text_or(tree_find(record, "repoDigest"), NULL);
+}
+
+const char *pulled_repository(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest, const char *registry) {
+    const char *origin = pulled_origin(content, arena, name, digest);
+    struct slice rest = slice_of(origin ? origin : ""), path = slice_cut(&rest, '@'), host = slice_cut(&path, '/');
+    return slice_is(host, registry) && path.len ? arena_dup(arena, path) : NULL;
+}
+
 enum pulled_verdict pulled_check(struct content *content, const struct pulled_key *key, const char *name, const struct oci_digest *digest,
                                  const struct oci_reference *reference, const struct docker_config *const credentials[2]) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);

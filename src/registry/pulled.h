@@ -23,6 +23,10 @@ int pulled_note(struct content *content, const struct pulled_key *key, const cha
                 const char *registry, const struct docker_credential *credential);
 /* Was it pulled as part of what has the digest `top` there? */
 bool pulled_is_of(struct content *content, const char *name, const struct oci_digest *digest, const struct oci_digest *top);
+/* Its name and digest there ("docker.io/library/nginx@sha256:…", in the arena); NULL: it is the platform's own. */
+const char *pulled_origin(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest);
+/* The repository of that registry which it was pulled from ("library/nginx", in the arena); NULL: it was not. */
+const char *pulled_repository(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest, const char *registry);
 enum pulled_verdict {
     PULLED_OURS, /* it did not come from elsewhere */
     PULLED_PUBLIC,

@@ -220,6 +220,8 @@ enum route {
     ROUTE_TAGS,
     ROUTE_REFERRERS,
     ROUTE_PULL,
+    ROUTE_PUSH,
+    ROUTE_LOGIN,
     ROUTE_UNKNOWN
 };
 
@@ -244,6 +246,9 @@ static const struct handler {
     {ROUTE_TAGS, "GET", false, registry_on_tags},
     {ROUTE_REFERRERS, "GET", false, registry_on_referrers},
     {ROUTE_PULL, "POST", true, registry_on_pull},
+    {ROUTE_PUSH, "POST", true, registry_on_push},
+    {ROUTE_LOGIN, "POST", true, registry_on_login},
+    {ROUTE_LOGIN, "DELETE", true, registry_on_logout},
 };
 
 /* What may stand before the last component of a path, and what that makes it. */
@@ -263,6 +268,10 @@ static enum route find_route(struct slice path, struct slice *ret_name, struct s
         return ROUTE_CATALOG;
     if (slice_is(path, "_tidemill/pull"))
         return ROUTE_PULL;
+    if (slice_is(path, "_tidemill/push"))
+        return ROUTE_PUSH;
+    if (slice_is(path, "_tidemill/login"))
+        return ROUTE_LOGIN;
     const char *slash = memrchr(path.data, '/', path.len);
     if (!slash)
         return ROUTE_UNKNOWN;

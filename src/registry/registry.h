@@ -11,6 +11,7 @@
 #include "registry/oci.h"
 #include "registry/publish.h"
 #include "registry/pull.h"
+#include "registry/pulled.h"
 
 struct registry;
 
@@ -51,7 +52,8 @@ DEFINE_CLEANUP(struct registry, registry_free)
 struct content *registry_content(struct registry *registry);
 
 /* Answers one request for /v2/…; an http_handler_fn whose userdata is the registry, for a server of its own or behind another handler.
- * Beside the specification's routes there is POST /v2/_tidemill/pull, for those who may write to the registry as a whole: see registry_remote.c. */
+ * Beside the specification's routes there are /v2/_tidemill/pull, push and login, for those who may write to the registry as a whole: see
+ * registry_remote.c. */
 void registry_handle(void *registry, struct http_exchange *exchange);
 
 /* Uploads that were begun and are not complete. */

@@ -78,6 +78,9 @@ void registry_on_manifest_delete(struct registry_request *request);
 void registry_on_tags(struct registry_request *request);
 void registry_on_referrers(struct registry_request *request);
 void registry_on_pull(struct registry_request *request);
+void registry_on_push(struct registry_request *request);
+void registry_on_login(struct registry_request *request);
+void registry_on_logout(struct registry_request *request);
 
 enum registry_verdict registry_check(struct registry_request *request, const char *repository, bool write);
 void registry_uploads_free(struct registry *registry);

@@ -1,21 +1,26 @@
-/* POST /v2/_tidemill/pull?reference=IMAGE: has the platform's registry fetch an image from another one, for the command line and the node. Ours, not
- * the specification's; a name component cannot begin with '_', so no repository is hidden by it. Further parameters:
+/* What the command line and the node ask of the platform's registry about others. Ours, not the specification's; a name component cannot begin with
+ * '_', so no repository is hidden by it.
  *
- *   policy=Always|IfNotPresent|Never   as imagePullPolicy; Always without
- *   namespace=NS, secret=NAME …        pull secrets of the cluster
- *   platform=linux/arm64               another than this machine's
- *   insecure=1                         plain HTTP, or certificates that nobody checks
+ *   POST   /v2/_tidemill/pull?reference=IMAGE                      fetches an image into ours
+ *            &policy=Always|IfNotPresent|Never                     as imagePullPolicy; Always without
+ *            &namespace=NS&secret=NAME…                            by pull secrets of the cluster
+ *            &platform=linux/arm64                                 for another than this machine
+ *   POST   /v2/_tidemill/push?source=NAME:TAG&reference=IMAGE      sends one of ours
+ *   POST   /v2/_tidemill/login?registry=HOST                       tries credentials and keeps them for the whole machine
+ *   DELETE /v2/_tidemill/login?registry=HOST                       forgets them
  *
- * Further credentials come in the header X-Registry-Authorization ("Basic …", for the registry named), or as a docker config.json in the body.
+ * and &insecure=1: plain HTTP, or certificates that nobody checks. Further credentials come in the header X-Registry-Authorization ("Basic …", for
+ * the registry named), or as a docker config.json in the body.
  *
  * The answer is text: "TIDEMILL-BEGIN" when its turn has come, lines of progress, "TIDEMILL-MISSING a, b" for secrets that are not there, what
- * happened, and then "TIDEMILL-EXIT 0" or 1. A client that goes away ends the pull. */
+ * happened, and then "TIDEMILL-EXIT 0" or 1. A client that goes away ends the work. */
 #include "registry/registry_priv.h"
 
 #define SECRETS_MAX 100
 #define MISSING_BYTES_MAX (4 * KIB)
 
 struct asker {
+    enum asked { ASKED_PULL, ASKED_PUSH, ASKED_LOGIN } asked;
     struct http_exchange *exchange; /* NULL once it has ended */
     struct registry_pull *pull;     /* NULL once it is done */
     struct buffer missing;          /* pull secrets that are not there */
@@ -60,14 +65,19 @@ static void on_begin(void *userdata) {
 static void on_done(void *userdata, const struct registry_pull_result *result) {
     struct asker *asker = userdata;
     char text[2 * DIAG_TEXT_MAX];
+    double megabytes = (double)result->bytes / 1e6;
     asker->pull = NULL;
     if (asker->missing.len)
         say(asker, "TIDEMILL-MISSING %s\n", asker->missing.data);
     if (result->error < 0)
-        say(asker, "%s\nTIDEMILL-EXIT 1\n", diag_format(result->diag, text, sizeof text));
+        say(asker, "%s\n", diag_format(result->diag, text, sizeof text));
+    else if (asker->asked == ASKED_PULL)
+        say(asker, "%s%s%s is sha256:%s, %.1f MB came\n", result->name, *result->tag ? ":" : "", result->tag, result->digest.hex, megabytes);
+    else if (asker->asked == ASKED_PUSH)
+        say(asker, "%s is pushed: sha256:%s, %.1f MB sent\n", result->name, result->digest.hex, megabytes);
     else
-        say(asker, "%s%s%s is sha256:%s, %.1f MB came\nTIDEMILL-EXIT 0\n", result->name, *result->tag ? ":" : "", result->tag, result->digest.hex,
-            (double)result->bytes / 1e6);
+        say(asker, "the credentials are good; they are kept for this machine\n");
+    say(asker, "TIDEMILL-EXIT %d\n", result->error < 0);
     if (asker->exchange)
         http_respond_end(asker->exchange);
     else
@@ -109,10 +119,24 @@ static enum registry_pull_policy read_policy(const char *text) {
                                                : REGISTRY_PULL_ALWAYS;
 }
 
+static int start(struct registry_request *request, struct asker *asker, struct registry_pull_options *options, struct diag *diag) {
+    struct registry *registry = request->registry;
+    const char *source = query_find(&request->query, "source");
+    struct slice tag = slice_of(source ? source : ""), name = slice_cut(&tag, ':');
+    char *copy = arena_dup(http_exchange_arena(request->exchange), name);
+    if (asker->asked == ASKED_PULL)
+        return registry_pull(registry, options, &asker->pull, diag);
+    if (asker->asked == ASKED_LOGIN)
+        return registry_login(registry, options, &asker->pull, diag);
+    return registry_push(registry, copy ? copy : "", tag.data ? tag.data : "", options, &asker->pull, diag);
+}
+
 static int begin(struct registry_request *request, struct asker *asker, struct slice body, struct diag *diag) {
     const char *insecure = query_find(&request->query, "insecure"), *reference = query_find(&request->query, "reference");
     struct docker_config credentials = {0};
-    struct registry_pull_options options = {.reference = reference,
+    if (asker->asked == ASKED_LOGIN) /* any repository of that registry */
+        reference = arena_printf(http_exchange_arena(request->exchange), "%s/login", query_find(&request->query, "registry"));
+    struct registry_pull_options options = {.reference = reference ? reference : "",
                                             .policy = read_policy(query_find(&request->query, "policy")),
                                             .credentials = &credentials,
                                             .platform = query_find(&request->query, "platform"),
@@ -121,21 +145,24 @@ static int begin(struct registry_request *request, struct asker *asker, struct s
                                             .on_progress = on_progress,
                                             .on_done = on_done,
                                             .userdata = asker};
-    int r = read_header(http_header(request->exchange, "X-Registry-Authorization"), reference, &credentials);
+    int r = read_header(http_header(request->exchange, "X-Registry-Authorization"), options.reference, &credentials);
     r = r || !body.len ? r : docker_config_read(&credentials, body, diag);
     r = r ? r : read_secrets(request, &credentials, &asker->missing);
+    if (r == 0 && asker->asked == ASKED_LOGIN && credentials.items.count != 1)
+        r = diag_set(diag, -EINVAL, "expected a registry, and credentials for it");
     if (r == 0)
-        return registry_pull(request->registry, &options, &asker->pull, diag);
+        return start(request, asker, &options, diag);
     docker_config_deinit(&credentials);
     return r;
 }
 
-static void on_body(void *userdata, struct http_exchange *exchange, struct slice body) {
-    struct registry_request *request = userdata;
+static void answer(struct registry_request *request, enum asked asked, struct slice body) {
+    struct http_exchange *exchange = request->exchange;
     struct diag diag = DIAG_INIT;
     struct asker *asker = calloc(1, sizeof *asker);
     if (!asker)
         return registry_error(exchange, 503, "UNKNOWN", "out of memory");
+    asker->asked = asked;
     asker->missing = BUFFER_INIT(MISSING_BYTES_MAX);
     int r = begin(request, asker, body, &diag);
     if (r < 0) {
@@ -147,8 +174,40 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
     http_respond_begin(exchange, 200, "text/plain; charset=utf-8", -1, NULL);
 }
 
+static void on_pull_body(void *userdata, __attribute__((unused)) struct http_exchange *exchange, struct slice body) {
+    answer(userdata, ASKED_PULL, body);
+}
+static void on_push_body(void *userdata, __attribute__((unused)) struct http_exchange *exchange, struct slice body) {
+    answer(userdata, ASKED_PUSH, body);
+}
+
+static void on_login_body(void *userdata, __attribute__((unused)) struct http_exchange *exchange, struct slice body) {
+    answer(userdata, ASKED_LOGIN, body);
+}
+
 void registry_on_pull(struct registry_request *request) {
     if (!query_find(&request->query, "reference"))
         return registry_error(request->exchange, 400, "UNKNOWN", "expected ?reference=IMAGE");
-    http_read_body(request->exchange, DOCKER_CONFIG_BYTES_MAX, on_body, request);
+    http_read_body(request->exchange, DOCKER_CONFIG_BYTES_MAX, on_pull_body, request);
+}
+
+void registry_on_push(struct registry_request *request) {
+    if (!query_find(&request->query, "reference") || !query_find(&request->query, "source"))
+        return registry_error(request->exchange, 400, "UNKNOWN", "expected ?source=NAME:TAG&reference=IMAGE");
+    http_read_body(request->exchange, DOCKER_CONFIG_BYTES_MAX, on_push_body, request);
+}
+
+void registry_on_login(struct registry_request *request) {
+    if (!query_find(&request->query, "registry"))
+        return registry_error(request->exchange, 400, "UNKNOWN", "expected ?registry=HOST");
+    http_read_body(request->exchange, DOCKER_CONFIG_BYTES_MAX, on_login_body, request);
+}
+
+void registry_on_logout(struct registry_request *request) {
+    struct diag diag = DIAG_INIT;
+    const char *host = query_find(&request->query, "registry");
+    int r = registry_logout(request->registry, host ? host : "", &diag);
+    if (r < 0)
+        return registry_error(request->exchange, r == -ENOENT ? 404 : 500, "UNKNOWN", "%s", diag.message);
+    http_respond_text(request->exchange, 200, "the credentials are gone\n");
 }

@@ -64,7 +64,7 @@ class Registry:
             def do_GET(self):
                 registry.answer(self)
 
-            do_HEAD = do_GET
+            do_HEAD = do_POST = do_PUT = do_GET
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         if tls:
@@ -115,11 +115,14 @@ class Registry:
     # -- answering --
     def answer(self, handler):
         path, _, query = handler.path.partition("?")
+        sent = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         authorization, wanted = handler.headers.get("Authorization"), handler.headers.get("Range")
         if path == "/token":
             status, headers, body = self.token(authorization, query)
         else:
             status, headers, body = self.resource(path, authorization, wanted)
+            if status != 401 and handler.command in ("POST", "PUT"):
+                status, headers, body = self.store(handler, path, query, sent)
         with self.lock:
             self.requests.append(Request(handler.command, handler.path, authorization, wanted, status))
         cut = None
@@ -160,6 +163,21 @@ class Registry:
         if self.auth == "basic":
             return self.is_user(authorization)
         return self.auth is None or (authorization or "").removeprefix("Bearer ") in self.tokens
+
+    def store(self, handler, path, query, sent):
+        repository, kind, name = path.removeprefix("/v2/").rsplit("/", 2)
+        if kind == "uploads" and handler.command == "POST":
+            return 202, {"Location": f"/v2/{repository}/uploads/{len(self.requests)}?state=x"}, b""
+        digest = digest_of(sent)
+        if kind == "uploads":
+            assert f"digest={digest}" in query.replace("%3A", ":")
+            self.blobs[digest] = sent
+        else:
+            document = json.loads(sent)
+            assert all(item["digest"] in self.blobs for item in [document["config"], *document["layers"]])
+            self.manifests[repository, digest] = sent, handler.headers["Content-Type"]
+            self.tags[repository, name] = digest
+        return 201, {}, b""
 
     def resource(self, path, authorization, wanted):
         if not self.is_allowed(authorization):

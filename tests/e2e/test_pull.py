@@ -201,3 +201,45 @@ def test_tls_is_a_must_and_own_authorities_are_named(instance, tmp_path):
         hosts.write_text(before)
         instance.sites.unlink(missing_ok=True)
         secure.close()
+
+
+@pytest.mark.parametrize("registry", [{"auth": "basic"}], indirect=True)
+def test_commands(instance, registry):
+    """login, pull, list, push, df, rm, logout: what a person does by hand."""
+    tidemill = instance.tidemill
+    image = registry.add_image("tool", "1", [BASE, {"a": os.urandom(200_000)}])
+    refused = tidemill("image", "login", registry.host, "-u", "ann", input="guessed\n", check=False)
+    assert refused.returncode == 1 and "refuses the credentials" in refused.stderr
+    assert "wants credentials" in tidemill("image", "pull", f"{registry.host}/tool:1", check=False).stderr
+    assert "good" in tidemill("image", "login", registry.host, "-u", "ann", input="secret\n").stdout
+    assert "secret" not in (instance.state / "registry/auth.json").read_text() and (instance.state / "registry/auth.json").stat().st_mode & 0o77 == 0
+    pulled = tidemill("image", "pull", f"{registry.host}/tool:1").stdout
+    name = registry.host.replace(":", "_") + "/tool"
+    assert pulled.startswith(f"{name}:1 is {image['digest']}"), pulled
+    run(instance, "by-login", f"{registry.host}/tool:1", imagePullPolicy="IfNotPresent")  # the machine's credentials are every pod's
+
+    listed = {item["name"]: item for item in yaml.safe_load(tidemill("image", "list", "-o", "json").stdout)}[name]
+    assert listed["digest"] == image["digest"] and listed["pulledFrom"] == f"{registry.host}/tool@{image['digest']}" and listed["usedBy"] == "Pod default/by-login"
+    assert listed["sizeBytes"] == sum(len(data) for data in registry.blobs.values()) + image["size"]
+    row = next(line for line in tidemill("image", "list").stdout.splitlines() if line.startswith(name))
+    assert image["digest"][:19] in row and " MB " in row and "Pod default/by-login" in row
+
+    target = Registry()
+    assert "is pushed" in tidemill("image", "push", f"{name}:1", f"{target.host}/copies/tool:2").stdout
+    assert target.tags == {("copies/tool", "2"): image["digest"]} and target.blobs == registry.blobs
+    target.forget()
+    tidemill("image", "push", f"{name}:1", f"{target.host}/copies/tool:3")
+    assert not target.seen("uploads")  # all was there
+    assert "there is no image nothing:1 here" in tidemill("image", "push", "nothing:1", f"{target.host}/x:1", check=False).stderr
+    target.close()
+
+    def df():
+        return {part["what"]: part for part in yaml.safe_load(tidemill("image", "df", "-o", "json").stdout)}
+    used = df()
+    assert used["blobs"]["bytes"] > listed["sizeBytes"] and used["layers"]["count"] >= 2 and used["layers"]["bytes"] > len(BUSYBOX)
+    instance.kubectl("delete", "pod", "by-login")
+    tidemill("image", "rm", f"{name}:1")
+    assert df()["layers"]["reclaimableBytes"] >= 200_000 + used["layers"]["reclaimableBytes"]
+    assert "RECLAIMABLE" in tidemill("image", "df").stdout
+    assert "are gone" in tidemill("image", "logout", registry.host).stdout
+    assert "wants credentials" in tidemill("image", "pull", f"{registry.host}/tool:1", check=False).stderr
