@@ -64,7 +64,7 @@ struct round {
     struct content *content;
     const char *state; /* the folder */
     int error;
-    uint64_t free_before, wanted; /* bytes of pulled images that have to go */
+    uint64_t total, free_before, wanted; /* bytes of pulled images that have to go */
     size_t pulled_removed;
     /* what went */
     VECTOR(const char *) removed; /* "name:tag" */
@@ -179,7 +179,8 @@ static void tell(const struct round *round) {
              "freed %.1f MiB: %zu images, %" PRIu64 " blobs (%.1f MiB), %" PRId64 " unpacked layers (%.1f MiB), %.1f MiB of build cache",
              mebibytes(bytes), round->removed.count, round->gc.blobs_removed, mebibytes(round->gc.bytes_removed), round->layers,
              mebibytes((uint64_t)round->layer_bytes), mebibytes((uint64_t)round->cache_bytes));
-    if (round->urgent) {
+    bool is_scarce = disk_space_is_scarce(&(struct disk_space){.free = round->free_before, .total = round->total});
+    if (round->is_total || (round->urgent && is_scarce)) {
         char message[700];
         snprintf(message, sizeof message, "only %.0f MiB of disk space were free; %s", mebibytes(round->free_before), text);
         log_warning("%s", message);
@@ -220,6 +221,8 @@ static bool goes_on(struct round *round) {
 static void round_end(struct round *round) {
     struct retention *retention = round->retention;
     tell(round);
+    if (round->urgent && round->warning[0])
+        send_event(retention, "ImageGCFailed", round->warning);
     bool more = goes_on(round);
     retention->round = NULL;
     for (struct list *node; (node = list_pop(&round->waiters));) {
@@ -463,6 +466,7 @@ static void round_start(struct retention *retention, enum urgency urgency) {
     round->state = retention->options.state;
     round->urgent = urgency != ROUND_USUAL;
     round->is_total = urgency == ROUND_TOTAL;
+    round->total = space.total;
     round->free_before = space.free;
     round->wanted =
         round->is_total ? UINT64_MAX : (urgency == ROUND_MORE ? disk_budget_rest : disk_budget_excess)(&retention->options.budget, &space);
