@@ -370,9 +370,10 @@ void unit_respecify(struct unit *unit, const struct kube_container *spec);
 void unit_respecify_ephemeral(struct unit *unit, const struct kube_ephemeral_container *spec);
 void unit_reconsider(struct unit *unit); /* what it lacked may be there now */
 void unit_free(struct unit *unit);
-void unit_start(struct unit *unit);   /* from UNIT_WAITING; does nothing before start_at_ms */
-void unit_adopt(struct unit *unit);   /* after loading: looks what became of unit->id */
-void unit_restart(struct unit *unit); /* from UNIT_EXITED: waits out the back-off */
+void unit_start(struct unit *unit);        /* from UNIT_WAITING; does nothing before start_at_ms */
+void unit_lose_sandbox(struct unit *unit); /* after unit_adopt */
+void unit_adopt(struct unit *unit);        /* after loading: looks what became of unit->id */
+void unit_restart(struct unit *unit);      /* from UNIT_EXITED: waits out the back-off */
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why);
 void unit_is_up(struct unit *unit); /* its postStart hook is done */
 bool unit_is_shown_running(const struct unit *unit);

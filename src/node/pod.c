@@ -244,6 +244,15 @@ static void refresh(struct pod *pod) {
 
 /* --- taking on --- */
 
+static const char *final_phase(const struct pod *pod);
+
+/* The machine was restarted. */
+static void lose_sandbox(struct pod *pod) {
+    event_pod(pod, NULL, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+    for (size_t i = 0; i < pod->units_count; i++)
+        unit_lose_sandbox(pod->units[i]);
+}
+
 static int take_over(struct pod *pod) {
     int r = record_load(pod);
     if (r < 0)
@@ -252,6 +261,7 @@ static int take_over(struct pod *pod) {
     if (r < 0)
         return r;
     bool was_active = pod->stage == POD_ACTIVE; /* then it needs nobody's answer to go on, unless the machine was restarted meanwhile */
+    bool had_sandbox = podnet_has(pod->node->podnet, pod->uid, pod->spec_object->pod->spec.host_network);
     if (was_active)
         pod->stage = POD_PREPARING;
     if (pod->stage != POD_ENDED && pod_network_ready(pod) && was_active && pod_cgroup_make(pod) && volumes_are_there(pod) &&
@@ -264,6 +274,8 @@ static int take_over(struct pod *pod) {
     status_load(pod);
     for (size_t i = 0; i < pod->units_count; i++)
         unit_adopt(pod->units[i]);
+    if (was_active && !had_sandbox && !final_phase(pod))
+        lose_sandbox(pod);
     record_save(pod);
     return 0;
 }

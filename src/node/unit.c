@@ -448,6 +448,12 @@ void unit_settle(struct unit *unit) {
         unit_remove_container(unit);
 }
 
+static void back_off(struct unit *unit, int64_t delay_ms, int64_t left_ms) {
+    unit_wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000, unit->spec->name,
+                   unit->pod->name, unit->pod->namespace, unit->pod->uid);
+    unit_wake_in(unit, left_ms);
+}
+
 void unit_restart(struct unit *unit) {
     if (unit->stage != UNIT_EXITED || unit->container)
         return;
@@ -457,11 +463,9 @@ void unit_restart(struct unit *unit) {
     unit->last = unit->current;
     unit->current = (struct termination){.set = false};
     if (delay_ms > 0) {
-        unit_wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000,
-                       unit->spec->name, unit->pod->name, unit->pod->namespace, unit->pod->uid);
+        back_off(unit, delay_ms, MIN(delay_ms, MAX(1, delay_ms - since_ms)));
         event_pod(unit->pod, unit, "Warning", "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", unit->spec->name,
                   unit->pod->name, unit->pod->namespace, unit->pod->uid);
-        unit_wake_in(unit, MAX(1, delay_ms - since_ms));
     } else {
         unit_wait_with(unit, "ContainerCreating", "%s", "");
         unit->start_at_ms = 0;
@@ -470,8 +474,34 @@ void unit_restart(struct unit *unit) {
 
 /* --- after a restart of the node --- */
 
+/* A node that was killed meanwhile is no reason to try again sooner. */
+static void go_on_waiting(struct unit *unit) {
+    int64_t delay_ms = unit->backoff.delay_ms;
+    int64_t left_ms = unit->last.finished_ns / 1000000 + delay_ms - loop_wall_ns(unit->pod->node->loop) / 1000000;
+    if (unit->last.set && left_ms > 0)
+        back_off(unit, delay_ms, MIN(left_ms, delay_ms)); /* at most: the clock may have been set */
+}
+
+/* What ran in a sandbox that is gone has ended with it, and what was initialised in there is not any more: as kubelet, init containers run again,
+ * and nothing does in a pod that never restarts. */
+void unit_lose_sandbox(struct unit *unit) {
+    backoff_reset(&unit->backoff);
+    unit->start_at_ms = 0;
+    if (unit->stage == UNIT_WAITING)
+        unit_wait_with(unit, unit->pod->units[0]->is_init ? "PodInitializing" : "ContainerCreating", "%s", "");
+    else if (unit_is_busy(unit))
+        unit_stop(unit, 0, NULL);
+    else if (unit->is_init && !unit->is_sidecar && !unit_failed(unit) && strcmp(pod_restart_policy(unit->pod), "Never") != 0) {
+        unit->last = unit->current;
+        unit->current = (struct termination){.set = false};
+        unit_wait_with(unit, "PodInitializing", "%s", "");
+    }
+}
+
 void unit_adopt(struct unit *unit) {
     char log[PATH_MAX], group[QOS_PATH_BYTES];
+    if (unit->stage == UNIT_WAITING)
+        go_on_waiting(unit);
     if (unit->stage == UNIT_WAITING || unit->stage == UNIT_EXITED)
         return;
     unit_log_path(unit, unit->restart_count, log);

@@ -44,6 +44,8 @@ struct podnet_pod {
     char address6[INET6_ADDRSTRLEN];       /* "": it has none */
     char network[256], uts[256], ipc[256]; /* namespace files; network is "" with host_network */
 };
+/* Whether the pod's namespaces are there, all of them. */
+bool podnet_has(const struct podnet *podnet, const char *uid, bool host_network);
 /* Idempotent: a pod that is whole is only described, a half-made one is made anew under the same address. ret->address names the address that it has
  * had, "" when it has had none: it is its again when the table was lost. */
 int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag);

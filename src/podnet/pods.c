@@ -267,6 +267,11 @@ static int take_address(struct podnet *podnet, const char *uid, uint32_t *ret) {
     return r < 0 || had ? r : podnet_save_addresses(podnet);
 }
 
+bool podnet_has(const struct podnet *podnet, const char *uid, bool host_network) {
+    struct podnet_pod pod = {.address = ""};
+    return uid_is_safe(uid) && describe(podnet, uid, host_network, &pod) == 0 && is_whole(&pod);
+}
+
 int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag) {
     struct podnet_pod pod = {.address = ""};
     uint32_t address = 0;

@@ -200,9 +200,11 @@ def check(node, churn, pods):
             wrong.append((name, "log", node.log_of(name), node.log_of(name, previous=True)))
     for name, each in pods.items():
         for status in each["status"].get("containerStatuses", []) + each["status"].get("initContainerStatuses", []):
-            now = state(node.pods(), name, status["name"]).get("restartCount")  # a crash loop goes on
-            if not status["restartCount"] + 1 <= starts(node, name, status["name"]) <= now + 1:
-                wrong.append((name, status["name"], f"{starts(node, name, status['name'])} starts", status))
+            which = status["name"]
+            try:  # a crash loop goes on meanwhile, and its status is a moment behind
+                wait_for(lambda: state(node.pods(), name, which)["restartCount"] + 1 == starts(node, name, which), "the counts", 5, 0.1)
+            except AssertionError:
+                wrong.append((name, which, f"{starts(node, name, which)} starts", state(node.pods(), name, which)))
     overlap = node.dir / "count/overlap"
     assert not overlap.exists(), f"ran twice at once: {overlap.read_text(encoding='ascii')}"
     assert not wrong, f"seed {SEED}, {node.kills} kills: {json.dumps(wrong)[:6000]}\n{node.node_log()[-1500:]}"
