@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "codec/codec.h"
+#include "runtime/container_priv.h"
 #include "runtime/runtime.h"
 #include "sys/sys.h"
 #include "unit.h"
@@ -134,7 +135,7 @@ static void container_options_of(struct started *started, struct seen *seen, str
                                       .userdata = seen};
 }
 
-static void create_as(const struct bundle_process *process, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
+static void begin_as(const struct bundle_process *process, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
     const char *const env[] = {"PATH=/bin", "GREETING=hello", NULL};
     const char *const lower[] = {fixture.layer};
     struct buffer json = BUFFER_INIT(BUNDLE_BYTES_MAX);
@@ -157,6 +158,10 @@ static void create_as(const struct bundle_process *process, bool open_stdin, int
     options.open_stdin = open_stdin;
     assert_int_equal(container_create(fixture.containers, &options, &ret->container, NULL), 0);
     buffer_deinit(&json);
+}
+
+static void create_as(const struct bundle_process *process, bool open_stdin, int64_t memory, struct seen *seen, struct started *ret) {
+    begin_as(process, open_stdin, memory, seen, ret);
     turn_until(&seen->created);
     if (seen->error)
         fail_msg("create: %s", seen->message);
@@ -541,6 +546,30 @@ UNIT_TEST(attaches_to_a_container) {
     finish(&started, &seen);
 }
 
+UNIT_TEST(only_so_many_are_created_at_a_time) {
+    const char *const args[] = {"/bin/program", "wait", NULL};
+    const struct bundle_process process = {.args = args, .cwd = "/"};
+    struct seen seen[3] = {0};
+    struct started started[3];
+    unsigned usual = fixture.containers->launches_max;
+    fixture.containers->launches_max = 1;
+    for (size_t i = 0; i < ARRAY_LEN(started); i++)
+        begin_as(&process, false, 0, &seen[i], &started[i]);
+    assert_int_equal(fixture.containers->launching, 1);
+    container_free(TAKE(started[1].container)); /* one that waits may be given up */
+    turn_until(&seen[0].created);
+    assert_false(seen[2].created);
+    turn_until(&seen[2].created);
+    assert_int_equal(seen[2].error, 0);
+    assert_false(seen[1].created);
+    fixture.containers->launches_max = usual;
+    finish(&started[0], &seen[0]);
+    finish(&started[2], &seen[2]);
+    assert_int_equal(fixture.containers->launching, 0);
+    assert_int_equal(container_delete_id(fixture.containers, started[1].id, on_deleted, &seen[1]), 0);
+    turn_until(&seen[1].deleted);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(runs_and_tells_the_exit_code),
                                        UNIT(writes_the_log_in_cri_format),
@@ -553,6 +582,7 @@ int main(void) {
                                        UNIT(a_command_has_what_its_container_has),
                                        UNIT(a_command_that_cannot_run_says_why),
                                        UNIT(who_leaves_takes_the_whole_command_along),
-                                       UNIT(attaches_to_a_container)};
+                                       UNIT(attaches_to_a_container),
+                                       UNIT(only_so_many_are_created_at_a_time)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
