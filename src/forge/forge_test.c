@@ -484,6 +484,7 @@ UNIT_TEST(keeps_tokens_to_their_jobs) {
     assert_string_equal(run->jobs[0].token_digest, ""); /* worth nothing any more */
     const struct object *pod = fixture_find(&fixture, PODS, run->jobs[1].pod_name);
     const struct tree *env = tree_find(tree_at(tree_path(pod->tree, "spec.containers"), 0), "env");
+    assert_string_equal(tree_text_or(tree_path(pod->tree, "spec.priorityClassName"), ""), "tidemill-batch"); /* never before services */
     const char *token = NULL;
     for (size_t i = 0; i < tree_count(env); i++)
         if (strcmp(tree_text_or(tree_find(tree_at(env, i), "name"), ""), "TIDEMILL_JOB_TOKEN") == 0)

@@ -5,6 +5,8 @@
  *
  * The reserve is for the system, the platform and the page tables of a busy machine: a fixed part, and a part of the memory that shrinks as the
  * machine grows, but never more than a quarter. CPU is not reserved: weights see to it that everybody who needs some gets some (qos.c). */
+#include <sys/statvfs.h>
+
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
@@ -29,6 +31,13 @@ int64_t allocatable_pods_memory(void) {
 int64_t allocatable_memory(const struct node *node) {
     int64_t pods = allocatable_pods_memory();
     return pods - MIN(eviction_reserved_memory(node), pods / 2);
+}
+
+int64_t allocatable_disk(const struct node *node) {
+    struct statvfs disk = {0};
+    statvfs(node->state_dir, &disk);
+    uint64_t bytes = (uint64_t)disk.f_blocks * disk.f_frsize;
+    return (int64_t)(bytes - eviction_reserved_disk(node, bytes));
 }
 
 int64_t allocatable_cpu_milli(void) {

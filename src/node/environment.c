@@ -123,7 +123,7 @@ int environment_field(const struct pod *pod, struct arena *arena, const char *pa
 
 int environment_resource(const struct unit *unit, struct arena *arena, const struct kube_resource_field_selector *selector, const char **ret) {
     struct unit *of = selector->container_name ? pod_unit(unit->pod, selector->container_name) : NULL;
-    const struct kube_resource_requirements *resources = &(of ? of : unit)->spec->resources;
+    const struct kube_resource_requirements *resources = resize_allocated(of ? of : unit);
     struct slice rest = slice_of(selector->resource ? selector->resource : "");
     struct slice kind = slice_cut(&rest, '.');
     const struct kube_quantity_map *map = slice_is(kind, "limits") ? &resources->limits : slice_is(kind, "requests") ? &resources->requests : NULL;
@@ -131,10 +131,11 @@ int environment_resource(const struct unit *unit, struct arena *arena, const str
         return -EINVAL;
     int64_t milli = kube_quantity_milli(map, rest.data, -1),
             divisor = selector->divisor.text && selector->divisor.milli > 0 ? selector->divisor.milli : 1000;
-    if (milli < 0 && slice_is(rest, "cpu"))
-        milli = (int64_t)sysconf(_SC_NPROCESSORS_ONLN) * 1000;
-    else if (milli < 0 && slice_is(rest, "memory"))
-        milli = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) * 1000;
+    if (milli < 0 && slice_is(kind, "limits")) /* none: the whole machine, as far as it is for pods */
+        milli = slice_is(rest, "cpu")                 ? allocatable_cpu_milli()
+                : slice_is(rest, "memory")            ? allocatable_memory(unit->pod->node) * 1000
+                : slice_is(rest, "ephemeral-storage") ? allocatable_disk(unit->pod->node) * 1000
+                                                      : 0;
     milli = MAX(milli, 0);
     *ret = arena_printf(arena, "%" PRId64, milli / divisor + (milli % divisor > 0));
     return *ret ? 0 : -ENOMEM;

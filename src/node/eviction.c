@@ -93,8 +93,8 @@ static void observe(struct eviction *eviction) {
 
 /* What the hard threshold keeps of so much. */
 static int64_t reserved(const struct node *node, enum pressure_signal signal, int64_t capacity) {
-    const struct pressure_config *config = &node->eviction->config;
-    for (size_t i = 0; i < config->count; i++)
+    const struct pressure_config *config = node->eviction ? &node->eviction->config : NULL;
+    for (size_t i = 0; config && i < config->count; i++)
         if (config->thresholds[i].signal == signal && !config->thresholds[i].grace_ms)
             return MIN(pressure_quantity(&config->thresholds[i].value, capacity), capacity);
     return 0;

@@ -282,6 +282,7 @@ static void stop_node(struct node *node) {
         return; /* the process ends anyway; the next one finds the bundles */
     prune_stop(node);
     measure_stop(node);
+    system_oom_stop(node);
     eviction_free(TAKE(node->eviction));
     images_stop(node);
     storage_limits_free(TAKE(node->storage_limits));
@@ -347,6 +348,7 @@ static int start_node(struct node *node, struct diag *diag) {
         r = start_informers(node);
     if (r == 0) {
         eviction_start(node);
+        system_oom_start(node);
         register_node(node);
     }
     return r;

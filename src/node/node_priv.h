@@ -90,6 +90,7 @@ struct node {
     struct prune *prune;  /* disk space is being freed; NULL: it is not */
     struct eviction *eviction;
     struct storage_limits *storage_limits;
+    struct system_oom *system_oom;    /* NULL: the kernel's log cannot be read */
     struct disk_count *disk_count;    /* measure.c */
     struct tls_context *probe_tls[2]; /* for probes over HTTP/1.1 and HTTP/2; NULL: none was needed yet */
     struct stats_window stats;        /* of the machine */
@@ -466,6 +467,7 @@ int64_t allocatable_reserve(int64_t memory_bytes);
 int64_t allocatable_machine_memory(void);
 int64_t allocatable_pods_memory(void);               /* the limit of the group of all pods */
 int64_t allocatable_memory(const struct node *node); /* as the Node tells it */
+int64_t allocatable_disk(const struct node *node);
 int64_t allocatable_cpu_milli(void);
 int64_t allocatable_pids(void);
 
@@ -663,6 +665,10 @@ uint64_t eviction_reserved_disk(const struct node *node, uint64_t bytes);
 int64_t eviction_reserved_memory(const struct node *node);
 /* condition: by enum pressure_condition */
 bool eviction_has(const struct node *node, size_t condition);
+
+/* system_oom.c: the kernel kills because the machine is out of memory */
+void system_oom_start(struct node *node);
+void system_oom_stop(struct node *node);
 
 /* register.c */
 void register_node(struct node *node);

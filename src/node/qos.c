@@ -107,7 +107,9 @@ static void add_hugepages(const struct kube_quantity_map *map, struct cgroup_lim
 
 void qos_container_limits(const struct node *node, const struct kube_resource_requirements *resources, struct cgroup_limits *ret) {
     int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0), cpu_request = kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
-    *ret = (struct cgroup_limits){.cpu_shares = cgroup_shares_of_milli(cpu_request), .kill_all = node->cgroups.version == CGROUP_V2};
+    *ret = (struct cgroup_limits){.kill_all = node->cgroups.version == CGROUP_V2 && cgroups_has(&node->cgroups, "memory")};
+    if (cgroups_has(&node->cgroups, "cpu")) /* crun fails on a weight that cannot be; a limit is to fail */
+        ret->cpu_shares = cgroup_shares_of_milli(cpu_request);
     ret->pids = cgroups_has(&node->cgroups, "pids") ? POD_PIDS_MAX : 0;
     ret->cpu_quota_us = cpu_limit > 0 ? cgroup_quota_of_milli(cpu_limit) : CGROUP_UNLIMITED;
     int64_t memory = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;

@@ -145,7 +145,7 @@ UNIT_TEST(limits_follow_the_container) {
         {"cpu", {"500m", 500}}, {"hugepages-2Mi", {"4Mi", 4 * INT64_C(1048576) * 1000}}, {"memory", {"64Mi", 64 * INT64_C(1048576) * 1000}}};
     struct kube_quantity_pair requests[] = {{"cpu", {"250m", 250}}};
     struct kube_resource_requirements resources = {.limits = {limits, 3}, .requests = {requests, 1}};
-    const struct node node = {.cgroups = {.version = CGROUP_V2, .controllers = {"cpu", "pids"}, .controllers_count = 2}};
+    const struct node node = {.cgroups = {.version = CGROUP_V2, .controllers = {"cpu", "memory", "pids"}, .controllers_count = 3}};
     struct cgroup_limits ret;
     qos_container_limits(&node, &resources, &ret);
     assert_int_equal(ret.cpu_shares, 256);
@@ -160,7 +160,7 @@ UNIT_TEST(limits_follow_the_container) {
     resources.limits.count = 0;
     const struct node old = {.cgroups = {.version = CGROUP_V1}};
     qos_container_limits(&old, &resources, &ret);
-    assert_int_equal(ret.cpu_shares, 2);
+    assert_int_equal(ret.cpu_shares, 0);
     assert_int_equal(ret.cpu_quota_us, CGROUP_UNLIMITED);
     assert_int_equal(ret.memory_bytes, CGROUP_UNLIMITED);
     assert_true(!ret.kill_all && !ret.pids); /* nobody who could count them */

@@ -7,7 +7,8 @@
  * way: which one is written first depends on the direction, so the kernel's refusal (EINVAL) decides. Without swap accounting its files are missing,
  * and there is nothing to limit.
  *
- * Idle (cpu.idle, Linux 5.15) comes after the weight: an idle group's weight cannot be written. */
+ * Idle (cpu.idle, Linux 5.15) comes after the weight: an idle group's weight cannot be written. It has the least weight of the disks too, where a
+ * scheduler heeds one. */
 #include "runtime/cgroup_priv.h"
 
 #include <fcntl.h>
@@ -50,8 +51,10 @@ static int limit_cpu_v1(const struct cgroups *cgroups, const char *path, const s
     int r = limits->cpu_shares ? unless_missing(write_v1(cgroups, path, "cpu", "cpu.shares", (int64_t)limits->cpu_shares)) : 0;
     if (r == -EINVAL && limits->idle)
         r = 0; /* it is idle already */
-    if (r == 0 && limits->idle)
+    if (r == 0 && limits->idle) {
         write_v1(cgroups, path, "cpu", "cpu.idle", 1);
+        write_v1(cgroups, path, "blkio", "blkio.bfq.weight", 1);
+    }
     if (r == 0 && limits->cpu_quota_us)
         r = write_v1(cgroups, path, "cpu", "cpu.cfs_period_us", CGROUP_PERIOD_US);
     if (r == 0 && limits->cpu_quota_us)
@@ -107,8 +110,11 @@ static int limit_cpu_v2(const char *folder, const struct cgroup_limits *limits) 
         r = unless_missing(write_v2(folder, "cpu.weight", (int64_t)cgroup_weight_of_shares(limits->cpu_shares), ""));
     if (r == -EINVAL && limits->idle)
         r = 0;
-    if (r == 0 && limits->idle)
+    if (r == 0 && limits->idle) {
         cgroup_write(folder, "cpu.idle", "1");
+        cgroup_write(folder, "io.weight", "1");
+        cgroup_write(folder, "io.bfq.weight", "1");
+    }
     if (r < 0 || !limits->cpu_quota_us)
         return r;
     snprintf(period, sizeof period, " %d", CGROUP_PERIOD_US);

@@ -150,7 +150,8 @@ UNIT_TEST(limits_are_changed_and_taken_away) {
     const struct cgroup_limits huge = {.hugepages = {{"2MB", 4 << 20}}, .hugepages_count = 1};
     make_root();
     write_at("cgroup.controllers", "cpu memory\n");
-    static const char *const files[] = {"cpu.weight", "cpu.idle", "cpu.max", "memory.max", "memory.swap.max", "memory.oom.group", "hugetlb.2MB.max"};
+    static const char *const files[] = {"cpu.weight", "cpu.idle",        "io.weight",        "cpu.max",
+                                        "memory.max", "memory.swap.max", "memory.oom.group", "hugetlb.2MB.max"};
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         char path[100];
         snprintf(path, sizeof path, "g/%s", files[i]);
@@ -165,6 +166,7 @@ UNIT_TEST(limits_are_changed_and_taken_away) {
     assert_int_equal(cgroup_limit(&cgroups, "/g", &batch), 0);
     assert_at("g/cpu.weight", "1");
     assert_at("g/cpu.idle", "1");
+    assert_at("g/io.weight", "1");
     assert_at("g/memory.oom.group", "1");
     assert_at("g/memory.max", "max");
     assert_int_equal(cgroup_limit(&cgroups, "/g", &huge), 0);

@@ -11,6 +11,7 @@
 #include "runtime/crilog.h"
 #include "runtime/exec.h"
 #include "runtime/image.h"
+#include "runtime/kmsg.h"
 #include "runtime/layer.h"
 #include "runtime/logread.h"
 #include "runtime/memory_watch.h"
