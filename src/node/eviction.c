@@ -262,7 +262,7 @@ static void on_measured(void *userdata, const struct storage_item *items, size_t
 }
 
 static void choose_with_disk(struct eviction *eviction) {
-    if (storage_measure(eviction->node, may_go, on_measured, eviction, &eviction->storage) < 0)
+    if (storage_measure(eviction->node, may_go, false, on_measured, eviction, &eviction->storage) < 0)
         log_warning("what pods take of the disk cannot be measured");
 }
 

@@ -56,13 +56,14 @@ static bool has_files(const struct pod *pod) {
 
 static void take_item(struct pod *pod, const struct storage_item *item) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    bool is_volume = item->kind == STORAGE_EMPTY_DIR || item->kind == STORAGE_CLAIM;
     pod->is_counted = true;
-    struct unit *unit = item->kind == STORAGE_EMPTY_DIR ? NULL : pod_unit(pod, item->name);
+    struct unit *unit = is_volume ? NULL : pod_unit(pod, item->name);
     if (unit)
         *(item->kind == STORAGE_LOGS ? &unit->disk_logs : &unit->disk_rootfs) = item->usage;
-    if (item->kind == STORAGE_EMPTY_DIR && !pod->disk_volumes)
+    if (is_volume && !pod->disk_volumes)
         pod->disk_volumes = calloc(volumes->count, sizeof *pod->disk_volumes);
-    for (size_t i = 0; item->kind == STORAGE_EMPTY_DIR && pod->disk_volumes && i < volumes->count; i++)
+    for (size_t i = 0; is_volume && pod->disk_volumes && i < volumes->count; i++)
         if (strcmp(volumes->items[i].name, item->name) == 0)
             pod->disk_volumes[i] = item->usage;
 }
@@ -102,7 +103,7 @@ bool measure_files(struct node *node, int64_t age_max_ms, struct disk_waiter *wa
     bool is_recent = disk->counted_ms && loop_now_ns(node->loop) / 1000000 - disk->counted_ms <= age_max_ms;
     if (is_recent && !(waiter && has_new(node)))
         return false;
-    if (!disk->storage && storage_measure(node, has_files, on_counted, node, &disk->storage) < 0)
+    if (!disk->storage && storage_measure(node, has_files, true, on_counted, node, &disk->storage) < 0)
         return false;
     if (waiter)
         list_push(&disk->waiting, &waiter->node);

@@ -578,6 +578,9 @@ int payload_write(const char *path, const struct payload *payload, bool *ret_cha
 
 /* persistent.c: volumes that outlive the pod */
 const char *persistent_claim_name(const struct pod *pod, const struct kube_volume *volume); /* NULL: it names none */
+/* The same without taking memory of the pod's, for what is asked again and again. */
+#define PERSISTENT_CLAIM_BYTES 600
+const char *persistent_claim_text(const struct pod *pod, const struct kube_volume *volume, char ret[PERSISTENT_CLAIM_BYTES]);
 bool persistent_has_claim(const struct pod *pod, const char *namespace, const char *name);
 /* Whether the volume is a folder that we made, and which that is. */
 bool persistent_is_ours(const struct node *node, const struct kube_object *volume, char ret[PATH_MAX]);
@@ -624,7 +627,12 @@ void event_pod(struct pod *pod, const struct unit *unit, const char *type, const
 void event_node(struct node *node, const char *type, const char *reason, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* storage.c: what pods take of the disk */
-enum storage_kind { STORAGE_ROOTFS, STORAGE_LOGS, STORAGE_EMPTY_DIR };
+enum storage_kind {
+    STORAGE_ROOTFS,
+    STORAGE_LOGS,
+    STORAGE_EMPTY_DIR,
+    STORAGE_CLAIM, /* outlives the pod, and is no part of what it takes */
+};
 struct storage_item {
     const char *uid, *name; /* the pod's; the container's or the volume's */
     enum storage_kind kind;
@@ -634,7 +642,8 @@ struct storage_item {
 struct storage;
 typedef void storage_done_fn(void *userdata, const struct storage_item *items, size_t count);
 /* on_done runs once, unless forgotten; the handle is dead then. */
-int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), storage_done_fn *on_done, void *userdata, struct storage **ret);
+int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), bool with_claims, storage_done_fn *on_done, void *userdata,
+                    struct storage **ret);
 void storage_forget(struct storage *storage); /* NULL is fine */
 /* Of the whole pod, or of one container without volumes. */
 void storage_sum(const struct storage_item *items, size_t count, const char *uid, const char *container, struct sys_usage *ret);

@@ -27,10 +27,21 @@ const char *persistent_claim_name(const struct pod *pod, const struct kube_volum
     return volume->ephemeral ? arena_printf(pod->spec_object->arena, "%s-%s", pod->name, volume->name) : NULL;
 }
 
+const char *persistent_claim_text(const struct pod *pod, const struct kube_volume *volume, char ret[PERSISTENT_CLAIM_BYTES]) {
+    if (!volume->persistent_volume_claim && !volume->ephemeral)
+        return NULL;
+    if (volume->ephemeral)
+        snprintf(ret, PERSISTENT_CLAIM_BYTES, "%s-%s", pod->name, volume->name);
+    else
+        snprintf(ret, PERSISTENT_CLAIM_BYTES, "%s", volume->persistent_volume_claim->claim_name);
+    return ret;
+}
+
 bool persistent_has_claim(const struct pod *pod, const char *namespace, const char *name) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
     for (size_t i = 0; strcmp(pod->namespace, namespace) == 0 && i < volumes->count; i++) {
-        const char *claim = persistent_claim_name(pod, &volumes->items[i]);
+        char text[PERSISTENT_CLAIM_BYTES];
+        const char *claim = persistent_claim_text(pod, &volumes->items[i], text);
         if (claim && strcmp(claim, name) == 0)
             return true;
     }
@@ -38,7 +49,9 @@ bool persistent_has_claim(const struct pod *pod, const char *namespace, const ch
 }
 
 static const struct kube_object *find_volume(const struct pod *pod, const struct kube_volume *volume) {
-    const struct kube_object *claim = references_find(pod, &kube_kind_persistent_volume_claim, persistent_claim_name(pod, volume));
+    char name[PERSISTENT_CLAIM_BYTES];
+    const struct kube_object *claim =
+        persistent_claim_text(pod, volume, name) ? references_find(pod, &kube_kind_persistent_volume_claim, name) : NULL;
     return claim ? references_find(pod, &kube_kind_persistent_volume, claim->persistent_volume_claim->spec.volume_name) : NULL;
 }
 

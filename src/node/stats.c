@@ -118,6 +118,19 @@ static void put_traffic(const struct summary *summary, const struct podnet_traff
     buffer_printf(summary->out, ",%s,\"interfaces\":[{%s}]}", counters, counters);
 }
 
+/* A claim is told with the room of the file system that it is on, which may be another than ours. */
+static void put_claim(const struct summary *summary, const struct pod *pod, const struct kube_volume *volume) {
+    char path[PATH_MAX], claim[PERSISTENT_CLAIM_BYTES];
+    struct statvfs disk;
+    if (!persistent_claim_text(pod, volume, claim) || !persistent_path(pod, volume, path) || statvfs(path, &disk) < 0)
+        return;
+    buffer_printf(summary->out,
+                  ",\"availableBytes\":%" PRIu64 ",\"capacityBytes\":%" PRIu64 ",\"inodesFree\":%" PRIu64 ",\"inodes\":%" PRIu64
+                  ",\"pvcRef\":{\"name\":\"%s\",\"namespace\":\"%s\"}",
+                  (uint64_t)disk.f_bavail * disk.f_frsize, (uint64_t)disk.f_blocks * disk.f_frsize, (uint64_t)disk.f_favail, (uint64_t)disk.f_files,
+                  claim, pod->namespace);
+}
+
 static void put_files(const struct summary *summary, const struct pod *pod) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
     struct sys_usage sum = {0, 0};
@@ -128,12 +141,16 @@ static void put_files(const struct summary *summary, const struct pod *pod) {
     }
     buffer_append_text(summary->out, ",\"volume\":[");
     for (size_t i = 0; pod->disk_volumes && i < volumes->count; i++) {
-        if (!storage_is_empty_dir_on_disk(&volumes->items[i]))
+        const struct kube_volume *volume = &volumes->items[i];
+        bool is_own = storage_is_empty_dir_on_disk(volume);
+        if (!is_own && !volume->persistent_volume_claim && !volume->ephemeral)
             continue;
-        sum.bytes += pod->disk_volumes[i].bytes;
-        sum.entries += pod->disk_volumes[i].entries;
-        buffer_printf(summary->out, "%s{\"time\":\"%s\",\"usedBytes\":%" PRIu64 ",\"inodesUsed\":%" PRIu64 ",\"name\":\"%s\"}", first ? "" : ",",
-                      summary->time, pod->disk_volumes[i].bytes, pod->disk_volumes[i].entries, volumes->items[i].name);
+        sum.bytes += is_own ? pod->disk_volumes[i].bytes : 0;
+        sum.entries += is_own ? pod->disk_volumes[i].entries : 0;
+        buffer_printf(summary->out, "%s{\"time\":\"%s\",\"usedBytes\":%" PRIu64 ",\"inodesUsed\":%" PRIu64 ",\"name\":\"%s\"", first ? "" : ",",
+                      summary->time, pod->disk_volumes[i].bytes, pod->disk_volumes[i].entries, volume->name);
+        put_claim(summary, pod, volume);
+        buffer_append_byte(summary->out, '}');
         first = false;
     }
     buffer_append_text(summary->out, "],");

@@ -30,7 +30,14 @@ bool storage_is_empty_dir_on_disk(const struct kube_volume *volume) {
     return volume->empty_dir && !(volume->empty_dir->medium && strncmp(volume->empty_dir->medium, "Memory", 6) == 0);
 }
 
-static int add_pod(struct storage *storage, const struct pod *pod) {
+static int add_claim(struct storage *storage, const struct pod *pod, const struct kube_volume *volume) {
+    char path[PATH_MAX];
+    if ((!volume->persistent_volume_claim && !volume->ephemeral) || !persistent_path(pod, volume, path))
+        return 0;
+    return add(storage, pod, STORAGE_CLAIM, volume->name, arena_strdup(storage->arena, path));
+}
+
+static int add_pod(struct storage *storage, const struct pod *pod, bool with_claims) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
     int r = 0;
     for (size_t i = 0; r == 0 && i < pod->units_count; i++)
@@ -39,6 +46,8 @@ static int add_pod(struct storage *storage, const struct pod *pod) {
         if (storage_is_empty_dir_on_disk(&volumes->items[i]))
             r = add(storage, pod, STORAGE_EMPTY_DIR, volumes->items[i].name,
                     arena_printf(storage->arena, "%s/volumes/%s", pod->dir, volumes->items[i].name));
+        else if (with_claims)
+            r = add_claim(storage, pod, &volumes->items[i]);
     return r;
 }
 
@@ -61,7 +70,8 @@ static void measure_done(void *userdata) {
     storage_free(storage);
 }
 
-int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), storage_done_fn *on_done, void *userdata, struct storage **ret) {
+int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), bool with_claims, storage_done_fn *on_done, void *userdata,
+                    struct storage **ret) {
     struct storage *storage = calloc(1, sizeof *storage);
     void *value;
     if (!storage)
@@ -72,7 +82,7 @@ int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), st
     int r = storage->arena ? 0 : -ENOMEM;
     for (size_t at = 0; r == 0 && map_next(node->pods, &at, NULL, &value);)
         if (wanted(value))
-            r = add_pod(storage, value);
+            r = add_pod(storage, value, with_claims);
     if (r == 0)
         r = loop_work(node->loop, measure_work, measure_done, storage);
     if (r < 0) {
@@ -92,7 +102,8 @@ void storage_sum(const struct storage_item *items, size_t count, const char *uid
     *ret = (struct sys_usage){0, 0};
     for (size_t i = 0; i < count; i++) {
         const struct storage_item *item = &items[i];
-        if (strcmp(item->uid, uid) != 0 || (container && (item->kind == STORAGE_EMPTY_DIR || strcmp(item->name, container) != 0)))
+        if (item->kind == STORAGE_CLAIM || strcmp(item->uid, uid) != 0 ||
+            (container && (item->kind == STORAGE_EMPTY_DIR || strcmp(item->name, container) != 0)))
             continue;
         ret->bytes += item->usage.bytes;
         ret->entries += item->usage.entries;

@@ -147,7 +147,7 @@ static void look(void *userdata) {
         marked += pod->is_measured;
     }
     limits->began_ns = loop_now_ns(node->loop);
-    if (marked && storage_measure(node, is_marked, on_measured, limits, &limits->storage) == 0)
+    if (marked && storage_measure(node, is_marked, false, on_measured, limits, &limits->storage) == 0)
         return;
     limits->pause_ms = MIN(limits->pause_ms * 2, LOOK_MAX_MS);
     if (watched) /* otherwise until one comes */

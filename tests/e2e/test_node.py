@@ -1,6 +1,7 @@
 """The Node object and its lease, as a kubelet keeps them."""
 
 import datetime
+import json
 import os
 import platform as machine
 
@@ -41,3 +42,30 @@ def test_its_images_are_listed(platform, tiny_image):
     told = wait_for(lambda: (found := images()) and tiny_image in found and found, "the image to be listed")
     assert told[tiny_image] > 100_000
     assert any(name.startswith("busybox@sha256:") for name in told)
+
+
+def test_what_a_claim_holds_is_told(platform, tiny_image):
+    platform.kubectl("apply", "-f", "-", input="""
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: held}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: holder}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: c, image: "busybox:latest", command: [sh, -c, "dd if=/dev/zero of=/data/x bs=1M count=3; touch /full; sleep 1000"], volumeMounts: [{name: v, mountPath: /data}],
+     readinessProbe: {exec: {command: [test, -e, /full]}, periodSeconds: 1}}
+  volumes: [{name: v, persistentVolumeClaim: {claimName: held}}]
+""")
+    platform.kubectl("wait", "--for=condition=Ready", "pod/holder", "--timeout=60s")
+    summary = json.loads(platform.kubectl("get", "--raw", "/api/v1/nodes/node1/proxy/stats/summary").stdout)
+    holder = next(each for each in summary["pods"] if each["podRef"]["name"] == "holder")
+    (volume,) = [each for each in holder["volume"] if "pvcRef" in each]
+    assert volume["pvcRef"] == {"name": "held", "namespace": "default"} and volume["name"] == "v"
+    assert 3 << 20 <= volume["usedBytes"] < 4 << 20 and volume["capacityBytes"] > volume["availableBytes"] > 0
+    assert holder["ephemeral-storage"]["usedBytes"] < 1 << 20  # it is no part of what the pod takes for itself
+    platform.kubectl("delete", "pod/holder", "pvc/held")
