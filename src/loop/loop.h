@@ -82,8 +82,9 @@ struct loop_spawn_options {
     uid_t uid;                          /* with drop_privileges: change to uid/gid, no supplementary groups, no capabilities, no_new_privs */
     gid_t gid;
     bool drop_privileges;
-    int oom_score_adj;    /* -1000 to 1000, as far as we may; 0: not below 0, so that what we start does not inherit that we are protected */
-    bool new_session;     /* setsid: survives its parent's terminal */
+    int oom_score_adj; /* -1000 to 1000, as far as we may; 0: not below 0, so that what we start does not inherit that we are protected */
+    int cgroup_fd;     /* a group of cgroup v2 that the child is born in; 0: where the parent is. -ENOSYS where the kernel or the processor cannot */
+    bool new_session;  /* setsid: survives its parent's terminal */
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: when the calling thread ends, so call from the main one */
 };
 /* 0 and the pid; negative errno (of the exec too). Without a loop: for setup code and tests. The caller reaps (loop_child_new). Descriptors not named

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -162,6 +163,47 @@ static int resolve_program(const char *name, char *path, size_t size) {
     return error;
 }
 
+/* clone3(2) with a stack of the child's own, on which it calls fn(argument) and exits: the C library has no function for it, and one written in C
+ * would return on the new stack to where nothing is. */
+#ifdef __x86_64__
+long spawn_clone3(struct clone_args *args, size_t size, int (*fn)(void *argument), void *argument);
+__asm__(".pushsection .text\n"
+        ".type spawn_clone3, @function\n"
+        "spawn_clone3:\n"
+        "    mov %rdx, %r8\n"
+        "    mov %rcx, %r9\n"
+        "    mov $435, %eax\n"
+        "    syscall\n"
+        "    test %rax, %rax\n"
+        "    jnz 1f\n"
+        "    xor %ebp, %ebp\n"
+        "    mov %r9, %rdi\n"
+        "    call *%r8\n"
+        "    mov %eax, %edi\n"
+        "    mov $60, %eax\n"
+        "    syscall\n"
+        "1:  ret\n"
+        ".size spawn_clone3, . - spawn_clone3\n"
+        ".popsection\n");
+#else
+static long spawn_clone3(__attribute__((unused)) struct clone_args *args, __attribute__((unused)) size_t size,
+                         __attribute__((unused)) int (*fn)(void *argument), __attribute__((unused)) void *argument) {
+    return -ENOSYS;
+}
+#endif
+
+static pid_t clone_into(struct spawn *spawn, char *stack) {
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP,
+                              .exit_signal = SIGCHLD,
+                              .stack = (uintptr_t)stack,
+                              .stack_size = STACK_BYTES,
+                              .cgroup = (uint64_t)spawn->options->cgroup_fd};
+    long pid = spawn_clone3(&args, sizeof args, child_main, spawn);
+    if (pid < 0)
+        errno = (int)-pid;
+    return pid < 0 ? -1 : (pid_t)pid;
+}
+
 static int clone_child(struct spawn *spawn, pid_t *ret_pid) {
     char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
@@ -169,7 +211,8 @@ static int clone_child(struct spawn *spawn, pid_t *ret_pid) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    pid_t pid = clone(child_main, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, spawn);
+    pid_t pid =
+        spawn->options->cgroup_fd > 0 ? clone_into(spawn, stack) : clone(child_main, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, spawn);
     int r = pid < 0 ? -errno : spawn->error;
     if (pid >= 0 && r < 0)
         waitpid(pid, NULL, 0);

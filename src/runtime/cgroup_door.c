@@ -47,11 +47,22 @@ static int open_inside(const struct cgroups *cgroups, const char *path, size_t t
     return fd < 0 ? -errno : fd;
 }
 
+static int open_folder(const struct cgroups *cgroups, const char *path, struct cgroup_door *ret) {
+    char folder[PATH_MAX];
+    if (snprintf(folder, sizeof folder, "%s%s", cgroups->root, path) >= PATH_MAX)
+        return -ENAMETOOLONG;
+    int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret = (struct cgroup_door){.folder = fd};
+    return 0;
+}
+
 int cgroup_door_open(const struct cgroups *cgroups, const char *path, struct cgroup_door *ret) {
     CLEANUP(buffer_deinit) struct buffer own = BUFFER_INIT(OWN_BYTES_MAX + 1);
     struct cgroup_door door = {.count = 0};
-    if (cgroups->version != CGROUP_V1)
-        return -ENOTSUP;
+    if (cgroups->version == CGROUP_V2)
+        return open_folder(cgroups, path, ret);
     int r = sys_read_file(AT_FDCWD, "/proc/thread-self/cgroup", OWN_BYTES_MAX, &own);
     for (size_t tree = 0; r >= 0 && tree < cgroups->controllers_count; tree++) {
         int outside = open_own(cgroups, buffer_slice(&own), tree, "tasks"), inside = open_inside(cgroups, path, tree);
@@ -74,7 +85,10 @@ void cgroup_door_close(struct cgroup_door *door) {
         if (door->outside[i] >= 0)
             close(door->outside[i]);
     }
+    if (door->folder > 0)
+        close(door->folder);
     door->count = 0;
+    door->folder = 0;
 }
 
 static bool move_thread(const int *fds, size_t count) {

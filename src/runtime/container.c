@@ -107,7 +107,7 @@ int containers_new(struct loop *loop, const struct containers_options *options, 
     if (r < 0)
         return diag_set(diag, r, "cannot prepare %s: %s", options->dir, strerror(-r));
     if (containers->conmon_cgroup && cgroup_door_open(containers->cgroups, containers->conmon_cgroup, &containers->door) < 0)
-        containers->door.count = 0; /* then each conmon is attached */
+        containers->door = (struct cgroup_door){0}; /* then each conmon is attached */
     *ret = TAKE(containers);
     return 0;
 }
@@ -459,6 +459,21 @@ static void fill_launch(const struct container *container, struct launch *launch
         add(launch, "--leave-stdin-open");
 }
 
+/* In the conmons' group; ret_inside false: it has to be attached. */
+static int spawn_inside(struct containers *containers, struct loop_spawn_options *spawn, pid_t *ret_pid, bool *ret_inside) {
+    bool entered = cgroup_door_enter(&containers->door);
+    int r = loop_spawn(spawn, ret_pid);
+    *ret_inside = entered || spawn->cgroup_fd > 0;
+    if (r < 0 && spawn->cgroup_fd > 0) { /* an old kernel, or another processor */
+        *ret_inside = false;
+        spawn->cgroup_fd = 0;
+        r = loop_spawn(spawn, ret_pid);
+    }
+    if (entered)
+        cgroup_door_leave(&containers->door);
+    return r;
+}
+
 static int launch_conmon(struct container *container) {
     struct containers *containers = container->containers;
     int sync[2], start[2];
@@ -473,12 +488,17 @@ static int launch_conmon(struct container *container) {
     snprintf(launch.start_env, sizeof launch.start_env, "_OCI_STARTPIPE=%d", start[0]);
     const char *const env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", launch.sync_env, launch.start_env, NULL};
     const int pass[] = {sync[1], start[0], -1};
-    const struct loop_spawn_options spawn = {
-        .argv = launch.argv, .envp = env, .cwd = "/", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .pass_fds = pass, .new_session = true};
-    bool inside = cgroup_door_enter(&containers->door);
-    int r = loop_spawn(&spawn, &pid);
-    if (inside)
-        cgroup_door_leave(&containers->door);
+    struct loop_spawn_options spawn = {.argv = launch.argv,
+                                       .envp = env,
+                                       .cwd = "/",
+                                       .stdin_fd = -1,
+                                       .stdout_fd = -1,
+                                       .stderr_fd = -1,
+                                       .pass_fds = pass,
+                                       .cgroup_fd = containers->door.folder,
+                                       .new_session = true};
+    bool inside = false;
+    int r = spawn_inside(containers, &spawn, &pid, &inside);
     close(sync[1]);
     close(start[0]);
     if (r == 0) {
