@@ -173,6 +173,8 @@ struct pulling_options {
 /* -EINVAL with diag when the name is no image's. */
 int pulling_start(const struct pulling_options *options, struct pulling **ret, struct diag *diag);
 void pulling_cancel(struct pulling *pulling); /* NULL is fine */
+/* Is a worker looking at layers, or making them? What waits for another registry does not count. */
+bool pulling_is_unpacking(const struct node *node);
 
 /* --- a container of a pod (unit.c) --- */
 
@@ -225,6 +227,7 @@ struct unit {
     struct image *image;
     char image_id[PULLING_ID_BYTES];
     struct pulling *pull;
+    bool finds_by_id; /* the image of an adopted container */
     struct backoff backoff, pull_backoff;
     int64_t create_delay_ms; /* after a creation that failed through no fault of the container */
     int64_t start_at_ms;     /* monotonic; 0: now */

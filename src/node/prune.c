@@ -118,7 +118,7 @@ static bool needs_image(const struct pod *pod) {
 }
 
 static bool is_calm(const struct node *node) {
-    return map_count(node->pullings) == 0;
+    return !pulling_is_unpacking(node);
 }
 
 /* The recorded manifest (of earlier versions: the configuration) when it is not what unit->image holds: a container of an earlier node. "" when there

@@ -315,6 +315,14 @@ int pulling_start(const struct pulling_options *options, struct pulling **ret, s
     return 0;
 }
 
+bool pulling_is_unpacking(const struct node *node) {
+    void *value;
+    for (size_t at = 0; map_next(node->pullings, &at, NULL, &value);)
+        if (((const struct effort *)value)->look)
+            return true;
+    return false;
+}
+
 void pulling_cancel(struct pulling *pulling) {
     if (!pulling)
         return;

@@ -87,15 +87,25 @@ void unit_pull_cancel(struct unit *unit) {
 
 /* --- after a restart of the node --- */
 
+static void find(struct unit *unit, const char *image);
+
 static void on_found(void *userdata, const struct pulling_result *result) {
     struct unit *unit = userdata;
+    bool by_id = unit->finds_by_id;
     unit->pull = NULL;
+    unit->finds_by_id = false;
     if (result->image && !unit->image)
-        unit->image = image_ref(result->image); /* for its stop signal */
+        unit->image = image_ref(result->image);            /* for its stop signal */
+    else if (!result->image && by_id && unit->spec->image) /* an ID of an earlier version, of the configuration */
+        find(unit, unit->spec->image);
+}
+
+static void find(struct unit *unit, const char *image) {
+    const struct pulling_options options = {.pod = unit->pod, .unit = unit, .image = image, .quiet = true, .on_done = on_found, .userdata = unit};
+    (void)pulling_start(&options, &unit->pull, NULL);
 }
 
 void unit_find_image(struct unit *unit) {
-    const char *image = *unit->image_id ? unit->image_id : unit->spec->image ? unit->spec->image : "";
-    const struct pulling_options options = {.pod = unit->pod, .unit = unit, .image = image, .quiet = true, .on_done = on_found, .userdata = unit};
-    (void)pulling_start(&options, &unit->pull, NULL);
+    unit->finds_by_id = *unit->image_id != 0;
+    find(unit, unit->finds_by_id ? unit->image_id : unit->spec->image ? unit->spec->image : "");
 }

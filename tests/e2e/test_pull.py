@@ -243,3 +243,20 @@ def test_commands(instance, registry):
     assert "RECLAIMABLE" in tidemill("image", "df").stdout
     assert "are gone" in tidemill("image", "logout", registry.host).stdout
     assert "wants credentials" in tidemill("image", "pull", f"{registry.host}/tool:1", check=False).stderr
+
+
+def test_a_pod_that_goes_ends_its_pull(instance, registry):
+    """Its connections are closed, others are not held up, and what was fetched by halves is nobody's image."""
+    for number in range(4):  # more than are fetched at a time
+        registry.add_image(f"slow{number}", "v1", [{"a": os.urandom(100_000)}])
+    registry.gate = threading.Event()
+    for number in range(4):
+        run(instance, f"goes{number}", f"{registry.host}/slow{number}:v1", wait=False)
+    other = Registry()
+    other.add_image("quick", "v1", [BASE])
+    wait_for(lambda: len(registry.seen("/manifests/")) == 2, "two pulls to begin")
+    instance.kubectl("delete", "pod", *[f"goes{number}" for number in range(4)])
+    run(instance, "quick", f"{other.host}/quick:v1")
+    registry.gate.set()
+    assert "slow" not in instance.tidemill("image", "list").stdout
+    other.close()
