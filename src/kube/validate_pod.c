@@ -62,13 +62,32 @@ static void check_host_ports(struct validator *validator, const struct kube_pod_
     }
 }
 
+#define RESTART_RULES_MAX 20
+#define RESTART_CODES_MAX 255
+
+static void check_restart_rule(struct validator *validator, const struct kube_container_restart_rule *rule) {
+    static const char *const actions[] = {"Restart", NULL};
+    if (!kube_text_is(rule->action, actions[0]))
+        fail_supported(validator, "action", rule->action, actions);
+    if (!rule->exit_codes)
+        return fail_required(validator, "exitCodes", "must be specified");
+    if (rule->exit_codes->values.count > RESTART_CODES_MAX)
+        fail_forbidden(validator, "exitCodes", "must have at most 255 values");
+}
+
 static void check_restart_policy(struct validator *validator, const struct kube_container *container, bool init) {
-    static const char *const supported[] = {"Always", NULL};
+    const struct kube_container_restart_rule_array *rules = &container->restart_policy_rules;
     bool sidecar = kube_text_is(container->restart_policy, "Always");
-    if (!init && container->restart_policy)
-        fail_forbidden(validator, "restartPolicy", "may not be set for non-init containers");
-    if (init && container->restart_policy && !sidecar)
-        fail_supported(validator, "restartPolicy", container->restart_policy, supported);
+    if (!container->restart_policy && rules->count)
+        fail_required(validator, "restartPolicy", "must specify restartPolicy when restart rules are used");
+    if (rules->count > RESTART_RULES_MAX)
+        fail_forbidden(validator, "restartPolicyRules", "must have at most 20 rules");
+    for (size_t i = 0; i < rules->count; i++) {
+        size_t before = kube_path_push_field(&validator->path, "restartPolicyRules");
+        kube_path_push_index(&validator->path, i);
+        check_restart_rule(validator, &rules->items[i]);
+        kube_path_pop(&validator->path, before);
+    }
     if (!init || sidecar)
         return;
     const struct {

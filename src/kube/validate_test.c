@@ -55,6 +55,15 @@ UNIT_TEST(pods) {
           "spec.containers[0].resources.requests[foo]: Invalid value: \"foo\": must be a standard resource for containers\n"
           "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1\n"
           "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"Never\", \"OnFailure\"");
+    check(&kube_kind_pod,
+          POD_HEAD "{'name':'c','image':'i','restartPolicy':'OnFailure','restartPolicyRules':[{'action':'Restart','exitCodes':{'operator':'In',"
+                   "'values':[1]}}]},{'name':'d','image':'i','restartPolicy':'Sometimes'},{'name':'e','image':'i','restartPolicyRules':[{'action':"
+                   "'RestartAllContainers'}]}]}}",
+          NULL,
+          "spec.containers[1].restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"\n"
+          "spec.containers[2].restartPolicy: Required value: must specify restartPolicy when restart rules are used\n"
+          "spec.containers[2].restartPolicyRules[0].action: Unsupported value: \"RestartAllContainers\": supported values: \"Restart\"\n"
+          "spec.containers[2].restartPolicyRules[0].exitCodes: Required value: must be specified");
     check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i'}],'volumes':[{'name':'a','emptyDir':{},'secret':{'secretName':'s'}},{'name':'a'}]}}",
           NULL,
           "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type\n"

@@ -377,7 +377,10 @@ void unit_free(struct unit *unit);
 void unit_start(struct unit *unit);        /* from UNIT_WAITING; does nothing before start_at_ms */
 void unit_lose_sandbox(struct unit *unit); /* after unit_adopt */
 void unit_adopt(struct unit *unit);        /* after loading: looks what became of unit->id */
-void unit_restart(struct unit *unit);      /* from UNIT_EXITED: waits out the back-off */
+/* restarting.c */
+bool unit_wants_restart(const struct unit *unit); /* one that has ended */
+void unit_restart(struct unit *unit);             /* from UNIT_EXITED: waits out the back-off */
+void unit_back_off(struct unit *unit, int64_t delay_ms, int64_t left_ms);
 void unit_stop(struct unit *unit, int64_t grace_s, const char *why);
 void unit_is_up(struct unit *unit); /* its postStart hook is done */
 bool unit_is_shown_running(const struct unit *unit);
@@ -418,6 +421,7 @@ void stopping_init(struct unit *unit);
 void unit_terminate(struct unit *unit); /* the stop signal */
 
 /* termination.c: path: the container's termination message file */
+void termination_explain_start(const char *crun, char *ret, size_t size);
 void termination_read_message(const struct unit *unit, const char *path, char *ret, size_t size);
 
 /* spec.c: from the API's container to the runtime's */

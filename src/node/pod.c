@@ -415,19 +415,12 @@ void pod_orphaned(struct pod *pod) {
 
 /* --- running --- */
 
-static bool wants_restart(const struct unit *unit) {
-    const char *policy = pod_restart_policy(unit->pod);
-    if (unit->is_sidecar || unit->respecified || strcmp(policy, "Always") == 0)
-        return true;
-    return strcmp(policy, "OnFailure") == 0 && unit_failed(unit);
-}
-
 /* True when this init container lets the next ones begin. */
 static bool run_init(struct unit *unit) {
     if (unit->stage == UNIT_EXITED && !unit->is_sidecar) {
         if (!unit_failed(unit))
             return true;
-        if (strcmp(pod_restart_policy(unit->pod), "Never") == 0)
+        if (!unit_wants_restart(unit))
             return false; /* the pod has failed: see finish_when_ended */
         unit_restart(unit);
     } else if (unit->stage == UNIT_EXITED)
@@ -438,7 +431,7 @@ static bool run_init(struct unit *unit) {
 
 static void run_unit(struct unit *unit) {
     if (unit->stage == UNIT_EXITED) {
-        if (!wants_restart(unit))
+        if (!unit_wants_restart(unit))
             return;
         unit_restart(unit);
     }
@@ -470,11 +463,11 @@ static const char *final_phase(const struct pod *pod) {
         return "Failed";
     for (size_t i = 0; i < pod->units_count; i++) {
         const struct unit *unit = pod->units[i];
-        if (unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && unit_failed(unit) && strcmp(pod_restart_policy(pod), "Never") == 0)
+        if (unit->is_init && !unit->is_sidecar && unit->stage == UNIT_EXITED && unit_failed(unit) && !unit_wants_restart(unit))
             return "Failed";
         if (unit->is_init || unit->is_ephemeral)
             continue;
-        if (unit->stage != UNIT_EXITED || wants_restart(unit))
+        if (unit->stage != UNIT_EXITED || unit_wants_restart(unit))
             return NULL;
         failed = failed || unit_failed(unit);
     }

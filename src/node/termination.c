@@ -1,5 +1,6 @@
-/* The last word of a program: the end of its termination message file, or, when it failed and its policy says so, the end of its log. Kubelet's
- * bounds: 4,096 bytes of the file; of the log 80 lines and of those 2,048 bytes. */
+/* Why a container could not be started, in the words that people look up; and the last word of a program: the end of its termination message file,
+ * or, when it failed and its policy says so, the end of its log. Kubelet's bounds: 4,096 bytes of the file; of the log 80 lines and of those 2,048
+ * bytes. */
 #include <fcntl.h>
 
 #include "node/node_priv.h"
@@ -53,4 +54,20 @@ void termination_read_message(const struct unit *unit, const char *path, char *r
     unit_log_path(unit, unit->restart_count, log);
     if (read_end(log, LOG_READ_BYTES, &bytes) == 0)
         snprintf(ret, size, "%.*s", SLICE_ARG(text_of_log(buffer_slice(&bytes), &text)));
+}
+
+/* crun's words become runc's where it is the command that is wrong. */
+void termination_explain_start(const char *crun, char *ret, size_t size) {
+    static const char begin[] = "executable file `", end[] = "` not found in $PATH";
+    const char *name = strstr(crun, begin), *after = name ? strstr(name, end) : NULL;
+    if (!after) {
+        snprintf(ret, size, "failed to start container: %s", crun);
+        return;
+    }
+    name += sizeof begin - 1;
+    int len = (int)(after - name);
+    bool is_path = memchr(name, '/', (size_t)len) != NULL;
+    snprintf(ret, size, "failed to start container: OCI runtime create failed: unable to start container process: exec: \"%.*s\": %s%.*s%s: unknown",
+             len, name, is_path ? "stat " : "executable file not found in $PATH", is_path ? len : 0, name,
+             is_path ? ": no such file or directory" : "");
 }

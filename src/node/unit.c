@@ -330,12 +330,13 @@ void unit_create(struct unit *unit) {
 
 /* A container that could not be created or started counts as a run that failed at once. */
 static void start_failed(struct unit *unit, const char *text) {
-    char message[CONTAINER_MESSAGE_MAX];
+    char message[CONTAINER_MESSAGE_MAX], why[CONTAINER_MESSAGE_MAX + 200];
     snprintf(message, sizeof message, "%.*s", SLICE_ARG(slice_trim(slice_of(text))));
     int64_t now = loop_wall_ns(unit->pod->node->loop);
-    event_pod(unit->pod, unit, "Warning", "Failed", "Error: failed to start container: %s", message);
+    termination_explain_start(message, why, sizeof why);
+    event_pod(unit->pod, unit, "Warning", "Failed", "Error: %s", why);
     unit->current = (struct termination){.set = true, .code = 128, .reason = "StartError", .started_ns = now, .finished_ns = now};
-    snprintf(unit->current.message, sizeof unit->current.message, "failed to start container: %s", message);
+    snprintf(unit->current.message, sizeof unit->current.message, "%s", why);
     snprintf(unit->current.id, sizeof unit->current.id, "%s", unit->id);
     unit->stage = UNIT_EXITED;
     unit->stopping = false;
@@ -448,30 +449,6 @@ void unit_settle(struct unit *unit) {
         unit_remove_container(unit);
 }
 
-static void back_off(struct unit *unit, int64_t delay_ms, int64_t left_ms) {
-    unit_wait_with(unit, "CrashLoopBackOff", "back-off %" PRId64 "s restarting failed container=%s pod=%s_%s(%s)", delay_ms / 1000, unit->spec->name,
-                   unit->pod->name, unit->pod->namespace, unit->pod->uid);
-    unit_wake_in(unit, left_ms);
-}
-
-void unit_restart(struct unit *unit) {
-    if (unit->stage != UNIT_EXITED || unit->container)
-        return;
-    int64_t ran_ms = (unit->current.finished_ns - unit->current.started_ns) / 1000000;
-    int64_t since_ms = MAX(0, loop_wall_ns(unit->pod->node->loop) - unit->current.finished_ns) / 1000000;
-    int64_t delay_ms = unit->respecified ? 0 : backoff_next_ms(&unit->backoff, ran_ms);
-    unit->last = unit->current;
-    unit->current = (struct termination){.set = false};
-    if (delay_ms > 0) {
-        back_off(unit, delay_ms, MIN(delay_ms, MAX(1, delay_ms - since_ms)));
-        event_pod(unit->pod, unit, "Warning", "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", unit->spec->name,
-                  unit->pod->name, unit->pod->namespace, unit->pod->uid);
-    } else {
-        unit_wait_with(unit, "ContainerCreating", "%s", "");
-        unit->start_at_ms = 0;
-    }
-}
-
 /* --- after a restart of the node --- */
 
 /* A node that was killed meanwhile is no reason to try again sooner. */
@@ -479,7 +456,7 @@ static void go_on_waiting(struct unit *unit) {
     int64_t delay_ms = unit->backoff.delay_ms;
     int64_t left_ms = unit->last.finished_ns / 1000000 + delay_ms - loop_wall_ns(unit->pod->node->loop) / 1000000;
     if (unit->last.set && left_ms > 0)
-        back_off(unit, delay_ms, MIN(left_ms, delay_ms)); /* at most: the clock may have been set */
+        unit_back_off(unit, delay_ms, MIN(left_ms, delay_ms)); /* at most: the clock may have been set */
 }
 
 /* What ran in a sandbox that is gone has ended with it, and what was initialised in there is not any more: as kubelet, init containers run again,

@@ -61,5 +61,7 @@ int probe_run(struct loop *loop, const struct probe_target *target, int64_t time
               struct probe_run **ret);
 /* on_done does not come. NULL is fine. After on_done the run has freed itself. */
 void probe_run_cancel(struct probe_run *run);
+/* 90000 → "1m30s", as Go prints durations. */
+void probe_format_duration(int64_t ms, char *ret, size_t size);
 
 #endif

@@ -74,8 +74,6 @@ void probe_finish(struct probe_run *run, enum probe_outcome outcome);
 void probe_finish_with(struct probe_run *run, enum probe_outcome outcome, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* "connect: connection refused" and the like, in Go's words. */
 const char *probe_connect_error(int error);
-/* 90000 → "1m30s", as Go prints durations. */
-void probe_format_duration(int64_t ms, char *ret, size_t size);
 
 /* The health service's answer: 0 and *ret_status, or -EBADMSG. */
 int grpc_health_parse(struct slice body, uint64_t *ret_status);

@@ -1,6 +1,7 @@
 """The life of a container as kubelet's: commands inside, probes, hooks, restarts, status and logs, with kubelet's words."""
 
 import json
+import re
 import socket
 import ssl
 import struct
@@ -434,3 +435,131 @@ def test_hooks(kubectl):
     wait_for(lambda: status(kubectl, "failing")["restartCount"] > 0, "the container of a failed hook to be restarted")
     assert not any("secret" in each[2] for each in events(kubectl, "failing"))
     kubectl("delete", "pod", "failing", "--wait=false", "--grace-period=1")
+
+
+# --- ends, restarts, status ---
+
+def ended(kubectl, name, container="main"):
+    return wait_for(lambda: status(kubectl, name, container)["state"].get("terminated"), f"the end of {name}")
+
+
+def test_ends_and_last_words(kubectl):
+    def once(name, script, **more):
+        return pod(name, {"command": ["sh", "-c", script], **more}, restartPolicy="Never")
+
+    kubectl.apply(
+        once("done", "echo bye"), once("failed", "printf 'last words' > /dev/termination-log; exit 3"),
+        once("talkative", "for i in $(seq 1000); do echo line $i; done; exit 1", terminationMessagePolicy="FallbackToLogsOnError"),
+        once("lengthy", "head -c 10000 /dev/zero | tr '\\0' x > /dev/termination-log; printf end >> /dev/termination-log; exit 1"),
+        pod("missing", {"command": ["nothing"]}, restartPolicy="Never"),
+        pod("uninitialized", restartPolicy="Never", initContainers=[{"name": "init", "image": "busybox:latest", "command": ["false"]}]),
+        pod("ruled", {"command": ["sh", "-c", "test -e /v/ran && exit 0; touch /v/ran; exit 42"], "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+                      "restartPolicy": "Never", "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]},
+            restartPolicy="Never", volumes=[{"name": "v", "emptyDir": {}}]),
+        pod("mixed", {"name": "main"}, {"name": "once", "command": ["false"], "restartPolicy": "Never"}),
+        pod("looping", {"command": ["sh", "-c", "exit 5"]}))
+    for name, code, reason, message in [("done", 0, "Completed", None), ("failed", 3, "Error", "last words")]:
+        end = ended(kubectl, name)
+        assert (end["exitCode"], end["reason"], end.get("message")) == (code, reason, message)
+    lines = ended(kubectl, "talkative")["message"]
+    assert lines.endswith("line 999\nline 1000\n") and len(lines) <= 2048 and lines.count("\n") == 80
+    assert ended(kubectl, "lengthy")["message"] == "x" * 4093 + "end"
+    missing = ended(kubectl, "missing")
+    assert (missing["exitCode"], missing["reason"]) == (128, "StartError")
+    assert 'unable to start container process: exec: "nothing": executable file not found in $PATH' in missing["message"], missing
+    wait_event(kubectl, "missing", "Failed", 'Error: failed to start container: OCI runtime create failed: ')
+    phase = lambda name: kubectl.get("pod", name)["status"]["phase"]
+    for name, expected in [("done", "Succeeded"), ("failed", "Failed"), ("missing", "Failed"), ("uninitialized", "Failed"), ("ruled", "Succeeded")]:
+        wait_for(lambda: phase(name) == expected, f"{name} to be {expected}")
+    conditions = lambda name: {each["type"]: each for each in kubectl.get("pod", name)["status"]["conditions"]}
+    assert [conditions("done")[key].get("reason") for key in ("Ready", "ContainersReady", "Initialized")] == ["PodCompleted"] * 3
+    assert conditions("failed")["Ready"]["reason"] == "PodFailed"
+    assert conditions("uninitialized")["Initialized"]["message"] == "containers with incomplete status: [init]"
+    assert status(kubectl, "ruled")["restartCount"] == 1 and status(kubectl, "ruled")["lastState"]["terminated"]["exitCode"] == 42
+    assert status(kubectl, "mixed", "once")["restartCount"] == 0 and ended(kubectl, "mixed", "once")["exitCode"] == 1
+    assert status(kubectl, "mixed")["state"].get("running") and phase("mixed") == "Running"
+    looping = wait_for(lambda: status(kubectl, "looping")["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff" and kubectl.get("pod", "looping"),
+                       "the back-off")
+    waiting = looping["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert re.sub("back-off [0-9ms]+ ", "", waiting) == f"restarting failed container=main pod=looping_life({looping['metadata']['uid']})"
+    assert looping["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 5
+    kubectl("delete", "pod", "--all", "--wait=false", "--grace-period=1")
+
+
+def test_logs(kubectl):
+    script = "echo first; sleep 0.3; echo second >&2; sleep 0.3; printf partial; sleep 0.2; echo ' line'; while ! test -e /go; do sleep 0.05; done; echo third; exit 1"
+    kubectl.apply(pod("told", {"command": ["sh", "-c", script]}, {"name": "other", "command": ["sh", "-c", "echo beside; exec sleep 1000"]}))
+    logs = lambda *args, **options: kubectl("logs", "told", *args, **options).stdout
+    wait_for(lambda: "line\n" in logs("-c", "main", check=False), "the lines")
+    assert logs("-c", "main") == "first\nsecond\npartial line\n"
+    assert logs("-c", "main", "--tail=2") == "partial line\n" and logs("-c", "main", "--tail=0") == ""
+    assert logs("-c", "main", "--limit-bytes=8") == "first\nse"
+    stamped = logs("-c", "main", "--timestamps").splitlines()
+    assert [line.split(" ", 1)[1] for line in stamped] == ["first", "second", "partial line"]
+    assert logs("-c", "main", f"--since-time={stamped[0].split()[0]}") == "first\nsecond\npartial line\n"
+    assert logs("-c", "main", "--since=1h").startswith("first") and logs("-c", "main", "--since-time=2100-01-01T00:00:00Z") == ""
+    together = logs("--all-containers", "--prefix").splitlines()
+    assert "[pod/told/main] first" in together and "[pod/told/other] beside" in together
+    following = subprocess.Popen([ROOT / "build/tools/kubectl", "-n", "life", "logs", "-f", "told", "-c", "main"], stdout=subprocess.PIPE, text=True,
+                                 env=kubectl.platform.environment())
+    assert following.stdout.readline() == "first\n"
+    kubectl.read("told", "touch", "/go")
+    assert following.stdout.read() == "second\npartial line\nthird\n" and following.wait() == 0  # it ends with the container
+    wait_for(lambda: status(kubectl, "told")["restartCount"] == 1, "the restart")
+    assert wait_for(lambda: logs("-c", "main", "--previous", check=False), "the log before") == "first\nsecond\npartial line\nthird\n"
+    missing = kubectl("logs", "told", "-c", "other", "--previous", check=False)
+    assert 'previous terminated container "other" in pod "told" not found' in missing.stderr
+    kubectl("delete", "pod", "told", "--wait=false", "--grace-period=1")
+
+
+def test_status_never_flaps(kubectl, tmp_path):
+    """Through a rollout each condition changes as often as it must and no more, and its time only with it."""
+    def deployment(version):
+        main = {"name": "main", "image": "busybox:latest", "imagePullPolicy": "IfNotPresent", "env": [{"name": "V", "value": version}],
+                "command": ["sh", "-c", "sleep 0.5; touch /ready; trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+                "readinessProbe": {"exec": {"command": ["test", "-e", "/ready"]}, "periodSeconds": 1, "timeoutSeconds": 20},
+                "lifecycle": {"postStart": {"exec": {"command": ["true"]}}}}
+        init = {"name": "init", "image": "busybox:latest", "imagePullPolicy": "IfNotPresent", "command": ["true"]}
+        return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "rolling"}, "spec": {
+            "replicas": 2, "selector": {"matchLabels": {"app": "rolling"}}, "strategy": {"rollingUpdate": {"maxUnavailable": 0}},
+            "template": {"metadata": {"labels": {"app": "rolling"}},
+                         "spec": {"terminationGracePeriodSeconds": 5, "initContainers": [init], "containers": [main]}}}}
+
+    with open(tmp_path / "watch", "w", encoding="utf-8") as output:
+        watching = subprocess.Popen([ROOT / "build/tools/kubectl", "-n", "life", "get", "pods", "-l", "app=rolling", "-w", "-o", "json"], stdout=output,
+                                    env=kubectl.platform.environment())
+    try:
+        for version in ("1", "2"):
+            kubectl.apply(deployment(version))
+            kubectl("rollout", "status", "deployment/rolling", "--timeout=90s", timeout=120)
+        wait_for(lambda: len(kubectl.get("pods", "-l", "app=rolling")["items"]) == 2, "the old pods to be gone")
+    finally:
+        watching.terminate()
+        watching.wait()
+    text, seen, decoder = (tmp_path / "watch").read_text().lstrip(), {}, json.JSONDecoder()
+    while text:
+        try:
+            each, end = decoder.raw_decode(text)
+        except json.JSONDecodeError:
+            break  # cut off where the watch was ended
+        text = text[end:].lstrip()
+        for item in each["items"] if each["kind"] == "List" else [each]:
+            seen.setdefault(item["metadata"]["name"], []).append(item["status"])
+    kubectl("delete", "deployment", "rolling", "--wait=false")
+    expected = {"PodScheduled": ["True"], "PodReadyToStartContainers": ["False", "True", "False"], "Initialized": ["False", "True"],
+                "ContainersReady": ["False", "True", "False"], "Ready": ["False", "True", "False"]}
+    phases = ["Pending", "Running", "Succeeded"]
+    assert len(seen) == 4
+    for name, versions in seen.items():
+        for kind, order in expected.items():
+            history = [next((each for each in version.get("conditions", []) if each["type"] == kind), None) for version in versions]
+            changes = [(each["status"], each["lastTransitionTime"]) for each in history if each]
+            changes = [change for i, change in enumerate(changes) if i == 0 or changes[i - 1] != change]
+            values = [value for value, _ in changes]
+            rest = iter(order)
+            assert all(value in rest for value in values), (name, kind, changes)
+            assert len(values) == len([value for i, value in enumerate(values) if i == 0 or values[i - 1] != value]), (name, kind, changes)
+        told = [version["phase"] for version in versions]
+        changes = [phase for i, phase in enumerate(told) if i == 0 or told[i - 1] != phase]
+        assert changes == phases[phases.index(changes[0]):][:len(changes)], (name, told)
+        assert all(each["restartCount"] == 0 for version in versions for each in version.get("containerStatuses", []))
