@@ -336,11 +336,14 @@ def series(text, name, **labels):
 
 @pytest.fixture
 def busy(kubectl):
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "kept"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}}
+    kubectl("apply", "-f", "-", input=json.dumps(claim))
     yield run(kubectl, "busy", container(command=["/bin/sh", "-c", "dd if=/dev/zero of=/data/file bs=1M count=3 2>/dev/null; dd if=/dev/zero of=/layer bs=1M count=2 2>/dev/null; "
                                                   "echo said; busybox httpd -p 7000 -h /data; while :; do :; done"],
                                          volumeMounts=[{"name": "data", "mountPath": "/data"}], readinessProbe={"exec": {"command": ["/bin/busybox", "test", "-e", "/layer"]}, "periodSeconds": 1},
-                                         **resources({"cpu": "50m", "memory": "16Mi"}, {"cpu": "100m", "memory": "64Mi"})), volumes=[{"name": "data", "emptyDir": {}}])
+                                         **resources({"cpu": "50m", "memory": "16Mi"}, {"cpu": "100m", "memory": "64Mi"})), volumes=[{"name": "data", "emptyDir": {}}, {"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}])
     kubectl("delete", "pod", "busy")
+    kubectl("delete", "pvc", "kept")
 
 
 def test_what_is_used_is_told_in_kubelets_names(platform, kubectl, busy):
@@ -377,7 +380,9 @@ def test_what_is_used_is_told_in_kubelets_names(platform, kubectl, busy):
     assert value(text, "container_cpu_usage_seconds_total", container="main") > 0 and value(text, "pod_memory_working_set_bytes") > 0
     assert "resource_scrape_error 0" in text and "\nnode_cpu_usage_seconds_total " in text
     assert value(page(platform, "/metrics/probes"), "prober_probe_total", probe_type="Readiness", result="successful") >= 1
-    assert "kubelet_running_pods " in page(platform, "/metrics")
+    text = page(platform, "/metrics")
+    room = series(text, "kubelet_volume_stats_available_bytes", namespace="res", persistentvolumeclaim="kept")
+    assert "kubelet_running_pods " in text and list(room.values())[0] > 0
     kubectl("delete", "pod", "caller")
 
 
