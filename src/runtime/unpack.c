@@ -107,6 +107,15 @@ static int fill(struct task *task, const char *folder) {
     return r;
 }
 
+/* Somebody else may have been as quick; what is no folder was damaged. */
+static int put_in_place(const char *folder, const char *path) {
+    if (rename(folder, path) == 0 || errno == EEXIST || errno == ENOTEMPTY)
+        return 0;
+    if (errno != ENOTDIR || unlink(path) < 0 || rename(folder, path) < 0)
+        return -errno;
+    return 0;
+}
+
 static int unpack_layer(struct task *task) {
     const struct unpacking *unpacking = task->unpacking;
     CLEANUP(freep) char *path = layer_path(unpacking->layers, &unpacking->image->layers[task->index]);
@@ -120,8 +129,9 @@ static int unpack_layer(struct task *task) {
     if (mkdir(folder, 0755) < 0)
         return diag_set(&task->diag, -errno, "cannot create %s: %s", folder, strerror(errno));
     int r = fill(task, folder);
-    if (r == 0 && rename(folder, path) < 0 && errno != EEXIST && errno != ENOTEMPTY)
-        r = diag_set(&task->diag, -errno, "cannot rename %s: %s", folder, strerror(errno));
+    int moved = r == 0 ? put_in_place(folder, path) : 0;
+    if (moved < 0)
+        r = diag_set(&task->diag, moved, "cannot rename %s: %s", folder, strerror(-moved));
     if (access(folder, F_OK) == 0)
         sys_remove_tree(AT_FDCWD, folder);
     return r;

@@ -10,12 +10,13 @@ import shutil
 
 import pytest
 
+from conftest import wait_for
 from node_alone import PODS, Node
 from test_crash import STAY, container, is_ready, pod, prepare, rich_spec, starts, state
 
 SEED = int(os.environ.get("TIDEMILL_CRASH_SEED", "0")) or random.randrange(1, 1 << 30)
 WANTED = os.environ.get("TIDEMILL_CORRUPT", "")
-CHOSEN_DEFAULT = 12
+CHOSEN_DEFAULT = 8
 LOG = "".join(f"line {i}\n" for i in range(1, 21))
 
 
@@ -144,3 +145,38 @@ def test_a_damaged_file_costs_one_pod_a_restart(node):
     for name in ("victim", "other", "ended"):
         node.delete(f"{PODS}/{name}", 0)
     node.wait_pods(lambda pods: not pods, "the pods to go")
+
+
+def test_a_damaged_layer_is_unpacked_again(node):
+    """While nobody uses it: gone, no folder any more, and half there under the name that an unpacking in progress has."""
+    for damage in (gone, file):
+        layer = next((node.state / "node/layers").iterdir())
+        damage(layer)
+        half = node.state / "node/layers/tmp-half"
+        half.mkdir()
+        (half / "bin").touch()
+        node.kill_node()
+        node.start_node()
+        node.create(PODS, pod(node, "again", [container("main", "echo done")], restartPolicy="Never"))
+        node.wait_pods(lambda pods: pods["again"]["status"].get("phase") == "Succeeded", "a pod")
+        assert layer.is_dir() and not half.exists()
+        node.delete(f"{PODS}/again", 0)
+        node.wait_pods(lambda pods: not pods, "it to go")
+        (node.dir / "count/again.main").unlink()
+
+
+def test_an_image_whose_configuration_is_garbage_is_told(node):
+    """The blob is what its digest says, or it is not used: the pod says so, and runs when the image is whole again."""
+    configurations = [path for path in (node.state / "registry").rglob("*") if path.is_file() and path.read_bytes()[:300].find(b'"rootfs"') >= 0]
+    assert configurations
+    kept = {path: path.read_bytes() for path in configurations}
+    for path in configurations:
+        garbage(path)
+    node.kill_node()
+    node.start_node()
+    node.create(PODS, pod(node, "broken", [container("main", "echo done", imagePullPolicy="IfNotPresent")], restartPolicy="Never"))
+    wait_for(lambda: node.tend() or any(reason == "Failed" and "busybox" in message for reason, message in node.events("broken")), "the node to say so")
+    for path, data in kept.items():
+        path.write_bytes(data)
+    node.wait_pods(lambda pods: pods["broken"]["status"].get("phase") == "Succeeded", "the pod to run", 60)
+    assert not node.deaths

@@ -14,7 +14,7 @@ from test_crash import STAY, brief, container, is_ready, pod, prepare, rich_spec
 
 SEED = int(os.environ.get("TIDEMILL_CRASH_SEED", "0")) or random.randrange(1, 1 << 30)
 WANTED = os.environ.get("TIDEMILL_CRASH_POINTS", "")
-POINTS_DEFAULT = 10
+POINTS_DEFAULT = 6
 # What the node does in the life below, and about how often: only for the choice.
 OPERATIONS = {"write": 180, "rename": 80, "remove": 210, "mkdir": 55, "mount": 19, "unmount": 28, "netlink": 20, "nftables": 2, "spawn": 24,
               "spawned": 24, "send": 34, "cgroup": 54}
