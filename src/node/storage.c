@@ -127,19 +127,29 @@ static void remove_done(void *userdata) {
     free(removal);
 }
 
-/* Moved to where the next start clears it away, should this process end first. */
+/* Moved to where the next start clears it away, should this process end first; when layers are on a disk of their own, it goes with the pod then. */
+static int retire(const struct pod *pod, const char *from, char ret[PATH_MAX]) {
+    char random[17];
+    sys_random_name(random, 16);
+    snprintf(ret, PATH_MAX, "%s/tmp-%s", pod->node->layers_dir, random);
+    if (rename(from, ret) == 0)
+        return 0;
+    if (errno != EXDEV)
+        return -errno;
+    snprintf(ret, PATH_MAX, "%s/tmp-%s", pod->dir, random);
+    return rename(from, ret) < 0 ? -errno : 0;
+}
+
 void storage_release(struct pod *pod) {
     static const char *const folders[] = {"volumes", "containers"};
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         struct removal_of_storage *removal = calloc(1, sizeof *removal);
-        char from[PATH_MAX], random[17];
+        char from[PATH_MAX];
         if (!removal)
             return; /* it goes with the pod */
-        sys_random_name(random, 16);
         removal->node = pod->node;
         snprintf(from, sizeof from, "%s/%s", pod->dir, folders[i]);
-        snprintf(removal->path, sizeof removal->path, "%s/tmp-%s", pod->node->layers_dir, random);
-        if (rename(from, removal->path) < 0 || loop_work(pod->node->loop, remove_work, remove_done, removal) < 0)
+        if (retire(pod, from, removal->path) < 0 || loop_work(pod->node->loop, remove_work, remove_done, removal) < 0)
             free(removal); /* nothing there; or removed at the next start */
     }
 }
