@@ -129,5 +129,74 @@ UNIT_TEST(the_working_directory_is_made_inside_and_not_in_proc) {
     remove_image();
 }
 
-UNIT_MAIN(UNIT(targets_are_led_through_links_and_stay_inside), UNIT(nothing_is_mounted_over_proc_or_the_root),
-          UNIT(an_image_whose_kernel_folders_are_links_is_refused), UNIT(the_working_directory_is_made_inside_and_not_in_proc))
+/* --- the kernel's opinion --- */
+
+static uint32_t random_below(uint32_t *seed, uint32_t limit) {
+    *seed = *seed * 1664525 + 1013904223;
+    return (*seed >> 8) % limit;
+}
+
+/* "a/b/../c", relative or not. */
+static void random_path(uint32_t *seed, bool absolute, char ret[64]) {
+    static const char *const names[] = {"a", "b", "c", "..", ".", "a", "b"};
+    *ret = 0;
+    if (absolute)
+        strcat(ret, "/");
+    for (uint32_t i = 0, count = 1 + random_below(seed, 4); i < count; i++)
+        snprintf(ret + strlen(ret), 64 - strlen(ret), "%s%s", i ? "/" : "", names[random_below(seed, ARRAY_LEN(names))]);
+}
+
+/* A few folders and links at random places, whatever of them can be made. */
+static void random_image(uint32_t *seed) {
+    snprintf(root, sizeof root, "/tmp/rootfs-test-XXXXXX");
+    assert_non_null(mkdtemp(root));
+    CLEANUP(fd_closep) int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < 12; i++) {
+        char path[64], target[64];
+        random_path(seed, false, path);
+        random_path(seed, random_below(seed, 2), target);
+        if (strstr(path, ".."))
+            continue;
+        if (random_below(seed, 5) < 2)
+            (void)!symlinkat(target, fd, path);
+        else
+            (void)mkdirat(fd, path, 0755);
+    }
+}
+
+/* Where the kernel's own resolution within the root ends; "" when it ends nowhere. */
+static void ask_kernel(const char *path, char ret[128]) {
+    char self[64], real[256];
+    CLEANUP(fd_closep) int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(fd_closep) int found = sys_open_in_root(fd, path, O_PATH | O_CLOEXEC, 0);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", found);
+    ssize_t len = found < 0 ? -1 : readlink(self, real, sizeof real - 1);
+    real[MAX(len, 0)] = 0;
+    snprintf(ret, 128, "%s", len < 0 ? "" : real[strlen(root)] ? real + strlen(root) : "/");
+}
+
+UNIT_TEST(a_path_leads_where_the_kernel_says) {
+    uint32_t seed = 4711;
+    int compared = 0;
+    for (int i = 0; i < 300; i++) {
+        random_image(&seed);
+        arena = arena_new(16 * MIB);
+        for (int k = 0; k < 10; k++) {
+            char path[64], kernel[128];
+            random_path(&seed, true, path);
+            ask_kernel(path, kernel);
+            const char *ours = lead(path, NULL, "/");
+            if (!*kernel)
+                continue; /* something is missing: then we say where it would be */
+            compared++;
+            if (strcmp(kernel, "/") == 0 ? ours != NULL : !ours || strcmp(ours, kernel) != 0)
+                fail_msg("seed %u: %s: the kernel says %s, we say %s (%s)", seed, path, kernel, ours ? ours : "nothing", diag.message);
+        }
+        remove_image();
+    }
+    assert_true(compared > 500);
+}
+
+UNIT_MAIN(UNIT(a_path_leads_where_the_kernel_says), UNIT(targets_are_led_through_links_and_stay_inside),
+          UNIT(nothing_is_mounted_over_proc_or_the_root), UNIT(an_image_whose_kernel_folders_are_links_is_refused),
+          UNIT(the_working_directory_is_made_inside_and_not_in_proc))
