@@ -27,6 +27,20 @@ static int open_sub_path(int root, const char *path) {
     return sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
 }
 
+static const char *sub_path_target(const struct unit *unit, int attempt, size_t index, struct arena *arena) {
+    char folder[PATH_MAX];
+    volumes_memory_path(unit->pod, "", folder);
+    return arena_printf(arena, "%s/.sub-%s-%d-%zu", folder, unit->spec->name, attempt, index);
+}
+
+/* The container has its own copy of the mount since it was created. */
+static void drop_target(const char *target) {
+    if (mounts_is_mounted(target))
+        mounts_remove(target);
+    if (unlink(target) < 0)
+        rmdir(target);
+}
+
 static int bind_sub_path(const struct unit *unit, size_t index, const char *volume, const char *sub_path, struct arena *arena, const char **ret) {
     const struct pod *pod = unit->pod;
     char source[64], folder[PATH_MAX];
@@ -40,13 +54,17 @@ static int bind_sub_path(const struct unit *unit, size_t index, const char *volu
     if (fstat(fd, &st) < 0)
         return -errno;
     volumes_memory_path(pod, "", folder);
-    const char *target = arena_printf(arena, "%s/.sub-%s-%d-%zu", folder, unit->spec->name, unit->restart_count, index);
-    int r = target ? sys_mkdirs(folder, 0700) : -ENOMEM;
-    if (r == 0 && mounts_is_mounted(target))
-        mounts_remove(target);
-    if (r == 0 && S_ISDIR(st.st_mode))
+    const char *target = sub_path_target(unit, unit->restart_count, index, arena);
+    const char *before =
+        sub_path_target(unit, unit->restart_count - 1, index, arena); /* else a container that ends again and again leaves one each time */
+    int r = target && before ? sys_mkdirs(folder, 0700) : -ENOMEM;
+    if (r < 0)
+        return r;
+    drop_target(before);
+    drop_target(target);
+    if (S_ISDIR(st.st_mode))
         r = sys_mkdirs(target, 0700);
-    else if (r == 0)
+    else
         r = sys_write_file_fast(AT_FDCWD, target, SLICE(""), 0600);
     snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
     if (r == 0)

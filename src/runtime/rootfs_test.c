@@ -139,9 +139,7 @@ static uint32_t random_below(uint32_t *seed, uint32_t limit) {
 /* "a/b/../c", relative or not. */
 static void random_path(uint32_t *seed, bool absolute, char ret[64]) {
     static const char *const names[] = {"a", "b", "c", "..", ".", "a", "b"};
-    *ret = 0;
-    if (absolute)
-        strcat(ret, "/");
+    snprintf(ret, 64, "%s", absolute ? "/" : "");
     for (uint32_t i = 0, count = 1 + random_below(seed, 4); i < count; i++)
         snprintf(ret + strlen(ret), 64 - strlen(ret), "%s%s", i ? "/" : "", names[random_below(seed, ARRAY_LEN(names))]);
 }

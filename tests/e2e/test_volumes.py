@@ -209,6 +209,12 @@ def test_sub_paths(cluster):
     cluster.make("dots", "true", [("v", {"mountPath": "/v", "subPathExpr": "$(UP)/x"})], {"v": {"emptyDir": {}}}, container={"env": [{"name": "UP", "value": ".."}]})
     assert 'failed to prepare subPath for volumeMount "v" of container "c"' in cluster.told("dots", "subPath")["message"]
     cluster("delete", "pod", "unset", "dots", "--wait=false")
+    cluster.make("again", "exit 1", [("v", {"mountPath": "/v", "subPath": "s"})], {"v": {"emptyDir": {}}}, spec={"restartPolicy": "Always"})
+    wait_for(lambda: cluster("get", "pod", "again", "-o", "jsonpath={.status.containerStatuses[0].restartCount}").stdout in ("1", "2"), "a second run")
+    uid = cluster("get", "pod", "again", "-o", "jsonpath={.metadata.uid}").stdout
+    folder = cluster.platform.run_dir / "node/volumes" / uid
+    assert len([name for name in os.listdir(folder) if name.startswith(".sub-")]) == 1
+    cluster("delete", "pod", "again", "--wait=false")
 
 
 def test_propagation_and_read_only(cluster):
