@@ -84,9 +84,10 @@ UNIT_TEST(bad_values_are_told) {
     static const struct {
         const char *flag, *value, *words;
     } cases[] = {
-        {"instance", "Has Blank", "--instance"},      {"instance", "elevenchars", "--instance"}, {"api-listen", "nowhere", "--api-listen"},
-        {"pod-cidr", "10.0.0.0/33", "--pod-cidr"},    {"pod-cidr", "10.0.0.1/16", "--pod-cidr"}, {"service-cidr", "x", "--service-cidr"},
-        {"domain", "not a domain", "--domain"},       {"node-name", "UPPER", "--node-name"},     {"log-level", "loud", "--log-level"},
+        {"instance", "Has Blank", "--instance"},      {"instance", "elevenchars", "--instance"},  {"api-listen", "nowhere", "--api-listen"},
+        {"pod-cidr", "10.0.0.0/33", "--pod-cidr"},    {"pod-cidr", "10.0.0.1/16", "--pod-cidr"},  {"service-cidr", "x", "--service-cidr"},
+        {"pod-cidr6", "fd00::/200", "--pod-cidr6"},   {"pod-cidr6", "10.0.0.0/8", "--pod-cidr6"}, {"pod-cidr6", "", "--pod-cidr6"},
+        {"domain", "not a domain", "--domain"},       {"node-name", "UPPER", "--node-name"},      {"log-level", "loud", "--log-level"},
         {"config", "/does/not/exist", "cannot read"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
