@@ -231,7 +231,8 @@ static void on_looked(void *userdata, struct image *image, int error, const stru
         return end_never(effort);
     if (asks)
         return fetch(effort, !image || first->policy == PULLING_ALWAYS);
-    end_effort(effort, NULL, "ErrImagePull", diag->message);
+    end_effort(effort, NULL, "ErrImagePull",
+               image ? "it came from another registry by credentials: name it as that registry does, so that it can be asked" : diag->message);
 }
 
 static int look(struct effort *effort, struct diag *diag) {

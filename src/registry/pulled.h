@@ -27,6 +27,8 @@ bool pulled_is_of(struct content *content, const char *name, const struct oci_di
 const char *pulled_origin(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest);
 /* The repository of that registry which it was pulled from ("library/nginx", in the arena); NULL: it was not. */
 const char *pulled_repository(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest, const char *registry);
+/* Has the repository anything that was had by credentials? Then it is not shown to everybody. */
+bool pulled_is_private(struct content *content, const char *name);
 enum pulled_verdict {
     PULLED_OURS, /* it did not come from elsewhere */
     PULLED_PUBLIC,

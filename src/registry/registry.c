@@ -4,7 +4,8 @@
  * manifest) runs on worker threads through registry_operation, whose answer is dropped when the client has gone.
  * 2. A path is taken apart from its end, because a repository's name may itself contain the words of a route ("a/blobs"); names are checked before
  * anything else sees them.
- * 3. Every route passes registry_check() once, with its repository and whether it writes. Anonymous reading is usual, so the ping answers 200 and yet
+ * 3. Repositories with images that were had by credentials from elsewhere are shown to root and ourselves alone.
+ * 4. Every route passes registry_check() once, with its repository and whether it writes. Anonymous reading is usual, so the ping answers 200 and yet
  * names the authentication scheme: containers/image (buildah, skopeo, podman) reads it from there and then sends its credentials with writes. */
 #include "registry/registry_priv.h"
 
@@ -115,11 +116,14 @@ void registry_storage_error(struct http_exchange *exchange, int error) {
 
 /* --- access --- */
 
+static bool is_trusted(const struct http_peer *peer) {
+    return peer->is_unix && (peer->uid == 0 || peer->uid == geteuid());
+}
+
 static enum registry_verdict authorize_default(const struct registry_access *access) {
     if (!access->write)
         return REGISTRY_ALLOWED;
-    bool trusted = access->peer->is_unix && (access->peer->uid == 0 || access->peer->uid == geteuid());
-    return trusted ? REGISTRY_ALLOWED : REGISTRY_UNAUTHORIZED;
+    return is_trusted(access->peer) ? REGISTRY_ALLOWED : REGISTRY_UNAUTHORIZED;
 }
 
 /* "Basic base64(user:password)" or "Bearer token"; anything else counts as anonymous. *text holds what access points to. */
@@ -148,6 +152,9 @@ enum registry_verdict registry_check(struct registry_request *request, const cha
     enum registry_verdict verdict = options->authorize ? options->authorize(options->userdata, &access) : authorize_default(&access);
     if (text.data)
         explicit_bzero(text.data, text.len);
+    /* What somebody's credentials brought here is for pods, by way of the node, which asks for the same: not for whoever reaches this port. */
+    if (verdict == REGISTRY_ALLOWED && !write && repository && !is_trusted(access.peer) && pulled_is_private(request->registry->content, repository))
+        verdict = REGISTRY_UNAUTHORIZED;
     return verdict;
 }
 

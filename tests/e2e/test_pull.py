@@ -5,6 +5,8 @@ import pathlib
 import ssl
 import subprocess
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 import yaml
@@ -90,6 +92,14 @@ def test_a_private_image_by_token_through_a_content_server(instance, registry):
         "Unable to retrieve some image pull secrets (nowhere); attempting to pull the image may not succeed."
     assert len(content.seen("/blobs/")) == 3 and not [request for request in content.seen() if request.authorization]
 
+    # Nor is our own registry a way to it, by its port or in a pod's words.
+    kept = registry.host.replace(":", "_") + "/team/app"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{instance.registry_port}/v2/{kept}/manifests/v1")
+    run(instance, "sideways", f"127.0.0.1:{instance.registry_port}/{kept}:v1", wait=False)
+    assert "name it as that registry does" in waits(instance, "sideways", "ErrImagePull")
+    instance.kubectl("delete", "pod", "sideways")
+
     # Who shows no credentials, or wrong ones, does not get what others brought; who shows the same asks nobody.
     registry.forget()
     instance.kubectl("create", "namespace", "others")
@@ -158,6 +168,7 @@ def test_policies_and_mirrors(instance, registry):
     registry.add_image("hub/library/tool", "1", [BASE, {"version": b"two\n"}])
     run(instance, "present", "tool:1", "/bin/busybox cat /version", imagePullPolicy="IfNotPresent")
     run(instance, "always", "tool:1", "/bin/busybox cat /version", imagePullPolicy="Always")
+    assert urllib.request.urlopen(f"http://127.0.0.1:{instance.registry_port}/v2/tool/manifests/1").status == 200  # anybody's
     assert instance.kubectl("logs", "present").stdout == "one\n" and instance.kubectl("logs", "always").stdout == "two\n"
     assert len([request for request in registry.seen("/blobs/") if request.status == 200]) == 2  # the new layer and the configuration
     instance.kubectl("delete", "pod", "never")
