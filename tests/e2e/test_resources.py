@@ -400,3 +400,34 @@ def test_the_summary_is_whole(platform, kubectl, busy):
     rows = kubectl("top", "pod", "busy", "--containers", "--no-headers").stdout.split()
     assert rows[:2] == ["busy", "main"] and int(rows[2].rstrip("m")) >= 50 and rows[3].endswith("Mi")
     assert platform.kubectl("top", "node", "--no-headers").stdout.startswith("node1 ")
+
+
+def test_pods_of_an_earlier_version_stay_where_they_are(platform, kubectl):
+    """Its tree had no classes: /tidemill-x/pod<uid>/<container>."""
+    before = run(kubectl, "old", container(**resources({"cpu": "100m"})))
+    (one, whole), uid = group_of(platform, before), before["metadata"]["uid"]
+    assert platform.down().returncode == 0
+    trees = [ROOT] if V2 else [tree for tree in ROOT.iterdir() if (tree / one.path).exists()]
+    for tree in trees:
+        folder = tree / f"tidemill-{platform.name}" / f"pod{uid}"
+        for made in (folder, folder / pathlib.Path(one.path).name):
+            made.mkdir()
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if not V2 and (made / file).exists():
+                    (made / file).write_text((made.parent / file).read_text())
+            if V2 and made == folder:
+                (made / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+        for pid in (tree / one.path / "cgroup.procs").read_text().split():
+            (made / "cgroup.procs").write_text(pid)
+        (tree / one.path).rmdir()
+        (tree / whole.path).rmdir()
+    platform.up()
+    wait_for(lambda: kubectl("get", "pod", "old", check=False).returncode == 0, "the API")
+    pod = get(kubectl, "old")
+    assert pod["status"]["containerStatuses"][0]["containerID"] == before["status"]["containerStatuses"][0]["containerID"]
+    moved, parent = group_of(platform, pod)
+    assert parent.path == f"tidemill-{platform.name}/pod{uid}"
+    resize(kubectl, "old", requests={"cpu": "200m"})
+    wait_for(lambda: moved.shares() == shares(200) and parent.shares() == shares(200), "the resize")
+    kubectl("delete", "pod", "old")
+    wait_for(lambda: not parent.exists(), "the old group to go")
