@@ -437,6 +437,28 @@ def test_hooks(kubectl):
     kubectl("delete", "pod", "failing", "--wait=false", "--grace-period=1")
 
 
+def test_stopping(kubectl):
+    """Sidecars go last and in reverse order, each by its stop signal; a second wish is more urgent than the first; what ignores all is killed."""
+    folder = kubectl.platform.dir / "stopped"
+    def teller(name, signal="TERM"):
+        return {"name": name, "image": "busybox:latest", "imagePullPolicy": "IfNotPresent", "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+                "command": ["sh", "-c", f"trap 'echo {name} >> /shared/log; exit 0' {signal}; while :; do sleep 0.05; done"]}
+
+    sidecar = {"restartPolicy": "Always"}
+    stubborn = ["sh", "-c", "trap '' TERM INT; while :; do sleep 0.1; done"]
+    kubectl.apply(
+        pod("ordered", {**teller("main", "USR1"), "lifecycle": {"stopSignal": "SIGUSR1"}}, os={"name": "linux"}, terminationGracePeriodSeconds=60,
+            initContainers=[{**teller("one"), **sidecar}, {**teller("two"), **sidecar}],
+            volumes=[{"name": "shared", "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"}}]),
+        pod("hurried", {"command": stubborn}, terminationGracePeriodSeconds=3000))
+    kubectl.ready("ordered", "hurried")
+    kubectl("delete", "pod", "ordered", "hurried", "--wait=false")
+    wait_for(lambda: kubectl.get("pod", "hurried")["metadata"].get("deletionGracePeriodSeconds") == 3000, "the first wish")
+    kubectl("delete", "pod", "hurried", "--grace-period=1", "--wait=false")
+    kubectl("wait", "--for=delete", "--timeout=60s", "pod/ordered", "pod/hurried")
+    assert (folder / "log").read_text() == "main\ntwo\none\n"
+
+
 # --- ends, restarts, status ---
 
 def ended(kubectl, name, container="main"):
