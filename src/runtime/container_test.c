@@ -264,6 +264,40 @@ UNIT_TEST(what_crun_made_is_looked_at_before_it_starts) {
     finish(&started, &seen);
 }
 
+/* A crun that hangs, first when it creates and then when it deletes: both are given up, and one that works clears away what is left. */
+UNIT_TEST(a_crun_that_hangs_is_given_up) {
+    struct containers *working = fixture.containers;
+    struct seen seen = {0};
+    struct started started;
+    struct diag diag = DIAG_INIT;
+    char path[4096], *search = strdup(getenv("PATH"));
+    const char *const args[] = {"/bin/program", "wait", NULL};
+    const struct bundle_process process = {.args = args, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true};
+    const struct containers_options options = {.dir = fixture.run, .cgroups = &fixture.cgroups, .conmon_cgroup = CGROUP "/conmon", .timeout_ms = 100};
+    snprintf(path, sizeof path, "%s/crun", fixture.dir);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("#!/bin/sh\nwhile :; do sleep 0.05; done\n"), 0755), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+    setenv("PATH", fixture.dir, 1);
+    assert_int_equal(containers_new(fixture.loop, &options, &fixture.containers, &diag), 0);
+    setenv("PATH", search, 1);
+    free(search);
+    begin_as(&process, false, 0, &seen, &started);
+    turn_until(&seen.created);
+    assert_int_equal(seen.error, -ETIMEDOUT);
+    assert_int_equal(container_delete(started.container, on_deleted, &seen), 0);
+    turn_until(&seen.deleted);
+    assert_int_equal(seen.error, -ETIMEDOUT);
+    containers_free(fixture.containers);
+    fixture.containers = working;
+    containers_bundle_path(working, started.id, path);
+    assert_int_equal(access(path, F_OK), 0); /* it is found again */
+    seen.deleted = false;
+    assert_int_equal(container_delete_id(working, started.id, on_deleted, &seen), 0);
+    turn_until(&seen.deleted);
+    assert_int_equal(seen.error, 0);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 UNIT_TEST(tells_an_out_of_memory_kill) {
     struct seen seen = {0};
     struct buffer log = BUFFER_INIT(MIB + 1);
@@ -577,6 +611,7 @@ int main(void) {
                                        UNIT(what_crun_made_is_looked_at_before_it_starts),
                                        UNIT(tells_an_out_of_memory_kill),
                                        UNIT(a_missing_program_is_a_clear_error),
+                                       UNIT(a_crun_that_hangs_is_given_up),
                                        UNIT(stops_on_a_signal_and_is_adopted),
                                        UNIT(executes_commands_inside),
                                        UNIT(a_command_has_what_its_container_has),
