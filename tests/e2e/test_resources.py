@@ -391,7 +391,8 @@ def test_the_summary_is_whole(platform, kubectl, busy):
     pod = next(p for p in summary["pods"] if p["podRef"]["name"] == "busy")
     main = pod["containers"][0]
     assert main["rootfs"]["usedBytes"] >= 2 << 20 and main["logs"]["usedBytes"] > 0 and main["memory"]["availableBytes"] > 0
-    assert [(v["name"], v["usedBytes"] >= 3 << 20) for v in pod["volume"]] == [("data", True)]
+    volumes = {v["name"]: v for v in pod["volume"]}
+    assert volumes["data"]["usedBytes"] >= 3 << 20 and volumes["kept"]["pvcRef"] == {"name": "kept", "namespace": "res"}
     assert pod["ephemeral-storage"]["usedBytes"] >= 5 << 20 and pod["process_stats"]["process_count"] >= 2
     assert pod["network"]["name"] == "eth0" and pod["network"]["rxBytes"] > 0
     assert summary["node"]["fs"]["capacityBytes"] > summary["node"]["fs"]["usedBytes"] > 0 and summary["node"]["runtime"]["imageFs"]
