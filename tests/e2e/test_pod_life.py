@@ -86,6 +86,17 @@ def test_commands_that_cannot_run_say_why(kubectl):
     assert kubectl("exec", "-i", "exec", "--", "cat", input="through and back").stdout == "through and back"
 
 
+def test_streams_belong_to_the_user(kubectl):
+    """Who a command runs as may open its streams anew, whoever that is on the host."""
+    kubectl.apply(pod("user", securityContext={"runAsUser": 1234}), pod("mapped", hostUsers=False),
+                  pod("both", hostUsers=False, securityContext={"runAsUser": 1234}))
+    kubectl.ready("user", "mapped", "both")
+    for name, uid in [("user", 1234), ("mapped", 0), ("both", 1234)]:
+        assert kubectl.read(name, "sh", "-c", "id -u > /dev/stdout; echo beside > /dev/stderr").stdout == f"{uid}\n"
+        assert kubectl("exec", "-i", name, "--", "cat", "/dev/stdin", input="in").stdout == "in"
+    kubectl("delete", "pod", "user", "mapped", "both", "--wait=false", "--grace-period=1")
+
+
 TRACER = r"""
 #include <dirent.h>
 #include <errno.h>

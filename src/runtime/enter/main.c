@@ -267,9 +267,41 @@ static void make_terminal(const struct entry *entry) {
 }
 
 /* A command that opens /dev/stdout anew must be allowed to. */
-static void own_streams(const struct entry *entry) {
-    for (int fd = 0; entry->request->user != 0 && fd < 3; fd++)
-        SYSTEM_3(fchown, fd, entry->request->user, -1);
+static void own_streams(uint32_t user) {
+    for (int fd = 0; user != 0 && fd < 3; fd++)
+        SYSTEM_3(fchown, fd, user, -1);
+}
+
+static unsigned long read_count(const char **at) {
+    unsigned long value = 0;
+    while (**at == ' ' || **at == '\n')
+        ++*at;
+    for (; **at >= '0' && **at <= '9'; ++*at)
+        value = value * 10 + (unsigned long)(**at - '0');
+    return value;
+}
+
+/* Who the command's user is on the host: the map's lines are "inside outside count". */
+static uint32_t host_user(const struct entry *entry) {
+    static char text[PATH_BYTES];
+    char path[64];
+    unsigned long user = entry->request->user;
+    if (!entry->has_user_namespace)
+        return (uint32_t)user;
+    format_proc(path, entry->request->pid, "uid_map");
+    long fd = SYSTEM_4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    long len = fd < 0 ? fd : SYSTEM_3(read, fd, text, sizeof text - 1);
+    if (fd >= 0)
+        SYSTEM_1(close, fd);
+    for (const char *at = text; len > 0 && at < text + len && *at;) {
+        unsigned long inside = read_count(&at), outside = read_count(&at), count = read_count(&at);
+        if (user >= inside && user - inside < count)
+            return (uint32_t)(outside + (user - inside));
+        while (*at && *at != '\n')
+            at++;
+        at += *at == '\n';
+    }
+    return 0;
 }
 
 /* A folder that only its owner may enter is tried again as the user. */
@@ -448,6 +480,8 @@ static long prepare(struct entry *entry) {
         set_oom_score(entry);
     set_rlimits(entry);
     entry->has_user_namespace = is_other_user_namespace(entry);
+    if (!(entry->request->flags & ENTER_NEEDS_TERMINAL))
+        own_streams(host_user(entry));
     return open_profile(entry);
 }
 
@@ -457,7 +491,8 @@ static void become_contained(struct entry *entry, long profile_fd) {
     SYSTEM_1(umask, UMASK_DEFAULT);
     if (request->flags & ENTER_NEEDS_TERMINAL)
         make_terminal(entry);
-    own_streams(entry);
+    if (request->flags & ENTER_NEEDS_TERMINAL)
+        own_streams(request->user);
     set_profile(entry, profile_fd);
     long r = SYSTEM_3(close_range, 3, ~0U, 0);
     if (r < 0)
