@@ -731,6 +731,7 @@ static int run_crun(struct containers *containers, const char *const *arguments,
 static int remove_files(const struct deletion *deletion) {
     char path[PATH_MAX];
     snprintf(path, PATH_MAX, "%s/containers/%s/rootfs", deletion->containers->dir, deletion->id);
+    mounts_detach_layers(path);
     int r = mounts_remove(path);
     if (r == 0) {
         containers_bundle_path(deletion->containers, deletion->id, path);

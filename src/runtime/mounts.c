@@ -190,9 +190,10 @@ static void close_folders(struct folders *folders) {
         close(folders->fds[i]);
 }
 
-/* A copy of the mount of `fd`, not attached anywhere, in which owners are those of the user namespace. Takes the descriptor over. */
+/* A copy of the mount of `fd`, not attached anywhere, in which owners are those of the user namespace. Nothing can be written through it. Takes the
+ * descriptor over. */
 static int map_folder(int fd, int user_fd) {
-    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user_fd};
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY, .userns_fd = (uint64_t)user_fd};
     int copy = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     int r = copy < 0 ? -errno : syscall(SYS_mount_setattr, copy, "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0 ? -EOPNOTSUPP : copy;
     close(fd);
@@ -220,17 +221,39 @@ static int add_folder(struct folders *folders, const char *lead, const char *pat
     return buffer_error(options) ? -ENAMETOOLONG : 0;
 }
 
-static int add_layers(struct folders *folders, const char *const *lower, size_t count, int user_fd, struct buffer *options) {
+static void layers_place(const char *target, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, "%s.layers", target);
+}
+
+/* Mapped copies stand beside the target for as long as the mounting takes: overlay takes mounts without a place from Linux 6.15 on only. */
+static int attach_layers(const struct folders *folders, const char *target) {
+    char place[PATH_MAX];
+    layers_place(target, place);
+    int r = sys_mkdirs(place, 0700);
+    for (size_t i = 0; r == 0 && i < folders->count; i++)
+        r = syscall(SYS_move_mount, folders->fds[i], "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+    return r;
+}
+
+void mounts_detach_layers(const char *target) {
+    char place[PATH_MAX];
+    layers_place(target, place);
+    for (size_t i = 0; i <= LOWER_MAX && umount2(place, MNT_DETACH | UMOUNT_NOFOLLOW) == 0; i++)
+        ;
+    rmdir(place);
+}
+
+static int add_layers(struct folders *folders, const char *const *lower, size_t count, const char *target, int user_fd, struct buffer *options) {
     int r = count > LOWER_MAX + 1 ? -ENAMETOOLONG : 0;
     for (size_t i = 0; r == 0 && i < count; i++)
         r = add_folder(folders, i == 0 ? "lowerdir=" : ":", lower[i], user_fd, options);
-    return r;
+    return r == 0 && user_fd >= 0 ? attach_layers(folders, target) : r;
 }
 
 int mounts_overlay(const char *const *lower, size_t lower_count, const char *upper, const char *work, const char *target, int user_fd) {
     CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
     struct folders folders = {.count = 0};
-    int r = add_layers(&folders, lower, lower_count, user_fd, &options);
+    int r = add_layers(&folders, lower, lower_count, target, user_fd, &options);
     if (r == 0)
         r = add_folder(&folders, lower_count ? ",upperdir=" : "lowerdir=,upperdir=", upper, -1, &options);
     if (r == 0)
@@ -238,6 +261,8 @@ int mounts_overlay(const char *const *lower, size_t lower_count, const char *upp
     buffer_append_text(&options, ",index=off,metacopy=off,volatile");
     if (r == 0)
         r = buffer_error(&options) ? -ENAMETOOLONG : mount("overlay", target, "overlay", 0, options.data) < 0 ? -errno : 0;
+    if (user_fd >= 0)
+        mounts_detach_layers(target);
     close_folders(&folders);
     return r;
 }
@@ -245,9 +270,11 @@ int mounts_overlay(const char *const *lower, size_t lower_count, const char *upp
 int mounts_layers(const char *const *lower, size_t lower_count, const char *target, int user_fd) {
     CLEANUP(buffer_deinit) struct buffer options = BUFFER_INIT((size_t)sysconf(_SC_PAGESIZE) - 1);
     struct folders folders = {.count = 0};
-    int r = add_layers(&folders, lower, lower_count, user_fd, &options);
+    int r = add_layers(&folders, lower, lower_count, target, user_fd, &options);
     if (r == 0 && mount("overlay", target, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, options.data) < 0)
         r = -errno;
+    if (user_fd >= 0)
+        mounts_detach_layers(target);
     close_folders(&folders);
     return r;
 }

@@ -21,6 +21,8 @@ int mounts_overlay(const char *const *lower, size_t lower_count, const char *upp
 int mounts_tmpfs(const char *target, int64_t size_bytes /* 0: half of the memory */, mode_t mode);
 /* The layers of an image, highest first, two at least: read-only, and nothing of them runs. */
 int mounts_layers(const char *const *lower, size_t lower_count, const char *target, int user_fd);
+/* What a process that died in one of the two above left beside the target; nothing is fine. */
+void mounts_detach_layers(const char *target);
 /* Whether what is at `path` can be shown with the owners of another user namespace. */
 bool mounts_can_map(const char *path, int user_fd);
 /* "sysfs" as a network namespace has it, "mqueue" as an IPC namespace has it: `namespace` is its file. */
