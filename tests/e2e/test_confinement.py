@@ -1,10 +1,11 @@
 """What security contexts say is what the container's first process is."""
 
 import json
+import subprocess
 
 import pytest
 
-from conftest import wait_for
+from conftest import ROOT, wait_for
 
 PROFILE = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmod", "fchmodat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
                                                            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "includes": {"caps": ["CAP_SYS_ADMIN"]}}]}
@@ -84,3 +85,9 @@ def test_user_in_the_status_and_apparmor(pods):
     assert status["reason"] == "AppArmor" and status["message"].startswith("Pod was rejected: Cannot enforce AppArmor: "), status
     assert "containerStatuses" not in status
     pods("delete", "pod", "told", "armor", "--wait=false")
+
+
+def test_the_profile_that_is_shipped_is_one():
+    """Its rules cannot be tried where the kernel has no AppArmor; that they can be loaded is checked everywhere."""
+    result = subprocess.run(["apparmor_parser", "--skip-kernel-load", "--skip-cache", "--skip-read-cache", ROOT / "packaging/apparmor/tidemill-default"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
