@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "sys/sys_priv.h"
 
@@ -87,6 +88,9 @@ char *sys_address_format(const struct sys_address *address, char *text, size_t s
     }
 }
 
+#define DYING_LOOKS 15
+#define DYING_LOOK_NS 20000000
+
 static int open_socket(const struct sys_address *address) {
     int r = sys_fault_check();
     if (r < 0)
@@ -95,19 +99,29 @@ static int open_socket(const struct sys_address *address) {
     return fd < 0 ? -errno : fd;
 }
 
+/* 1: somebody listens there; 0: nobody does. */
+static int is_answered(const struct sys_address *address) {
+    CLEANUP(fd_closep) int probe = open_socket(address);
+    if (probe < 0)
+        return probe;
+    return connect(probe, (const struct sockaddr *)&address->storage, address->len) == 0 || errno == EAGAIN;
+}
+
 /* Binds a unix socket. A path left behind by a dead process (connecting is refused) is replaced; a living one is -EADDRINUSE, anything but a socket
- * is left alone. */
+ * is left alone. One that was killed a moment ago may still be dying, or a child of its that was about to start another program. */
 static int bind_unix(int fd, const struct sys_address *address, mode_t mode) {
     const char *path = ((const struct sockaddr_un *)&address->storage)->sun_path;
     struct stat status;
     if (lstat(path, &status) == 0) {
         if (!S_ISSOCK(status.st_mode))
             return -EEXIST;
-        CLEANUP(fd_closep) int probe = open_socket(address);
-        if (probe < 0)
-            return probe;
-        if (connect(probe, (const struct sockaddr *)&address->storage, address->len) == 0 || errno == EAGAIN)
-            return -EADDRINUSE;
+        int r = is_answered(address);
+        for (int i = 0; r == 1 && i < DYING_LOOKS; i++) {
+            nanosleep(&(struct timespec){.tv_nsec = DYING_LOOK_NS}, NULL);
+            r = is_answered(address);
+        }
+        if (r != 0)
+            return r < 0 ? r : -EADDRINUSE;
         if (unlink(path) < 0 && errno != ENOENT)
             return -errno;
     }
