@@ -17,6 +17,7 @@ struct listing {
     struct arena *arena;
     struct images_used used;
     struct tree *list;
+    size_t *listings; /* with a worker */
     bool working;
     int error;
 };
@@ -112,6 +113,7 @@ static void list_work(void *userdata) {
 static void list_done(void *userdata) {
     struct listing *listing = userdata;
     listing->working = false;
+    --*listing->listings;
     if (listing->exchange && listing->error)
         http_respond_text(listing->exchange, 500, "the registry cannot be read\n");
     else if (listing->exchange)
@@ -138,8 +140,10 @@ static struct listing *listing_new(struct store *store, struct registry *registr
     return listing;
 }
 
-static void serve_list(struct loop *loop, struct listing *listing) {
+static void serve_list(struct loop *loop, struct listing *listing, size_t *listings) {
     listing->working = true;
+    listing->listings = listings;
+    ++*listings;
     if (loop_work(loop, list_work, list_done, listing) == 0)
         return;
     listing->error = -ENOMEM;
@@ -175,7 +179,7 @@ static void serve_df(struct registry *registry, struct listing *listing) {
                       r == -EBUSY ? "the registry is being cleaned: ask again in a moment\n" : "no memory\n");
 }
 
-bool image_api_handle(struct loop *loop, struct store *store, struct registry *registry, struct http_exchange *exchange) {
+bool image_api_handle(struct loop *loop, struct store *store, struct registry *registry, size_t *listings, struct http_exchange *exchange) {
     struct slice path = http_path(exchange);
     bool is_df = slice_is(path, PREFIX "/df");
     if (!slice_is(http_method(exchange), "GET") || (!is_df && !slice_is(path, PREFIX)))
@@ -186,6 +190,6 @@ bool image_api_handle(struct loop *loop, struct store *store, struct registry *r
     else if (is_df)
         serve_df(registry, listing);
     else
-        serve_list(loop, listing);
+        serve_list(loop, listing, listings);
     return true;
 }

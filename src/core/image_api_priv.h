@@ -5,7 +5,8 @@
 #include "registry/registry.h"
 #include "store/store.h"
 
-/* For a caller that was authorised as administrator. False: not ours. */
-bool image_api_handle(struct loop *loop, struct store *store, struct registry *registry, struct http_exchange *exchange);
+/* For a caller that was authorised as administrator. False: not ours. *listings counts the workers that read the registry: it is there until all are
+ * done. */
+bool image_api_handle(struct loop *loop, struct store *store, struct registry *registry, size_t *listings, struct http_exchange *exchange);
 
 #endif

@@ -27,6 +27,7 @@ struct platform {
     struct client *client;
     struct forge *forge;
     struct retention *retention;
+    size_t listings; /* workers that read the registry for the command line */
 };
 
 /* --- the forge's storage is the store's side table --- */
@@ -213,6 +214,8 @@ int platform_new(struct loop *loop, const struct platform_options *options, stru
 void platform_free(struct platform *platform) {
     if (!platform)
         return;
+    while (platform->listings && loop_turn(platform->loop, -1) >= 0)
+        ;
     retention_free(platform->retention);
     platform->retention = NULL; /* a pipeline may end while the forge does */
     forge_free(platform->forge);
@@ -226,7 +229,7 @@ void platform_free(struct platform *platform) {
 
 void platform_handle_cli(void *userdata, struct http_exchange *exchange) {
     struct platform *platform = userdata;
-    if (image_api_handle(platform->loop, platform->store, platform->registry, exchange))
+    if (image_api_handle(platform->loop, platform->store, platform->registry, &platform->listings, exchange))
         return;
     if (!retention_handle(platform->retention, exchange))
         forge_handle_cli(platform->forge, exchange);

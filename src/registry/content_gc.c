@@ -5,8 +5,9 @@
  * and reaches nothing.
  *
  * Safe beside pushes: a blob's age counts from when it was last written, mounted, asked for with HEAD, or named by an arriving manifest
- * (content_touch_blob), and age check and removal happen under the same lock as the touch. A tag set after marking points to a manifest that is young
- * by the same rule. What a pull has brought so far is held (content_hold), however long it takes. Runs on a worker thread. */
+ * (content_touch_blob), and age check and removal happen under the same lock as the touch. A tag set after marking points to a manifest whose link is
+ * young: age is asked for again when the link is swept. What a pull has brought so far is held (content_hold), however long it takes. Runs on a
+ * worker thread. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -60,9 +61,12 @@ static bool digest_from_file(const char *file, struct oci_digest *ret) {
     return oci_digest_parse(slice_of(text), ret) == 0;
 }
 
-static int64_t age_limit_of(struct collector *collector, const char *path) {
+/* What is not there is not young; what cannot be told may be. */
+static bool is_young(const struct collector *collector, const char *path) {
     struct stat status;
-    return fstatat(collector->content->root_fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0 ? INT64_MAX : status.st_mtim.tv_sec;
+    if (fstatat(collector->content->root_fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno != ENOENT;
+    return status.st_mtim.tv_sec >= collector->oldest_s;
 }
 
 /* --- marking --- */
@@ -98,7 +102,7 @@ static int mark_young_manifest(void *userdata, const char *file) {
     struct oci_digest digest;
     if (!digest_from_file(file, &digest))
         return 0;
-    bool young = age_limit_of(collector, content_path("repositories/%s/_manifests/%s", collector->repository, file).text) >= collector->oldest_s;
+    bool young = is_young(collector, content_path("repositories/%s/_manifests/%s", collector->repository, file).text);
     return young ? mark(collector, &digest, true) : 0;
 }
 
@@ -173,7 +177,8 @@ static int sweep_manifest(void *userdata, const char *file) {
     struct oci_digest digest;
     if (is_cancelled(collector))
         return -ECANCELED;
-    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) || is_held(collector, digest.hex))
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) || is_held(collector, digest.hex) ||
+        is_young(collector, content_path("repositories/%s/_manifests/%s", collector->repository, file).text))
         return 0;
     int r = content_delete_manifest(collector->content, collector->repository, &digest);
     collector->result.manifests_removed += r == 0;
@@ -184,8 +189,8 @@ static int sweep_blob_link(void *userdata, const char *file) {
     struct collector *collector = userdata;
     struct oci_digest digest;
     struct content_path path = content_path("repositories/%s/_blobs/%s", collector->repository, file);
-    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) ||
-        age_limit_of(collector, path.text) >= collector->oldest_s || is_held(collector, digest.hex))
+    if (!digest_from_file(file, &digest) || map_find(collector->marked, slice_make(digest.hex, 64)) || is_young(collector, path.text) ||
+        is_young(collector, content_path("blobs/sha256/%s", file).text) || is_held(collector, digest.hex))
         return 0;
     return unlinkat(collector->content->root_fd, path.text, 0) < 0 && errno != ENOENT ? -errno : 0;
 }

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -219,6 +220,38 @@ UNIT_TEST(what_is_held_is_no_garbage) {
     assert_int_equal(content_touch_blob(content, &loose), -ENOENT);
 }
 
+static void *collect_old(void *userdata) {
+    const struct content_gc_options options = {.grace_s = 10};
+    *(int *)userdata = content_collect_garbage(content, &options, &(struct content_gc_result){0});
+    return NULL;
+}
+
+/* A tag that is a pipe stops the collection while it marks; what comes meanwhile into a repository that it has been through stays. */
+UNIT_TEST(what_arrives_between_marking_and_sweeping_stays) {
+    struct oci_digest found, image;
+    pthread_t thread;
+    int result = -1;
+    put_image("race/a", "v0", "race", NULL);
+    put_image("race/b", "v0", "race", NULL);
+    struct oci_digest old = put_image("race/a", "", "race old", NULL);
+    char link[128];
+    snprintf(link, sizeof link, "repositories/race/a/_manifests/%s", old.hex);
+    assert_int_equal(utimensat(AT_FDCWD, path_of(link), (const struct timespec[]){{1, 0}, {1, 0}}, 0), 0);
+    assert_int_equal(mkfifo(path_of("repositories/race/b/tags/pipe"), 0600), 0);
+    assert_int_equal(pthread_create(&thread, NULL, collect_old, &result), 0);
+    int fd = open(path_of("repositories/race/b/tags/pipe"), O_WRONLY | O_CLOEXEC); /* until it is there */
+    assert_true(fd >= 0);
+    assert_int_equal(unlink(path_of("repositories/race/b/tags/pipe")), 0);
+    image = put_image("race/a", "v1", "race new", NULL);
+    close(fd);
+    pthread_join(thread, NULL);
+    assert_int_equal(result, 0);
+    assert_int_equal(content_get_tag(content, "race/a", "v1", &found), 0);
+    assert_true(oci_digest_equal(&image, &found));
+    assert_int_equal(content_find_link(content, "race/a", CONTENT_LINK_MANIFEST, &image, NULL), 0);
+    assert_int_equal(content_find_link(content, "race/a", CONTENT_LINK_MANIFEST, &old, NULL), -ENOENT);
+}
+
 /* The index that a pulled image is known by stays with it, though no tag points to it. */
 UNIT_TEST(an_image_keeps_the_index_it_came_by) {
     struct oci_digest image = put_image("origin", "v1", "origin layer", NULL), index = put_image("origin", "", "as an index", NULL);
@@ -238,9 +271,14 @@ UNIT_TEST(an_image_keeps_the_index_it_came_by) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all),     UNIT(what_was_begun_before_a_crash_is_gone),
-                                       UNIT(the_last_of_the_disk_is_left_to_others), UNIT(tags_repositories_and_referrers),
-                                       UNIT(garbage_goes_and_nothing_else),          UNIT(what_is_held_is_no_garbage),
-                                       UNIT(an_image_keeps_the_index_it_came_by),    UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
+    const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all),
+                                       UNIT(what_was_begun_before_a_crash_is_gone),
+                                       UNIT(the_last_of_the_disk_is_left_to_others),
+                                       UNIT(tags_repositories_and_referrers),
+                                       UNIT(garbage_goes_and_nothing_else),
+                                       UNIT(what_is_held_is_no_garbage),
+                                       UNIT(what_arrives_between_marking_and_sweeping_stays),
+                                       UNIT(an_image_keeps_the_index_it_came_by),
+                                       UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

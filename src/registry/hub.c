@@ -8,10 +8,12 @@
  * 2. An Authorization header goes to the endpoint's own origin alone (scheme, host, port): never along a redirect to a content server (the class of
  *    CVE-2020-15157).
  * 3. TLS is a must, but for registries that the machine's owner calls insecure, mirrors written as http://, and loopback addresses. Which of the two
- *    such a registry speaks is found by one request without credentials. From https a redirect never leads to http.
+ *    such a registry speaks is found by one request without credentials. From https a redirect never leads to http, nor does one from a loopback
+ *    address to another machine.
  * 4. Waiting between tries ends at once when the hub is cancelled. */
 #include "registry/hub.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -28,13 +30,25 @@
 
 /* --- endpoints --- */
 
-static bool is_on_loopback(const char *host) {
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 || strcmp(host, "localhost") == 0 || strncmp(host, "localhost:", 10) == 0;
+/* Names but localhost lead wherever their owner likes: "127.example.com". */
+bool hub_is_on_loopback(const char *host) {
+    struct slice port = slice_of(host), name = slice_cut(&port, ':');
+    char text[INET_ADDRSTRLEN];
+    struct in_addr address;
+    if (strcmp(host, "[::1]") == 0 || strncmp(host, "[::1]:", 6) == 0 || slice_is(name, "localhost"))
+        return true;
+    snprintf(text, sizeof text, "%.*s", SLICE_ARG(name));
+    return name.len < sizeof text && inet_pton(AF_INET, text, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
+}
+
+bool hub_is_lenient(const struct endpoint *endpoint, const char *url) {
+    return !endpoint->only_loopback || hub_transfer_is_on_loopback(url);
 }
 
 static void set_site(struct endpoint *endpoint, const struct site *site) {
     endpoint->ca = site->ca;
-    endpoint->may_be_plain = endpoint->trusts_all = site->insecure || is_on_loopback(endpoint->host);
+    endpoint->only_loopback = !site->insecure && hub_is_on_loopback(endpoint->host);
+    endpoint->may_be_plain = endpoint->trusts_all = site->insecure || endpoint->only_loopback;
 }
 
 static void find_credentials(struct hub *hub, struct endpoint *endpoint, const char *registry) {
@@ -82,6 +96,7 @@ int hub_new(const struct hub_options *options, struct hub **ret, struct diag *di
     set_site(own, site);
     own->may_be_plain = own->may_be_plain || options->insecure;
     own->trusts_all = own->trusts_all || options->insecure;
+    own->only_loopback = own->only_loopback && !options->insecure;
     own->is_settled = !own->may_be_plain;
     find_credentials(hub, own, registry);
     if (r < 0)
@@ -199,8 +214,8 @@ static int follow(struct hub_connection *connection, const struct endpoint *endp
         const struct transfer transfer = {.url = url.data,
                                           .authorization = at_home && authorization ? secret_reveal(authorization) : (struct slice){0},
                                           .call = call,
-                                          .plain = endpoint->is_plain,
-                                          .trusts_all = endpoint->trusts_all,
+                                          .plain = endpoint->is_plain && hub_is_lenient(endpoint, url.data),
+                                          .trusts_all = endpoint->trusts_all && hub_is_lenient(endpoint, url.data),
                                           .ca = endpoint->ca};
         *ret_away = !at_home;
         r = hub_transfer_run(connection, &transfer, diag);

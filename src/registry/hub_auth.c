@@ -1,7 +1,8 @@
 /* From a 401 to an Authorization header (distribution.github.io/distribution/spec/auth: token, oauth).
  *
  * 1. Credentials are those that were found for the registry's host; they go to that host, or to the token server that its challenge names, and there
- *    never over plain HTTP unless the registry itself is asked over plain HTTP.
+ *    never over plain HTTP unless the registry itself is asked over plain HTTP. None follows a redirect of the token server: neither a header nor the
+ *    form with a refresh token.
  * 2. A credential that is refused makes room for the next; none is asked twice in vain. After one has proved right, a 401 means that its token has
  *    ended.
  * 3. The lock is held all the while: of several connections one gets the token, the others find it there. */
@@ -86,11 +87,11 @@ static int ask(struct hub_connection *connection, const struct endpoint *endpoin
         const struct transfer transfer = {.url = target.data,
                                           .authorization = i ? (struct slice){0} : buffer_slice(&authorization),
                                           .call = call,
-                                          .plain = endpoint->is_plain,
-                                          .trusts_all = endpoint->trusts_all,
+                                          .plain = endpoint->is_plain && (!i || hub_is_lenient(endpoint, target.data)),
+                                          .trusts_all = endpoint->trusts_all && (!i || hub_is_lenient(endpoint, target.data)),
                                           .ca = endpoint->ca};
         r = hub_transfer_run(connection, &transfer, diag);
-        const char *next = r == 0 && call->status / 100 == 3 ? hub_transfer_redirect(connection) : NULL;
+        const char *next = r == 0 && call->status / 100 == 3 && !call->body.len ? hub_transfer_redirect(connection) : NULL;
         if (!next)
             break;
         buffer_reset(&target);

@@ -17,8 +17,9 @@ struct endpoint {
     char host[OCI_NAME_MAX + 1]; /* with its port; credentials are looked up by it */
     char path[OCI_NAME_MAX + 2]; /* a mirror's, "hub/"; or "" */
     const char *ca;
-    bool trusts_all;   /* its certificate is not checked */
-    bool may_be_plain; /* plain HTTP is allowed; which it is, the first request tells */
+    bool trusts_all;    /* its certificate is not checked */
+    bool only_loopback; /* both are so for no other reason than its address: that does not hold where it redirects to */
+    bool may_be_plain;  /* plain HTTP is allowed; which it is, the first request tells */
     /* beneath the hub's lock */
     bool is_settled, is_plain;
     const struct docker_credential *credentials[HUB_CREDENTIALS_MAX]; /* to be tried in turn */
@@ -57,8 +58,14 @@ struct transfer {
 int hub_transfer_run(struct hub_connection *connection, const struct transfer *transfer, struct diag *diag);
 /* Where a 3xx leads, absolute; NULL: nowhere. Valid until the next transfer. */
 const char *hub_transfer_redirect(const struct hub_connection *connection);
+bool hub_transfer_is_on_loopback(const char *url);
 /* Same scheme, host and port. */
 bool hub_transfer_same_origin(const char *a, const char *b);
+
+/* host: with or without a port. */
+bool hub_is_on_loopback(const char *host);
+/* Whether what the endpoint is allowed (plain HTTP, any certificate) goes for that URL as well, to which it has led. */
+bool hub_is_lenient(const struct endpoint *endpoint, const char *url);
 
 /* A 401 came to a request with that generation of the endpoint's authorization: gets another one. 0: ask again. */
 int hub_authenticate(struct hub_connection *connection, struct endpoint *endpoint, unsigned generation, struct diag *diag);

@@ -312,3 +312,10 @@ bool hub_transfer_same_origin(const char *a, const char *b) {
     }
     return same;
 }
+
+bool hub_transfer_is_on_loopback(const char *url) {
+    char *host = part_of(url, CURLUPART_HOST, 0);
+    bool is = host && hub_is_on_loopback(host);
+    curl_free(host);
+    return is;
+}

@@ -255,12 +255,20 @@ static int check_layers(struct registry_pull *pull, const struct oci_manifest *m
     return 0;
 }
 
+/* The hold ends with the pull, and a cleaning that has marked already knows nothing of the tag: from here on they are young. */
+static int touch_blobs(struct content *content, const struct oci_manifest *manifest) {
+    int r = content_touch_blob(content, &manifest->config.digest);
+    for (size_t i = 0; r == 0 && i < manifest->count; i++)
+        r = content_touch_blob(content, &manifest->items[i].digest);
+    return r;
+}
+
 /* The innermost first, so that nothing names what is not there; the tag last of all. */
 static int store_image(struct registry_pull *pull, struct level *levels, int count) {
     struct content *content = pull->registry->content;
     struct oci_digest ignored;
     const char *tag = pull->reference.digest.hex[0] ? "" : pull->reference.tag;
-    int r = 0;
+    int r = touch_blobs(content, &levels[count - 1].manifest);
     for (int i = count; r == 0 && i-- > 0;) {
         r = content_put_manifest(content, pull->name, "", buffer_slice(&levels[i].bytes), &levels[i].manifest, &ignored);
         r = r ? r : note_origin(pull, &levels[i].digest, &levels[0].digest);
@@ -483,6 +491,12 @@ int registry_push(struct registry *registry, const char *name, const char *tag, 
 }
 
 int registry_login(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
+    const struct docker_config *credentials = options->credentials;
+    if (!credentials || credentials->items.count != 1 || !credentials->items.items[0].password) {
+        if (credentials)
+            docker_config_deinit(options->credentials);
+        return diag_set(diag, -EINVAL, "expected a user and a password for one registry");
+    }
     return enqueue(registry, LOGIN, options, ret, diag);
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "registry/hub_priv.h"
 #include "registry/image_priv.h"
 #include "sys/sys.h"
 #include "unit.h"
@@ -20,8 +21,9 @@ static struct {
     int listen_fd;
     struct http_server *server;
     struct registry *remote, *local;
-    bool wants_token, wants_user, wants_basic, spoils_blobs, redirects_blobs;
-    int busy; /* so many requests are turned away first */
+    bool wants_token, wants_user, wants_basic, spoils_blobs, redirects_tokens;
+    const char *redirects_blobs; /* to that name of this machine */
+    int busy;                    /* so many requests are turned away first */
     size_t tokens, blobs, requests, leaked, heads;
     /* the result */
     bool done;
@@ -38,6 +40,12 @@ static struct {
 static void give_token(struct http_exchange *exchange) {
     static const struct slice expected = {"service=the%20registry&scope=repository%3Aapp%3Apull", 52};
     struct slice authorization = http_header(exchange, "Authorization");
+    if (fixture.redirects_tokens) {
+        char location[128];
+        fixture.leaked += !slice_starts(http_header(exchange, "Host"), SLICE("127."));
+        snprintf(location, sizeof location, "http://localhost%s/token", strchr(fixture.host, ':'));
+        return http_respond(exchange, 307, NULL, (struct slice){0}, (const struct http_field[]){{"Location", location}, {NULL, NULL}});
+    }
     assert_int_equal(slice_find(http_query_text(exchange), expected), 0);
     fixture.tokens++;
     if (fixture.wants_user && !slice_is(authorization, ANN))
@@ -53,7 +61,7 @@ static void give_blob(struct http_exchange *exchange) {
     if (fixture.spoils_blobs)
         return http_respond(exchange, 200, "application/octet-stream", SLICE("xx}"), NULL);
     if (fixture.redirects_blobs && slice_starts(host, SLICE("127."))) { /* localhost is another origin, of the same server */
-        snprintf(location, sizeof location, "http://localhost%s%.*s", strchr(fixture.host, ':'), SLICE_ARG(http_path(exchange)));
+        snprintf(location, sizeof location, "http://%s%s%.*s", fixture.redirects_blobs, strchr(fixture.host, ':'), SLICE_ARG(http_path(exchange)));
         return http_respond(exchange, 307, NULL, (struct slice){0}, (const struct http_field[]){{"Location", location}, {NULL, NULL}});
     }
     registry_handle(fixture.remote, exchange);
@@ -268,12 +276,73 @@ UNIT_TEST(the_next_credential_is_tried_at_the_token_server) {
     fixture.wants_token = fixture.wants_user = false;
 }
 
+static void write_sites(const char *format, const char *host) {
+    char text[512];
+    snprintf(text, sizeof text, format, host);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture.sites, slice_of(text), 0600), 0);
+}
+
 UNIT_TEST(redirects_get_no_credentials) {
     put_remote_image("elsewhere", 'i');
-    fixture.wants_basic = fixture.redirects_blobs = true;
+    fixture.wants_basic = true;
+    fixture.redirects_blobs = "localhost";
     assert_int_equal(pull_as("app:elsewhere", "secret", REGISTRY_PULL_ALWAYS), 0);
-    fixture.wants_basic = fixture.redirects_blobs = false;
+    fixture.wants_basic = false;
+    fixture.redirects_blobs = NULL;
     assert_int_equal(fixture.leaked, 0);
+}
+
+UNIT_TEST(a_refresh_token_is_not_sent_on) {
+    struct docker_config config = {0};
+    char text[256];
+    put_remote_image("refresh", 'n');
+    snprintf(text, sizeof text, "{\"auths\":{\"%s\":{\"identitytoken\":\"refresh\"}}}", fixture.host);
+    assert_int_equal(docker_config_read(&config, slice_of(text), NULL), 0);
+    fixture.wants_token = fixture.redirects_tokens = true;
+    assert_int_equal(pull_with("app:refresh", (struct registry_pull_options){.credentials = &config}), -EACCES);
+    fixture.wants_token = fixture.redirects_tokens = false;
+    assert_non_null(strstr(fixture.message, "status 307"));
+    assert_int_equal(fixture.leaked, 0);
+}
+
+UNIT_TEST(loopback_is_an_address_and_no_name) {
+    static const struct {
+        const char *host;
+        bool is;
+    } cases[] = {{"127.0.0.1", true},
+                 {"127.8.9.10:5000", true},
+                 {"localhost", true},
+                 {"localhost:5000", true},
+                 {"[::1]", true},
+                 {"[::1]:5000", true},
+                 {"127.evil.example", false},
+                 {"127.0.0.1.evil.example:80", false},
+                 {"127.0.0.1234567890", false},
+                 {"localhost.evil.example", false},
+                 {"128.0.0.1", false},
+                 {"[::1].evil", false},
+                 {"[::10]", false},
+                 {"127.1", false},
+                 {"", false}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_int_equal(hub_is_on_loopback(cases[i].host), cases[i].is);
+    put_remote_image("away", 'o');
+    fixture.redirects_blobs = "0.0.0.0"; /* leads here, but is no loopback address */
+    assert_int_not_equal(pull("app:away"), 0);
+    write_sites("%s: {insecure: true}\n", fixture.host);
+    assert_int_equal(pull("app:away"), 0); /* its owner says so */
+    fixture.redirects_blobs = NULL;
+    assert_int_equal(unlink(fixture.sites), 0);
+}
+
+UNIT_TEST(who_logs_in_says_a_user_and_a_password) {
+    struct docker_config config = {0};
+    struct registry_pull *ignored = NULL;
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(docker_config_read(&config, SLICE("{\"r.example\":{\"identitytoken\":\"t\"}}"), NULL), 0);
+    const struct registry_pull_options options = {.reference = "r.example/login", .credentials = &config, .on_done = on_done};
+    assert_int_equal(registry_login(fixture.local, &options, &ignored, &diag), -EINVAL);
+    assert_string_equal(diag.message, "expected a user and a password for one registry");
 }
 
 UNIT_TEST(a_busy_registry_is_asked_again) {
@@ -301,12 +370,6 @@ static void link_blobs(const char *name) {
             assert_int_equal(content_link(registry_content(fixture.remote), name, CONTENT_LINK_BLOB, &digest, (struct slice){0}), 0);
     }
     closedir(dir);
-}
-
-static void write_sites(const char *format, const char *host) {
-    char text[512];
-    snprintf(text, sizeof text, format, host);
-    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture.sites, slice_of(text), 0600), 0);
 }
 
 UNIT_TEST(mirrors_are_asked_in_their_order) {
@@ -441,6 +504,9 @@ int main(void) {
                                        UNIT(who_has_no_right_does_not_get_what_another_one_brought),
                                        UNIT(the_next_credential_is_tried_at_the_token_server),
                                        UNIT(redirects_get_no_credentials),
+                                       UNIT(a_refresh_token_is_not_sent_on),
+                                       UNIT(loopback_is_an_address_and_no_name),
+                                       UNIT(who_logs_in_says_a_user_and_a_password),
                                        UNIT(a_busy_registry_is_asked_again),
                                        UNIT(mirrors_are_asked_in_their_order),
                                        UNIT(the_machines_own_credentials_serve_all),
