@@ -52,8 +52,12 @@ static uint64_t read_number(const char *path) {
     return value;
 }
 
-int64_t allocatable_pids(void) {
+int64_t allocatable_machine_pids(void) {
     uint64_t pids = read_number("/proc/sys/kernel/pid_max"), threads = read_number("/proc/sys/kernel/threads-max");
-    uint64_t all = pids && threads ? MIN(pids, threads) : MAX(pids, threads);
-    return (int64_t)(all - all / PIDS_PART);
+    return (int64_t)(pids && threads ? MIN(pids, threads) : MAX(pids, threads));
+}
+
+int64_t allocatable_pids(void) {
+    int64_t all = allocatable_machine_pids();
+    return all - all / PIDS_PART;
 }

@@ -11,7 +11,6 @@
  * What is available of memory is the kernel's own estimate (MemAvailable), not capacity minus working set as upstream's: caches that can be dropped
  * are not what a small machine runs short of. */
 #include <sys/statvfs.h>
-#include <sys/sysinfo.h>
 
 #include "node/node_priv.h"
 #include "node/pressure_priv.h"
@@ -32,10 +31,10 @@ struct eviction {
     struct pressure_verdict verdict;
     struct memory_watch *watch;
     struct loop_timer timer;
-    int64_t looked_ms, reclaimed_ms; /* 0: never */
-    struct http_request *request;    /* core frees disk space */
-    struct storage *storage;         /* being measured */
-    char victim[64];                 /* uid; "": none */
+    int64_t looked_ms, measured_ms, reclaimed_ms; /* 0: never */
+    struct http_request *request;                 /* core frees disk space */
+    struct storage *storage;                      /* being measured */
+    char victim[64];                              /* uid; "": none */
     int64_t victim_ms;
     bool is_helpless; /* told already */
 };
@@ -75,12 +74,15 @@ static void see_memory(struct eviction *eviction) {
 }
 
 static void see_processes(struct eviction *eviction) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64);
-    struct sysinfo info;
-    uint64_t most;
-    if (sys_read_file(AT_FDCWD, "/proc/sys/kernel/pid_max", 63, &text) == 0 && sysinfo(&info) == 0 &&
-        slice_parse_u64(slice_trim(buffer_slice(&text)), INT32_MAX, &most) == 0)
-        see(eviction, SIGNAL_PID_AVAILABLE, (int64_t)most - info.procs, (int64_t)most);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(128);
+    int64_t most = allocatable_machine_pids();
+    uint64_t tasks;
+    if (sys_read_file(AT_FDCWD, "/proc/loadavg", 127, &text) < 0) /* "0.20 0.18 0.12 1/80 11206": running and all */
+        return;
+    struct slice rest = buffer_slice(&text);
+    slice_cut(&rest, '/');
+    if (most && slice_parse_u64(slice_cut(&rest, ' '), INT32_MAX, &tasks) == 0)
+        see(eviction, SIGNAL_PID_AVAILABLE, most - (int64_t)tasks, most);
 }
 
 static void observe(struct eviction *eviction) {
@@ -181,9 +183,9 @@ static int64_t usage_of(const struct pod *pod, enum pressure_signal signal, cons
 static int64_t usage_of_unit(const struct unit *unit, enum pressure_signal signal, const struct measured *measured) {
     struct cgroup_usage group;
     struct sys_usage disk;
-    if (pressure_condition_of(signal) == PRESSURE_MEMORY) {
+    if (pressure_condition_of(signal) != PRESSURE_DISK) {
         read_group(unit->pod, unit->id, &group);
-        return (int64_t)group.memory_bytes;
+        return (int64_t)(pressure_condition_of(signal) == PRESSURE_MEMORY ? group.memory_bytes : group.pids);
     }
     storage_sum(measured->items, measured->count, unit->pod->uid, unit->spec->name, &disk);
     return (int64_t)disk.bytes;
@@ -253,15 +255,28 @@ static void choose(struct eviction *eviction, const struct measured *measured) {
     free(candidates);
 }
 
+static bool waits_for_victim(struct eviction *eviction) {
+    const struct pod *pod = eviction->victim[0] ? map_find(eviction->node->pods, slice_of(eviction->victim)) : NULL;
+    if (pod && pod->stage != POD_ENDED && pod->stage != POD_CLEANING && now_ms(eviction) - eviction->victim_ms < VICTIM_MS)
+        return true;
+    eviction->victim[0] = 0;
+    return false;
+}
+
 /* --- freeing without pods --- */
 
 static void on_measured(void *userdata, const struct storage_item *items, size_t count) {
     struct eviction *eviction = userdata;
     eviction->storage = NULL;
-    choose(eviction, &(struct measured){items, count});
+    eviction->measured_ms = now_ms(eviction);
+    if (!waits_for_victim(eviction))
+        choose(eviction, &(struct measured){items, count});
 }
 
+/* When no pod was worth it a moment ago, all that they have is not counted again at each look. */
 static void choose_with_disk(struct eviction *eviction) {
+    if (eviction->storage || (eviction->is_helpless && now_ms(eviction) - eviction->measured_ms < RECLAIM_AGAIN_MS))
+        return;
     if (storage_measure(eviction->node, may_go, false, on_measured, eviction, &eviction->storage) < 0)
         log_warning("what pods take of the disk cannot be measured");
 }
@@ -286,20 +301,13 @@ static void reclaim_disk(struct eviction *eviction) {
         choose_with_disk(eviction);
 }
 
-static bool waits_for_victim(struct eviction *eviction) {
-    const struct pod *pod = eviction->victim[0] ? map_find(eviction->node->pods, slice_of(eviction->victim)) : NULL;
-    if (pod && pod->stage != POD_ENDED && pod->stage != POD_CLEANING && now_ms(eviction) - eviction->victim_ms < VICTIM_MS)
-        return true;
-    eviction->victim[0] = 0;
-    return false;
-}
-
 static void relieve(struct eviction *eviction) {
     const struct pressure_threshold *threshold = &eviction->config.thresholds[eviction->verdict.reclaim];
-    if (eviction->request || eviction->storage || waits_for_victim(eviction))
-        return;
+    bool is_disk = pressure_condition_of(threshold->signal) == PRESSURE_DISK;
+    if ((is_disk && (eviction->request || eviction->storage)) || waits_for_victim(eviction))
+        return; /* memory does not wait until the disk is cleaned up */
     event_node(eviction->node, "Warning", "EvictionThresholdMet", "Attempting to reclaim %s", pressure_resource(threshold->signal));
-    if (pressure_condition_of(threshold->signal) == PRESSURE_DISK)
+    if (is_disk)
         reclaim_disk(eviction);
     else
         choose(eviction, NULL);

@@ -229,7 +229,7 @@ struct unit {
     struct pulling *pull;
     bool finds_by_id; /* the image of an adopted container */
     struct backoff backoff, pull_backoff;
-    int64_t create_delay_ms; /* after a creation that failed through no fault of the container */
+    int64_t create_delay_ms, kill_delay_ms; /* after a creation that failed through no fault of the container */
     int64_t start_at_ms;     /* monotonic; 0: now */
     struct loop_timer timer; /* back-off */
     int64_t started_ns, started_ms;
@@ -477,6 +477,7 @@ int64_t allocatable_memory(const struct node *node); /* as the Node tells it */
 int64_t allocatable_disk(const struct node *node);
 int64_t allocatable_cpu_milli(void);
 int64_t allocatable_pids(void);
+int64_t allocatable_machine_pids(void); /* 0: unknown */
 
 /* environment.c: pure but for the references that the pod holds */
 /* NAME=value lines for the unit; -ENOENT with diag when a map, secret or key is missing. NULL-terminated, in the arena. */

@@ -634,6 +634,7 @@ static void stop(struct pod *pod) {
     if (!pod->orphan && (pod->status_in_flight || (pod->status_failed && pod->last_word_tries++ < LAST_WORD_TRIES)))
         return;
     release(pod);
+    storage_release(pod); /* what it wrote may be much */
     record_remove(pod);
     pod->stage = POD_CLEANING;
 }

@@ -178,6 +178,17 @@ void unit_remove_container(struct unit *unit) {
     unit->container = NULL;
 }
 
+/* What is left of the run before, if anything, must be gone: a container never runs twice at a time. */
+static bool kill_group(const struct unit *unit) {
+    const struct cgroups *cgroups = &unit->pod->node->cgroups;
+    char group[QOS_PATH_BYTES];
+    qos_container_path(unit, group);
+    if (!unit->id[0] || !cgroup_exists(cgroups, group) || cgroup_remove(cgroups, group) == 0)
+        return true;
+    cgroup_kill(cgroups, group);
+    return cgroup_remove(cgroups, group) == 0;
+}
+
 void unit_start(struct unit *unit) {
     if (unit->stage != UNIT_WAITING)
         return;
@@ -190,6 +201,11 @@ void unit_start(struct unit *unit) {
         return;
     }
     loop_timer_cancel(&unit->timer);
+    if (!kill_group(unit)) { /* asked before an image is fetched for nothing */
+        unit->kill_delay_ms = unit->kill_delay_ms ? MIN(2 * unit->kill_delay_ms, CREATE_AGAIN_MAX_MS) : KILL_LOOK_MS;
+        return unit_wake_in(unit, unit->kill_delay_ms);
+    }
+    unit->kill_delay_ms = 0;
     unit_pull(unit);
 }
 
@@ -289,17 +305,6 @@ static void create_failed(struct unit *unit, const char *reason, const char *mes
     unit_wake_in(unit, unit->create_delay_ms);
     record_save(unit->pod);
     pod_sync_later(unit->pod);
-}
-
-/* What is left of the run before, if anything, must be gone: a container never runs twice at a time. */
-static bool kill_group(const struct unit *unit) {
-    const struct cgroups *cgroups = &unit->pod->node->cgroups;
-    char group[QOS_PATH_BYTES];
-    qos_container_path(unit, group);
-    if (!unit->id[0] || !cgroup_exists(cgroups, group) || cgroup_remove(cgroups, group) == 0)
-        return true;
-    cgroup_kill(cgroups, group);
-    return cgroup_remove(cgroups, group) == 0;
 }
 
 void unit_create(struct unit *unit) {
@@ -439,11 +444,12 @@ static void on_exit_code(void *userdata, const struct container_exit *exit) {
     pod_sync_later(unit->pod);
 }
 
-/* A container whose end could not be written down is all that tells it. One whose pod is deleted is in the way of the space that may be lacking. */
+/* A container whose end could not be written down is all that tells it. One whose pod is deleted or
+ * evicted is in the way of the space that may be lacking. */
 void unit_settle(struct unit *unit) {
     if (unit->stage != UNIT_EXITED || !unit->container)
         return;
-    if (record_save(unit->pod) < 0 && !pod_is_deleted(unit->pod))
+    if (record_save(unit->pod) < 0 && !pod_is_deleted(unit->pod) && !unit->pod->failed_reason[0])
         loop_timer_set(&unit->timer, SAVE_AGAIN_MS);
     else
         unit_remove_container(unit);

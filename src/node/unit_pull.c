@@ -64,8 +64,14 @@ static void on_pulled(void *userdata, const struct pulling_result *result) {
     unit_create(unit);
 }
 
+void unit_pull_cancel(struct unit *unit) {
+    pulling_cancel(TAKE(unit->pull));
+}
+
 void unit_pull(struct unit *unit) {
     struct diag diag = DIAG_INIT;
+    unit_pull_cancel(unit); /* the look for the image of a run that was taken over, and has ended since */
+    unit->finds_by_id = false;
     const char *image = unit->spec->image ? unit->spec->image : "";
     const struct pulling_options options = {
         .pod = unit->pod, .unit = unit, .image = image, .policy = unit->spec->image_pull_policy, .on_done = on_pulled, .userdata = unit};
@@ -79,10 +85,6 @@ void unit_pull(struct unit *unit) {
     if (r < 0)
         return unit_wake_in(unit, PULL_OURS_FIRST_MS);
     unit->stage = UNIT_PULLING;
-}
-
-void unit_pull_cancel(struct unit *unit) {
-    pulling_cancel(TAKE(unit->pull));
 }
 
 /* --- after a restart of the node --- */

@@ -133,7 +133,9 @@ static void watch_limit(struct memory_watch *watch) {
     char path[PATH_MAX];
     if (watch->cgroups->version != CGROUP_V2)
         return;
-    file_of(watch->cgroups, watch->group, "memory.events", path);
+    file_of(watch->cgroups, watch->group, "memory.events.local", path); /* the other counts what containers meet at their own limits too */
+    if (access(path, F_OK) < 0)                                         /* before Linux 5.2 */
+        file_of(watch->cgroups, watch->group, "memory.events", path);
     watch->events_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (watch->events_fd >= 0 && inotify_add_watch(watch->events_fd, path, IN_MODIFY) >= 0)
         (void)loop_io_new(watch->loop, watch->events_fd, EPOLLIN, on_events, watch, &watch->events_io);

@@ -197,3 +197,24 @@ def test_storage_limits(platform, tiny_image):
     wait_for(lambda: " 2048 " in platform.kubectl("logs", "memory").stdout, "the size of the folder in memory")
     assert "No space left on device" in platform.kubectl("logs", "memory").stdout
     platform.kubectl("delete", "pod", "folder", "layer", "fits", "memory")
+
+
+def test_pid_pressure(low):
+    def start_anew(threshold):
+        low.down()
+        low.flags[low.flags.index("--eviction-hard") + 1] = threshold
+        low.up()
+
+    start_anew("pid.available<1")
+    low.kubectl("delete", "pod", "--all", "--wait=false")
+    low.kubectl("apply", "-f", "-", input=pod("crowd", "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; touch /tmp/full; wait"))
+    low.kubectl("wait", "--for=condition=Ready", "pod/crowd", "--timeout=30s")
+    wait_for(lambda: low.kubectl("exec", "crowd", "--", "test", "-e", "/tmp/full", check=False).returncode == 0, "the crowd")
+    read = lambda path: int(pathlib.Path(path).read_text())
+    most = min(read("/proc/sys/kernel/pid_max"), read("/proc/sys/kernel/threads-max"))
+    running = int(pathlib.Path("/proc/loadavg").read_text().split()[3].split("/")[1])
+    start_anew(f"pid.available<{most - running + 200}")
+    told = wait_for(lambda: (s := status(low, "crowd"))["phase"] == "Failed" and s, "the crowd to be evicted", timeout=40)
+    assert told["reason"] == "Evicted" and told["message"].startswith("The node was low on resource: pids. Threshold quantity: "), told
+    pressed = condition(low, "PIDPressure")
+    assert (pressed["status"], pressed["reason"], pressed["message"]) == ("True", "KubeletHasInsufficientPID", "kubelet has insufficient PID available")
