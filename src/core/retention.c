@@ -58,7 +58,8 @@ struct retention {
 struct round {
     struct retention *retention; /* NULL: gone, while the registry collects garbage */
     struct arena *arena;
-    bool urgent, is_total /* as much as possible goes */, is_listing /* a worker reads the registry */, waits_for_node;
+    bool urgent, is_total /* as much as possible goes */, is_listing /* a worker reads the registry */, waits_for_node,
+        is_put_off /* the registry was busy: blobs go soon */;
     struct list waiters;
     VECTOR(struct image_tag) tags;
     struct content *content;
@@ -205,10 +206,10 @@ static bool goes_on(struct round *round) {
     uint64_t rest = disk_budget_rest(&retention->options.budget, &space),
              freed = space.free > round->free_before ? space.free - round->free_before : 0;
     char message[200];
-    if (!round->wanted || round->is_total || !rest)
+    if (!round->wanted || round->is_total || round->is_put_off || !rest)
         return false;
-    if (round->pulled_removed)
-        return true;
+    if (round->pulled_removed && round->gc.bytes_removed + (uint64_t)round->layer_bytes)
+        return true; /* when nothing came of it (blobs too young), more images would go in vain */
     snprintf(message, sizeof message,
              "Failed to garbage collect required amount of images. Attempted to free %" PRIu64 " bytes, but only found %" PRIu64
              " bytes eligible to free.",
@@ -296,8 +297,16 @@ static void collect_blobs(struct round *round, const struct images_used *used) {
     const struct content_gc_options options = {.roots = used->digests_list.items,
                                                .roots_count = used->digests_list.count,
                                                .grace_s = quiet && (round->urgent || !list_empty(&round->waiters)) ? GRACE_QUIET_S : GRACE_S};
-    if (registry_collect_garbage(retention->options.registry, &options, on_collected, round))
-        prune_node(round);
+    int r = registry_collect_garbage(retention->options.registry, &options, on_collected, round);
+    if (r == 0)
+        return;
+    round->is_put_off = r == -EBUSY; /* somebody counts what could be freed */
+    if (round->is_put_off) {
+        retention->last_urgent_ns = round->urgent ? 0 : retention->last_urgent_ns;
+        loop_timer_set(&retention->soon_timer, SOON_MS);
+    }
+    warn(round, "the registry's garbage could not be collected: %s", round->is_put_off ? "it is being counted; soon again" : strerror(-r));
+    prune_node(round);
 }
 
 /* --- 1: tags --- */
@@ -482,11 +491,15 @@ static void round_start(struct retention *retention, enum urgency urgency) {
 
 /* --- when --- */
 
+static bool is_scarce(const struct retention *retention, const struct disk_space *space) {
+    return disk_space_is_scarce(space) || disk_budget_excess(&retention->options.budget, space);
+}
+
 static void look(void *userdata) {
     struct retention *retention = userdata;
     struct disk_space space = disk_space_of(retention->options.state);
     int64_t now_ns = loop_now_ns(retention->options.loop);
-    bool scarce = disk_space_is_scarce(&space) || disk_budget_excess(&retention->options.budget, &space);
+    bool scarce = is_scarce(retention, &space);
     bool urgent = scarce && (!retention->last_urgent_ns || now_ns - retention->last_urgent_ns >= URGENT_NS);
     bool due = !retention->last_round_ns || now_ns - retention->last_round_ns >= ROUND_NS;
     loop_timer_set(&retention->look_timer, LOOK_MS);
@@ -500,7 +513,7 @@ static void look(void *userdata) {
 static void on_soon(void *userdata) {
     struct retention *retention = userdata;
     struct disk_space space = disk_space_of(retention->options.state);
-    if (disk_space_is_scarce(&space))
+    if (is_scarce(retention, &space))
         look(retention);
     if (!retention->round)
         round_start(retention, ROUND_USUAL);

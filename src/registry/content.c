@@ -197,6 +197,14 @@ static int check_space(struct content *content) {
     return (uint64_t)space.f_bavail * space.f_frsize < content->bytes_free_min ? -ENOSPC : 0;
 }
 
+int content_check_space(struct content *content, uint64_t bytes) {
+    struct statvfs space;
+    if (bytes == 0 || fstatvfs(content->blobs_fd, &space) < 0)
+        return 0;
+    uint64_t free = (uint64_t)space.f_bavail * space.f_frsize, kept = MAX(content->bytes_free_min, (uint64_t)space.f_blocks * space.f_frsize / 20);
+    return free < kept || free - kept < bytes ? -ENOSPC : 0;
+}
+
 int content_writer_new(struct content *content, struct content_writer **ret) {
     int r = check_space(content);
     if (r < 0)

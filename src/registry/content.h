@@ -35,6 +35,8 @@ int content_touch_blob(struct content *content, const struct oci_digest *digest)
  * -ENOMEM. */
 int content_hold(struct content *content, const struct oci_digest *digest);
 void content_release(struct content *content, const struct oci_digest *digest);
+/* Before blobs of so many bytes come: 0, or -ENOSPC when they would leave less of the disk free than a twentieth (or bytes_free_min). */
+int content_check_space(struct content *content, uint64_t bytes);
 /* The whole blob, at most bytes_max. */
 int content_read_blob(struct content *content, const struct oci_digest *digest, size_t bytes_max, struct buffer *out);
 

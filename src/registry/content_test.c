@@ -122,6 +122,8 @@ UNIT_TEST(the_last_of_the_disk_is_left_to_others) {
     assert_int_equal(content_open(path, UINT64_MAX, &full, NULL), 0);
     assert_int_equal(content_write_blob(full, SLICE("x"), &digest), -ENOSPC);
     content_close(full);
+    assert_int_equal(content_check_space(content, UINT64_MAX / 2), -ENOSPC);
+    assert_int_equal(content_check_space(content, 0), 0);
 }
 
 UNIT_TEST(tags_repositories_and_referrers) {

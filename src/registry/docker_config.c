@@ -6,6 +6,9 @@
 
 #include "codec/codec.h"
 
+#define DOCKER "docker.io"
+#define DOCKER_INDEX "index.docker.io" /* as docker itself writes it */
+
 static void credential_deinit(struct docker_credential *credential) {
     free(credential->key);
     free(credential->user);
@@ -38,6 +41,11 @@ static char *clean_key(struct slice key) {
     if (path.len)
         buffer_printf(&out, "/%.*s", SLICE_ARG(path));
     return buffer_take(&out);
+}
+
+bool docker_config_key_is(struct slice key, const char *registry) {
+    CLEANUP(freep) char *host = clean_key(key);
+    return host && (strcmp(host, registry) == 0 || (strcmp(registry, DOCKER) == 0 && strcmp(host, DOCKER_INDEX) == 0));
 }
 
 static struct secret *read_secret(const struct tree *node) {
@@ -163,5 +171,5 @@ static size_t find(const struct docker_config *config, const char *registry, con
 size_t docker_config_find(const struct docker_config *config, const char *registry, const char *name, const struct docker_credential **ret,
                           size_t max) {
     size_t count = find(config, registry, name, ret, max);
-    return count || strcmp(registry, "docker.io") != 0 ? count : find(config, "index.docker.io", name, ret, max);
+    return count || strcmp(registry, DOCKER) != 0 ? count : find(config, DOCKER_INDEX, name, ret, max);
 }

@@ -22,6 +22,8 @@ struct docker_config {
 int docker_config_read(struct docker_config *config, struct slice json, struct diag *diag);
 /* key: a registry, as in the document. */
 int docker_config_add(struct docker_config *config, const char *key, struct slice user, struct slice password);
+/* Whether a key of the document, as it is written, stands for that registry as a whole. */
+bool docker_config_key_is(struct slice key, const char *registry);
 void docker_config_deinit(struct docker_config *config);
 /* Those for an image, the most specific first: hosts match with "*" and "?" part by part, ports exactly, paths as a prefix; docker.io's may be kept
  * under index.docker.io, as docker does. At most `max`, borrowed. */

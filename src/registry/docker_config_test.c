@@ -39,6 +39,20 @@ UNIT_TEST(credentials_are_matched_as_a_kubelet_does) {
     docker_config_deinit(&config);
 }
 
+UNIT_TEST(a_key_is_its_registrys_however_it_is_written) {
+    static const struct {
+        const char *key, *registry;
+        bool is;
+    } cases[] = {{"https://index.docker.io/v1/", "docker.io", true},
+                 {"docker.io", "docker.io", true},
+                 {"http://r:5000/v2/", "r:5000", true},
+                 {"docker.io/team", "docker.io", false},
+                 {"index.docker.io.evil", "docker.io", false},
+                 {"r", "r:5000", false}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_int_equal(docker_config_key_is(slice_of(cases[i].key), cases[i].registry), cases[i].is);
+}
+
 UNIT_TEST(credentials_have_many_forms) {
     static const struct {
         const char *json, *user, *password;
@@ -121,6 +135,7 @@ UNIT_TEST(the_file_of_registries_says_what_is_wrong_with_it) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(credentials_are_matched_as_a_kubelet_does), UNIT(credentials_have_many_forms),
-                                       UNIT(challenges_are_read_in_every_form), UNIT(the_file_of_registries_says_what_is_wrong_with_it)};
+                                       UNIT(a_key_is_its_registrys_however_it_is_written), UNIT(challenges_are_read_in_every_form),
+                                       UNIT(the_file_of_registries_says_what_is_wrong_with_it)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,7 +54,8 @@ struct transfer {
     bool plain, trusts_all;
     const char *ca;
 };
-/* 0 when there was an answer; else -ECANCELED, -EHOSTUNREACH (no connection), -EIO (it broke), -EPROTO, what on_body returned; with diag. */
+/* 0 when there was an answer; else -ECANCELED, -EHOSTUNREACH (no connection), -EIO (it broke), -ETIMEDOUT (too slow), -EPROTO, what on_body returned;
+ * with diag. */
 int hub_transfer_run(struct hub_connection *connection, const struct transfer *transfer, struct diag *diag);
 /* Where a 3xx leads, absolute; NULL: nowhere. Valid until the next transfer. */
 const char *hub_transfer_redirect(const struct hub_connection *connection);

@@ -5,10 +5,13 @@
 
 #include "codec/codec.h"
 #include "registry/hub_priv.h"
+#include "sys/sys.h"
 
 #define CONNECT_TIMEOUT_S 10L
 #define STALL_TIMEOUT_S 60L
 #define STALL_BYTES_PER_S 500L
+#define SLOW_ALLOWANCE_NS (600ll * 1000000000) /* then all that came has to have come this fast, or who drips would keep a place for ever: */
+#define SLOW_BYTES_PER_S (int64_t)(16 * KIB)
 #define WORDS_BYTES_MAX (16 * KIB)
 #define RETRY_AFTER_MAX_S 3600
 
@@ -19,7 +22,8 @@ struct running {
     int64_t skip;        /* bytes before what is wanted: the whole came instead of a part */
     int64_t sent;
     int64_t range_start;
-    bool began;
+    int64_t start_ns;
+    bool began, is_late;
     int error;
 };
 
@@ -110,13 +114,12 @@ static int on_seek(void *userdata, curl_off_t offset, int origin) {
     return CURL_SEEKFUNC_OK;
 }
 
-static int on_progress(void *userdata, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
-    const struct running *running = userdata;
-    (void)a;
-    (void)b;
-    (void)c;
-    (void)d;
-    return atomic_load_explicit(&running->connection->hub->cancelled, memory_order_relaxed) ? 1 : 0;
+static int on_progress(void *userdata, __attribute__((unused)) curl_off_t down_total, curl_off_t down, __attribute__((unused)) curl_off_t up_total,
+                       curl_off_t up) {
+    struct running *running = userdata;
+    int64_t seconds = (running->call->offset + down + up) / SLOW_BYTES_PER_S;
+    running->is_late = sys_monotonic_ns() - running->start_ns > SLOW_ALLOWANCE_NS + seconds * 1000000000;
+    return running->is_late || atomic_load_explicit(&running->connection->hub->cancelled, memory_order_relaxed);
 }
 
 /* --- what goes --- */
@@ -245,6 +248,8 @@ static int failed(const struct running *running, const struct transfer *transfer
     int r;
     if (atomic_load(&running->connection->hub->cancelled))
         r = diag_set(diag, -ECANCELED, "cancelled");
+    else if (running->is_late)
+        r = diag_set(diag, -ETIMEDOUT, "%s is too slow: less than %" PRId64 " bytes in a second", name, SLOW_BYTES_PER_S);
     else if (running->error == -EPROTO)
         r = diag_set(diag, -EPROTO, "%s sent another part of the content than was asked for", name);
     else if (running->error)
@@ -264,6 +269,7 @@ int hub_transfer_run(struct hub_connection *connection, const struct transfer *t
     CURL *curl = connection->curl;
     char error[CURL_ERROR_SIZE] = "";
     struct running running = {.connection = connection, .call = call, .words = BUFFER_INIT(WORDS_BYTES_MAX), .range_start = -1};
+    running.start_ns = call->began_ns ? call->began_ns : sys_monotonic_ns();
     bool ok = true;
     struct curl_slist *headers = make_headers(transfer, &ok);
     memset(&connection->challenges, 0, sizeof connection->challenges);

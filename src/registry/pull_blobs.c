@@ -1,6 +1,7 @@
 /* The blobs of an image: at most BLOBS_AT_ONCE connections, each takes the next blob that nobody has.
  *
- * 1. A blob that another pull is fetching is waited for (registry->arriving), and fetched only when that one did not manage.
+ * 1. A blob that another pull is fetching is waited for (registry->arriving), and fetched only when that one did not manage, or takes so long that
+ * its registry may be in no hurry.
  * 2. What a broken connection has brought is kept: the next try asks for the rest (Range). Since the digest of the whole is compared at the end, it
  * does not matter who sent which part, or whether the server ignores the range and sends all again.
  * 3. More bytes than announced end the transfer at once; fewer are as wrong. `urls` of a descriptor are never followed (they may lead anywhere, also
@@ -12,8 +13,11 @@
 #include <time.h>
 
 #include "codec/codec.h"
+#include "sys/sys.h"
 
 #define BLOBS_AT_ONCE 4
+#define ARRIVAL_WAIT_NS (120ll * 1000000000)
+#define PROGRESS_BYTES_MIN (int64_t) MIB /* of one try, to count as none */
 
 struct fetcher {
     struct registry_pull *pull;
@@ -26,25 +30,29 @@ struct fetcher {
 
 /* --- one fetch of a blob at a time --- */
 
+/* Afterwards it is ours in `arriving`, or nobody waits for us. */
 static int begin_arrival(struct registry_pull *pull, const struct oci_digest *digest) {
     struct registry *registry = pull->registry;
     struct slice key = slice_make(digest->hex, 64);
+    int64_t end_ns = sys_monotonic_ns() + ARRIVAL_WAIT_NS;
     pthread_mutex_lock(&registry->arriving_lock);
-    while (map_find(registry->arriving, key) && !atomic_load(&pull->cancelled)) {
+    while (map_find(registry->arriving, key) && !atomic_load(&pull->cancelled) && sys_monotonic_ns() < end_ns) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec++; /* to look at `cancelled` */
         pthread_cond_timedwait(&registry->arrived, &registry->arriving_lock, &until);
     }
-    int r = atomic_load(&pull->cancelled) ? -ECANCELED : map_put(registry->arriving, key, pull, NULL);
+    int r = atomic_load(&pull->cancelled) ? -ECANCELED : map_find(registry->arriving, key) ? 0 : map_put(registry->arriving, key, pull, NULL);
     pthread_mutex_unlock(&registry->arriving_lock);
     return r;
 }
 
 static void end_arrival(struct registry_pull *pull, const struct oci_digest *digest) {
     struct registry *registry = pull->registry;
+    struct slice key = slice_make(digest->hex, 64);
     pthread_mutex_lock(&registry->arriving_lock);
-    map_remove(registry->arriving, slice_make(digest->hex, 64));
+    if (map_find(registry->arriving, key) == pull)
+        map_remove(registry->arriving, key);
     pthread_cond_broadcast(&registry->arrived);
     pthread_mutex_unlock(&registry->arriving_lock);
 }
@@ -80,10 +88,12 @@ static int download(struct hub_connection *connection, size_t endpoint, const ch
     char path[16 + OCI_DIGEST_TEXT], what[16 + OCI_DIGEST_TEXT];
     snprintf(path, sizeof path, "blobs/%s", digest);
     snprintf(what, sizeof what, "blob %s", digest);
+    int64_t began_ns = sys_monotonic_ns();
     for (int attempt = 0;;) {
         int64_t before = content_writer_size(sink->writer);
         struct hub_call call = HUB_CALL("GET", path);
         call.offset = before;
+        call.began_ns = began_ns;
         call.on_body = on_body;
         call.userdata = sink;
         int r = hub_exchange(connection, endpoint, &call, diag);
@@ -94,7 +104,7 @@ static int download(struct hub_connection *connection, size_t endpoint, const ch
             return diag_set(diag, r, "the disk is full: no place for a blob of %" PRId64 " bytes", sink->size_bytes);
         if (r == 0 && (call.status == 200 || call.status == 206))
             return now == sink->size_bytes ? 0 : wrong_size(sink, hub_host(hub, endpoint), digest, diag);
-        if (now > before)
+        if (now - before >= PROGRESS_BYTES_MIN)
             attempt = 0;
         if (!hub_waits(connection, &call, r, &attempt))
             return r ? r : hub_refused(hub, endpoint, &call, what, diag);
@@ -128,7 +138,12 @@ static int fetch(struct registry_pull *pull, struct hub_connection *connection, 
     struct hub *hub = atomic_load(&pull->hub);
     int r = -ENOENT;
     for (size_t i = pull->endpoint; i < hub_endpoints(hub); i++) {
+        bool mixed = writer && content_writer_size(writer) > 0;
         r = fetch_from(pull, connection, i, descriptor, &writer, diag);
+        if (r == -EBADMSG)
+            content_writer_free(TAKE(writer));
+        if (r == -EBADMSG && mixed) /* by whose fault is not known: once more, all from this one */
+            r = fetch_from(pull, connection, i, descriptor, &writer, diag);
         if (r == 0 || r == -ECANCELED || r == -ENOSPC)
             return r;
         if (r == -EBADMSG)
@@ -206,13 +221,16 @@ int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest) 
         ok = add(&fetcher, &manifest->items[i]);
     if (!ok)
         return diag_set(&pull->diag, -ENOMEM, "out of memory");
-    uint64_t total = 0;
+    uint64_t total = 0, missing = 0;
     for (size_t i = 0; i < fetcher.count; i++) {
         if ((uint64_t)items[i].size_bytes > CONTENT_BLOB_BYTES_MAX)
             return diag_set(&pull->diag, -EFBIG, "a layer of %s has %" PRId64 " bytes, more than is accepted", pull->reference.name,
                             items[i].size_bytes);
         total += (uint64_t)items[i].size_bytes;
+        missing += content_touch_blob(pull->registry->content, &items[i].digest) < 0 ? (uint64_t)items[i].size_bytes : 0;
     }
+    if (content_check_space(pull->registry->content, missing) < 0)
+        return diag_set(&pull->diag, -ENOSPC, "the disk is too full for %s: %" PRIu64 " bytes have to come", pull->reference.name, missing);
     atomic_store(&pull->bytes_total, total);
     pthread_mutex_init(&fetcher.lock, NULL);
     run(&fetcher);

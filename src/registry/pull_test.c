@@ -21,7 +21,7 @@ static struct {
     int listen_fd;
     struct http_server *server;
     struct registry *remote, *local;
-    bool wants_token, wants_user, wants_basic, spoils_blobs, redirects_tokens;
+    bool wants_token, wants_user, wants_basic, spoils_blobs, redirects_tokens, breaks_blobs;
     const char *redirects_blobs; /* to that name of this machine */
     int busy;                    /* so many requests are turned away first */
     size_t tokens, blobs, requests, leaked, heads;
@@ -54,12 +54,23 @@ static void give_token(struct http_exchange *exchange) {
         http_respond(exchange, 200, "application/json", SLICE("{\"access_token\":\"tok\"}"), NULL);
 }
 
+static void on_drained(void *userdata, struct http_exchange *exchange) {
+    (void)userdata;
+    http_abort(exchange);
+}
+
 static void give_blob(struct http_exchange *exchange) {
     char location[512];
     struct slice host = http_header(exchange, "Host");
     fixture.blobs++;
     if (fixture.spoils_blobs)
         return http_respond(exchange, 200, "application/octet-stream", SLICE("xx}"), NULL);
+    if (fixture.breaks_blobs && slice_starts(host, SLICE("localhost"))) {
+        http_respond_begin(exchange, 200, "application/octet-stream", 3 * MIB, NULL);
+        http_on_drained(exchange, on_drained, NULL);
+        assert_int_equal(http_write(exchange, SLICE("wrong")), 0);
+        return;
+    }
     if (fixture.redirects_blobs && slice_starts(host, SLICE("127."))) { /* localhost is another origin, of the same server */
         snprintf(location, sizeof location, "http://%s%s%.*s", fixture.redirects_blobs, strchr(fixture.host, ':'), SLICE_ARG(http_path(exchange)));
         return http_respond(exchange, 307, NULL, (struct slice){0}, (const struct http_field[]){{"Location", location}, {NULL, NULL}});
@@ -388,6 +399,27 @@ UNIT_TEST(mirrors_are_asked_in_their_order) {
     assert_int_equal(unlink(fixture.sites), 0);
 }
 
+/* What one has begun the next goes on with; when that is wrong, it does it all. */
+UNIT_TEST(a_mirror_that_begins_wrong_and_breaks_spoils_nothing) {
+    char sites[256];
+    put_remote_image("broken", 'p');
+    snprintf(sites, sizeof sites, "%s:\n  mirrors: ['http://localhost%s']\n", fixture.host, strchr(fixture.host, ':'));
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture.sites, slice_of(sites), 0600), 0);
+    fixture.breaks_blobs = true;
+    assert_int_equal(pull("app:broken"), 0);
+    fixture.breaks_blobs = false;
+    assert_int_equal(unlink(fixture.sites), 0);
+}
+
+UNIT_TEST(logging_out_finds_dockers_own_way_to_write_it) {
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, fixture.credentials,
+                                         SLICE("{\"auths\":{\"https://index.docker.io/v1/\":{\"auth\":\"YW5uOnNlY3JldA==\"}}}"), 0600),
+                     0);
+    assert_int_equal(registry_logout(fixture.local, "docker.io", NULL), 0);
+    assert_int_equal(registry_logout(fixture.local, "docker.io", NULL), -ENOENT);
+    assert_int_equal(unlink(fixture.credentials), 0);
+}
+
 UNIT_TEST(the_machines_own_credentials_serve_all) {
     char text[256];
     put_remote_image("machine", 'm');
@@ -509,6 +541,8 @@ int main(void) {
                                        UNIT(who_logs_in_says_a_user_and_a_password),
                                        UNIT(a_busy_registry_is_asked_again),
                                        UNIT(mirrors_are_asked_in_their_order),
+                                       UNIT(a_mirror_that_begins_wrong_and_breaks_spoils_nothing),
+                                       UNIT(logging_out_finds_dockers_own_way_to_write_it),
                                        UNIT(the_machines_own_credentials_serve_all),
                                        UNIT(a_manifest_of_another_machine_or_of_old_is_refused),
                                        UNIT(an_index_gives_this_machines_image),

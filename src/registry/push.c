@@ -153,6 +153,19 @@ int push_image(struct registry_pull *pull, struct hub_connection *connection, st
 
 /* --- logging in --- */
 
+/* All forms in which that registry may be written. */
+static bool forget(struct tree *auths, const char *host) {
+    bool known = false;
+    for (size_t i = 0; auths && auths->type == TREE_MAP && i < auths->children->count;) {
+        struct slice key = auths->children->items[i].key;
+        if (docker_config_key_is(key, host) && tree_unset(auths, key))
+            known = true;
+        else
+            i++;
+    }
+    return known;
+}
+
 /* The document with that registry's entry replaced, or removed when there is no credential. -ENOENT when there was nothing to remove. */
 static int rewrite(struct registry *registry, const char *host, const struct docker_credential *credential, struct diag *diag) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(16 * DOCKER_CONFIG_BYTES_MAX);
@@ -168,7 +181,7 @@ static int rewrite(struct registry *registry, const char *host, const struct doc
         return diag_set(diag, r, "cannot read %s: %s", path, strerror(-r));
     root = root ? root : tree_map(arena);
     struct tree *auths = tree_find(root, "auths"), *entry = tree_map(arena);
-    bool known = tree_unset(auths, slice_of(host));
+    bool known = forget(auths, host);
     if (!credential && !known)
         return diag_set(diag, -ENOENT, "there are no credentials for %s", host);
     if (!auths)
