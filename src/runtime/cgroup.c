@@ -254,6 +254,30 @@ static void on_kill(__attribute__((unused)) void *userdata, pid_t pid) {
     kill(pid, SIGKILL);
 }
 
+bool cgroup_text_names(struct slice text, const char *path) {
+    while (text.len) { /* "0::/…": whatever our own root is, the path is a part of it */
+        struct slice line = slice_cut(&text, '\n');
+        ptrdiff_t at = slice_find(line, slice_of(path));
+        struct slice rest = at < 0 ? (struct slice){0} : slice_from(line, (size_t)at + strlen(path));
+        if (at >= 0 && (!rest.len || rest.data[0] == '/' || slice_is(rest, " (deleted)")))
+            return true;
+    }
+    return false;
+}
+
+bool cgroup_text_is_of_ending(struct slice text) {
+    size_t lines = 0;
+    while (text.len) {
+        struct slice line = slice_cut(&text, '\n');
+        if (slice_starts(line, SLICE("0::")))
+            continue;
+        if (line.len < 2 || line.data[line.len - 2] != ':' || line.data[line.len - 1] != '/')
+            return false;
+        lines++;
+    }
+    return lines > 0;
+}
+
 void cgroup_processes(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, pid_t pid), void *userdata) {
     char folder[PATH_MAX];
     int tree = cgroup_tree_of(cgroups, "pids");

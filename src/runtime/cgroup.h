@@ -60,6 +60,10 @@ bool cgroup_exists(const struct cgroups *cgroups, const char *path);
 /* Calls on_child with each child's name. */
 int cgroup_children(const struct cgroups *cgroups, const char *path, void (*on_child)(void *userdata, const char *name), void *userdata);
 
+/* Whether the text of /proc/<pid>/cgroup names the group or one beneath it. */
+bool cgroup_text_names(struct slice text, const char *path);
+/* Whether it is that of a process which is ending, or has ended, on v1: there it has left its groups. On v2 it stays. */
+bool cgroup_text_is_of_ending(struct slice text);
 /* Calls fn with each process in it (not beneath). */
 void cgroup_processes(const struct cgroups *cgroups, const char *path, void (*fn)(void *userdata, pid_t pid), void *userdata);
 

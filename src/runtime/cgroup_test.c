@@ -247,5 +247,22 @@ UNIT_TEST(kubernetes_formulas) {
     assert_int_equal(cgroup_quota_of_milli(1), 1000);
 }
 
+UNIT_TEST(who_is_in_a_group) {
+    const struct slice text = SLICE("9:pids:/outer/t/pod\n1:cpu:/t/pods\n0::/\n");
+    assert_true(cgroup_text_names(text, "/t/pod"));
+    assert_true(cgroup_text_names(text, "/outer/t"));
+    assert_true(cgroup_text_names(SLICE("0::/t/pod/inner"), "/t/pod"));
+    assert_false(cgroup_text_names(text, "/pod/t"));
+    assert_false(cgroup_text_names(text, "/t/po"));
+    assert_false(cgroup_text_names(SLICE("0::/t\n"), "/t/pod"));
+    assert_false(cgroup_text_names(SLICE(""), "/t/pod"));
+    assert_true(cgroup_text_names(SLICE("0::/t/pod (deleted)\n"), "/t/pod"));
+    assert_true(cgroup_text_is_of_ending(SLICE("9:pids:/\n1:name=systemd:/\n0::/some.service\n")));
+    assert_false(cgroup_text_is_of_ending(SLICE("9:pids:/t\n1:cpu:/\n0::/\n")));
+    assert_false(cgroup_text_is_of_ending(SLICE("0::/\n")));
+    assert_false(cgroup_text_is_of_ending(SLICE("")));
+}
+
 UNIT_MAIN(UNIT(version_2), UNIT(version_1_and_hybrid), UNIT(limits_are_changed_and_taken_away), UNIT(processes_of_a_root_that_is_none_move_aside),
-          UNIT(a_threaded_root_is_a_clear_error), UNIT(empty_groups_are_removed), UNIT(no_groups_is_a_clear_error), UNIT(kubernetes_formulas))
+          UNIT(a_threaded_root_is_a_clear_error), UNIT(empty_groups_are_removed), UNIT(no_groups_is_a_clear_error), UNIT(kubernetes_formulas),
+          UNIT(who_is_in_a_group))

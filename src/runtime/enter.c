@@ -10,7 +10,8 @@
  * command. What made itself a daemon, on purpose, stays.
  *
  * What the program leaves in the request is checked, since a container with CAP_SYS_PTRACE may have written to it through the command's process,
- * while that shared its memory: a process id counts only when it is a child of ours. If none is, the command is looked for in the container's group.
+ * which shares the request until it executes: a process id counts only when it is a child of ours, unknown, and of this container. If none is, the
+ * command is looked for in the container's group.
  */
 #include "runtime/enter.h"
 
@@ -28,6 +29,7 @@
 #include "runtime/enter_request.h"
 #include "sys/sys.h"
 
+#define PROC_BYTES_MAX (16 * KIB)
 #define PTMX_DEVICE makedev(5, 2)
 
 struct enter {
@@ -36,6 +38,7 @@ struct enter {
     struct enter_callbacks callbacks;
     char *cgroup_path, *name, *folder;
     pid_t program_pid, command_pid; /* command_pid 0: not known yet */
+    ino_t pid_namespace;            /* the container's */
     struct loop_child *program, *command;
     int request_fd, socket_fd;
     bool released;
@@ -68,6 +71,26 @@ static bool is_our_child(pid_t pid) {
     return pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
+/* 0: unknown. What has ended still has it, until it is reaped. */
+static ino_t pid_namespace_of(pid_t pid) {
+    char path[40];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+/* By its control group; on v1 one that ends has left it. By its PID namespace only then, since all of a pod may share that. */
+static bool is_of_container(const struct enter *enter, pid_t pid) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(PROC_BYTES_MAX + 1);
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
+    if (sys_read_file(AT_FDCWD, path, PROC_BYTES_MAX, &text) < 0)
+        return false;
+    if (cgroup_text_names(buffer_slice(&text), enter->cgroup_path))
+        return true;
+    return cgroup_text_is_of_ending(buffer_slice(&text)) && enter->pid_namespace && pid_namespace_of(pid) == enter->pid_namespace;
+}
+
 static bool is_known(const struct enter *enter, pid_t pid) {
     LIST_FOREACH(it, &enter->containers->entering) {
         const struct enter *other = CONTAINER_OF(it, struct enter, node);
@@ -87,8 +110,9 @@ static void on_candidate(void *userdata, pid_t pid) {
 static void read_result(struct enter *enter, bool is_last) {
     if (pread(enter->request_fd, &enter->result, sizeof enter->result, offsetof(struct enter_request, result)) != sizeof enter->result)
         enter->result = (struct enter_result){.pid = 0};
-    if (!enter->command_pid && is_our_child(enter->result.pid) && !is_known(enter, enter->result.pid))
-        enter->command_pid = enter->result.pid;
+    pid_t pid = enter->result.pid;
+    if (!enter->command_pid && is_our_child(pid) && !is_known(enter, pid) && is_of_container(enter, pid))
+        enter->command_pid = pid;
     if (is_last && !enter->command_pid && !(enter->result.step && !enter->result.pid))
         cgroup_processes(enter->containers->cgroups, enter->cgroup_path, on_candidate, enter);
 }
@@ -277,6 +301,7 @@ int enter_start(struct containers *containers, const struct enter_options *optio
         return -ENOMEM;
     enter->cgroup_path = strdup(container_cgroup(container));
     enter->name = strdup(options->args[0] ? options->args[0] : "");
+    enter->pid_namespace = pid_namespace_of(container_pid(container));
     if (!enter->cgroup_path || !enter->name)
         return -ENOMEM;
     int r = make_request(enter, container, options);

@@ -20,12 +20,13 @@
 #include "sys/sys.h"
 
 #define READ_BYTES (32 * KIB)
+#define FINAL_READS_MAX 64 /* of a stream after the command's end: a pipe holds 64 KiB, and a background child may write for ever */
 
 struct pipe_end {
     struct exec *exec;
     int fd;
     struct loop_io *io;
-    int stream;
+    int stream, final_reads;
 };
 
 struct exec {
@@ -221,7 +222,7 @@ static void on_finish(void *userdata) {
     struct exec *exec = userdata;
     struct pipe_end *const ends[] = {&exec->output, &exec->errors};
     for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-        while (ends[i]->fd >= 0 && !exec->paused && !exec->is_attach && read_output(ends[i]))
+        while (ends[i]->fd >= 0 && !exec->paused && !exec->is_attach && ends[i]->final_reads++ < FINAL_READS_MAX && read_output(ends[i]))
             ;
     if (exec->paused)
         return; /* exec_pause(false) comes back */

@@ -9,8 +9,10 @@
  *
  * Invariants
  *  1. The command's process is born with the container's privileges, root folder and streams, and nothing else: only from then on is it in the
- *     container's PID namespace, where one with CAP_SYS_PTRACE could take it over. The program itself, before, is seen by nobody in there. It was
- *     executed, not forked, so there is no memory of the node in it; and the file that it is executed from is sealed (CVE-2019-5736).
+ *     container's PID namespace, where one with CAP_SYS_PTRACE could take it over. Its memory is a copy, so that what is written to it is not run
+ *     by the program, which stays in the host's PID namespace until the command executes. The program is seen by nobody in there. It was executed,
+ *     not forked, so there is no memory of the node in it; and the file that it is executed from is sealed (CVE-2019-5736). The request alone is
+ *     shared, and believed by nobody: the program reads nothing of it any more, the node checks what it says.
  *  2. The control group comes first: all that we do, from then on, is on the container's account.
  *  3. Nothing is opened by a path of the container's but its terminal, which is checked to be one.
  *  4. The working folder must be beneath the container's root, whatever links led there (CVE-2024-21626): all descriptors are closed before.
@@ -76,7 +78,7 @@ static _Noreturn void leave(int code) {
         SYSTEM_1(exit_group, code);
 }
 
-/* In the program, and in the command's process, which shares its memory until it executes. */
+/* In the program and in the command's process: the request is a shared mapping in both. */
 static _Noreturn void fail(const struct entry *entry, enum enter_step step, long error) {
     entry->request->result.step = step;
     entry->request->result.error = (int32_t)-error;
@@ -546,7 +548,7 @@ __attribute__((used)) static _Noreturn void begin(const long *arguments) {
     read_request(&entry);
     become_contained(&entry, prepare(&entry));
     struct enter_result *result = &entry.request->result;
-    const unsigned long flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
+    const unsigned long flags = CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
     long r = system_clone(flags, stack + sizeof stack, run_command, &entry, &result->pid);
     if (r < 0)
         fail(&entry, ENTER_STEP_FORK, r);
