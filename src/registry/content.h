@@ -3,7 +3,7 @@
  *   <root>/blobs/sha256/<hex>                         immutable, 0644; appears whole or not at all
  *   <root>/repositories/<name>/tags/<tag>             "sha256:<hex>\n" of a manifest
  *   <root>/repositories/<name>/_manifests/<hex>       the manifest's media type: this repository has it
- *   <root>/repositories/<name>/_blobs/<hex>           empty: this repository has that blob
+ *   <root>/repositories/<name>/_blobs/<hex>           this repository has that blob; empty: and shows it, "private": it came by credentials only
  *   <root>/repositories/<name>/_pulled/<hex>          where a manifest came from, see pulled.h
  *   <root>/repositories/<name>/_referrers/<hex>/<hex> descriptor (JSON) of a manifest whose subject is the first digest
  *   <root>/uploads/<random>                           being written; emptied when the store is opened
@@ -61,6 +61,12 @@ int content_find_repository(struct content *content, const char *name);
 int content_link(struct content *content, const char *name, enum content_link kind, const struct oci_digest *digest, struct slice text);
 /* 0 when the link is there; its text (a manifest's media type) is appended to `out`, which may be NULL; -ENOENT. */
 int content_find_link(struct content *content, const char *name, enum content_link kind, const struct oci_digest *digest, struct buffer *out);
+/* A blob's link that shows it to nobody. One that is there stays what it is; content_link makes one that shows. */
+int content_link_private(struct content *content, const char *name, const struct oci_digest *digest);
+/* Has the repository that blob, and shows it? */
+bool content_is_shown(struct content *content, const char *name, const struct oci_digest *digest);
+/* Does any repository? Looks into all. */
+bool content_is_shown_anywhere(struct content *content, const struct oci_digest *digest);
 int content_unlink(struct content *content, const char *name, enum content_link kind, const struct oci_digest *digest);
 /* Stores manifest bytes that were parsed before: blob, link, referrers' entry, and the tag last (empty: none). */
 int content_put_manifest(struct content *content, const char *name, const char *tag, struct slice bytes, const struct oci_manifest *manifest,

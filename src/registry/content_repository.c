@@ -5,7 +5,9 @@
  * 2. The tag is written last: whoever can see a tag can see the manifest, its link and its blobs.
  * 3. A repository is a folder that holds one of our underscored folders or tags; "a/b" lies inside "a" and the two do not disturb each other, since
  * no name component starts with '_' or is "tags".
- * 4. A link grants reading through that repository; having the bytes elsewhere does not. */
+ * 4. A link grants reading through that repository; having the bytes elsewhere does not. A private one grants it to none but ourselves, and never
+ * takes the place of one that does.
+ * 5. A manifest without a record of its origin is our own (pulled.h): the record is written before the link and goes after it. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -41,6 +43,27 @@ int content_find_link(struct content *content, const char *name, enum content_li
     if (!out)
         return fstatat(content->root_fd, path.text, &status, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
     return sys_read_file(content->root_fd, path.text, LINK_TEXT_MAX, out);
+}
+
+int content_link_private(struct content *content, const char *name, const struct oci_digest *digest) {
+    struct content_path path = link_path(name, CONTENT_LINK_BLOB, digest);
+    char random[25];
+    sys_random_name(random, sizeof random - 1);
+    struct content_path made = content_path("uploads/%s", random);
+    int r = content_make_parents(content, path.text);
+    r = r ? r : sys_write_file(content->root_fd, made.text, SLICE("private\n"), 0644);
+    if (r < 0)
+        return r;
+    r = linkat(content->root_fd, made.text, content->root_fd, path.text, 0) < 0 ? -errno : 0;
+    unlinkat(content->root_fd, made.text, 0);
+    if (r == -EEXIST) /* young again, as one that is written anew */
+        r = utimensat(content->root_fd, path.text, NULL, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+    return r;
+}
+
+bool content_is_shown(struct content *content, const char *name, const struct oci_digest *digest) {
+    struct stat status;
+    return fstatat(content->root_fd, link_path(name, CONTENT_LINK_BLOB, digest).text, &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_size == 0;
 }
 
 int content_unlink(struct content *content, const char *name, enum content_link kind, const struct oci_digest *digest) {
@@ -175,6 +198,18 @@ int content_list_repositories(struct content *content, struct arena *arena, char
     return finish_names(&walk.names, r, ret, ret_count);
 }
 
+bool content_is_shown_anywhere(struct content *content, const struct oci_digest *digest) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
+    char **names = NULL;
+    size_t count = 0;
+    bool shown = false;
+    if (!arena || content_list_repositories(content, arena, &names, &count) < 0)
+        return false;
+    for (size_t i = 0; i < count && !shown; i++)
+        shown = content_is_shown(content, names[i], digest);
+    return shown;
+}
+
 /* --- manifests and referrers --- */
 
 static struct content_path referrer_path(const char *name, const struct oci_digest *subject, const struct oci_digest *digest) {
@@ -243,8 +278,10 @@ int content_delete_manifest(struct content *content, const char *name, const str
     if (r < 0)
         return r;
     delete_referrer(content, name, digest);
-    unlinkat(content->root_fd, content_path("repositories/%s/_pulled/%s", name, digest->hex).text, 0);
-    return content_unlink(content, name, CONTENT_LINK_MANIFEST, digest);
+    r = content_unlink(content, name, CONTENT_LINK_MANIFEST, digest);
+    if (r == 0)
+        unlinkat(content->root_fd, content_path("repositories/%s/_pulled/%s", name, digest->hex).text, 0);
+    return r;
 }
 
 struct referrers {

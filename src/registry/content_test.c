@@ -272,6 +272,38 @@ UNIT_TEST(an_image_keeps_the_index_it_came_by) {
     assert_false(pulled_is_of(content, "origin", &image, &index)); /* the record went with the manifest */
 }
 
+/* A manifest without a record would be our own. */
+UNIT_TEST(a_record_goes_after_its_manifest) {
+    struct oci_digest image = put_image("record", "v1", "a layer with a record", NULL);
+    struct pulled_key key;
+    char path[256], user[] = "ann";
+    struct docker_credential credential = {.user = user};
+    assert_int_equal(pulled_key_open(content, &key), 0);
+    assert_true(pulled_is_ours(content, "record", &image));
+    assert_int_equal(pulled_note(content, &key, "record", &image, "ghcr.io/record@sha256:0", "ghcr.io", &credential), 0);
+    assert_int_equal(content_unlink(content, "record", CONTENT_LINK_MANIFEST, &image), 0);
+    snprintf(path, sizeof path, "%s/repositories/record/_manifests/%s", folder, image.hex);
+    assert_int_equal(mkdir(path, 0700), 0); /* cannot be unlinked */
+    assert_true(content_delete_manifest(content, "record", &image) < 0);
+    assert_true(pulled_is_private(content, "record", &image));
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(content_link(content, "record", CONTENT_LINK_MANIFEST, &image, SLICE(OCI_TYPE_MANIFEST)), 0);
+    assert_int_equal(content_delete_manifest(content, "record", &image), 0);
+    assert_false(pulled_is_private(content, "record", &image));
+}
+
+UNIT_TEST(a_private_link_gives_way_to_one_that_shows) {
+    struct oci_digest digest;
+    assert_int_equal(content_write_blob(content, SLICE("linked"), &digest), 0);
+    assert_int_equal(content_link_private(content, "links", &digest), 0);
+    assert_int_equal(content_find_link(content, "links", CONTENT_LINK_BLOB, &digest, NULL), 0);
+    assert_false(content_is_shown_anywhere(content, &digest));
+    assert_int_equal(content_link(content, "links", CONTENT_LINK_BLOB, &digest, (struct slice){0}), 0);
+    assert_int_equal(content_link_private(content, "links", &digest), 0);
+    assert_true(content_is_shown(content, "links", &digest));
+    assert_true(content_is_shown_anywhere(content, &digest));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(a_blob_appears_whole_or_not_at_all),
                                        UNIT(what_was_begun_before_a_crash_is_gone),
@@ -281,6 +313,8 @@ int main(void) {
                                        UNIT(what_is_held_is_no_garbage),
                                        UNIT(what_arrives_between_marking_and_sweeping_stays),
                                        UNIT(an_image_keeps_the_index_it_came_by),
+                                       UNIT(a_record_goes_after_its_manifest),
+                                       UNIT(a_private_link_gives_way_to_one_that_shows),
                                        UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,6 +1,6 @@
 /* Pulling from another registry: distribution-spec "Pulling manifests" and "Pulling blobs".
  *
- *   queued ─► worker: here already? ─► the tag still means the same? (HEAD) ─► manifest ─► index: this platform's ─► blobs ─► links, record, tag
+ *   queued ─► worker: here already? ─► the tag still means the same? (HEAD) ─► manifest ─► index: this platform's ─► records ─► blobs ─► links, tag
  *
  * The transfer runs on a worker thread with blocking calls (hub.h); it touches only its own `struct registry_pull` and the content store, which
  * any thread may use. Progress goes through atomic counters and an eventfd that wakes the loop.
@@ -10,7 +10,9 @@
  * 2. Of an index, the manifest for the platform is taken, and tagged; the index is kept beside it, since the image is known by its digest.
  * 3. What was fetched stays whole until the tag is set, though a cleaning runs meanwhile: it is held.
  * 4. A mirror that fails in whatever way makes room for the next, at last for the registry itself.
- * 5. Everything has a limit: manifests, layers, blobs (their announced size), time without progress, redirects, tries. */
+ * 5. What is had by credentials is private unless the registry shows it without (HEAD), and is so before it can be seen: its record is there before
+ *    its link. What becomes public becomes so last. What was ours before it was pulled stays ours.
+ * 6. Everything has a limit: manifests, layers, blobs (their announced size), time without progress, redirects, tries. */
 #include "registry/pull_priv.h"
 
 #include <curl/curl.h>
@@ -189,8 +191,10 @@ static int find_here(struct registry_pull *pull, struct arena *arena, struct oci
     if (!is_complete(pull, arena, &pull->digest))
         return 0;
     *ret_named = named;
-    enum pulled_verdict verdict =
-        pulled_check(registry->content, &registry->pulled_key, pull->name, &named, &pull->reference, configs_of(pull, configs));
+    configs_of(pull, configs);
+    enum pulled_verdict verdict = pulled_check(registry->content, &registry->pulled_key, pull->name, &named, &pull->reference, configs);
+    if (verdict != PULLED_UNKNOWN && !oci_digest_equal(&named, &pull->digest)) /* an index of ours may name what is not */
+        verdict = pulled_check(registry->content, &registry->pulled_key, pull->name, &pull->digest, &pull->reference, configs);
     bool stays = by_digest || pull->options.policy != REGISTRY_PULL_ALWAYS;
     return stays && verdict != PULLED_UNKNOWN;
 }
@@ -201,8 +205,59 @@ static int note_origin(struct registry_pull *pull, const struct oci_digest *dige
     char repo_digest[2 * OCI_NAME_MAX + OCI_DIGEST_TEXT + 4];
     struct registry *registry = pull->registry;
     snprintf(repo_digest, sizeof repo_digest, "%s/%s@sha256:%s", pull->reference.registry, pull->reference.name, top->hex);
-    return pulled_note(registry->content, &registry->pulled_key, pull->name, digest, repo_digest, pull->reference.registry,
-                       hub_credential(atomic_load(&pull->hub), pull->endpoint));
+    return pulled_note(registry->content, &registry->pulled_key, pull->name, digest, repo_digest, pull->reference.registry, pull->credential);
+}
+
+/* Before anything is linked (`before`) and afterwards: opens what was private. */
+static int note_levels(struct registry_pull *pull, const struct level *levels, int count, bool before) {
+    struct content *content = pull->registry->content;
+    int r = 0;
+    for (int i = count; r == 0 && i-- > 0;) {
+        const struct oci_digest *digest = &levels[i].digest;
+        bool opens = !pull->credential && pulled_is_private(content, pull->name, digest);
+        if (opens != before && !pulled_is_ours(content, pull->name, digest))
+            r = note_origin(pull, digest, &levels[0].digest);
+    }
+    return r < 0 ? diag_set(&pull->diag, r, "cannot note where the image came from: %s", strerror(-r)) : 0;
+}
+
+/* Whom registry_pull_cancel stops. */
+static void attach(struct registry_pull *pull, struct hub *hub) {
+    pthread_mutex_lock(&pull->registry->arriving_lock);
+    atomic_store(&pull->hub, hub);
+    if (hub && atomic_load(&pull->cancelled))
+        hub_cancel(hub);
+    pthread_mutex_unlock(&pull->registry->arriving_lock);
+}
+
+static struct hub_options options_of(const struct registry_pull *pull) {
+    return (struct hub_options){.reference = &pull->reference,
+                                .sites = pull->sites,
+                                .pushes = pull->kind != PULL_IMAGE,
+                                .insecure = pull->options.insecure,
+                                .retry_ms = pull->registry->options.retry_ms};
+}
+
+/* Does the registry show the manifest to who brings nothing? A registry that is logged into wants a token for everything, also for what is public. */
+static bool is_for_all(struct registry_pull *pull, const struct oci_digest *digest) {
+    CLEANUP(hub_freep) struct hub *hub = NULL;
+    CLEANUP(hub_connection_freep) struct hub_connection *connection = NULL;
+    struct hub *asked = atomic_load(&pull->hub);
+    const struct hub_options options = options_of(pull);
+    struct diag ignored = DIAG_INIT;
+    char path[16 + OCI_DIGEST_TEXT], text[OCI_DIGEST_TEXT];
+    snprintf(path, sizeof path, "manifests/%s", oci_digest_format(digest, text));
+    struct hub_call call = HUB_CALL("HEAD", path);
+    call.accept = ACCEPT;
+    if (hub_new(&options, &hub, &ignored) < 0 || hub_connect(hub, &connection) < 0)
+        return false;
+    attach(pull, hub);
+    int r, attempt = 0;
+    do
+        r = hub_exchange(connection, pull->endpoint, &call, &ignored);
+    while (hub_waits(connection, &call, r, &attempt));
+    attach(pull, asked);
+    return r == 0 && call.status == 200;
 }
 
 /* The registry says by HEAD that the tag means what it meant when the image was pulled. Some registries count this less than a GET. */
@@ -220,7 +275,9 @@ static bool is_unchanged(struct registry_pull *pull, struct hub_connection *conn
         if (r < 0 || call.status != 200)
             continue;
         pull->endpoint = i;
+        pull->credential = hub_credential(hub, i);
         bool same = oci_digest_parse(slice_of(call.digest), &top) == 0 && pulled_is_of(pull->registry->content, pull->name, named, &top) &&
+                    (pull->credential || !pulled_is_private(pull->registry->content, pull->name, named)) && /* else its links are to be opened too */
                     note_origin(pull, named, &top) == 0;
         pull->endpoint = same ? i : 0;
         return same;
@@ -269,10 +326,8 @@ static int store_image(struct registry_pull *pull, struct level *levels, int cou
     struct oci_digest ignored;
     const char *tag = pull->reference.digest.hex[0] ? "" : pull->reference.tag;
     int r = touch_blobs(content, &levels[count - 1].manifest);
-    for (int i = count; r == 0 && i-- > 0;) {
+    for (int i = count; r == 0 && i-- > 0;)
         r = content_put_manifest(content, pull->name, "", buffer_slice(&levels[i].bytes), &levels[i].manifest, &ignored);
-        r = r ? r : note_origin(pull, &levels[i].digest, &levels[0].digest);
-    }
     pull->digest = levels[count - 1].digest;
     if (r == 0 && *tag)
         r = content_set_tag(content, pull->name, tag, &pull->digest);
@@ -301,10 +356,15 @@ static int fetch_image(struct registry_pull *pull, struct hub_connection *connec
         what = oci_digest_format(wanted, text);
     }
     const struct oci_manifest *manifest = &levels[count - 1].manifest;
+    pull->credential = hub_credential(atomic_load(&pull->hub), pull->endpoint);
+    if (pull->credential && is_for_all(pull, &levels[0].digest))
+        pull->credential = NULL;
     r = check_layers(pull, manifest);
+    r = r ? r : note_levels(pull, levels, count, true);
     r = r ? r : pull_blobs(pull, manifest);
     r = r ? r : check_config(pull, manifest);
-    return r ? r : store_image(pull, levels, count);
+    r = r ? r : store_image(pull, levels, count);
+    return r ? r : note_levels(pull, levels, count, false);
 }
 
 static int pull_from(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena, const struct oci_digest *named) {
@@ -322,26 +382,19 @@ static int pull_from(struct registry_pull *pull, struct hub_connection *connecti
 static int ask_registry(struct registry_pull *pull, struct arena *arena, const struct sites *sites, const struct oci_digest *named) {
     CLEANUP(hub_freep) struct hub *hub = NULL;
     CLEANUP(hub_connection_freep) struct hub_connection *connection = NULL;
-    struct hub_options options = {.reference = &pull->reference,
-                                  .sites = sites,
-                                  .pushes = pull->kind != PULL_IMAGE,
-                                  .insecure = pull->options.insecure,
-                                  .retry_ms = pull->registry->options.retry_ms};
+    pull->sites = sites;
+    struct hub_options options = options_of(pull);
     configs_of(pull, options.credentials);
     int r = hub_new(&options, &hub, &pull->diag);
     if (r == 0) {
-        atomic_store(&pull->hub, hub);
-        if (atomic_load(&pull->cancelled))
-            hub_cancel(hub);
+        attach(pull, hub);
         r = hub_connect(hub, &connection) ? diag_set(&pull->diag, -ENOMEM, "out of memory") : 0;
     }
     if (r == 0)
         r = pull->kind == PULL_IMAGE   ? pull_from(pull, connection, arena, named)
             : pull->kind == PUSH_IMAGE ? push_image(pull, connection, arena)
                                        : login(pull, connection, arena);
-    pthread_mutex_lock(&pull->registry->arriving_lock); /* against registry_pull_cancel */
-    atomic_store(&pull->hub, NULL);
-    pthread_mutex_unlock(&pull->registry->arriving_lock);
+    attach(pull, NULL);
     return r;
 }
 

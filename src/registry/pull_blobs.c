@@ -152,20 +152,32 @@ static int fetch(struct registry_pull *pull, struct hub_connection *connection, 
     return r;
 }
 
-static int bring(struct registry_pull *pull, struct hub_connection *connection, const struct oci_descriptor *descriptor, struct diag *diag) {
+/* Are the bytes that are here as good as those that would come? Not when all that is known of them is that others got them by credentials, elsewhere:
+ * a manifest may name what its own registry never had. */
+static bool may_reuse(struct registry_pull *pull, const struct oci_digest *digest) {
     struct content *content = pull->registry->content;
+    return content_touch_blob(content, digest) == 0 &&
+           (content_find_link(content, pull->name, CONTENT_LINK_BLOB, digest, NULL) == 0 || content_is_shown_anywhere(content, digest));
+}
+
+static int link_blob(struct registry_pull *pull, const struct oci_digest *digest) {
+    struct content *content = pull->registry->content;
+    return pull->credential ? content_link_private(content, pull->name, digest)
+                            : content_link(content, pull->name, CONTENT_LINK_BLOB, digest, (struct slice){0});
+}
+
+static int bring(struct registry_pull *pull, struct hub_connection *connection, const struct oci_descriptor *descriptor, struct diag *diag) {
     int r = begin_arrival(pull, &descriptor->digest);
     if (r < 0)
         return diag_set(diag, r, "%s", r == -ECANCELED ? "cancelled" : "out of memory");
-    if (content_touch_blob(content, &descriptor->digest) == 0)
+    if (may_reuse(pull, &descriptor->digest))
         pull_report(pull, (uint64_t)descriptor->size_bytes);
     else
         r = fetch(pull, connection, descriptor, diag);
+    if (r == 0 && (r = link_blob(pull, &descriptor->digest)) < 0) /* before the next one looks whether it may have it */
+        diag_set(diag, r, "cannot store a blob: %s", strerror(-r));
     end_arrival(pull, &descriptor->digest);
-    if (r < 0)
-        return r;
-    r = content_link(content, pull->name, CONTENT_LINK_BLOB, &descriptor->digest, (struct slice){0});
-    return r < 0 ? diag_set(diag, r, "cannot store a blob: %s", strerror(-r)) : 0;
+    return r;
 }
 
 /* --- several at once --- */

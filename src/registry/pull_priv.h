@@ -29,7 +29,9 @@ struct registry_pull {
     /* the worker's own, until it is done */
     struct docker_config machine; /* the machine's credentials */
     _Atomic(struct hub *) hub;
-    size_t endpoint; /* where the manifest came from: the blobs come from there too */
+    const struct sites *sites;
+    size_t endpoint;                            /* where the manifest came from: the blobs come from there too */
+    const struct docker_credential *credential; /* without which it is not to be had; NULL: anybody gets it */
     VECTOR(struct oci_digest) held;
     int error;
     struct diag diag;

@@ -86,6 +86,8 @@ static void gate(void *userdata, struct http_exchange *exchange) {
     snprintf(challenge, sizeof challenge, "Bearer realm=\"http://%s/token\",service=\"the registry\"", fixture.host);
     const struct http_field bearer[] = {{"WWW-Authenticate", challenge}, {NULL, NULL}},
                             basic[] = {{"WWW-Authenticate", "Basic realm=x"}, {NULL, NULL}};
+    if (http_header(exchange, "X-Local").len) /* a build that asks the platform's registry by its port */
+        return registry_handle(fixture.local, exchange);
     fixture.leaked += elsewhere && authorization.len > 0;
     if (slice_is(path, "/token"))
         return give_token(exchange);
@@ -281,7 +283,7 @@ UNIT_TEST(the_next_credential_is_tried_at_the_token_server) {
     fixture.wants_token = fixture.wants_user = true;
     fixture.tokens = 0;
     assert_int_equal(pull_with("app:token", (struct registry_pull_options){.credentials = &config}), 0);
-    assert_int_equal(fixture.tokens, 2);
+    assert_int_equal(fixture.tokens, 3); /* and whether anybody may have it */
     assert_int_equal(pull("app:token"), -EACCES);
     assert_non_null(strstr(fixture.message, "DENIED: who are you"));
     fixture.wants_token = fixture.wants_user = false;
@@ -366,6 +368,173 @@ UNIT_TEST(a_busy_registry_is_asked_again) {
     assert_int_equal(pull("app:busier"), -EBUSY);
     assert_non_null(strstr(fixture.message, "wants fewer requests"));
     fixture.busy = 0;
+}
+
+/* What a build is answered. */
+static int status_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static struct {
+    bool done;
+    int status;
+    char body[4096];
+} look;
+
+static void on_look(void *userdata, const struct http_answer *answer) {
+    (void)userdata;
+    look.status = answer->error ? answer->error : answer->status;
+    snprintf(look.body, sizeof look.body, "%.*s", SLICE_ARG(slice_head(answer->body, MIN(answer->body.len, sizeof look.body - 1))));
+    look.done = true;
+}
+
+static int status_of(const char *format, ...) {
+    static const struct http_field fields[] = {{"X-Local", "1"}, {NULL, NULL}};
+    char endpoint[128], target[1024], path[768];
+    struct http_client *client = NULL;
+    struct http_request *request = NULL;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(path, sizeof path, format, args);
+    va_end(args);
+    snprintf(endpoint, sizeof endpoint, "http://%s", fixture.host);
+    snprintf(target, sizeof target, "/v2/%s/%s", fixture.name, path);
+    assert_int_equal(http_client_new(fixture.loop, &(struct http_client_options){.endpoint = endpoint}, &client), 0);
+    look.done = false;
+    assert_int_equal(
+        http_client_send(client, &(struct http_request_options){.method = "GET", .target = target, .fields = fields}, on_look, NULL, &request), 0);
+    while (!look.done)
+        assert_int_equal(loop_turn(fixture.loop, 10000), 0);
+    http_client_free(client);
+    return look.status;
+}
+
+static void digest_of_layer(char salt, char ret[65]) {
+    static char layer[3 * MIB];
+    memset(layer, salt, sizeof layer);
+    digest_sha256_hex(slice_make(layer, sizeof layer), ret);
+}
+
+/* An image of the platform's own, in the repository that another registry's image is kept in. */
+static struct oci_digest put_own_image(const char *tag, struct slice layer, struct oci_digest *ret_layer) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    struct content *content = registry_content(fixture.local);
+    struct oci_manifest manifest;
+    struct oci_digest digest;
+    char text[512];
+    assert_int_equal(content_write_blob(content, layer, ret_layer), 0);
+    assert_int_equal(content_link(content, fixture.name, CONTENT_LINK_BLOB, ret_layer, (struct slice){0}), 0);
+    snprintf(text, sizeof text,
+             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST
+             "\",\"config\":{\"mediaType\":\"c\",\"digest\":\"sha256:%s\",\"size\":%zu},\"layers\":[]}",
+             ret_layer->hex, layer.len);
+    assert_int_equal(oci_manifest_parse(arena, slice_of(text), (struct slice){0}, &manifest, NULL), 0);
+    assert_int_equal(content_put_manifest(content, fixture.name, tag, slice_of(text), &manifest, &digest), 0);
+    return digest;
+}
+
+UNIT_TEST(what_credentials_brought_is_hidden_and_nothing_else) {
+    char layer[65];
+    struct oci_digest own_layer;
+    put_remote_image("hidden", 'N');
+    digest_of_layer('N', layer);
+    fixture.wants_basic = true;
+    assert_int_equal(pull_as("app:hidden", "secret", REGISTRY_PULL_ALWAYS), 0);
+    struct oci_digest hidden = fixture.digest, own = put_own_image("own", SLICE("mine"), &own_layer);
+    assert_int_equal(status_of("manifests/own"), 200);
+    assert_int_equal(status_of("manifests/sha256:%s", own.hex), 200);
+    assert_int_equal(status_of("blobs/sha256:%s", own_layer.hex), 200);
+    assert_int_equal(status_of("manifests/hidden"), 401);
+    assert_int_equal(status_of("manifests/sha256:%s", hidden.hex), 401);
+    assert_int_equal(status_of("blobs/sha256:%s", hidden.hex), 404);
+    assert_int_equal(status_of("blobs/sha256:%s", layer), 404);
+    assert_int_equal(status_of("referrers/sha256:%s", hidden.hex), 401);
+    assert_int_equal(status_of("tags/list"), 200);
+    assert_non_null(strstr(look.body, "\"own\""));
+    assert_null(strstr(look.body, "hidden"));
+
+    /* A pull by credentials makes nothing of ours private: neither image nor layer. */
+    struct oci_digest both = put_remote_image("both", 'O');
+    fixture.wants_basic = false;
+    assert_int_equal(pull("app:both"), 0);
+    fixture.wants_basic = true;
+    assert_int_equal(pull_as("app:both", "secret", REGISTRY_PULL_ALWAYS), 0);
+    digest_of_layer('O', layer);
+    assert_int_equal(status_of("manifests/sha256:%s", both.hex), 200);
+    assert_int_equal(status_of("blobs/sha256:%s", layer), 200);
+
+    fixture.wants_basic = false; /* made public: its layers are shown as well */
+    assert_int_equal(pull("app:hidden"), 0);
+    digest_of_layer('N', layer);
+    assert_int_equal(status_of("manifests/hidden"), 200);
+    assert_int_equal(status_of("blobs/sha256:%s", layer), 200);
+}
+
+UNIT_TEST(what_was_ours_before_it_was_pulled_stays_ours) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    struct content *content = registry_content(fixture.local);
+    struct oci_digest pushed = put_remote_image("pushed", 'P'), ignored;
+    struct oci_manifest manifest;
+    assert_int_equal(content_read_blob(registry_content(fixture.remote), &pushed, MIB, &text), 0);
+    assert_int_equal(oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL), 0);
+    assert_int_equal(content_put_manifest(content, fixture.name, "", buffer_slice(&text), &manifest, &ignored), 0);
+    fixture.wants_basic = true;
+    assert_int_equal(pull_as("app:pushed", "secret", REGISTRY_PULL_ALWAYS), 0);
+    fixture.wants_basic = false;
+    assert_int_equal(status_of("manifests/pushed"), 200);
+}
+
+/* After a login every token is fetched by credentials, also that for what is public. */
+UNIT_TEST(a_login_hides_nothing_that_is_public) {
+    char layer[65];
+    struct oci_digest image = put_remote_image("open", 'Q');
+    digest_of_layer('Q', layer);
+    fixture.wants_token = true;
+    assert_int_equal(pull_as("app:open", "secret", REGISTRY_PULL_ALWAYS), 0);
+    fixture.wants_token = false;
+    assert_int_equal(status_of("manifests/sha256:%s", image.hex), 200);
+    assert_int_equal(status_of("blobs/sha256:%s", layer), 200);
+    assert_int_equal(pull_with("app:open", (struct registry_pull_options){.policy = REGISTRY_PULL_NEVER}), 0);
+}
+
+/* Whenever it ends: what has a link has a record. */
+UNIT_TEST(a_pull_that_is_killed_shows_nothing) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    struct content *content = registry_content(fixture.local);
+    struct oci_digest image = put_remote_image("killed", 'R'), ignored;
+    struct oci_manifest manifest;
+    char reference[OCI_DIGEST_TEXT + 8];
+    snprintf(reference, sizeof reference, "app@sha256:%s", image.hex);
+    fixture.wants_basic = fixture.spoils_blobs = true;
+    assert_int_equal(pull_as("app:killed", "secret", REGISTRY_PULL_ALWAYS), -EBADMSG); /* it ends before its links */
+    fixture.wants_basic = fixture.spoils_blobs = false;
+    assert_int_equal(content_find_link(content, fixture.name, CONTENT_LINK_MANIFEST, &image, NULL), -ENOENT);
+    assert_int_equal(content_read_blob(registry_content(fixture.remote), &image, MIB, &text), 0);
+    assert_int_equal(oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL), 0);
+    assert_int_equal(content_put_manifest(content, fixture.name, "", buffer_slice(&text), &manifest, &ignored), 0); /* it ends after the first */
+    assert_int_equal(status_of("manifests/sha256:%s", image.hex), 401);
+    assert_int_equal(pull_with(reference, (struct registry_pull_options){.policy = REGISTRY_PULL_NEVER}), -ENOENT);
+}
+
+UNIT_TEST(a_manifest_gives_nothing_that_its_registry_never_had) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    struct content *remote = registry_content(fixture.remote);
+    struct oci_digest image = put_remote_image("kept", 'S'), layer;
+    struct oci_manifest manifest;
+    fixture.wants_basic = true;
+    assert_int_equal(pull_as("app:kept", "secret", REGISTRY_PULL_ALWAYS), 0);
+    fixture.wants_basic = false;
+    digest_of_layer('S', layer.hex);
+    assert_int_equal(content_read_blob(remote, &image, MIB, &text), 0);
+    assert_int_equal(oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL), 0);
+    assert_int_equal(content_put_manifest(remote, "evil", "v1", buffer_slice(&text), &manifest, &image), 0);
+    assert_int_equal(content_link(remote, "evil", CONTENT_LINK_BLOB, &manifest.config.digest, (struct slice){0}), 0);
+    assert_int_equal(pull("evil:v1"), -ENOENT); /* it knows the digest only */
+    size_t blobs = fixture.blobs;
+    assert_int_equal(content_link(remote, "evil", CONTENT_LINK_BLOB, &layer, (struct slice){0}), 0);
+    assert_int_equal(pull("evil:v1"), 0);
+    assert_int_equal(fixture.blobs, blobs + 1); /* it has the layer, and had to show it; the configuration is everybody's */
+    assert_int_equal(status_of("blobs/sha256:%s", layer.hex), 200);
 }
 
 /* What "app" has, for another name too. */
@@ -535,6 +704,11 @@ int main(void) {
                                        UNIT(a_tag_that_was_moved_brings_the_new_image),
                                        UNIT(who_has_no_right_does_not_get_what_another_one_brought),
                                        UNIT(the_next_credential_is_tried_at_the_token_server),
+                                       UNIT(what_credentials_brought_is_hidden_and_nothing_else),
+                                       UNIT(what_was_ours_before_it_was_pulled_stays_ours),
+                                       UNIT(a_login_hides_nothing_that_is_public),
+                                       UNIT(a_pull_that_is_killed_shows_nothing),
+                                       UNIT(a_manifest_gives_nothing_that_its_registry_never_had),
                                        UNIT(redirects_get_no_credentials),
                                        UNIT(a_refresh_token_is_not_sent_on),
                                        UNIT(loopback_is_an_address_and_no_name),

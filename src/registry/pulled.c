@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "codec/codec.h"
@@ -92,28 +93,27 @@ int pulled_note(struct content *content, const struct pulled_key *key, const cha
     return r ? r : content_write_file(content, content_path("repositories/%s/_pulled/%s", name, digest->hex).text, buffer_slice(&out));
 }
 
-struct search {
-    struct content *content;
-    const char *name;
-};
-
-/* 1: had by credentials, or nobody knows. */
-static int look_at_record(void *userdata, const char *file) {
-    const struct search *search = userdata;
+bool pulled_is_private(struct content *content, const char *name, const struct oci_digest *digest) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
-    struct oci_digest digest;
     struct tree *record = NULL;
-    char text[OCI_DIGEST_TEXT + 1];
-    snprintf(text, sizeof text, "sha256:%s", file);
-    if (oci_digest_parse(slice_of(text), &digest) < 0)
-        return 0;
-    int r = arena ? read_record(search->content, arena, search->name, &digest, &record) : -ENOMEM;
-    return r == -ENOENT ? 0 : r < 0 || tree_count(tree_find(record, "credentials")) > 0;
+    int r = arena ? read_record(content, arena, name, digest, &record) : -ENOMEM;
+    return r != -ENOENT && (r < 0 || tree_count(tree_find(record, "credentials")) > 0); /* damaged: nobody knows */
 }
 
-bool pulled_is_private(struct content *content, const char *name) {
-    struct search search = {content, name};
-    return content_each_name(content, content_path("repositories/%s/_pulled", name).text, look_at_record, &search) != 0;
+bool pulled_is_ours(struct content *content, const char *name, const struct oci_digest *digest) {
+    struct content_path path = content_path("repositories/%s/_pulled/%s", name, digest->hex);
+    struct stat status;
+    return content_find_link(content, name, CONTENT_LINK_MANIFEST, digest, NULL) == 0 &&
+           fstatat(content->root_fd, path.text, &status, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
+bool pulled_has_any(struct content *content, const char *name) {
+    struct stat status;
+    return fstatat(content->root_fd, content_path("repositories/%s/_pulled", name).text, &status, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void pulled_forget(struct content *content, const char *name, const struct oci_digest *digest) {
+    unlinkat(content->root_fd, content_path("repositories/%s/_pulled/%s", name, digest->hex).text, 0);
 }
 
 bool pulled_is_of(struct content *content, const char *name, const struct oci_digest *digest, const struct oci_digest *top) {

@@ -2,8 +2,9 @@
  *
  *   <store>/repositories/<name>/_pulled/<hex>   {"repoDigest": "docker.io/library/nginx@sha256:…", "credentials": ["…"]}
  *
- * No record: the image is the platform's own. No credentials: anybody got it. Otherwise who shows one of these got it before; all others ask the
- * registry. A credential is kept as a digest that only this store's key makes. Read by the node too (runtime/image.c). */
+ * One for each manifest, written before the manifest's link. No record: the image is the platform's own. No credentials: anybody got it. Otherwise
+ * who shows one of these got it before; all others ask the registry. A credential is kept as a digest that only this store's key makes. Read by the
+ * node too (runtime/image.c). */
 #ifndef TIDEMILL_REGISTRY_PULLED_H
 #define TIDEMILL_REGISTRY_PULLED_H
 
@@ -27,8 +28,14 @@ bool pulled_is_of(struct content *content, const char *name, const struct oci_di
 const char *pulled_origin(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest);
 /* The repository of that registry which it was pulled from ("library/nginx", in the arena); NULL: it was not. */
 const char *pulled_repository(struct content *content, struct arena *arena, const char *name, const struct oci_digest *digest, const char *registry);
-/* Has the repository anything that was had by credentials? Then it is not shown to everybody. */
-bool pulled_is_private(struct content *content, const char *name);
+/* Was it had by credentials only? Then it is not shown to everybody. */
+bool pulled_is_private(struct content *content, const char *name, const struct oci_digest *digest);
+/* Is the manifest here, and did not come from elsewhere? */
+bool pulled_is_ours(struct content *content, const char *name, const struct oci_digest *digest);
+/* Has the repository any record? */
+bool pulled_has_any(struct content *content, const char *name);
+/* It was pushed here as well: it is ours from now on. */
+void pulled_forget(struct content *content, const char *name, const struct oci_digest *digest);
 enum pulled_verdict {
     PULLED_OURS, /* it did not come from elsewhere */
     PULLED_PUBLIC,

@@ -4,7 +4,8 @@
  * manifest) runs on worker threads through registry_operation, whose answer is dropped when the client has gone.
  * 2. A path is taken apart from its end, because a repository's name may itself contain the words of a route ("a/blobs"); names are checked before
  * anything else sees them.
- * 3. Repositories with images that were had by credentials from elsewhere are shown to root and ourselves alone.
+ * 3. Manifests and blobs that were had by credentials from elsewhere are shown to root and ourselves alone: each by its digest, so that the rest of
+ * their repository stays open.
  * 4. Every route passes registry_check() once, with its repository and whether it writes. Anonymous reading is usual, so the ping answers 200 and yet
  * names the authentication scheme: containers/image (buildah, skopeo, podman) reads it from there and then sends its credentials with writes. */
 #include "registry/registry_priv.h"
@@ -152,10 +153,18 @@ enum registry_verdict registry_check(struct registry_request *request, const cha
     enum registry_verdict verdict = options->authorize ? options->authorize(options->userdata, &access) : authorize_default(&access);
     if (text.data)
         explicit_bzero(text.data, text.len);
-    /* What somebody's credentials brought here is for pods, by way of the node, which asks for the same: not for whoever reaches this port. */
-    if (verdict == REGISTRY_ALLOWED && !write && repository && !is_trusted(access.peer) && pulled_is_private(request->registry->content, repository))
-        verdict = REGISTRY_UNAUTHORIZED;
     return verdict;
+}
+
+/* What somebody's credentials brought here is for pods, by way of the node, which asks for the same: not for whoever reaches this port. */
+bool registry_hides_manifest(struct registry_request *request, const struct oci_digest *digest) {
+    return !is_trusted(http_exchange_peer(request->exchange)) && pulled_is_private(request->registry->content, request->name, digest);
+}
+
+bool registry_shows_blob(struct registry_request *request, const char *name, const struct oci_digest *digest) {
+    struct content *content = request->registry->content;
+    return is_trusted(http_exchange_peer(request->exchange)) ? content_find_link(content, name, CONTENT_LINK_BLOB, digest, NULL) == 0
+                                                             : content_is_shown(content, name, digest);
 }
 
 /* --- operations --- */

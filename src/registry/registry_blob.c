@@ -71,9 +71,10 @@ static bool find_blob(struct registry_request *request, struct oci_digest *ret) 
         registry_error(request->exchange, 400, "DIGEST_INVALID", "expected sha256: and 64 hexadecimal digits");
         return false;
     }
-    /* A manifest is a blob as well: whoever may read it as one may read it as the other. */
-    if (content_find_link(request->registry->content, request->name, CONTENT_LINK_BLOB, ret, NULL) < 0 &&
-        content_find_link(request->registry->content, request->name, CONTENT_LINK_MANIFEST, ret, NULL) < 0) {
+    /* A manifest is a blob as well: whoever may read it as one may read it as the other. What is hidden is absent: a push then brings it. */
+    if (!registry_shows_blob(request, request->name, ret) &&
+        (content_find_link(request->registry->content, request->name, CONTENT_LINK_MANIFEST, ret, NULL) < 0 ||
+         registry_hides_manifest(request, ret))) {
         registry_error(request->exchange, 404, "BLOB_UNKNOWN", "%s has no blob %s", request->name, request->rest);
         return false;
     }

@@ -46,7 +46,11 @@ void registry_on_manifest_get(struct registry_request *request) {
     CLEANUP(buffer_deinit) struct buffer body = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
     struct oci_digest digest;
     char digest_text[OCI_DIGEST_TEXT];
-    if (!find_manifest(request, &digest, &media_type) || registry_not_modified(request, &digest))
+    if (!find_manifest(request, &digest, &media_type))
+        return;
+    if (registry_hides_manifest(request, &digest))
+        return registry_error(request->exchange, 401, "UNAUTHORIZED", "authentication required");
+    if (registry_not_modified(request, &digest))
         return;
     int r = content_read_blob(request->registry->content, &digest, OCI_MANIFEST_BYTES_MAX, &body);
     if (r == -ENOENT)
@@ -75,6 +79,8 @@ static void storing_run(struct registry_operation *operation) {
     struct storing *storing = CONTAINER_OF(operation, struct storing, operation);
     operation->error =
         content_put_manifest(operation->registry->content, storing->name, storing->tag, storing->body, &storing->manifest, &storing->digest);
+    if (operation->error == 0) /* who pushes it has all of it */
+        pulled_forget(operation->registry->content, storing->name, &storing->digest);
 }
 
 static void storing_finish(struct registry_operation *operation) {
@@ -105,10 +111,8 @@ static void storing_release(struct registry_operation *operation) {
 
 static bool has_blob(struct registry_request *request, const struct oci_descriptor *descriptor) {
     struct content *content = request->registry->content;
-    if (descriptor->foreign)
-        return true;
-    if (content_find_link(content, request->name, CONTENT_LINK_BLOB, &descriptor->digest, NULL) == 0 &&
-        content_touch_blob(content, &descriptor->digest) == 0)
+    bool is_here = content_touch_blob(content, &descriptor->digest) == 0;
+    if (is_here ? registry_shows_blob(request, request->name, &descriptor->digest) : descriptor->foreign)
         return true;
     registry_error(request->exchange, 404, "MANIFEST_BLOB_UNKNOWN", "the manifest names sha256:%s, which %s does not have", descriptor->digest.hex,
                    request->name);
@@ -228,6 +232,20 @@ static void respond_page(struct registry_request *request, char **names, size_t 
     respond_tree(request, "application/json", root, fields);
 }
 
+/* Leaves out those of images that are hidden. */
+static size_t drop_hidden(struct registry_request *request, char **tags, size_t count) {
+    struct content *content = request->registry->content;
+    size_t kept = 0;
+    if (!pulled_has_any(content, request->name))
+        return count;
+    for (size_t i = 0; i < count; i++) {
+        struct oci_digest digest;
+        if (content_get_tag(content, request->name, tags[i], &digest) == 0 && !registry_hides_manifest(request, &digest))
+            tags[kept++] = tags[i];
+    }
+    return kept;
+}
+
 void registry_on_tags(struct registry_request *request) {
     struct arena *arena = http_exchange_arena(request->exchange);
     char **tags = NULL;
@@ -237,6 +255,7 @@ void registry_on_tags(struct registry_request *request) {
         return registry_error(request->exchange, 404, "NAME_UNKNOWN", "there is no repository %s", request->name);
     if (r < 0)
         return registry_storage_error(request->exchange, r);
+    count = drop_hidden(request, tags, count);
     struct tree *root = tree_map(arena);
     const char *path = arena_printf(arena, "/v2/%s/tags/list", request->name);
     if (!root || !path || tree_set_text(arena, root, "name", request->name) < 0)
@@ -261,6 +280,8 @@ void registry_on_referrers(struct registry_request *request) {
     const char *type = query_find(&request->query, "artifactType");
     if (oci_digest_parse(slice_of(request->rest), &subject) < 0)
         return registry_error(request->exchange, 400, "DIGEST_INVALID", "expected sha256: and 64 hexadecimal digits");
+    if (registry_hides_manifest(request, &subject))
+        return registry_error(request->exchange, 401, "UNAUTHORIZED", "authentication required");
     int r = content_list_referrers(request->registry->content, arena, request->name, &subject, &list);
     if (r < 0)
         return registry_storage_error(request->exchange, r);

@@ -83,6 +83,10 @@ void registry_on_login(struct registry_request *request);
 void registry_on_logout(struct registry_request *request);
 
 enum registry_verdict registry_check(struct registry_request *request, const char *repository, bool write);
+/* Is the manifest, of the request's repository, kept from whoever asks? */
+bool registry_hides_manifest(struct registry_request *request, const struct oci_digest *digest);
+/* Has that repository the blob, for whoever asks? */
+bool registry_shows_blob(struct registry_request *request, const char *name, const struct oci_digest *digest);
 void registry_uploads_free(struct registry *registry);
 
 /* A strong entity tag and the digest's headers, in the arena: {Docker-Content-Digest, ETag, …}. */

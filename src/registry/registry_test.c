@@ -1,4 +1,5 @@
 /* The distribution server, asked over HTTP as clients do: specification by specification line. */
+#include "registry/pulled.h"
 #include "registry/registry.h"
 
 #include <fcntl.h>
@@ -293,6 +294,33 @@ UNIT_TEST(lists_tags_in_pages) {
     assert_int_equal(get("/v2/list/tags/list?n=x"), 400);
 }
 
+/* What was pulled by credentials before, and is pushed by who has all of it. */
+UNIT_TEST(a_push_makes_an_image_ours) {
+    struct content *content = registry_content(fixture.registry);
+    const char *manifest = manifest_of("pushed", "pulled before", "");
+    struct oci_digest digest = digest_of(slice_of(manifest)), layer = digest_of(SLICE("pulled before"));
+    struct pulled_key key;
+    char user[] = "ann";
+    struct docker_credential credential = {.user = user};
+    assert_int_equal(content_unlink(content, "pushed", CONTENT_LINK_BLOB, &layer), 0);
+    assert_int_equal(content_link_private(content, "pushed", &layer), 0);
+    assert_int_equal(pulled_key_open(content, &key), 0);
+    assert_int_equal(pulled_note(content, &key, "pushed", &digest, "ghcr.io/pushed@sha256:0", "ghcr.io", &credential), 0);
+    push_blob("pushed", SLICE("pulled before"));
+    assert_true(content_is_shown(content, "pushed", &layer));
+    assert_int_equal(ask("PUT", "/v2/pushed/manifests/v1", OCI_TYPE_MANIFEST, slice_of(manifest), NULL), 201);
+    assert_false(pulled_is_private(content, "pushed", &digest));
+    assert_true(pulled_is_ours(content, "pushed", &digest));
+
+    /* That a layer is kept elsewhere is no way to one that is here. */
+    const char *foreign =
+        text("{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":{\"mediaType\":\"c\",\"digest\":\"sha256:%s\",\"size\":2},"
+             "\"layers\":[{\"mediaType\":\"l\",\"digest\":\"sha256:%s\",\"size\":13,\"urls\":[\"http://a/\"]}]}",
+             push_blob("other", SLICE("{}")).hex, layer.hex);
+    assert_int_equal(ask("PUT", "/v2/other/manifests/v1", OCI_TYPE_MANIFEST, slice_of(foreign), NULL), 404);
+    assert_true(has_code("MANIFEST_BLOB_UNKNOWN"));
+}
+
 UNIT_TEST(tells_referrers) {
     struct oci_digest image = push_image("ref", "v1", "layer", "");
     char subject[512];
@@ -387,6 +415,7 @@ int main(void) {
         UNIT(serves_ranges),
         UNIT(keeps_manifests_whole),
         UNIT(lists_tags_in_pages),
+        UNIT(a_push_makes_an_image_ours),
         UNIT(tells_referrers),
         UNIT(collects_garbage_beside_requests),
         UNIT(freeing_a_registry_ends_its_garbage_collection),

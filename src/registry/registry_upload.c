@@ -262,7 +262,7 @@ static bool mount_blob(struct registry_request *request, const char *digest_text
     struct oci_digest digest;
     if (oci_digest_parse(slice_of(digest_text), &digest) < 0 || !from || !oci_name_is_valid(slice_of(from)))
         return false;
-    if (registry_check(request, from, false) != REGISTRY_ALLOWED || content_find_link(content, from, CONTENT_LINK_BLOB, &digest, NULL) < 0)
+    if (registry_check(request, from, false) != REGISTRY_ALLOWED || !registry_shows_blob(request, from, &digest))
         return false;
     if (content_touch_blob(content, &digest) < 0 || content_link(content, request->name, CONTENT_LINK_BLOB, &digest, (struct slice){0}) < 0)
         return false;

@@ -245,6 +245,18 @@ static int read_origin(const char *store, const char *repository, const char *di
     return 0;
 }
 
+/* An index of ours may name a manifest that is not: it counts in this repository too, and what is private is so by whatever way. */
+static int check_inner(const char *store, const char *repository, struct image *image, struct diag *diag) {
+    const struct image_reference inner = {.repository = repository, .digest = image->digest};
+    CLEANUP(image_unrefp) struct image *origin = image_new();
+    int r = origin ? find_link(store, &inner, diag) : -ENOMEM;
+    r = r ? r : read_origin(store, repository, image->digest, origin);
+    if (r == 0)
+        image->is_private = origin->is_private;
+    image->is_pulled = image->is_pulled || (r == 0 && origin->is_private);
+    return r;
+}
+
 int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag) {
     CLEANUP(image_unrefp) struct image *image = image_new();
     CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
@@ -258,6 +270,8 @@ int image_resolve(const char *store, const struct image_reference *reference, st
         r = read_origin(store, reference->repository, digest, image);
     if (r == 0)
         r = resolve_manifest(store, digest, image, diag);
+    if (r == 0 && !image->is_private && strcmp(digest, image->digest) != 0)
+        r = check_inner(store, reference->repository, image, diag);
     if (r == 0)
         r = read_blob(store, image->config_digest, &json, diag);
     if (r == 0)

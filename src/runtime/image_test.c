@@ -347,6 +347,30 @@ UNIT_TEST(knows_where_an_image_came_from) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
+/* Whoever may push may push an index that names whatever they like. */
+UNIT_TEST(an_index_of_ours_is_no_way_to_what_is_private) {
+    char manifest[80], index[80], text[512], path[256];
+    struct image *image = NULL;
+    make_store();
+    make_image(manifest);
+    snprintf(text, sizeof text, "{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"%s\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
+             manifest, sys_architecture(NULL));
+    store_blob(slice_of(text), index);
+    write_beside("_manifests", index, "");
+    const struct image_reference reference = {.repository = "app", .digest = index};
+    assert_int_equal(image_resolve(store, &reference, &image, NULL), 0);
+    assert_false(image->is_private);
+    image_unref(TAKE(image));
+    write_beside("_pulled", manifest, "{\"repoDigest\":\"ghcr.io/a@sha256:" HEX64 "\",\"credentials\":[\"00\"]}");
+    assert_int_equal(image_resolve(store, &reference, &image, NULL), 0);
+    assert_true(image->is_private);
+    image_unref(TAKE(image));
+    snprintf(path, sizeof path, "%s/repositories/app/_manifests/%s", store, manifest + 7);
+    assert_int_equal(unlink(path), 0); /* another repository's */
+    assert_int_equal(image_resolve(store, &reference, &image, NULL), -ENOENT);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
 UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     struct diag diag = DIAG_INIT;
@@ -363,4 +387,4 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
           UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(a_damaged_blob_is_not_used),
           UNIT(what_an_interrupted_unpack_left_is_removed), UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from),
-          UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(an_index_of_ours_is_no_way_to_what_is_private), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
