@@ -245,13 +245,14 @@ static void read_procs(const char *folder, void (*fn)(void *userdata, pid_t pid)
         return;
     for (struct slice rest = buffer_slice(&text); rest.data;) {
         uint64_t pid;
-        if (slice_parse_u64(slice_trim(slice_cut(&rest, '\n')), INT32_MAX, &pid) == 0 && pid > 1)
+        if (slice_parse_u64(slice_trim(slice_cut(&rest, '\n')), INT32_MAX, &pid) == 0 && pid > 0)
             fn(userdata, (pid_t)pid);
     }
 }
 
 static void on_kill(__attribute__((unused)) void *userdata, pid_t pid) {
-    kill(pid, SIGKILL);
+    if (pid > 1)
+        kill(pid, SIGKILL);
 }
 
 bool cgroup_text_names(struct slice text, const char *path) {

@@ -197,6 +197,11 @@ UNIT_TEST(processes_of_a_root_that_is_none_move_aside) {
     assert_int_equal(cgroup_create(&cgroups, "/a", NULL), 0);
     assert_at("init/cgroup.procs", "42");
     assert_at("cgroup.subtree_control", "+memory");
+    write_at("cgroup.procs", "0\n1\n"); /* somebody outside, and ourselves in a container of our own */
+    write_at("cgroup.subtree_control", "");
+    write_at("init/cgroup.procs", "");
+    assert_int_equal(cgroup_create(&cgroups, "/a", NULL), 0);
+    assert_at("init/cgroup.procs", "1");
     remove_root();
 }
 

@@ -24,12 +24,15 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "runtime/bundle.h"
 #include "runtime/enter_request.h"
 #include "sys/sys.h"
 
 #define PROC_BYTES_MAX (16 * KIB)
+#define REAP_TRIES 100
+#define REAP_LOOK_NS 5000000
 #define PTMX_DEVICE makedev(5, 2)
 
 struct enter {
@@ -143,6 +146,12 @@ void enter_release(struct enter *enter) {
         kill(enter->program_pid, SIGKILL); /* its end is heard of, and the command's id is then known for sure */
 }
 
+/* Of one that was killed and cannot be watched: a moment's wait is the lesser evil, but whoever traces it could make it one without end. */
+static void reap(pid_t pid) {
+    for (int tries = 0; tries < REAP_TRIES && waitpid(pid, NULL, WNOHANG) == 0; tries++)
+        nanosleep(&(struct timespec){.tv_nsec = REAP_LOOK_NS}, NULL);
+}
+
 /* --- the terminal --- */
 
 /* Whatever else it is, reading it might block. */
@@ -191,7 +200,7 @@ static void on_program_exit(void *userdata, __attribute__((unused)) pid_t pid, _
     enter->request_fd = -1;
     if (enter->command_pid && loop_child_new(enter->containers->loop, enter->command_pid, on_command_exit, enter, &enter->command) < 0) {
         kill_session(enter);
-        waitpid(enter->command_pid, NULL, 0); /* without memory or descriptors: a moment's wait is the lesser evil */
+        reap(enter->command_pid); /* there is no memory, or no descriptor */
         enter->command_pid = 0;
     }
     if (!enter->command_pid)
@@ -233,12 +242,12 @@ static int make_request(struct enter *enter, const struct container *container, 
 /* It was started, but cannot be watched: nothing of it may stay. */
 static void undo_launch(struct enter *enter) {
     kill(enter->program_pid, SIGKILL);
-    waitpid(enter->program_pid, NULL, 0);
+    reap(enter->program_pid);
     read_result(enter, true);
     if (!enter->command_pid)
         return;
     kill_session(enter);
-    waitpid(enter->command_pid, NULL, 0);
+    reap(enter->command_pid);
 }
 
 static int launch(struct enter *enter, const struct container *container, const struct enter_options *options) {

@@ -93,6 +93,34 @@ UNIT_TEST(every_form_comes_out_whole) {
     expect(SLICE("\x1f"), SLICE("\x1f"), -EBADMSG, "ends too early"); /* it could be gzip alone */
 }
 
+/* As a tool makes it that flushes, without a checksum: nothing follows the last block, of which the decoder may still have much to give. */
+static void append_zstd_in_pieces(struct buffer *out, struct slice bytes, size_t piece_len) {
+    static char packed[2 * TEXT_BYTES];
+    ZSTD_outBuffer to = {packed, sizeof packed, 0};
+    ZSTD_CStream *stream = ZSTD_createCStream();
+    assert_non_null(stream);
+    assert_false(ZSTD_isError(ZSTD_CCtx_setParameter(stream, ZSTD_c_checksumFlag, 0)));
+    for (struct slice rest = bytes; rest.len;) {
+        ZSTD_inBuffer from = {rest.data, MIN(rest.len, piece_len), 0};
+        rest = slice_from(rest, from.size);
+        assert_int_equal(ZSTD_compressStream2(stream, &to, &from, rest.len ? ZSTD_e_flush : ZSTD_e_end), 0);
+    }
+    ZSTD_freeCStream(stream);
+    buffer_append(out, packed, to.pos);
+}
+
+UNIT_TEST(a_frame_may_end_with_its_last_block) {
+    CLEANUP(buffer_deinit) struct buffer in = BUFFER_INIT(4 * TEXT_BYTES);
+    fill_text();
+    for (size_t len = 1; len <= 8; len++) {
+        struct slice bytes = slice_head(slice_make(text, sizeof text), len * 100 * KIB);
+        buffer_reset(&in);
+        append_zstd_in_pieces(&in, bytes, 100 * KIB);
+        expect(buffer_slice(&in), bytes, 0, "");
+        expect(slice_head(buffer_slice(&in), in.len - 1), bytes, -EBADMSG, "ends too early");
+    }
+}
+
 UNIT_TEST(damage_is_told) {
     CLEANUP(buffer_deinit) struct buffer gzip = BUFFER_INIT(4 * TEXT_BYTES), zstd = BUFFER_INIT(4 * TEXT_BYTES);
     struct slice all = slice_make(text, sizeof text);
@@ -125,4 +153,4 @@ UNIT_TEST(who_takes_no_more_may_go) {
     }
 }
 
-UNIT_MAIN(UNIT(every_form_comes_out_whole), UNIT(damage_is_told), UNIT(who_takes_no_more_may_go))
+UNIT_MAIN(UNIT(every_form_comes_out_whole), UNIT(a_frame_may_end_with_its_last_block), UNIT(damage_is_told), UNIT(who_takes_no_more_may_go))

@@ -44,10 +44,10 @@ static int fill_sealed(int from, off_t size, int to) {
 }
 
 /* MFD_EXEC is asked for where memory files cannot be executed by default, and unknown before Linux 6.3. */
-static int open_memory(void) {
-    int fd = memfd_create("crun", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+int program_open_memory(const char *name) {
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
     if (fd < 0 && errno == EINVAL)
-        fd = memfd_create("crun", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     return fd < 0 ? -errno : fd;
 }
 
@@ -55,7 +55,7 @@ static int copy(const char *path, const struct stat *st) {
     CLEANUP(fd_closep) int from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0 || !S_ISREG(st->st_mode) || (uint64_t)st->st_size > PROGRAM_BYTES_MAX)
         return -EINVAL;
-    CLEANUP(fd_closep) int to = open_memory();
+    CLEANUP(fd_closep) int to = program_open_memory("crun");
     int r = to < 0 ? to : fill_sealed(from, st->st_size, to);
     return r < 0 ? r : TAKE_FD(to);
 }

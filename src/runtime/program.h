@@ -22,5 +22,7 @@ void program_deinit(struct program *program);
 /* What to execute now: the sealed copy, made anew when the installed file has changed, or the installed file where that is not possible. Good as long
  * as this process lives. */
 const char *program_sealed(struct program *program);
+/* An empty memory file that can be sealed and executed. */
+int program_open_memory(const char *name);
 
 #endif
