@@ -242,8 +242,8 @@ static int look(struct effort *effort, struct diag *diag) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
     int r = arena ? image_reference_parse(arena, slice_of(first->image), node->own_hosts, &reference, diag) : -ENOMEM;
     if (r == 0)
-        r = image_ensure_wanted(node->loop, node->store_dir, node->layers_dir, &reference, first->quiet ? NULL : wanted_by(effort, first->policy),
-                                on_looked, effort, &effort->look);
+        r = image_ensure(node->loop, node->store_dir, node->layers_dir, &reference, first->quiet ? NULL : wanted_by(effort, first->policy), on_looked,
+                         effort, &effort->look);
     return r;
 }
 

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "podnet/address_priv.h"
-#include "podnet/podnet.h"
+#include "podnet/podnet_fixture_priv.h"
 #include "podnet/rules_priv.h"
 #include "sys/sys.h"
 #include "unit.h"
@@ -184,51 +184,6 @@ static void options_of(struct podnet_options *ret) {
         .instance = "podt", .cidr = "10.209.0.0/24", .service_cidr = "10.210.0.0/24", .state_dir = dir, .namespace_dir = namespaces};
 }
 
-/* Runs fn in the pod's network namespace, in a child; its exit code. */
-static int in_pod(const struct podnet_pod *pod, int (*fn)(const char *argument), const char *argument) {
-    int status;
-    pid_t pid = fork();
-    if (pid == 0) {
-        int fd = open(pod->network, O_RDONLY | O_CLOEXEC);
-        _exit(fd < 0 || setns(fd, CLONE_NEWNET) < 0 ? 99 : fn(argument));
-    }
-    waitpid(pid, &status, 0);
-    return WEXITSTATUS(status);
-}
-
-static int dial(const char *target) {
-    struct sys_address address;
-    if (sys_address_parse(target, &address) < 0)
-        return 98;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct timeval patience = {.tv_sec = 5};
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    return connect(fd, (struct sockaddr *)&address.storage, address.len) == 0 ? 0 : errno;
-}
-
-/* Serves one connection after the other on :8080 of the pod until killed. */
-static pid_t serve(const struct podnet_pod *pod) {
-    int ready[2];
-    char byte;
-    assert_int_equal(pipe(ready), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct sys_address address;
-        int ns = open(pod->network, O_RDONLY | O_CLOEXEC);
-        if (ns < 0 || setns(ns, CLONE_NEWNET) < 0 || sys_address_parse(":8080", &address) < 0)
-            _exit(1);
-        int fd = sys_listen(&address, 16, 0);
-        sys_set_nonblocking(fd, false);
-        (void)!write(ready[1], "x", 1);
-        for (;;)
-            close(accept(fd, NULL, NULL));
-    }
-    assert_int_equal(read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    close(ready[1]);
-    return pid;
-}
-
 UNIT_TEST(connects_pods_and_services) {
     struct podnet_options options;
     struct podnet *podnet = NULL;
@@ -249,7 +204,7 @@ UNIT_TEST(connects_pods_and_services) {
         fail_msg("%s", diag.message);
     assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &same, &diag), 0);
     assert_string_equal(one.address, same.address);
-    pid_t server = serve(&two);
+    pid_t server = serve(&two, AF_INET);
     char target[64];
     snprintf(target, sizeof target, "%s:8080", two.address);
     assert_int_equal(dial(target), 0);               /* from the host */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
+#include "podnet/podnet_fixture_priv.h"
 #include "podnet/podnet_priv.h"
 #include "sys/sys.h"
 #include "unit.h"
@@ -62,63 +63,11 @@ static int teardown(void **state) {
     return 0;
 }
 
-static void enter(const struct podnet_pod *pod) {
-    int net = open(pod->network, O_RDONLY | O_CLOEXEC), uts = open(pod->uts, O_RDONLY | O_CLOEXEC), ipc = open(pod->ipc, O_RDONLY | O_CLOEXEC);
-    if (net < 0 || setns(net, CLONE_NEWNET) < 0 || setns(uts, CLONE_NEWUTS) < 0 || setns(ipc, CLONE_NEWIPC) < 0)
-        _exit(99);
-}
-
-/* Runs fn in the pod, in a child; its exit code. pod NULL: on the machine. */
-static int in_pod(const struct podnet_pod *pod, int (*fn)(const char *argument), const char *argument) {
-    int status;
-    pid_t pid = fork();
-    if (pid == 0) {
-        if (pod)
-            enter(pod);
-        _exit(fn(argument));
-    }
-    waitpid(pid, &status, 0);
-    return WEXITSTATUS(status);
-}
-
-static int dial(const char *target) {
-    struct sys_address address;
-    struct timeval patience = {.tv_sec = 5};
-    if (sys_address_parse(target, &address) < 0)
-        return 98;
-    int fd = socket(address.storage.ss_family, SOCK_STREAM, 0);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    return connect(fd, (struct sockaddr *)&address.storage, address.len) == 0 ? 0 : errno;
-}
-
-/* Serves one connection after the other on port 8080 of all of the pod's addresses until killed. */
-static pid_t serve(const struct podnet_pod *pod) {
-    int ready[2];
-    char byte;
-    assert_int_equal(pipe(ready), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(8080)};
-        enter(pod);
-        int fd = socket(AF_INET6, SOCK_STREAM, 0);
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-        if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 16) < 0)
-            _exit(1);
-        (void)!write(ready[1], "x", 1);
-        for (;;)
-            close(accept(fd, NULL, NULL));
-    }
-    close(ready[1]);
-    assert_int_equal(read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    return pid;
-}
-
 UNIT_TEST(pods_have_two_addresses) {
     char target[96];
     assert_string_equal(one.address, "10.208.0.2");
     assert_string_equal(one.address6, "fd00:208::2");
-    pid_t server = serve(&two);
+    pid_t server = serve(&two, AF_INET6);
     snprintf(target, sizeof target, "[%s]:8080", two.address6);
     assert_int_equal(in_pod(&one, dial, target), 0);
     assert_int_equal(in_pod(NULL, dial, target), 0);
@@ -157,7 +106,7 @@ UNIT_TEST(ports_of_the_machine_lead_to_pods) {
         {.protocol = PODNET_SCTP, .host_address = "10.208.0.1", .host_port = 32203, .port = 8080, .address = two.address, .address6 = ""},
     };
     struct diag diag = DIAG_INIT;
-    pid_t server = serve(&two);
+    pid_t server = serve(&two, AF_INET6);
     if (podnet_set_services(podnet, NULL, 0, ports, ARRAY_LEN(ports), &diag) < 0)
         fail_msg("%s", diag.message);
     assert_int_equal(in_pod(NULL, dial, "127.0.0.1:32201"), 0);
@@ -321,7 +270,7 @@ UNIT_TEST(namespaces_are_ready_before_they_are_needed) {
     assert_int_equal(folders(POOL_PREFIX), 1);
     assert_true(podnet_pool_wants(podnet));
     assert_int_equal(in_pod(&pod, has_hostname, "three"), 0);
-    pid_t server = serve(&pod);
+    pid_t server = serve(&pod, AF_INET6);
     char target[96];
     snprintf(target, sizeof target, "%s:8080", pod.address);
     assert_int_equal(in_pod(&one, dial, target), 0);

@@ -323,13 +323,8 @@ static void request_done(void *userdata) {
     request_free(request);
 }
 
-int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done,
-                 void *userdata, struct image_request **ret) {
-    return image_ensure_wanted(loop, store, layers, reference, NULL, on_done, userdata, ret);
-}
-
-int image_ensure_wanted(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
-                        image_ready_fn *on_done, void *userdata, struct image_request **ret) {
+int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
+                 image_ready_fn *on_done, void *userdata, struct image_request **ret) {
     CLEANUP(request_freep) struct image_request *request = calloc(1, sizeof *request);
     if (!request)
         return -ENOMEM;

@@ -64,20 +64,17 @@ struct image *image_new(void);
 int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag);
 /* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. */
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
-bool image_is_unpacked(const struct image *image, const char *layers);
 /* Removes folders that an interrupted unpack left. At start, before the first unpack. */
 void image_clean_temporary(const char *layers);
 
-/* Resolve and unpack without blocking the loop. on_done runs later, once: image (borrowed; take a reference), or NULL with a negative
- * errno (-ENOENT: something is not in the store) and the diag. */
+/* Resolve and unpack without blocking the loop. What `wanted` (called on a worker thread; NULL wants all) does not want is not unpacked: on_done asks
+ * again. on_done runs later, once: image (borrowed; take a reference), or NULL with a negative errno (-ENOENT: something is not in the store) and the
+ * diag. */
+typedef bool image_wanted_fn(const struct image *image);
 typedef void image_ready_fn(void *userdata, struct image *image, int error, const struct diag *diag);
 struct image_request;
-int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_ready_fn *on_done,
-                 void *userdata, struct image_request **ret);
-/* The same, but what `wanted` (called on a worker thread) does not want is not unpacked: on_done asks again. NULL wants all. */
-typedef bool image_wanted_fn(const struct image *image);
-int image_ensure_wanted(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
-                        image_ready_fn *on_done, void *userdata, struct image_request **ret);
+int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
+                 image_ready_fn *on_done, void *userdata, struct image_request **ret);
 /* on_done does not run; the work may go on to its end. NULL is fine. */
 void image_request_cancel(struct image_request *request);
 

@@ -50,13 +50,6 @@ static bool layer_exists(const char *layers, const struct image_layer *layer) {
     return path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-bool image_is_unpacked(const struct image *image, const char *layers) {
-    for (size_t i = 0; i < image->layers_count; i++)
-        if (!layer_exists(layers, &image->layers[i]))
-            return false;
-    return true;
-}
-
 /* --- one layer --- */
 
 static int wait_for_lowers(struct unpacking *unpacking, size_t index) {

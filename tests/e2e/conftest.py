@@ -153,6 +153,27 @@ class Platform:
 
 
 @contextlib.contextmanager
+def small_disk(instance, megabytes):
+    """The instance's state has so much space for itself; everything of it is gone afterwards."""
+    assert os.geteuid() == 0, "mounting needs root"
+    with tempfile.TemporaryDirectory(prefix="tidemill-disk-") as folder:
+        image = pathlib.Path(folder) / "disk.img"
+        with open(image, "wb") as file:
+            file.truncate(megabytes << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+        instance.state.mkdir()
+        mounted = subprocess.run(["mount", "-o", "loop", image, instance.state], capture_output=True, check=False).returncode == 0
+        if not mounted:  # no loop devices here: a small tmpfs is full in the same way
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "none", instance.state], check=True)
+        try:
+            yield
+        finally:
+            instance.down("--all")
+            subprocess.run(["umount", "-l", instance.state], check=False)
+            shutil.rmtree(instance.dir, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def running(name, number):
     assert os.geteuid() == 0, "end-to-end tests need root: containers, networks and control groups are real"
     assert TIDEMILL.exists(), f"{TIDEMILL} is missing: run `make` first"

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from conftest import Platform, wait_for
+from conftest import Platform, small_disk, wait_for
 
 MIB = 1 << 20
 POD = """
@@ -27,33 +27,19 @@ spec:
 @pytest.fixture(scope="module")
 def platform():
     """An instance whose state has 200 MB for itself."""
-    assert os.geteuid() == 0, "mounting needs root"
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="tidemill-full-"))
     instance = Platform("full", 173)
     instance.flags += ["--eviction-pressure-transition-period", "1s"]  # the node takes pods again as soon as there is space
-    image = folder / "disk.img"
-    with open(image, "wb") as file:
-        file.truncate(200 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    instance.state.mkdir()
-    mounted = subprocess.run(["mount", "-o", "loop", image, instance.state], capture_output=True, check=False).returncode == 0
-    if not mounted:  # no loop devices here: a small tmpfs is full in the same way
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "none", instance.state], check=True)
-    try:
-        instance.up()
-        instance.bootstrap("busybox:latest", "busybox-static")
-        instance.kubectl("apply", "-f", "-", input=POD)
-        instance.kubectl("wait", "--for=condition=Ready", "pod/steady", "--timeout=30s")
-        instance.clone = instance.create_app("before")
-        yield instance
-    except BaseException:
-        print(instance.kubectl("describe", "pods", "-A", check=False).stdout[-4000:], instance.log()[-4000:])
-        raise
-    finally:
-        instance.down("--all")
-        subprocess.run(["umount", "-l", instance.state], check=False)
-        shutil.rmtree(instance.dir, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with small_disk(instance, 200):
+        try:
+            instance.up()
+            instance.bootstrap("busybox:latest", "busybox-static")
+            instance.kubectl("apply", "-f", "-", input=POD)
+            instance.kubectl("wait", "--for=condition=Ready", "pod/steady", "--timeout=30s")
+            instance.clone = instance.create_app("before")
+            yield instance
+        except BaseException:
+            print(instance.kubectl("describe", "pods", "-A", check=False).stdout[-4000:], instance.log()[-4000:])
+            raise
 
 
 def fill(platform):

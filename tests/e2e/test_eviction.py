@@ -1,15 +1,14 @@
 """When the machine runs short: conditions and taints are told, unused things go first, then the pod that takes most; who would not be missed stays."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import tempfile
 
 import pytest
 
-from conftest import Platform, wait_for
+from conftest import Platform, small_disk, wait_for
 
 MIB = 1 << 20
 
@@ -60,21 +59,8 @@ def check_evicted(platform, name, resource):
     return told
 
 
-@pytest.fixture(scope="module")
-def small():
-    """An instance whose state has 300 MB for itself."""
-    assert os.geteuid() == 0, "mounting needs root"
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="tidemill-small-"))
-    instance = Platform("evd", 174)
-    image = folder / "disk.img"
-    with open(image, "wb") as file:
-        file.truncate(300 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    instance.state.mkdir()
-    if subprocess.run(["mount", "-o", "loop", image, instance.state], capture_output=True, check=False).returncode != 0:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m,mode=755", "none", instance.state], check=True)
-    instance.flags += ["--eviction-hard", "nodefs.available<100Mi", "--eviction-pressure-transition-period", "3s",
-                       "--image-gc-high-threshold", "2", "--image-gc-low-threshold", "1", "--minimum-image-ttl-duration", "0s"]
+@contextlib.contextmanager
+def with_busybox(instance):
     try:
         instance.up()
         instance.bootstrap("busybox:latest", "busybox-static")
@@ -82,11 +68,16 @@ def small():
     except BaseException:
         print(instance.log()[-6000:])
         raise
-    finally:
-        instance.down("--all")
-        subprocess.run(["umount", "-l", instance.state], check=False)
-        shutil.rmtree(instance.dir, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """An instance whose state has 300 MB for itself."""
+    instance = Platform("evd", 174)
+    instance.flags += ["--eviction-hard", "nodefs.available<100Mi", "--eviction-pressure-transition-period", "3s",
+                       "--image-gc-high-threshold", "2", "--image-gc-low-threshold", "1", "--minimum-image-ttl-duration", "0s"]
+    with small_disk(instance, 300), with_busybox(instance):
+        yield instance
 
 
 def test_disk_pressure(small):
@@ -135,15 +126,11 @@ def test_pulled_images_go_when_the_disk_is_fuller_than_the_budget(small):
 
 @pytest.fixture(scope="module")
 def low():
-    instance = Platform("evm", 175)
     assert os.geteuid() == 0, "end-to-end tests need root"
+    instance = Platform("evm", 175)
     try:
-        instance.up()
-        instance.bootstrap("busybox:latest", "busybox-static")
-        yield instance
-    except BaseException:
-        print(instance.log()[-6000:])
-        raise
+        with with_busybox(instance):
+            yield instance
     finally:
         instance.destroy()
 
