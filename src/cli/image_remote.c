@@ -9,6 +9,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "registry/docker_config.h"
 #include "registry/registry.h"
 #include "sys/sys.h"
 
@@ -142,19 +143,6 @@ static int read_password(struct buffer *out) {
     return n < 0 || buffer_error(out) || !out->len ? -EINVAL : 0;
 }
 
-static int format_login(const char *registry, const char *user, struct slice password, struct buffer *out) {
-    CLEANUP(buffer_deinit) struct buffer pair = BUFFER_INIT(2 * PASSWORD_BYTES_MAX);
-    buffer_printf(&pair, "%s:%.*s", user, SLICE_ARG(password));
-    buffer_append_text(out, "{\"auths\":{");
-    json_format_string(out, slice_of(registry));
-    buffer_append_text(out, ":{\"auth\":\"");
-    base64_encode(out, buffer_slice(&pair));
-    buffer_append_text(out, "\"}}}");
-    if (pair.data)
-        explicit_bzero(pair.data, pair.len);
-    return buffer_error(&pair) ? buffer_error(&pair) : buffer_error(out);
-}
-
 static void login_path(const char *registry, bool insecure, struct buffer *out) {
     buffer_printf(out, "/v2/_tidemill/login?insecure=%d&registry=", insecure);
     percent_encode(out, slice_of(registry));
@@ -171,7 +159,7 @@ int run_image_login(const struct invocation *invocation) {
     if (session_open(invocation, &session, &diag) < 0)
         return terminal_error(&diag);
     int code;
-    if (read_password(&password) < 0 || buffer_error(&path) || format_login(registry, user, buffer_slice(&password), &body) < 0)
+    if (read_password(&password) < 0 || buffer_error(&path) || docker_config_format(&body, registry, user, buffer_slice(&password)) < 0)
         code = terminal_error_text("expected a password on standard input");
     else
         code = ask(invocation, &session, path.data, buffer_slice(&body));

@@ -50,7 +50,8 @@ static void storage_list(void *userdata, struct slice prefix, bool (*each)(void 
 static int write_credentials(const struct platform *platform, struct arena *arena, const struct forge_build *build) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(16 * KIB);
     char *path = arena_printf(arena, "%s/auth.json", build->work_folder);
-    int error = path ? registry_build_auth_json(&text, platform->core->registry, build->user ? build->user : "build", build->password) : -ENOMEM;
+    int error =
+        path ? docker_config_format(&text, platform->core->registry, build->user ? build->user : "build", slice_of(build->password)) : -ENOMEM;
     return error ? error : sys_write_file_fast(AT_FDCWD, path, buffer_slice(&text), 0600);
 }
 

@@ -230,18 +230,3 @@ char *registry_build_pod_json(struct arena *arena, const struct build_options *o
         return NULL;
     return arena_dup(arena, buffer_slice(&out));
 }
-
-int registry_build_auth_json(struct buffer *out, const char *registry, const char *user, const char *password) {
-    CLEANUP(buffer_deinit) struct buffer pair = BUFFER_INIT(16 * KIB);
-    CLEANUP(buffer_deinit) struct buffer encoded = BUFFER_INIT(32 * KIB);
-    buffer_printf(&pair, "%s:%s", user, password);
-    int r = buffer_error(&pair) ? buffer_error(&pair) : base64_encode(&encoded, buffer_slice(&pair));
-    buffer_append_text(out, "{\"auths\":{");
-    json_format_string(out, slice_of(registry));
-    buffer_append_text(out, ":{\"auth\":");
-    json_format_string(out, buffer_slice(&encoded));
-    buffer_append_text(out, "}}}\n");
-    if (pair.data)
-        explicit_bzero(pair.data, pair.len);
-    return r ? r : buffer_error(out);
-}

@@ -23,7 +23,4 @@ struct build_options {
 /* A Pod (v1) as JSON in the arena; NULL at the arena's limit. The container's log is the build's output; its exit code is buildah's. */
 char *registry_build_pod_json(struct arena *arena, const struct build_options *options);
 
-/* The contents of auth.json for the work folder ({"auths": {registry: {"auth": …}}}); mode 0600. */
-int registry_build_auth_json(struct buffer *out, const char *registry, const char *user, const char *password);
-
 #endif

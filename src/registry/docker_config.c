@@ -173,3 +173,18 @@ size_t docker_config_find(const struct docker_config *config, const char *regist
     size_t count = find(config, registry, name, ret, max);
     return count || strcmp(registry, DOCKER) != 0 ? count : find(config, DOCKER_INDEX, name, ret, max);
 }
+
+/* --- writing one --- */
+
+int docker_config_format(struct buffer *out, const char *registry, const char *user, struct slice password) {
+    CLEANUP(buffer_deinit) struct buffer pair = BUFFER_INIT(DOCKER_PAIR_BYTES_MAX);
+    buffer_printf(&pair, "%s:%.*s", user, SLICE_ARG(password));
+    buffer_append_text(out, "{\"auths\":{");
+    json_format_string(out, slice_of(registry));
+    buffer_append_text(out, ":{\"auth\":\"");
+    base64_encode(out, buffer_slice(&pair));
+    buffer_append_text(out, "\"}}}\n");
+    if (pair.data)
+        explicit_bzero(pair.data, pair.len);
+    return buffer_error(&pair) ? buffer_error(&pair) : buffer_error(out);
+}

@@ -7,6 +7,7 @@
 
 #define DOCKER_CONFIG_BYTES_MAX MIB /* as a secret may have */
 #define DOCKER_CONFIG_ENTRIES_MAX 1000
+#define DOCKER_PAIR_BYTES_MAX (64 * KIB)
 
 struct docker_credential {
     char *key;                     /* "ghcr.io", "*.example.com:5000/team" */
@@ -20,6 +21,8 @@ struct docker_config {
 };
 /* Adds what the document has; entries without credentials are passed over. -EINVAL with diag, -ENOMEM. */
 int docker_config_read(struct docker_config *config, struct slice json, struct diag *diag);
+/* A document with one entry. An error when user and password are larger than DOCKER_PAIR_BYTES_MAX together, or `out` is full. */
+int docker_config_format(struct buffer *out, const char *registry, const char *user, struct slice password);
 /* key: a registry, as in the document. */
 int docker_config_add(struct docker_config *config, const char *key, struct slice user, struct slice password);
 /* Whether a key of the document, as it is written, stands for that registry as a whole. */

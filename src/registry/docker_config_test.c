@@ -108,6 +108,24 @@ UNIT_TEST(challenges_are_read_in_every_form) {
     }
 }
 
+UNIT_TEST(what_is_written_is_read_again) {
+    struct buffer text = BUFFER_INIT(KIB), huge = BUFFER_INIT(2 * DOCKER_PAIR_BYTES_MAX);
+    struct docker_config config = {0};
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(docker_config_format(&text, "ghcr.io", "ann", SLICE("a:\"b\"")), 0);
+    assert_int_equal(docker_config_read(&config, buffer_slice(&text), &diag), 0);
+    assert_int_equal(config.items.count, 1);
+    assert_string_equal(config.items.items[0].key, "ghcr.io");
+    assert_string_equal(config.items.items[0].user, "ann");
+    assert_true(slice_is(secret_reveal(config.items.items[0].password), "a:\"b\""));
+    while (huge.len <= DOCKER_PAIR_BYTES_MAX)
+        buffer_append_text(&huge, "a password of no end ");
+    assert_true(docker_config_format(&text, "ghcr.io", "ann", buffer_slice(&huge)) < 0);
+    docker_config_deinit(&config);
+    buffer_deinit(&huge);
+    buffer_deinit(&text);
+}
+
 UNIT_TEST(the_file_of_registries_says_what_is_wrong_with_it) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     struct sites sites;
@@ -134,8 +152,11 @@ UNIT_TEST(the_file_of_registries_says_what_is_wrong_with_it) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(credentials_are_matched_as_a_kubelet_does), UNIT(credentials_have_many_forms),
-                                       UNIT(a_key_is_its_registrys_however_it_is_written), UNIT(challenges_are_read_in_every_form),
+    const struct CMUnitTest tests[] = {UNIT(credentials_are_matched_as_a_kubelet_does),
+                                       UNIT(credentials_have_many_forms),
+                                       UNIT(a_key_is_its_registrys_however_it_is_written),
+                                       UNIT(challenges_are_read_in_every_form),
+                                       UNIT(what_is_written_is_read_again),
                                        UNIT(the_file_of_registries_says_what_is_wrong_with_it)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

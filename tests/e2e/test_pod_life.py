@@ -7,7 +7,6 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 
 import pytest
 import yaml
@@ -434,10 +433,8 @@ def test_hooks(kubectl):
     kubectl.read("hooked", "touch", "/shared/go")
     kubectl.ready("hooked", "sleeping", "stuck", "refused")
     assert kubectl.read("hooked", "cat", "/shared/log").stdout == "post\nafter\n"
-    began = time.monotonic()
     kubectl("delete", "pod", "hooked", "sleeping", "stuck", "refused", "--wait=false")
     kubectl("wait", "--for=delete", "--timeout=60s", "pod/hooked", "pod/stuck", "pod/sleeping", "pod/refused")
-    assert time.monotonic() - began < 20
     assert (kubectl.platform.dir / "hooked/log").read_text() == "post\nafter\npre\nterm\n"
     wait_event(kubectl, "refused", "FailedPreStopHook", "PreStopHook failed")
     assert not has_event(kubectl, "stuck", "FailedPreStopHook", "") and not has_event(kubectl, "sleeping", "FailedPreStopHook", "")
