@@ -9,7 +9,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "registry/docker_config.h"
 #include "registry/registry.h"
 #include "sys/sys.h"
 

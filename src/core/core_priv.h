@@ -9,7 +9,6 @@
 #include "forge/forge.h"
 #include "http/http.h"
 #include "loop/loop.h"
-#include "registry/docker_config.h"
 #include "registry/registry.h"
 #include "store/store.h"
 

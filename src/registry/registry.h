@@ -8,6 +8,7 @@
 #include "registry/bootstrap.h"
 #include "registry/build_pod.h"
 #include "registry/content.h"
+#include "registry/docker_config.h"
 #include "registry/oci.h"
 #include "registry/publish.h"
 #include "registry/pull.h"
