@@ -131,6 +131,7 @@ static int mark_pod(struct api *api, const struct kube_object *pod, struct api_f
         at++;
     items[at] = (struct kube_pod_condition){
         .type = "DisruptionTarget",
+        .observed_generation = copy->metadata->generation,
         .status = "True",
         .reason = "EvictionByEvictionAPI",
         .message = "Eviction API: evicting",

@@ -447,7 +447,7 @@ static bool is_released(const struct kube_object *object) {
 static int check_update(struct kube_object *object, const struct kube_object *old, const struct write_options *options, struct api_failure *failure) {
     struct diag diag = DIAG_INIT;
     bool marked_now = object->metadata->deletion_timestamp.set && !old->metadata->deletion_timestamp.set;
-    if (object->kind->has_generation && !options->status && (marked_now || !kube_spec_equal(object, old)))
+    if (object->kind->has_generation && !options->status && !options->bind && (marked_now || !kube_spec_equal(object, old)))
         object->metadata->generation++;
     bool extended = options->subresource && !strcmp(options->subresource, "ephemeralcontainers"); /* checked already */
     bool resized = options->subresource && !strcmp(options->subresource, "resize");

@@ -93,6 +93,38 @@ UNIT_TEST(generations_count_as_upstream) {
     assert_null(tree_path(reply.tree, "metadata.generation"));
 }
 
+/* A pod's too, whichever door its specification changes by: but not by its binding, whose version is the first that runs. */
+UNIT_TEST(a_pods_generation_counts_what_may_change) {
+    struct fixture *fixture = *state;
+    static const char pod[] = "/api/v1/namespaces/default/pods/p";
+    static const struct {
+        const char *method, *suffix, *body;
+        int64_t generation; /* then */
+    } steps[] = {
+        {"POST", "/binding", "{\"target\":{\"name\":\"node1\"}}", 1},
+        {"PATCH", "", "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}", 1},
+        {"PATCH", "/status", "{\"status\":{\"phase\":\"Running\"}}", 1},
+        {"PATCH", "", "{\"spec\":{\"activeDeadlineSeconds\":600}}", 2},
+        {"PATCH", "", "{\"spec\":{\"activeDeadlineSeconds\":600}}", 2},
+        {"PATCH", "/resize", "{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":{\"requests\":{\"cpu\":\"2m\"}}}]}}", 3},
+        {"PATCH", "/ephemeralcontainers", "{\"spec\":{\"ephemeralContainers\":[{\"name\":\"e\",\"image\":\"i\"}]}}", 4},
+        {"DELETE", "", NULL, 5},
+        {"DELETE", "", "{\"gracePeriodSeconds\":3}", 5},
+    };
+    struct reply reply = ask(fixture, "POST", "/api/v1/namespaces/default/pods",
+                             "{\"metadata\":{\"name\":\"p\",\"generation\":100},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\","
+                             "\"resources\":{\"requests\":{\"cpu\":\"1m\"}}}]}}");
+    assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), 1);
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        char path[200];
+        snprintf(path, sizeof path, "%s%s", pod, steps[i].suffix);
+        reply = ask_as(fixture, steps[i].method, path, strcmp(steps[i].method, "PATCH") == 0 ? MERGE : NULL, steps[i].body, NULL);
+        assert_in_range(reply.status, 200, 202);
+        reply = ask(fixture, "GET", pod, NULL);
+        assert_int_equal(tree_int_or(tree_path(reply.tree, "metadata.generation"), 0), steps[i].generation);
+    }
+}
+
 #define WITH_API(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -100,6 +132,7 @@ int main(void) {
         WITH_API(some_kinds_are_created_by_an_update),
         WITH_API(a_collection_is_answered_with_what_it_was),
         WITH_API(generations_count_as_upstream),
+        WITH_API(a_pods_generation_counts_what_may_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,19 +36,8 @@ static void collect_orphan(struct context *context, const struct kube_object *po
     context->group++;
     struct kube_object *copy = pod_is_finished(pod->pod) ? NULL : context_copy(context, pod);
     if (copy) {
-        struct kube_pod_condition_array *list = &copy->pod->status.conditions;
-        struct kube_pod_condition *items = ARENA_ARRAY(copy->arena, struct kube_pod_condition, list->count + 1);
-        if (!items)
+        if (pod_put_condition(context, copy, "DisruptionTarget", "True", "DeletionByPodGC", "PodGC: node no longer exists") < 0)
             context_fail(context);
-        for (size_t i = 0; items && i < list->count; i++)
-            items[i] = list->items[i];
-        if (items)
-            items[list->count++] = (struct kube_pod_condition){.type = "DisruptionTarget",
-                                                               .status = "True",
-                                                               .reason = "DeletionByPodGC",
-                                                               .message = "PodGC: node no longer exists",
-                                                               .last_transition_time = context_now(context)};
-        list->items = items ? items : list->items;
         copy->pod->status.phase = "Failed";
         context_update_status(context, copy);
     }

@@ -280,7 +280,10 @@ static void reconcile_pod(struct context *context, const struct kube_object *pod
     for (size_t i = 0; i < copy->pod->status.conditions.count; i++) {
         struct kube_pod_condition *condition = &copy->pod->status.conditions.items[i];
         if (text_is(condition->type, "DisruptionTarget"))
-            *condition = (struct kube_pod_condition){.type = "DisruptionTarget", .status = "False", .last_transition_time = context_now(context)};
+            *condition = (struct kube_pod_condition){.type = "DisruptionTarget",
+                                                     .observed_generation = copy->metadata->generation,
+                                                     .status = "False",
+                                                     .last_transition_time = context_now(context)};
     }
     context_update_status(context, copy);
 }

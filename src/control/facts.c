@@ -73,6 +73,7 @@ int pod_put_condition(struct context *context, struct kube_object *copy, const c
                                             .status = status,
                                             .reason = reason,
                                             .message = message ? arena_strdup(copy->arena, message) : NULL,
+                                            .observed_generation = copy->metadata->generation,
                                             .last_transition_time = since};
     list->items = items;
     list->count = MAX(list->count, at + 1);

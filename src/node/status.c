@@ -323,6 +323,16 @@ void status_load(struct pod *pod) {
     }
 }
 
+static int64_t generation_of(const struct pod *pod) {
+    return (pod->object ? pod->object : pod->spec_object)->metadata->generation;
+}
+
+/* Which specification something is said about; 0: it was never counted. */
+static void set_generation(struct builder *b, struct tree *map, int64_t generation) {
+    if (generation)
+        set(b, map, "observedGeneration", tree_int(b->arena, generation));
+}
+
 static void add_condition(struct builder *b, struct tree *list, struct pod *pod, enum pod_condition which, bool value, const char *reason,
                           const char *message) {
     struct tree *condition = push_map(b, list);
@@ -332,6 +342,7 @@ static void add_condition(struct builder *b, struct tree *list, struct pod *pod,
         pod->conditions.since_ns[which] = loop_wall_ns(pod->node->loop);
     }
     set_text(b, condition, "type", condition_names[which]);
+    set_generation(b, condition, generation_of(pod));
     set_text(b, condition, "status", value ? "True" : "False");
     set(b, condition, "lastProbeTime", tree_null(b->arena));
     set_time(b, condition, "lastTransitionTime", pod->conditions.since_ns[which]);
@@ -342,7 +353,8 @@ static void add_condition(struct builder *b, struct tree *list, struct pod *pod,
 }
 
 /* A resize of the pod that is not done: there only as long as it is so. */
-static void add_resize_condition(struct builder *b, struct tree *list, const char *type, int64_t since_ns, const char *reason, const char *message) {
+static struct tree *add_resize_condition(struct builder *b, struct tree *list, const char *type, int64_t since_ns, const char *reason,
+                                         const char *message) {
     struct tree *condition = push_map(b, list);
     set_text(b, condition, "type", type);
     set_text(b, condition, "status", "True");
@@ -352,14 +364,18 @@ static void add_resize_condition(struct builder *b, struct tree *list, const cha
         set_text(b, condition, "reason", reason);
     if (*message)
         set_text(b, condition, "message", message);
+    return condition;
 }
 
+/* What waits is the newest wish; what is under way was granted to the version that asked for it. */
 static void add_resize_conditions(struct builder *b, struct tree *list, const struct pod *pod) {
     const struct pod_resize *resize = &pod->resize;
     if (resize->pending[0])
-        add_resize_condition(b, list, resize_pending, resize->pending_since_ns, resize->pending, resize->pending_message);
+        set_generation(b, add_resize_condition(b, list, resize_pending, resize->pending_since_ns, resize->pending, resize->pending_message),
+                       generation_of(pod));
     if (resize->in_progress)
-        add_resize_condition(b, list, resize_in_progress, resize->progress_since_ns, *resize->error ? "Error" : "", resize->error);
+        set_generation(b, add_resize_condition(b, list, resize_in_progress, resize->progress_since_ns, *resize->error ? "Error" : "", resize->error),
+                       resize->allocated->metadata->generation);
 }
 
 static void add_foreign_conditions(struct builder *b, struct tree *list, const struct pod *pod) {
@@ -372,9 +388,11 @@ static void add_foreign_conditions(struct builder *b, struct tree *list, const s
             ours = ours || strcmp(from->type, condition_names[k]) == 0;
         if (ours || (pod->is_disrupted && strcmp(from->type, DISRUPTION_TARGET) == 0))
             continue;
-        scheduled = scheduled || strcmp(from->type, "PodScheduled") == 0;
+        bool is_scheduled = strcmp(from->type, "PodScheduled") == 0;
+        scheduled = scheduled || is_scheduled;
         struct tree *condition = push_map(b, list);
         set_text(b, condition, "type", from->type);
+        set_generation(b, condition, is_scheduled ? generation_of(pod) : from->observed_generation);
         set_text(b, condition, "status", from->status);
         set(b, condition, "lastProbeTime", tree_null(b->arena));
         if (from->last_transition_time.set)
@@ -388,6 +406,7 @@ static void add_foreign_conditions(struct builder *b, struct tree *list, const s
         return;
     struct tree *condition = push_map(b, list);
     set_text(b, condition, "type", "PodScheduled");
+    set_generation(b, condition, generation_of(pod));
     set_text(b, condition, "status", "True");
     set(b, condition, "lastProbeTime", tree_null(b->arena));
     set_time(b, condition, "lastTransitionTime", pod->start_time_ns);
@@ -399,6 +418,7 @@ static void add_disruption(struct builder *b, struct tree *list, const struct po
         return;
     struct tree *condition = push_map(b, list);
     set_text(b, condition, "type", DISRUPTION_TARGET);
+    set_generation(b, condition, generation_of(pod));
     set_text(b, condition, "status", "True");
     set(b, condition, "lastProbeTime", tree_null(b->arena));
     set_time(b, condition, "lastTransitionTime", pod->disrupted_ns);
@@ -457,9 +477,7 @@ int status_format(struct pod *pod, struct buffer *out) {
     status_compute_phase(pod);
     set_text(&b, set_map(&b, root, "metadata"), "uid", pod->uid);
     struct tree *status = set_map(&b, root, "status");
-    const struct kube_object_meta *meta = (pod->object ? pod->object : pod->spec_object)->metadata;
-    if (meta->generation)
-        set(&b, status, "observedGeneration", tree_int(b.arena, meta->generation));
+    set_generation(&b, status, generation_of(pod));
     set_text(&b, status, "phase", pod->phase);
     if (pod->failed_reason[0]) {
         set_text(&b, status, "reason", pod->failed_reason);
