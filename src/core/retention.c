@@ -296,6 +296,7 @@ static void collect_blobs(struct round *round, const struct images_used *used) {
     bool quiet = seen.builds_running == 0 && seen.jobs_running == 0 && registry_uploads(retention->options.registry) == 0;
     const struct content_gc_options options = {.roots = used->digests_list.items,
                                                .roots_count = used->digests_list.count,
+                                               .urgent = round->urgent,
                                                .grace_s = quiet && (round->urgent || !list_empty(&round->waiters)) ? GRACE_QUIET_S : GRACE_S};
     int r = registry_collect_garbage(retention->options.registry, &options, on_collected, round);
     if (r == 0)

@@ -7,7 +7,8 @@
  * by `lock`; without it a blob could vanish between a client's "do you have it?" and the manifest that names it.
  * 4. Writing starts the kernel's write-back early (every WRITEBACK_BYTES), so that the fsync at the end of a large layer has little left to do and
  * the disk's queue stays short for the database beside us.
- * 5. The last bytes_free_min of the disk are refused to blobs: a large push must not be what stops the database.
+ * 5. What a transfer from elsewhere has brought so far outlives it (content_partial.c).
+ * 6. The last bytes_free_min of the disk are refused to blobs: a large push must not be what stops the database.
  *
  * Rejected: one folder per two hex digits (ext4 and xfs index folders; the node opens paths by name only). */
 #include <dirent.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "http/http.h"
@@ -71,10 +73,15 @@ static int open_folders(struct content *content, const char *root, struct diag *
         r = content_make_parents(content, "repositories/x");
     if (r == 0)
         r = content_make_parents(content, "blobs/sha256/x");
+    if (r == 0)
+        r = content_make_parents(content, "partial/x");
     if (r < 0)
         return diag_set(diag, r, "cannot prepare the registry's folder %s: %s", root, strerror(-r));
     content->blobs_fd = openat(content->root_fd, "blobs/sha256", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return content->blobs_fd < 0 ? diag_set(diag, -errno, "cannot open %s/blobs/sha256: %s", root, strerror(errno)) : 0;
+    if (content->blobs_fd < 0)
+        return diag_set(diag, -errno, "cannot open %s/blobs/sha256: %s", root, strerror(errno));
+    (void)content_sweep_partials(content, (int64_t)time(NULL) - CONTENT_PARTIAL_AGE_S, &(struct content_gc_result){0}, false);
+    return 0;
 }
 
 int content_open(const char *root, uint64_t bytes_free_min, struct content **ret, struct diag *diag) {
@@ -85,7 +92,8 @@ int content_open(const char *root, uint64_t bytes_free_min, struct content **ret
     content->bytes_free_min = bytes_free_min ? bytes_free_min : FREE_BYTES_MIN_DEFAULT;
     pthread_mutex_init(&content->lock, NULL);
     content->held = map_new();
-    int r = !content->held                        ? diag_set(diag, -ENOMEM, "out of memory")
+    content->partials = map_new();
+    int r = !content->held || !content->partials  ? diag_set(diag, -ENOMEM, "out of memory")
             : strlen(root) + 8 > CONTENT_PATH_MAX ? diag_set(diag, -ENAMETOOLONG, "the registry's path is too long")
                                                   : open_folders(content, root, diag);
     if (r < 0) {
@@ -104,6 +112,7 @@ void content_close(struct content *content) {
     fd_closep(&content->lock_fd);
     pthread_mutex_destroy(&content->lock);
     map_free(content->held);
+    map_free(content->partials);
     free(content);
 }
 
@@ -180,17 +189,7 @@ int content_read_blob(struct content *content, const struct oci_digest *digest, 
 
 /* --- writing --- */
 
-struct content_writer {
-    struct content *content;
-    struct digest *digest;
-    int fd;
-    int64_t size_bytes;
-    int64_t flushed_bytes;
-    bool placed; /* renamed away */
-    struct content_path path;
-};
-
-static int check_space(struct content *content) {
+int content_check_free(struct content *content) {
     struct statvfs space;
     if (fstatvfs(content->blobs_fd, &space) < 0)
         return 0; /* unknown: the write itself will tell */
@@ -206,7 +205,7 @@ int content_check_space(struct content *content, uint64_t bytes) {
 }
 
 int content_writer_new(struct content *content, struct content_writer **ret) {
-    int r = check_space(content);
+    int r = content_check_free(content);
     if (r < 0)
         return r;
     CLEANUP(content_writer_freep) struct content_writer *writer = calloc(1, sizeof *writer);
@@ -231,11 +230,18 @@ int content_writer_new(struct content *content, struct content_writer **ret) {
 void content_writer_free(struct content_writer *writer) {
     if (!writer)
         return;
+    bool stays = writer->is_partial && !writer->is_wrong && writer->size_bytes >= CONTENT_PARTIAL_BYTES_MIN;
     fd_closep(&writer->fd);
-    if (!writer->placed)
+    if (!writer->placed && !stays)
         unlinkat(writer->content->root_fd, writer->path.text, 0);
+    if (writer->is_partial)
+        content_partial_leave(writer->content, writer->path.text);
     digest_free(writer->digest);
     free(writer);
+}
+
+void content_writer_reject(struct content_writer *writer) {
+    writer->is_wrong = true;
 }
 
 int64_t content_writer_size(const struct content_writer *writer) {
@@ -247,7 +253,7 @@ int content_writer_append(struct content_writer *writer, struct slice bytes) {
     if (bytes.len > CONTENT_BLOB_BYTES_MAX - (size_t)writer->size_bytes)
         return -EFBIG;
     bool flush = writer->size_bytes - writer->flushed_bytes >= (int64_t)WRITEBACK_BYTES;
-    int r = flush ? check_space(writer->content) : 0;
+    int r = flush ? content_check_free(writer->content) : 0;
     if (r < 0)
         return r;
     if (flush) {
@@ -279,6 +285,7 @@ static int place_blob(struct content_writer *writer, const struct oci_digest *di
 int content_writer_commit(struct content_writer *writer, const struct oci_digest *expected, struct oci_digest *ret) {
     struct oci_digest digest;
     digest_finish_hex(writer->digest, digest.hex);
+    writer->is_wrong = true; /* it takes no more bytes, whatever comes of it */
     if (expected && !oci_digest_equal(expected, &digest))
         return -EBADMSG;
     int r = content_touch_blob(writer->content, &digest) == 0 ? 0 : place_blob(writer, &digest);

@@ -3,10 +3,11 @@
  *   <root>/blobs/sha256/<hex>                         immutable, 0644; appears whole or not at all
  *   <root>/repositories/<name>/tags/<tag>             "sha256:<hex>\n" of a manifest
  *   <root>/repositories/<name>/_manifests/<hex>       the manifest's media type: this repository has it
- *   <root>/repositories/<name>/_blobs/<hex>           this repository has that blob; empty: and shows it, "private": it came by credentials only
- *   <root>/repositories/<name>/_pulled/<hex>          where a manifest came from, see pulled.h
+ *   <root>/repositories/<name>/_blobs/<hex>           this repository has that blob; empty: and shows it; "private HOST": it came by credentials
+ * only, from there <root>/repositories/<name>/_pulled/<hex>          where a manifest came from, see pulled.h
  *   <root>/repositories/<name>/_referrers/<hex>/<hex> descriptor (JSON) of a manifest whose subject is the first digest
  *   <root>/uploads/<random>                           being written; emptied when the store is opened
+ *   <root>/partial/<hex>-<name's hash>                the beginning of a blob that a pull of that name goes on with; it only grows
  *
  * No state in memory but the folder's descriptor and a lock, so every function may be called from any thread. All of them block on the disk. */
 #ifndef TIDEMILL_REGISTRY_CONTENT_H
@@ -46,6 +47,19 @@ int content_writer_new(struct content *content, struct content_writer **ret);
 /* Gives up what was not committed. NULL is fine. */
 void content_writer_free(struct content_writer *writer);
 DEFINE_CLEANUP(struct content_writer, content_writer_free)
+/* The same for a blob with that digest that comes from elsewhere for the repository `name`, and what an earlier one has brought of it is in already:
+ * what is not committed stays for the next, unless it is small, for CONTENT_PARTIAL_AGE_S, until there is too much of it (CONTENT_PARTIALS_MAX files;
+ * a quarter of the free space, at most CONTENT_PARTIALS_BYTES_MAX). For that repository alone, whose registry is asked for the rest: by guessing the
+ * end of what another one has begun nobody gets it. While one is open a second begins from nothing. Blocks on reading what there is. */
+#define CONTENT_PARTIAL_BYTES_MIN (int64_t)(64 * KIB)
+#define CONTENT_PARTIAL_AGE_S (24 * 3600)
+#define CONTENT_PARTIALS_MAX 32
+#define CONTENT_PARTIALS_BYTES_MAX (16 * GIB)
+int content_writer_resume(struct content *content, const char *name, const struct oci_digest *digest, struct content_writer **ret);
+/* How much of it is here; 0: nothing. */
+int64_t content_partial_size(struct content *content, const char *name, const struct oci_digest *digest);
+/* What it has is wrong: nothing of it stays. */
+void content_writer_reject(struct content_writer *writer);
 /* 0; -EFBIG beyond CONTENT_BLOB_BYTES_MAX; -ENOSPC when the disk is (nearly) full; others. Nothing of a failed piece is kept. */
 int content_writer_append(struct content_writer *writer, struct slice bytes);
 int64_t content_writer_size(const struct content_writer *writer);
@@ -61,8 +75,10 @@ int content_find_repository(struct content *content, const char *name);
 int content_link(struct content *content, const char *name, enum content_link kind, const struct oci_digest *digest, struct slice text);
 /* 0 when the link is there; its text (a manifest's media type) is appended to `out`, which may be NULL; -ENOENT. */
 int content_find_link(struct content *content, const char *name, enum content_link kind, const struct oci_digest *digest, struct buffer *out);
-/* A blob's link that shows it to nobody. One that is there stays what it is; content_link makes one that shows. */
-int content_link_private(struct content *content, const char *name, const struct oci_digest *digest);
+/* A blob's link that shows it to nobody, with the registry that gave it. One that is there stays what it is; content_link makes one that shows. */
+int content_link_private(struct content *content, const char *name, const struct oci_digest *digest, const char *registry);
+/* Is there such a link of that registry, in whatever repository? Looks into all. */
+bool content_came_from(struct content *content, const struct oci_digest *digest, const char *registry);
 /* Has the repository that blob, and shows it? */
 bool content_is_shown(struct content *content, const char *name, const struct oci_digest *digest);
 /* Does any repository? Looks into all. */
@@ -93,6 +109,7 @@ struct content_gc_options {
     size_t roots_count;
     const atomic_bool *cancel; /* becomes true: give up with -ECANCELED; NULL: never */
     bool only_counts;          /* removes nothing, and says what would go */
+    bool urgent;               /* space is needed: what was only begun goes as well */
     int64_t grace_s;           /* blobs and links younger than this stay: an image that is just being pushed has no tag yet */
 };
 struct content_gc_result {

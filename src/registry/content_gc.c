@@ -28,7 +28,7 @@ struct collector {
     size_t repositories_count;
     const char *repository; /* the one being walked */
     const atomic_bool *cancel;
-    int64_t oldest_s; /* younger than this is kept */
+    int64_t oldest_s, partial_oldest_s; /* younger than this is kept */
     bool grown, only_counts;
     struct content_gc_result result;
 };
@@ -241,7 +241,8 @@ static int sweep_all(struct collector *collector) {
         if (r == 0)
             r = content_each_name(collector->content, content_path("repositories/%s/_blobs", collector->repository).text, sweep_blob_link, collector);
     }
-    return r ? r : content_each_name(collector->content, "blobs/sha256", sweep_blob, collector);
+    r = r ? r : content_each_name(collector->content, "blobs/sha256", sweep_blob, collector);
+    return r ? r : content_sweep_partials(collector->content, collector->partial_oldest_s, &collector->result, collector->only_counts);
 }
 
 int content_collect_garbage(struct content *content, const struct content_gc_options *options, struct content_gc_result *ret) {
@@ -255,6 +256,7 @@ int content_collect_garbage(struct content *content, const struct content_gc_opt
                                   .only_counts = options->only_counts,
                                   .cancel = options->cancel,
                                   .oldest_s = (int64_t)time(NULL) - options->grace_s};
+    collector.partial_oldest_s = options->urgent ? collector.oldest_s : (int64_t)time(NULL) - CONTENT_PARTIAL_AGE_S;
     int r = mark_all(&collector, options);
     if (r == 0)
         r = sweep_all(&collector);

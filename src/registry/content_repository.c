@@ -45,13 +45,16 @@ int content_find_link(struct content *content, const char *name, enum content_li
     return sys_read_file(content->root_fd, path.text, LINK_TEXT_MAX, out);
 }
 
-int content_link_private(struct content *content, const char *name, const struct oci_digest *digest) {
+#define PRIVATE_TEXT_MAX (OCI_NAME_MAX + 16)
+
+int content_link_private(struct content *content, const char *name, const struct oci_digest *digest, const char *registry) {
     struct content_path path = link_path(name, CONTENT_LINK_BLOB, digest);
-    char random[25];
+    char random[25], text[PRIVATE_TEXT_MAX];
+    snprintf(text, sizeof text, "private %s\n", registry);
     sys_random_name(random, sizeof random - 1);
     struct content_path made = content_path("uploads/%s", random);
     int r = content_make_parents(content, path.text);
-    r = r ? r : sys_write_file(content->root_fd, made.text, SLICE("private\n"), 0644);
+    r = r ? r : sys_write_file(content->root_fd, made.text, slice_of(text), 0644);
     if (r < 0)
         return r;
     r = linkat(content->root_fd, made.text, content->root_fd, path.text, 0) < 0 ? -errno : 0;
@@ -198,16 +201,38 @@ int content_list_repositories(struct content *content, struct arena *arena, char
     return finish_names(&walk.names, r, ret, ret_count);
 }
 
-bool content_is_shown_anywhere(struct content *content, const struct oci_digest *digest) {
+typedef bool content_test_fn(struct content *content, const char *name, const struct oci_digest *digest, const char *registry);
+
+static bool is_so_anywhere(struct content *content, const struct oci_digest *digest, const char *registry, content_test_fn *test) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(TREE_BYTES_MAX);
     char **names = NULL;
     size_t count = 0;
-    bool shown = false;
+    bool is = false;
     if (!arena || content_list_repositories(content, arena, &names, &count) < 0)
         return false;
-    for (size_t i = 0; i < count && !shown; i++)
-        shown = content_is_shown(content, names[i], digest);
-    return shown;
+    for (size_t i = 0; i < count && !is; i++)
+        is = test(content, names[i], digest, registry);
+    return is;
+}
+
+static bool is_shown(struct content *content, const char *name, const struct oci_digest *digest, __attribute__((unused)) const char *registry) {
+    return content_is_shown(content, name, digest);
+}
+
+bool content_is_shown_anywhere(struct content *content, const struct oci_digest *digest) {
+    return is_so_anywhere(content, digest, NULL, is_shown);
+}
+
+/* An earlier version's link does not say from where. */
+static bool is_from(struct content *content, const char *name, const struct oci_digest *digest, const char *registry) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(PRIVATE_TEXT_MAX);
+    int r = sys_read_file(content->root_fd, link_path(name, CONTENT_LINK_BLOB, digest).text, PRIVATE_TEXT_MAX - 1, &text);
+    struct slice from = slice_trim(buffer_slice(&text)), word = slice_cut(&from, ' ');
+    return r == 0 && slice_is(word, "private") && from.data && slice_is(from, registry);
+}
+
+bool content_came_from(struct content *content, const struct oci_digest *digest, const char *registry) {
+    return is_so_anywhere(content, digest, registry, is_from);
 }
 
 /* --- manifests and referrers --- */

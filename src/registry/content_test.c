@@ -292,14 +292,64 @@ UNIT_TEST(a_record_goes_after_its_manifest) {
     assert_false(pulled_is_private(content, "record", &image));
 }
 
+static void begin_blob(const char *name, const struct oci_digest *digest, size_t len) {
+    static char bytes[2 * CONTENT_PARTIAL_BYTES_MIN];
+    struct content_writer *writer = NULL;
+    memset(bytes, 'x', sizeof bytes);
+    assert_int_equal(content_writer_resume(content, name, digest, &writer), 0);
+    assert_int_equal(content_writer_append(writer, slice_make(bytes, len)), 0);
+    content_writer_free(writer);
+}
+
+UNIT_TEST(what_a_transfer_has_begun_stays_within_bounds) {
+    struct content_writer *writer = NULL, *second = NULL;
+    struct oci_digest digest = {.hex = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"};
+    struct content_gc_result result;
+    int64_t size = CONTENT_PARTIAL_BYTES_MIN;
+    begin_blob("begun", &digest, (size_t)size - 1); /* not worth it */
+    assert_int_equal(content_partial_size(content, "begun", &digest), 0);
+    begin_blob("begun", &digest, (size_t)size);
+    content_close(TAKE(content)); /* a kill, or a new start */
+    assert_int_equal(content_open(folder, 1, &content, NULL), 0);
+    assert_int_equal(content_partial_size(content, "begun", &digest), size);
+    assert_int_equal(content_partial_size(content, "other", &digest), 0);
+
+    assert_int_equal(content_writer_resume(content, "begun", &digest, &writer), 0);
+    assert_int_equal(content_writer_size(writer), size);
+    assert_int_equal(content_writer_resume(content, "begun", &digest, &second), 0);
+    assert_int_equal(content_writer_size(second), 0);
+    content_writer_free(second);
+    const struct content_gc_options urgent = {.urgent = true, .grace_s = -10}, usual = {.grace_s = -10};
+    assert_int_equal(content_collect_garbage(content, &urgent, &result), 0);
+    assert_int_equal(content_partial_size(content, "begun", &digest), size); /* it is being written */
+    content_writer_free(writer);
+    assert_int_equal(content_collect_garbage(content, &usual, &result), 0);
+    assert_int_equal(content_partial_size(content, "begun", &digest), size);
+    assert_int_equal(content_collect_garbage(content, &urgent, &result), 0);
+    assert_int_equal(content_partial_size(content, "begun", &digest), 0);
+    assert_true(result.bytes_removed >= (uint64_t)size);
+
+    for (int i = 0; i < CONTENT_PARTIALS_MAX + 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "begun%d", i);
+        begin_blob(name, &digest, (size_t)size);
+    }
+    assert_int_equal(count_names("partial"), 2 + CONTENT_PARTIALS_MAX);
+    assert_int_equal(content_partial_size(content, "begun0", &digest), 0); /* the oldest went */
+    assert_int_equal(content_collect_garbage(content, &urgent, &result), 0);
+    assert_int_equal(count_names("partial"), 2);
+}
+
 UNIT_TEST(a_private_link_gives_way_to_one_that_shows) {
     struct oci_digest digest;
     assert_int_equal(content_write_blob(content, SLICE("linked"), &digest), 0);
-    assert_int_equal(content_link_private(content, "links", &digest), 0);
+    assert_int_equal(content_link_private(content, "links", &digest, "r.example"), 0);
     assert_int_equal(content_find_link(content, "links", CONTENT_LINK_BLOB, &digest, NULL), 0);
     assert_false(content_is_shown_anywhere(content, &digest));
+    assert_true(content_came_from(content, &digest, "r.example"));
+    assert_false(content_came_from(content, &digest, "r.exampl"));
     assert_int_equal(content_link(content, "links", CONTENT_LINK_BLOB, &digest, (struct slice){0}), 0);
-    assert_int_equal(content_link_private(content, "links", &digest), 0);
+    assert_int_equal(content_link_private(content, "links", &digest, "r.example"), 0);
     assert_true(content_is_shown(content, "links", &digest));
     assert_true(content_is_shown_anywhere(content, &digest));
 }
@@ -314,6 +364,7 @@ int main(void) {
                                        UNIT(what_arrives_between_marking_and_sweeping_stays),
                                        UNIT(an_image_keeps_the_index_it_came_by),
                                        UNIT(a_record_goes_after_its_manifest),
+                                       UNIT(what_a_transfer_has_begun_stays_within_bounds),
                                        UNIT(a_private_link_gives_way_to_one_that_shows),
                                        UNIT(a_failing_disk_is_reported_and_leaves_nothing)};
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -45,7 +45,8 @@ struct hub_call {
     const char *path;   /* behind /v2/<name>/: "manifests/latest"; "/": /v2/ itself; or an absolute URL that the registry gave (of an upload) */
     const char *accept, *content_type;
     int64_t offset;   /* only what follows it is wanted (Range) */
-    int64_t began_ns; /* of several tries: when the first began, monotonic; 0: this is the only one */
+    int64_t began_ns; /* of several tries: when the first began, monotonic, and at what offset; 0: this is the only one */
+    int64_t began_offset;
     /* what is sent: body, or `length` bytes of `fd` from `fd_offset` on */
     struct slice body;
     int fd; /* -1: none */

@@ -117,7 +117,7 @@ static int on_seek(void *userdata, curl_off_t offset, int origin) {
 static int on_progress(void *userdata, __attribute__((unused)) curl_off_t down_total, curl_off_t down, __attribute__((unused)) curl_off_t up_total,
                        curl_off_t up) {
     struct running *running = userdata;
-    int64_t seconds = (running->call->offset + down + up) / SLOW_BYTES_PER_S;
+    int64_t seconds = (running->call->offset - running->call->began_offset + down + up) / SLOW_BYTES_PER_S;
     running->is_late = sys_monotonic_ns() - running->start_ns > SLOW_ALLOWANCE_NS + seconds * 1000000000;
     return running->is_late || atomic_load_explicit(&running->connection->hub->cancelled, memory_order_relaxed);
 }

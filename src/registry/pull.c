@@ -1,9 +1,10 @@
 /* Pulling from another registry: distribution-spec "Pulling manifests" and "Pulling blobs".
  *
- *   queued ─► worker: here already? ─► the tag still means the same? (HEAD) ─► manifest ─► index: this platform's ─► records ─► blobs ─► links, tag
+ *   thread (pull_queue.c): here already? ─► the tag still means the same? (HEAD) ─► manifest ─► index: this platform's ─► records ─► blobs ─► links,
+ * tag
  *
- * The transfer runs on a worker thread with blocking calls (hub.h); it touches only its own `struct registry_pull` and the content store, which
- * any thread may use. Progress goes through atomic counters and an eventfd that wakes the loop.
+ * The transfer has a thread and makes blocking calls (hub.h); it touches only its own `struct registry_pull` and the content store, which any thread
+ * may use.
  *
  * 1. Nothing counts before it was checked: each manifest's digest (when the reference or an index had one), the size and digest of every blob, that
  *    the configuration speaks of as many layers as the manifest. The tag is set last.
@@ -15,16 +16,11 @@
  * 6. Everything has a limit: manifests, layers, blobs (their announced size), time without progress, redirects, tries. */
 #include "registry/pull_priv.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "http/http.h"
 #include "sys/sys.h"
 
-#define PROGRESS_BYTES (512 * KIB)
 #define PULL_LAYERS_MAX 200
 #define CONFIG_BYTES_MAX (8 * MIB)
 #define ACCEPT OCI_TYPE_MANIFEST ", " OCI_TYPE_INDEX ", " OCI_TYPE_DOCKER_MANIFEST ", " OCI_TYPE_DOCKER_LIST
@@ -35,39 +31,6 @@ struct level {
     struct oci_manifest manifest;
     struct oci_digest digest;
 };
-
-/* --- life --- */
-
-static void start_next(struct registry *registry);
-
-static void pull_free(struct registry_pull *pull) {
-    if (!pull)
-        return;
-    for (size_t i = 0; i < pull->held.count; i++)
-        content_release(pull->registry->content, &pull->held.items[i]);
-    VECTOR_DEINIT(&pull->held);
-    list_remove(&pull->node);
-    loop_io_free(pull->wake);
-    fd_closep(&pull->wake_fd);
-    docker_config_deinit(&pull->credentials);
-    docker_config_deinit(&pull->machine);
-    free(pull);
-}
-
-void pull_report(struct registry_pull *pull, uint64_t bytes) {
-    uint64_t done = atomic_fetch_add(&pull->bytes_done, bytes) + bytes, one = 1;
-    if (done - atomic_load(&pull->bytes_reported) < PROGRESS_BYTES)
-        return;
-    atomic_store(&pull->bytes_reported, done);
-    (void)!write(pull->wake_fd, &one, sizeof one); /* full: the loop is awake already */
-}
-
-int pull_hold(struct registry_pull *pull, const struct oci_digest *digest) {
-    int r = content_hold(pull->registry->content, digest);
-    if (r == 0 && (r = VECTOR_PUSH(&pull->held, *digest)) < 0)
-        content_release(pull->registry->content, digest);
-    return r;
-}
 
 /* --- manifests --- */
 
@@ -221,11 +184,11 @@ static int note_levels(struct registry_pull *pull, const struct level *levels, i
     return r < 0 ? diag_set(&pull->diag, r, "cannot note where the image came from: %s", strerror(-r)) : 0;
 }
 
-/* Whom registry_pull_cancel stops. */
+/* Which hub it is that registry_pull_cancel stops. */
 static void attach(struct registry_pull *pull, struct hub *hub) {
     pthread_mutex_lock(&pull->registry->arriving_lock);
     atomic_store(&pull->hub, hub);
-    if (hub && atomic_load(&pull->cancelled))
+    if (hub && atomic_load(&pull->stopping))
         hub_cancel(hub);
     pthread_mutex_unlock(&pull->registry->arriving_lock);
 }
@@ -411,183 +374,7 @@ static int work(struct registry_pull *pull, struct arena *arena) {
     return r ? r : ask_registry(pull, arena, &sites, &named);
 }
 
-/* --- threads --- */
-
-static void pull_work(void *userdata) {
-    struct registry_pull *pull = userdata;
+int pull_work(struct registry_pull *pull) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(2 * TREE_BYTES_MAX);
-    pull->error = arena ? work(pull, arena) : diag_set(&pull->diag, -ENOMEM, "out of memory");
-}
-
-static void finish(struct registry_pull *pull) {
-    const struct registry_pull_options *options = &pull->options;
-    struct registry *registry = pull->registry;
-    const char *tag = pull->reference.digest.hex[0] ? "" : pull->reference.tag;
-    const struct registry_pull_result result = {.error = pull->error,
-                                                .diag = &pull->diag,
-                                                .name = pull->name,
-                                                .tag = tag,
-                                                .digest = pull->digest,
-                                                .bytes = atomic_load(&pull->bytes_fetched)};
-    registry->pulls_count -= pull->begun;
-    list_remove(&pull->node);
-    if (!atomic_load(&pull->cancelled))
-        options->on_done(options->userdata, &result);
-    pull_free(pull);
-    start_next(registry);
-}
-
-static void pull_done(void *userdata) {
-    finish(userdata);
-}
-
-static void start_next(struct registry *registry) {
-    while (registry->pulls_count < REGISTRY_PULLS_MAX && !list_empty(&registry->pulls_queued)) {
-        struct registry_pull *pull = CONTAINER_OF(list_pop(&registry->pulls_queued), struct registry_pull, node);
-        registry->pulls_queued_count--;
-        list_push(&registry->pulls, &pull->node);
-        registry->pulls_count++;
-        pull->begun = true;
-        if (pull->options.on_begin && !atomic_load(&pull->cancelled))
-            pull->options.on_begin(pull->options.userdata);
-        int r = atomic_load(&pull->cancelled) ? -ECANCELED : loop_work(registry->loop, pull_work, pull_done, pull);
-        if (r < 0) {
-            pull->error = diag_set(&pull->diag, r, "cannot start the pull: %s", strerror(-r));
-            finish(pull);
-            return; /* which went on with the next */
-        }
-    }
-}
-
-static void pull_on_start(void *userdata) {
-    start_next(userdata);
-}
-
-static void pull_on_wake(void *userdata, uint32_t events) {
-    struct registry_pull *pull = userdata;
-    uint64_t count, total = atomic_load(&pull->bytes_total);
-    (void)events;
-    if (read(pull->wake_fd, &count, sizeof count) == sizeof count && pull->options.on_progress && !atomic_load(&pull->cancelled))
-        pull->options.on_progress(pull->options.userdata, MIN(atomic_load(&pull->bytes_done), total), total);
-}
-
-static int prepare(struct registry_pull *pull, struct diag *diag) {
-    const struct registry_pull_options *options = &pull->options;
-    int r = oci_reference_parse(slice_of(options->reference), &pull->reference, diag);
-    if (r < 0)
-        return r;
-    if (oci_reference_local_name(&pull->reference, NULL, pull->name) < 0)
-        return diag_set(diag, -EINVAL, "\"%s\" cannot be kept under a name of its own", options->reference);
-    pull->platform.os = "linux";
-    pull->platform.architecture = sys_architecture(&pull->platform.variant);
-    if (options->platform && image_platform_parse(options->platform, pull->platform_text, &pull->platform) < 0)
-        return diag_set(diag, -EINVAL, "\"%s\" is no platform: expected linux/ARCHITECTURE[/VARIANT]", options->platform);
-    pull->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    r = pull->wake_fd < 0 ? -errno : loop_io_new(pull->registry->loop, pull->wake_fd, EPOLLIN, pull_on_wake, pull, &pull->wake);
-    pull->options.reference = pull->options.platform = NULL;
-    return r < 0 ? diag_set(diag, r, "cannot start the pull: %s", strerror(-r)) : 0;
-}
-
-static int enqueue(struct registry *registry, enum pull_kind kind, const struct registry_pull_options *options, struct registry_pull **ret,
-                   struct diag *diag) {
-    struct registry_pull *pull = calloc(1, sizeof *pull);
-    if (pull) {
-        list_init(&pull->node);
-        pull->kind = kind;
-        pull->registry = registry;
-        pull->options = *options;
-        pull->wake_fd = -1;
-    }
-    if (options->credentials) {
-        struct docker_config *from = options->credentials;
-        if (pull)
-            pull->credentials = *from;
-        else
-            docker_config_deinit(from);
-        *from = (struct docker_config){0};
-    }
-    if (!pull)
-        return diag_set(diag, -ENOMEM, "out of memory");
-    pull->options.credentials = NULL;
-    int r = registry->pulls_queued_count >= REGISTRY_PULLS_QUEUED_MAX
-                ? diag_set(diag, -EBUSY, "%d images wait to be pulled already", REGISTRY_PULLS_QUEUED_MAX)
-                : prepare(pull, diag);
-    if (r < 0) {
-        pull_free(pull);
-        return r;
-    }
-    list_push(&registry->pulls_queued, &pull->node);
-    registry->pulls_queued_count++;
-    loop_defer_schedule(&registry->pulls_start);
-    *ret = pull;
-    return 0;
-}
-
-int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
-    struct registry_pull *pull;
-    return enqueue(registry, PULL_IMAGE, options, ret ? ret : &pull, diag);
-}
-
-int registry_push(struct registry *registry, const char *name, const char *tag, const struct registry_pull_options *options,
-                  struct registry_pull **ret, struct diag *diag) {
-    if (!oci_name_is_valid(slice_of(name)) || !oci_tag_is_valid(slice_of(tag))) {
-        if (options->credentials)
-            docker_config_deinit(options->credentials);
-        return diag_set(diag, -EINVAL, "\"%s:%s\" is no image of ours: expected NAME:TAG", name, tag);
-    }
-    int r = enqueue(registry, PUSH_IMAGE, options, ret, diag);
-    if (r == 0) {
-        snprintf((*ret)->name, sizeof(*ret)->name, "%s", name);
-        snprintf((*ret)->source_tag, sizeof(*ret)->source_tag, "%s", tag);
-    }
-    return r;
-}
-
-int registry_login(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag) {
-    const struct docker_config *credentials = options->credentials;
-    if (!credentials || credentials->items.count != 1 || !credentials->items.items[0].password) {
-        if (credentials)
-            docker_config_deinit(options->credentials);
-        return diag_set(diag, -EINVAL, "expected a user and a password for one registry");
-    }
-    return enqueue(registry, LOGIN, options, ret, diag);
-}
-
-void registry_pull_cancel(struct registry_pull *pull) {
-    struct registry *registry = pull->registry;
-    atomic_store(&pull->cancelled, true);
-    if (!pull->begun) {
-        registry->pulls_queued_count--;
-        pull_free(pull);
-        return;
-    }
-    pthread_mutex_lock(&registry->arriving_lock);
-    struct hub *hub = atomic_load(&pull->hub);
-    if (hub)
-        hub_cancel(hub);
-    pthread_mutex_unlock(&registry->arriving_lock);
-}
-
-int registry_pulls_init(struct registry *registry) {
-    list_init(&registry->pulls);
-    list_init(&registry->pulls_queued);
-    pthread_mutex_init(&registry->arriving_lock, NULL);
-    pthread_cond_init(&registry->arrived, NULL);
-    loop_defer_init(&registry->pulls_start, registry->loop, pull_on_start, registry);
-    registry->arriving = map_new();
-    return registry->arriving && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0
-                                                                                   : -ENOMEM; /* counted by libcurl; only the first does something */
-}
-
-void registry_pulls_deinit(struct registry *registry) {
-    loop_defer_cancel(&registry->pulls_start);
-    LIST_FOREACH(at, &registry->pulls_queued)
-    registry_pull_cancel(CONTAINER_OF(at, struct registry_pull, node));
-    LIST_FOREACH(at, &registry->pulls)
-    registry_pull_cancel(CONTAINER_OF(at, struct registry_pull, node));
-    while (registry->pulls_count && loop_turn(registry->loop, -1) >= 0)
-        ;
-    map_free(registry->arriving);
-    pthread_cond_destroy(&registry->arrived);
-    pthread_mutex_destroy(&registry->arriving_lock);
+    return arena ? work(pull, arena) : diag_set(&pull->diag, -ENOMEM, "out of memory");
 }

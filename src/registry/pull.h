@@ -35,6 +35,10 @@ struct registry_pull_options {
 /* Starts, or queues it behind those under way. What is here already is not fetched again, every byte is checked against its digest before it counts,
  * and of what several pulls want at a time each blob is fetched once. -EINVAL with diag for a bad reference, -EBUSY when the queue is full. */
 #define REGISTRY_PULLS_MAX 2 /* at a time */
+/* When all places are taken and others wait, a pull that brings less than that in a second loses its place; it goes on beside them. When there are
+ * more of these than REGISTRY_PULLS_SLOW_MAX, the one that has been slow for longest fails with -ETIMEDOUT; the next pull goes on where it was. */
+#define REGISTRY_PULL_BYTES_PER_S_MIN (64 * KIB)
+#define REGISTRY_PULLS_SLOW_MAX 4
 #define REGISTRY_PULLS_QUEUED_MAX 500
 int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag);
 /* An image of ours, with all that it names, into another registry; what that has already is not sent. options: reference is the target, a tag's;
@@ -46,6 +50,8 @@ int registry_push(struct registry *registry, const char *name, const char *tag, 
 int registry_login(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag);
 /* Forgets the machine's credentials for a registry: -ENOENT when there are none. Blocks on a small file. */
 int registry_logout(struct registry *registry, const char *host, struct diag *diag);
+/* How many are under way or wait, also those that were cancelled and have not ended. */
+size_t registry_pulls(const struct registry *registry);
 /* on_done does not run; the transfer ends soon. */
 void registry_pull_cancel(struct registry_pull *pull);
 

@@ -2,8 +2,8 @@
  *
  * 1. A blob that another pull is fetching is waited for (registry->arriving), and fetched only when that one did not manage, or takes so long that
  * its registry may be in no hurry.
- * 2. What a broken connection has brought is kept: the next try asks for the rest (Range). Since the digest of the whole is compared at the end, it
- * does not matter who sent which part, or whether the server ignores the range and sends all again.
+ * 2. What a broken connection has brought is kept: the next try, or the next pull, asks for the rest (Range). Since the digest of the whole is
+ * compared at the end, it does not matter who sent which part, or whether the server ignores the range and sends all again.
  * 3. More bytes than announced end the transfer at once; fewer are as wrong. `urls` of a descriptor are never followed (they may lead anywhere, also
  *    into this machine's network).
  * 4. The first failure ends the others. */
@@ -36,13 +36,13 @@ static int begin_arrival(struct registry_pull *pull, const struct oci_digest *di
     struct slice key = slice_make(digest->hex, 64);
     int64_t end_ns = sys_monotonic_ns() + ARRIVAL_WAIT_NS;
     pthread_mutex_lock(&registry->arriving_lock);
-    while (map_find(registry->arriving, key) && !atomic_load(&pull->cancelled) && sys_monotonic_ns() < end_ns) {
+    while (map_find(registry->arriving, key) && !atomic_load(&pull->stopping) && sys_monotonic_ns() < end_ns) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++; /* to look at `cancelled` */
+        until.tv_sec++; /* to look at `stopping` */
         pthread_cond_timedwait(&registry->arrived, &registry->arriving_lock, &until);
     }
-    int r = atomic_load(&pull->cancelled) ? -ECANCELED : map_find(registry->arriving, key) ? 0 : map_put(registry->arriving, key, pull, NULL);
+    int r = atomic_load(&pull->stopping) ? -ECANCELED : map_find(registry->arriving, key) ? 0 : map_put(registry->arriving, key, pull, NULL);
     pthread_mutex_unlock(&registry->arriving_lock);
     return r;
 }
@@ -88,12 +88,15 @@ static int download(struct hub_connection *connection, size_t endpoint, const ch
     char path[16 + OCI_DIGEST_TEXT], what[16 + OCI_DIGEST_TEXT];
     snprintf(path, sizeof path, "blobs/%s", digest);
     snprintf(what, sizeof what, "blob %s", digest);
-    int64_t began_ns = sys_monotonic_ns();
+    int64_t began_ns = sys_monotonic_ns(), began_offset = content_writer_size(sink->writer);
+    if (sink->size_bytes && content_writer_size(sink->writer) == sink->size_bytes)
+        return 0; /* an earlier pull brought it all, and ended before it looked */
     for (int attempt = 0;;) {
         int64_t before = content_writer_size(sink->writer);
         struct hub_call call = HUB_CALL("GET", path);
         call.offset = before;
         call.began_ns = began_ns;
+        call.began_offset = began_offset;
         call.on_body = on_body;
         call.userdata = sink;
         int r = hub_exchange(connection, endpoint, &call, diag);
@@ -111,14 +114,29 @@ static int download(struct hub_connection *connection, size_t endpoint, const ch
     }
 }
 
+static void throw_away(struct content_writer **writer) {
+    if (*writer)
+        content_writer_reject(*writer);
+    content_writer_free(TAKE(*writer));
+}
+
+/* With what an earlier pull of this name has brought, unless there is a writer already. */
+static int begin_writing(struct registry_pull *pull, const struct oci_descriptor *descriptor, struct content_writer **writer, struct diag *diag) {
+    int r = *writer ? 0 : content_writer_resume(pull->registry->content, pull->name, &descriptor->digest, writer);
+    if (r == 0 && content_writer_size(*writer) > descriptor->size_bytes) {
+        throw_away(writer);
+        r = content_writer_resume(pull->registry->content, pull->name, &descriptor->digest, writer);
+    }
+    return r < 0 ? diag_set(diag, r, "cannot store a blob: %s", strerror(-r)) : 0;
+}
+
 static int fetch_from(struct registry_pull *pull, struct hub_connection *connection, size_t endpoint, const struct oci_descriptor *descriptor,
                       struct content_writer **writer, struct diag *diag) {
     char text[OCI_DIGEST_TEXT];
     struct oci_digest found;
-    struct content *content = pull->registry->content;
-    int r = *writer ? 0 : content_writer_new(content, writer);
+    int r = begin_writing(pull, descriptor, writer, diag);
     if (r < 0)
-        return diag_set(diag, r, "cannot store a blob: %s", strerror(-r));
+        return r;
     struct sink sink = {.pull = pull, .writer = *writer, .size_bytes = descriptor->size_bytes};
     r = download(connection, endpoint, oci_digest_format(&descriptor->digest, text), &sink, diag);
     if (r < 0)
@@ -132,22 +150,26 @@ static int fetch_from(struct registry_pull *pull, struct hub_connection *connect
     return r;
 }
 
-/* From where the manifest came, then from those that come after it. What one has begun, the next goes on with; what was wrong begins anew. */
+/* From where the manifest came, then from those that come after it. What one has begun, or an earlier pull, the next goes on with; what was wrong
+ * begins anew. */
 static int fetch(struct registry_pull *pull, struct hub_connection *connection, const struct oci_descriptor *descriptor, struct diag *diag) {
     CLEANUP(content_writer_freep) struct content_writer *writer = NULL;
     struct hub *hub = atomic_load(&pull->hub);
-    int r = -ENOENT;
+    int r = begin_writing(pull, descriptor, &writer, diag);
+    if (r < 0)
+        return r;
+    pull_report(pull, (uint64_t)content_writer_size(writer));
     for (size_t i = pull->endpoint; i < hub_endpoints(hub); i++) {
         bool mixed = writer && content_writer_size(writer) > 0;
         r = fetch_from(pull, connection, i, descriptor, &writer, diag);
         if (r == -EBADMSG)
-            content_writer_free(TAKE(writer));
+            throw_away(&writer);
         if (r == -EBADMSG && mixed) /* by whose fault is not known: once more, all from this one */
             r = fetch_from(pull, connection, i, descriptor, &writer, diag);
-        if (r == 0 || r == -ECANCELED || r == -ENOSPC)
+        if (r == -EBADMSG || r == -ENOSPC || r == -EDQUOT)
+            throw_away(&writer);
+        if (r == 0 || r == -ECANCELED || r == -ENOSPC || r == -EDQUOT)
             return r;
-        if (r == -EBADMSG)
-            content_writer_free(TAKE(writer));
     }
     return r;
 }
@@ -160,9 +182,21 @@ static bool may_reuse(struct registry_pull *pull, const struct oci_digest *diges
            (content_find_link(content, pull->name, CONTENT_LINK_BLOB, digest, NULL) == 0 || content_is_shown_anywhere(content, digest));
 }
 
+/* They are, when it is that registry which others got them from, and it says that whoever asks now may have them as well. */
+static bool is_granted(struct registry_pull *pull, struct hub_connection *connection, const struct oci_digest *digest) {
+    struct content *content = pull->registry->content;
+    struct diag ignored = DIAG_INIT;
+    char path[16 + OCI_DIGEST_TEXT], text[OCI_DIGEST_TEXT];
+    if (content_touch_blob(content, digest) < 0 || !content_came_from(content, digest, pull->reference.registry))
+        return false;
+    snprintf(path, sizeof path, "blobs/%s", oci_digest_format(digest, text));
+    struct hub_call call = HUB_CALL("HEAD", path);
+    return hub_exchange(connection, pull->endpoint, &call, &ignored) == 0 && call.status == 200;
+}
+
 static int link_blob(struct registry_pull *pull, const struct oci_digest *digest) {
     struct content *content = pull->registry->content;
-    return pull->credential ? content_link_private(content, pull->name, digest)
+    return pull->credential ? content_link_private(content, pull->name, digest, pull->reference.registry)
                             : content_link(content, pull->name, CONTENT_LINK_BLOB, digest, (struct slice){0});
 }
 
@@ -170,7 +204,7 @@ static int bring(struct registry_pull *pull, struct hub_connection *connection, 
     int r = begin_arrival(pull, &descriptor->digest);
     if (r < 0)
         return diag_set(diag, r, "%s", r == -ECANCELED ? "cancelled" : "out of memory");
-    if (may_reuse(pull, &descriptor->digest))
+    if (may_reuse(pull, &descriptor->digest) || is_granted(pull, connection, &descriptor->digest))
         pull_report(pull, (uint64_t)descriptor->size_bytes);
     else
         r = fetch(pull, connection, descriptor, diag);
@@ -239,7 +273,8 @@ int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest) 
             return diag_set(&pull->diag, -EFBIG, "a layer of %s has %" PRId64 " bytes, more than is accepted", pull->reference.name,
                             items[i].size_bytes);
         total += (uint64_t)items[i].size_bytes;
-        missing += content_touch_blob(pull->registry->content, &items[i].digest) < 0 ? (uint64_t)items[i].size_bytes : 0;
+        if (content_touch_blob(pull->registry->content, &items[i].digest) < 0)
+            missing += (uint64_t)MAX(items[i].size_bytes - content_partial_size(pull->registry->content, pull->name, &items[i].digest), (int64_t)0);
     }
     if (content_check_space(pull->registry->content, missing) < 0)
         return diag_set(&pull->diag, -ENOSPC, "the disk is too full for %s: %" PRIu64 " bytes have to come", pull->reference.name, missing);

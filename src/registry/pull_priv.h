@@ -1,4 +1,4 @@
-/* What pull.c (life, manifests) and pull_blobs.c share. */
+/* What pull_queue.c (life, threads), pull.c (manifests), pull_blobs.c and push.c share. */
 #ifndef TIDEMILL_REGISTRY_PULL_PRIV_H
 #define TIDEMILL_REGISTRY_PULL_PRIV_H
 
@@ -23,8 +23,12 @@ struct registry_pull {
     struct docker_config credentials; /* whoever asks brought these */
     struct loop_io *wake;
     int wake_fd;
-    bool begun;
-    atomic_bool cancelled;
+    bool begun, cancelled /* on_done does not run */, gave_way /* it was slow, and others wait */;
+    bool is_slow, is_aside;            /* others have its place */
+    int64_t looked_ms, aside_since_ms; /* since when its bytes are counted; monotonic */
+    uint64_t looked_bytes;             /* what was done then */
+    pthread_t thread;
+    atomic_bool stopping, is_done;
     _Atomic uint64_t bytes_done, bytes_total, bytes_reported, bytes_fetched;
     /* the worker's own, until it is done */
     struct docker_config machine; /* the machine's credentials */
@@ -37,6 +41,9 @@ struct registry_pull {
     struct diag diag;
     struct oci_digest digest;
 };
+
+/* All of its work, on a thread of its own: 0, or negative errno with pull->diag. */
+int pull_work(struct registry_pull *pull);
 
 /* Bytes of blobs that are here; tells the loop now and then. From any thread. */
 void pull_report(struct registry_pull *pull, uint64_t bytes);

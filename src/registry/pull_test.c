@@ -6,7 +6,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <limits.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "registry/hub_priv.h"
@@ -24,7 +26,11 @@ static struct {
     bool wants_token, wants_user, wants_basic, spoils_blobs, redirects_tokens, breaks_blobs;
     const char *redirects_blobs; /* to that name of this machine */
     int busy;                    /* so many requests are turned away first */
-    size_t tokens, blobs, requests, leaked, heads;
+    size_t cuts_after;           /* so many bytes of a layer the connection breaks */
+    size_t drips;                /* so many layers never come to their end */
+    size_t token_uses;           /* a token is good for so many requests; 0: for all */
+    size_t tokens, uses, blobs, requests, leaked, heads;
+    int64_t range_start; /* of the last request for a part; -1: there was none */
     /* the result */
     bool done;
     int error;
@@ -33,6 +39,9 @@ static struct {
     struct oci_digest digest;
     uint64_t progress;
 } fixture;
+
+#define ZEROS "0000000000000000000000000000000000000000000000000000000000000000"
+#define CONFIG "{\"rootfs\":{\"diff_ids\":[\"sha256:" ZEROS "\"]}}"
 
 /* "ann:secret" */
 #define ANN "Basic YW5uOnNlY3JldA=="
@@ -48,10 +57,13 @@ static void give_token(struct http_exchange *exchange) {
     }
     assert_int_equal(slice_find(http_query_text(exchange), expected), 0);
     fixture.tokens++;
+    fixture.uses = 0;
+    CLEANUP(buffer_deinit) struct buffer answer = BUFFER_INIT(KIB);
+    buffer_printf(&answer, "{\"access_token\":\"tok%zu\"}", fixture.tokens);
     if (fixture.wants_user && !slice_is(authorization, ANN))
         http_respond(exchange, 401, "application/json", SLICE("{\"errors\":[{\"code\":\"DENIED\",\"message\":\"who are you\"}]}"), NULL);
     else
-        http_respond(exchange, 200, "application/json", SLICE("{\"access_token\":\"tok\"}"), NULL);
+        http_respond(exchange, 200, "application/json", buffer_slice(&answer), NULL);
 }
 
 static void on_drained(void *userdata, struct http_exchange *exchange) {
@@ -59,10 +71,51 @@ static void on_drained(void *userdata, struct http_exchange *exchange) {
     http_abort(exchange);
 }
 
+/* Of what was asked for, so many bytes at most. */
+static void give_part(struct http_exchange *exchange, size_t bytes_max) {
+    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(4 * MIB);
+    struct slice path = http_path(exchange);
+    struct oci_digest digest;
+    char range[128];
+    size_t start = (size_t)MAX(fixture.range_start, (int64_t)0);
+    assert_int_equal(oci_digest_parse(slice_from(path, path.len - (OCI_DIGEST_TEXT - 1)), &digest), 0);
+    assert_int_equal(content_read_blob(registry_content(fixture.remote), &digest, 4 * MIB, &bytes), 0);
+    snprintf(range, sizeof range, "bytes %zu-%zu/%zu", start, bytes.len - 1, bytes.len);
+    const struct http_field fields[] = {{start ? "Content-Range" : "X-Whole", range}, {NULL, NULL}};
+    struct slice rest = slice_from(buffer_slice(&bytes), start);
+    http_respond_begin(exchange, start ? 206 : 200, "application/octet-stream", (int64_t)rest.len, fields);
+    if (bytes_max)
+        http_on_drained(exchange, on_drained, NULL);
+    assert_int_equal(http_write(exchange, slice_head(rest, MAX(bytes_max, (size_t)1))), 0);
+}
+
+static void note_range(struct http_exchange *exchange) {
+    struct slice range = http_header(exchange, "Range");
+    uint64_t start;
+    fixture.range_start = -1;
+    if (slice_starts(range, SLICE("bytes=")) && slice_ends(range, SLICE("-")) &&
+        slice_parse_u64(slice_make(range.data + 6, range.len - 7), INT64_MAX, &start) == 0)
+        fixture.range_start = (int64_t)start;
+}
+
+static bool is_layer(struct http_exchange *exchange) {
+    char hex[65];
+    digest_sha256_hex(SLICE(CONFIG), hex);
+    return !slice_ends(http_path(exchange), slice_of(hex));
+}
+
 static void give_blob(struct http_exchange *exchange) {
     char location[512];
     struct slice host = http_header(exchange, "Host");
-    fixture.blobs++;
+    bool is_head = slice_is(http_method(exchange), "HEAD");
+    fixture.blobs += !is_head;
+    if (!is_head && is_layer(exchange)) {
+        note_range(exchange);
+        bool drips = fixture.drips > 0;
+        fixture.drips -= drips;
+        if (drips || fixture.cuts_after)
+            return give_part(exchange, drips ? 0 : fixture.cuts_after);
+    }
     if (fixture.spoils_blobs)
         return http_respond(exchange, 200, "application/octet-stream", SLICE("xx}"), NULL);
     if (fixture.breaks_blobs && slice_starts(host, SLICE("localhost"))) {
@@ -101,7 +154,11 @@ static void gate(void *userdata, struct http_exchange *exchange) {
     }
     if (fixture.wants_basic && !elsewhere && !slice_is(authorization, ANN))
         return http_respond(exchange, 401, "application/json", SLICE("{}"), basic);
-    if (fixture.wants_token && !elsewhere && !slice_is(authorization, "Bearer tok"))
+    char token[64];
+    snprintf(token, sizeof token, "Bearer tok%zu", fixture.tokens);
+    bool is_good =
+        fixture.token_uses ? slice_is(authorization, token) && fixture.uses++ < fixture.token_uses : slice_starts(authorization, SLICE("Bearer tok"));
+    if (fixture.wants_token && !elsewhere && !is_good)
         return http_respond(exchange, 401, "application/json", SLICE("{}"), bearer);
     if (slice_find(path, SLICE("/blobs/")) >= 0)
         return give_blob(exchange);
@@ -123,7 +180,7 @@ static int set_up(void **state) {
     snprintf(fixture.sites, sizeof fixture.sites, "%s/registries.yaml", fixture.folder);
     snprintf(fixture.credentials, sizeof fixture.credentials, "%s/auth.json", fixture.folder);
     const struct registry_options local = {
-        .path = path, .bytes_free_min = 1, .sites_path = fixture.sites, .credentials_path = fixture.credentials, .retry_ms = 1};
+        .path = path, .bytes_free_min = 1, .sites_path = fixture.sites, .credentials_path = fixture.credentials, .retry_ms = 1, .slow_ms = 20};
     r = r ? r : registry_new(fixture.loop, &local, &fixture.local, NULL);
     r = r ? r : sys_address_parse("127.0.0.1:0", &address);
     fixture.listen_fd = r ? -1 : sys_listen(&address, 8, 0);
@@ -159,9 +216,6 @@ static struct oci_digest put_remote_manifest(const char *tag, const char *text) 
     assert_int_equal(content_put_manifest(registry_content(fixture.remote), "app", tag, slice_of(text), &manifest, &digest), 0);
     return digest;
 }
-
-#define ZEROS "0000000000000000000000000000000000000000000000000000000000000000"
-#define CONFIG "{\"rootfs\":{\"diff_ids\":[\"sha256:" ZEROS "\"]}}"
 
 /* An image with a layer of its own for each `salt`. */
 static struct oci_digest put_remote_image(const char *tag, char salt) {
@@ -530,10 +584,8 @@ UNIT_TEST(a_manifest_gives_nothing_that_its_registry_never_had) {
     assert_int_equal(content_put_manifest(remote, "evil", "v1", buffer_slice(&text), &manifest, &image), 0);
     assert_int_equal(content_link(remote, "evil", CONTENT_LINK_BLOB, &manifest.config.digest, (struct slice){0}), 0);
     assert_int_equal(pull("evil:v1"), -ENOENT); /* it knows the digest only */
-    size_t blobs = fixture.blobs;
     assert_int_equal(content_link(remote, "evil", CONTENT_LINK_BLOB, &layer, (struct slice){0}), 0);
-    assert_int_equal(pull("evil:v1"), 0);
-    assert_int_equal(fixture.blobs, blobs + 1); /* it has the layer, and had to show it; the configuration is everybody's */
+    assert_int_equal(pull("evil:v1"), 0); /* it has the layer, and says so; the configuration is everybody's */
     assert_int_equal(status_of("blobs/sha256:%s", layer.hex), 200);
 }
 
@@ -566,6 +618,169 @@ UNIT_TEST(mirrors_are_asked_in_their_order) {
     assert_int_equal(pull("app:mirrored"), -EINVAL);
     assert_non_null(strstr(fixture.message, "mirrors must be a list of URLs"));
     assert_int_equal(unlink(fixture.sites), 0);
+}
+
+/* The only one of those files; its size, or -1. */
+static int64_t size_of_partial(char ret_path[PATH_MAX]) {
+    char folder[128];
+    struct stat status = {.st_size = -1};
+    snprintf(folder, sizeof folder, "%s/local/partial", fixture.folder);
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (entry->d_name[0] != '.') {
+            assert_int_equal(status.st_size, -1);
+            snprintf(ret_path, PATH_MAX, "%s/%s", folder, entry->d_name);
+            assert_int_equal(stat(ret_path, &status), 0);
+        }
+    closedir(dir);
+    return status.st_size;
+}
+
+/* Five tries of 300,000 bytes each, none of which counts as progress. */
+static int64_t pull_by_halves(const char *tag, char salt, char ret_path[PATH_MAX]) {
+    char reference[64];
+    put_remote_image(tag, salt);
+    snprintf(reference, sizeof reference, "app:%s", tag);
+    fixture.cuts_after = 300000;
+    assert_int_equal(pull(reference), -EIO);
+    fixture.cuts_after = 0;
+    assert_int_equal(size_of_partial(ret_path), 5 * 300000);
+    return 5 * 300000;
+}
+
+UNIT_TEST(what_broke_off_is_gone_on_with_by_the_next_pull) {
+    char path[PATH_MAX];
+    int64_t size = pull_by_halves("halves", 'T', path);
+    size_t blobs = fixture.blobs;
+    assert_int_equal(pull("app:halves"), 0);
+    assert_int_equal(fixture.range_start, size);
+    assert_int_equal(fixture.blobs, blobs + 1);
+    assert_int_equal(size_of_partial(path), -1);
+}
+
+UNIT_TEST(a_beginning_that_is_wrong_is_thrown_away_once) {
+    char path[PATH_MAX];
+    pull_by_halves("wrong", 'U', path);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "?", 1, 1000), 1); /* as after a power cut */
+    close(fd);
+    size_t blobs = fixture.blobs;
+    assert_int_equal(pull("app:wrong"), 0);
+    assert_int_equal(fixture.range_start, -1);
+    assert_int_equal(fixture.blobs, blobs + 2); /* the rest in vain, then all */
+    assert_int_equal(size_of_partial(path), -1);
+}
+
+UNIT_TEST(all_of_it_that_nobody_looked_at_is_not_fetched_again) {
+    static char layer[3 * MIB];
+    char path[PATH_MAX];
+    memset(layer, 'V', sizeof layer);
+    pull_by_halves("ended", 'V', path);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, slice_make(layer, sizeof layer), 0644), 0);
+    size_t blobs = fixture.blobs;
+    assert_int_equal(pull("app:ended"), 0);
+    assert_int_equal(fixture.blobs, blobs);
+}
+
+/* What another repository's pull has begun would be got by guessing its end. */
+UNIT_TEST(a_beginning_is_its_repositorys_alone) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    char path[PATH_MAX];
+    struct content *remote = registry_content(fixture.remote);
+    struct oci_digest image, layer;
+    struct oci_manifest manifest;
+    pull_by_halves("guess", 'W', path);
+    digest_of_layer('W', layer.hex);
+    assert_int_equal(content_get_tag(remote, "app", "guess", &image), 0);
+    assert_int_equal(content_read_blob(remote, &image, MIB, &text), 0);
+    assert_int_equal(oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL), 0);
+    assert_int_equal(content_put_manifest(remote, "guesser", "v1", buffer_slice(&text), &manifest, &image), 0);
+    assert_int_equal(content_link(remote, "guesser", CONTENT_LINK_BLOB, &layer, (struct slice){0}), 0);
+    assert_int_equal(pull("guesser:v1"), 0);
+    assert_int_equal(fixture.range_start, -1);
+    assert_int_equal(unlink(path), 0);
+}
+
+UNIT_TEST(a_token_that_ends_within_a_blob_costs_another_token) {
+    put_remote_image("expires", 'X');
+    fixture.wants_token = true;
+    fixture.token_uses = 2;
+    fixture.cuts_after = MIB;
+    size_t tokens = fixture.tokens, blobs = fixture.blobs;
+    assert_int_equal(pull("app:expires"), 0);
+    fixture.wants_token = false;
+    fixture.token_uses = fixture.cuts_after = 0;
+    assert_int_equal(fixture.blobs, blobs + 3); /* each went on where the last one broke */
+    assert_int_equal(fixture.range_start, 2 * MIB);
+    assert_true(fixture.tokens >= tokens + 2);
+}
+
+static const char *const waiting[] = {"app:one", "app:two", "app:three", "app:four", "app:five", "app:six", "app:seven", "app:quick"};
+static struct registry_pull *pulls[ARRAY_LEN(waiting)];
+static size_t slow_ended;
+
+static void on_slow_done(void *userdata, const struct registry_pull_result *result) {
+    assert_int_equal(result->error, -ETIMEDOUT);
+    assert_non_null(strstr(result->diag->message, "is slow, and others wait"));
+    *(struct registry_pull **)userdata = NULL;
+    slow_ended++;
+}
+
+/* Seven that drip and one that does not: four go on aside and one has a place, so that two have to end. */
+UNIT_TEST(who_drips_holds_nobody_up) {
+    size_t last = ARRAY_LEN(waiting) - 1;
+    fixture.drips = last;
+    fixture.done = false;
+    slow_ended = 0;
+    for (size_t i = 0; i <= last; i++) {
+        char reference[128];
+        put_remote_image(waiting[i] + 4, (char)('0' + i));
+        snprintf(reference, sizeof reference, "%s/%s", fixture.host, waiting[i]);
+        const struct registry_pull_options options = {.reference = reference, .on_done = i < last ? on_slow_done : on_done, .userdata = &pulls[i]};
+        assert_int_equal(registry_pull(fixture.local, &options, &pulls[i], NULL), 0);
+    }
+    while (!fixture.done)
+        assert_int_equal(loop_turn(fixture.loop, 10000), 0);
+    assert_int_equal(fixture.error, 0);
+    assert_int_equal(slow_ended, 2); /* nobody waits any more: the others may take their time */
+    for (size_t i = 0; i < last; i++)
+        if (pulls[i])
+            registry_pull_cancel(pulls[i]);
+    while (registry_pulls(fixture.local))
+        assert_int_equal(loop_turn(fixture.loop, 10000), 0);
+}
+
+UNIT_TEST(a_private_layer_is_fetched_once_for_all_repositories_of_a_registry) {
+    CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    struct content *remote = registry_content(fixture.remote);
+    struct oci_digest image = put_remote_image("base", 'Y'), layer;
+    struct oci_manifest manifest;
+    char path[PATH_MAX], elsewhere[128];
+    fixture.wants_basic = true;
+    assert_int_equal(pull_as("app:base", "secret", REGISTRY_PULL_ALWAYS), 0);
+    digest_of_layer('Y', layer.hex);
+    assert_int_equal(content_read_blob(remote, &image, MIB, &text), 0);
+    assert_int_equal(oci_manifest_parse(arena, buffer_slice(&text), (struct slice){0}, &manifest, NULL), 0);
+    for (size_t i = 0; i < 2; i++) {
+        const char *name = i ? "second" : "third";
+        assert_int_equal(content_put_manifest(remote, name, "v1", buffer_slice(&text), &manifest, &image), 0);
+        assert_int_equal(content_link(remote, name, CONTENT_LINK_BLOB, &layer, (struct slice){0}), 0);
+        assert_int_equal(content_link(remote, name, CONTENT_LINK_BLOB, &manifest.config.digest, (struct slice){0}), 0);
+    }
+    size_t blobs = fixture.blobs;
+    assert_int_equal(pull_as("second:v1", "secret", REGISTRY_PULL_ALWAYS), 0);
+    assert_int_equal(fixture.blobs, blobs); /* HEAD was enough */
+    assert_int_equal(status_of("blobs/sha256:%s", layer.hex), 404);
+    fixture.wants_basic = false;
+
+    /* Another registry's word is not: it has to show what it names. */
+    snprintf(elsewhere, sizeof elsewhere, "localhost%s/third:v1", strchr(fixture.host, ':'));
+    assert_int_equal(pull_reference(elsewhere, (struct registry_pull_options){0}), 0);
+    assert_int_equal(fixture.blobs, blobs + 1);
+    assert_int_equal(size_of_partial(path), -1);
 }
 
 /* What one has begun the next goes on with; when that is wrong, it does it all. */
@@ -716,6 +931,13 @@ int main(void) {
                                        UNIT(a_busy_registry_is_asked_again),
                                        UNIT(mirrors_are_asked_in_their_order),
                                        UNIT(a_mirror_that_begins_wrong_and_breaks_spoils_nothing),
+                                       UNIT(what_broke_off_is_gone_on_with_by_the_next_pull),
+                                       UNIT(a_beginning_that_is_wrong_is_thrown_away_once),
+                                       UNIT(all_of_it_that_nobody_looked_at_is_not_fetched_again),
+                                       UNIT(a_beginning_is_its_repositorys_alone),
+                                       UNIT(a_token_that_ends_within_a_blob_costs_another_token),
+                                       UNIT(who_drips_holds_nobody_up),
+                                       UNIT(a_private_layer_is_fetched_once_for_all_repositories_of_a_registry),
                                        UNIT(logging_out_finds_dockers_own_way_to_write_it),
                                        UNIT(the_machines_own_credentials_serve_all),
                                        UNIT(a_manifest_of_another_machine_or_of_old_is_refused),

@@ -39,6 +39,7 @@ struct registry_options {
     void *userdata;
     const char *sites_path, *credentials_path; /* for other registries, see sites.h and docker_config.h; NULL: none. Kept by the caller */
     int64_t retry_ms;                          /* first pause when another registry fails; 0: 500 */
+    int64_t slow_ms;                           /* how long a pull may be slow before others pass it; 0: 20 seconds */
     /* Adds the credentials that those secrets of that namespace hold; the names of those that do not into `missing` ("a, b"). May be NULL. */
     int (*pull_secrets)(void *userdata, const char *namespace, const char *const *names, size_t count, struct docker_config *into,
                         struct buffer *missing);

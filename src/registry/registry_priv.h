@@ -17,9 +17,10 @@ struct registry {
     struct map *uploads;           /* id → struct upload */
     struct collection *collection; /* garbage collection under way */
     struct pulled_key pulled_key;
-    struct list pulls, pulls_queued; /* of struct registry_pull */
-    int pulls_count, pulls_queued_count;
+    struct list pulls, pulls_queued;                        /* of struct registry_pull */
+    int pulls_count, pulls_aside_count, pulls_queued_count; /* pulls_count: those that have a place */
     struct loop_defer pulls_start;
+    struct loop_timer pulls_look; /* set while all places are taken and others wait */
     /* from worker threads */
     pthread_mutex_t arriving_lock;
     pthread_cond_t arrived;

@@ -303,7 +303,7 @@ UNIT_TEST(a_push_makes_an_image_ours) {
     char user[] = "ann";
     struct docker_credential credential = {.user = user};
     assert_int_equal(content_unlink(content, "pushed", CONTENT_LINK_BLOB, &layer), 0);
-    assert_int_equal(content_link_private(content, "pushed", &layer), 0);
+    assert_int_equal(content_link_private(content, "pushed", &layer, "r.example"), 0);
     assert_int_equal(pulled_key_open(content, &key), 0);
     assert_int_equal(pulled_note(content, &key, "pushed", &digest, "ghcr.io/pushed@sha256:0", "ghcr.io", &credential), 0);
     push_blob("pushed", SLICE("pulled before"));
