@@ -68,6 +68,15 @@ UNIT_TEST(pods) {
           NULL,
           "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type\n"
           "spec.volumes[1].name: Duplicate value: \"a\"");
+    check(&kube_kind_pod,
+          POD_HEAD "{'name':'c','image':'i'}],'volumes':[{'name':'a','projected':{'sources':[{'serviceAccountToken':{'path':'t'}},{"
+                   "'serviceAccountToken':{'path':'u','expirationSeconds':599}},{'serviceAccountToken':{'path':'v','expirationSeconds':4294967297}}"
+                   "]}}]}}",
+          NULL,
+          "spec.volumes[0].projected.sources[1].serviceAccountToken.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 "
+          "minutes\n"
+          "spec.volumes[0].projected.sources[2].serviceAccountToken.expirationSeconds: Invalid value: 4294967297: may not specify a duration larger "
+          "than 2^32 seconds");
 }
 
 #define CONTEXT(context) POD_HEAD "{'name':'c','image':'i','securityContext':{" context "}}]"

@@ -298,6 +298,7 @@ static void stop_node(struct node *node) {
     if (node->seccomp)
         free_programs(node);
     rotation_stop(node);
+    clock_stop(node);
     client_free(node->client);
     events_free(node->events);
     containers_free(node->containers);
@@ -330,6 +331,8 @@ static int start_node(struct node *node, struct diag *diag) {
     register_host_address(node);
     set_own_hosts(node);
     r = rotation_start(node);
+    if (r == 0)
+        r = clock_start(node);
     if (r == 0)
         r = events_new(node, &node->events);
     if (r == 0)
@@ -401,7 +404,7 @@ static struct node *node_new(const struct node_options *options) {
     if (!node)
         return NULL;
     node->options = options;
-    node->socket_fd = node->rotation_fd = -1;
+    node->socket_fd = node->rotation_fd = node->clock_fd = -1;
     node->images_stale = true;
     node->images_json = BUFFER_INIT(MIB);
     list_init(&node->sessions);

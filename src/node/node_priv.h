@@ -96,6 +96,8 @@ struct node {
     struct stats_window stats;        /* of the machine */
     int rotation_fd;                  /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
+    int clock_fd; /* tells when the wall clock is set */
+    struct loop_io *clock_io;
 };
 
 /* --- what pods refer to: configuration maps, secrets, claims and their volumes (references.c), each watched once (watched.c) --- */
@@ -125,6 +127,7 @@ struct pod_token {
     struct secret *text;   /* NULL: not there yet */
     struct http_request *request;
     struct loop_timer timer; /* when the next one is due */
+    int64_t due_ns;          /* the same, by the wall clock */
     int64_t retry_ms;
 };
 
@@ -561,6 +564,7 @@ int tokens_collect(struct pod *pod);
 bool tokens_ready(struct pod *pod);
 struct slice tokens_find(const struct pod *pod, const struct kube_service_account_token_projection *source); /* empty: not there */
 void tokens_free(struct pod *pod);
+void tokens_clock_set(struct pod *pod); /* the wall clock was set */
 /* After how much of a token's life the next one is asked for. */
 int64_t tokens_refresh_ms(int64_t life_ms);
 
@@ -709,6 +713,10 @@ void services_apply(struct node *node);
 void nameserver_start(struct node *node); /* warns when it cannot */
 void nameserver_stop(struct node *node);
 int resolv_of_pod(const struct pod *pod, struct buffer *out); /* its /etc/resolv.conf */
+
+/* clock.c: what is due at a time of day follows when the wall clock is set */
+int clock_start(struct node *node);
+void clock_stop(struct node *node);
 
 /* rotation.c: logs are cut at LOG_ROTATE_BYTES; a quiet log costs nothing */
 int rotation_start(struct node *node);

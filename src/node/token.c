@@ -1,6 +1,6 @@
 /* Service account tokens of projected volumes: asked for when the pod is prepared, bound to it, and again when four fifths of their life are over (a
- * day at most), so that what the files hold is always good. They are in memory and on the pod's tmpfs, nowhere else: after a restart of the node
- * new ones are asked for. While that fails the old ones stay, and it is tried again. */
+ * day at most) by the wall clock, so that what the files hold is always good. They are in memory and on the pod's tmpfs, nowhere else: after a
+ * restart of the node new ones are asked for. While that fails the old ones stay, and it is tried again. */
 #include "codec/codec.h"
 #include "http/http.h"
 #include "node/node_priv.h"
@@ -82,7 +82,18 @@ static int take(struct pod_token *token, struct slice body) {
         return -ENOMEM;
     secret_free(token->text);
     token->text = secret;
-    return loop_timer_set(&token->timer, tokens_refresh_ms(MAX(0, expires_ns - now_ns) / 1000000));
+    int64_t refresh_ms = tokens_refresh_ms(MAX(0, expires_ns - now_ns) / 1000000);
+    token->due_ns = now_ns + refresh_ms * 1000000;
+    return loop_timer_set(&token->timer, refresh_ms);
+}
+
+void tokens_clock_set(struct pod *pod) {
+    int64_t now_ns = loop_wall_ns(pod->node->loop);
+    for (size_t i = 0; i < pod->tokens_count; i++) {
+        struct pod_token *token = &pod->tokens[i];
+        if (token->text && !token->request && !token->retry_ms)
+            loop_timer_set(&token->timer, MIN(MAX(0, token->due_ns - now_ns) / 1000000, REFRESH_MS_MAX));
+    }
 }
 
 static void on_answer(void *userdata, const struct http_answer *answer) {

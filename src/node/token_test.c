@@ -9,6 +9,7 @@
 static struct server {
     struct http_server *http;
     int answers, refusals;
+    int64_t life_s; /* of the tokens */
     char asked[600], target[200];
 } server;
 
@@ -20,7 +21,7 @@ static void on_body(__attribute__((unused)) void *userdata, struct http_exchange
         server.refusals--;
         return http_respond_text(exchange, 503, "not now");
     }
-    timestamp_format(sys_wall_ns(), until);
+    timestamp_format(sys_wall_ns() + server.life_s * 1000000000, until);
     snprintf(body, sizeof body, "{\"status\":{\"token\":\"token-%d\",\"expirationTimestamp\":\"%s\"}}", ++server.answers, until);
     http_respond(exchange, 201, "application/json", slice_of(body), NULL);
 }
@@ -72,6 +73,17 @@ UNIT_TEST(a_token_is_replaced_before_it_ends) {
     while (has(&pod, "token-1"))
         assert_int_equal(loop_turn(node.loop, 10000), 0);
     assert_true(has(&pod, "token-2") && pod.volumes_stale);
+    server.life_s = 3600;
+    while (!has(&pod, "token-3"))
+        assert_int_equal(loop_turn(node.loop, 10000), 0);
+    assert_in_range(pod.tokens[0].due_ns - sys_wall_ns(), INT64_C(2870) * 1000000000, INT64_C(2880) * 1000000000);
+    tokens_clock_set(&pod); /* by nothing */
+    assert_int_equal(loop_turn(node.loop, 0), 0);
+    assert_null(pod.tokens[0].request);
+    pod.tokens[0].due_ns = sys_wall_ns() - 1; /* the machine slept for an hour */
+    tokens_clock_set(&pod);
+    while (!has(&pod, "token-4"))
+        assert_int_equal(loop_turn(node.loop, 10000), 0);
     tokens_free(&pod);
     loop_defer_cancel(&pod.sync);
     kube_object_unref(pod.spec_object);
@@ -82,4 +94,12 @@ UNIT_TEST(a_token_is_replaced_before_it_ends) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, folder), 0);
 }
 
-UNIT_MAIN(UNIT(a_token_is_replaced_before_it_ends))
+/* As kubelet: when a fifth of its life is left, and after a day however long it lives. */
+UNIT_TEST(when_the_next_token_is_due) {
+    assert_int_equal(tokens_refresh_ms(600 * 1000), 480 * 1000);
+    assert_int_equal(tokens_refresh_ms(3607 * 1000), 2885600);
+    assert_int_equal(tokens_refresh_ms(INT64_C(365) * 24 * 3600 * 1000), 24 * 3600 * 1000);
+    assert_int_equal(tokens_refresh_ms(0), 1000); /* its issuer's clock is another: not again and again at once */
+}
+
+UNIT_MAIN(UNIT(a_token_is_replaced_before_it_ends), UNIT(when_the_next_token_is_due))

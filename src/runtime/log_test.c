@@ -132,6 +132,37 @@ UNIT_TEST(follows_across_a_rotation) {
     logread_free(reader);
 }
 
+/* A reader that was held up while the log was cut `cuts` times, and whose container has ended before the kernel told of anything. */
+static void read_late(int cuts, struct seen *seen) {
+    struct logread *reader = NULL;
+    const struct logread_callbacks callbacks = {.on_data = on_data, .on_end = on_end, .userdata = seen};
+    const struct logread_options options = {.path = path, .follow = true, .tail_lines = 0, .limit_bytes = -1};
+    char line[80];
+    assert_int_equal(logread_new(loop, &options, &callbacks, &reader), 0);
+    logread_pause(reader, true);
+    for (int i = 0; i < cuts; i++) {
+        snprintf(line, sizeof line, "2026-01-01T00:00:04Z stdout F before %d\n", i + 1);
+        append(line);
+        assert_int_equal(log_rotate(path), 0);
+    }
+    append("2026-01-01T00:00:05Z stdout F last\n");
+    logread_finish(reader);
+    logread_pause(reader, false);
+    while (!seen->ended)
+        assert_int_equal(loop_turn(loop, 10000), 0);
+    logread_free(reader);
+}
+
+UNIT_TEST(a_slow_follower_misses_no_file) {
+    static struct seen one, all, lost;
+    read_late(1, &one);
+    assert_string_equal(one.text, "before 1\nlast\n");
+    read_late(4, &all);
+    assert_string_equal(all.text, "before 1\nbefore 2\nbefore 3\nbefore 4\nlast\n");
+    read_late(6, &lost); /* its own is held open, the one after it is gone */
+    assert_string_equal(lost.text, "before 1\nbefore 3\nbefore 4\nbefore 5\nbefore 6\nlast\n");
+}
+
 UNIT_TEST(keeps_five_files) {
     char old[128];
     for (int i = 0; i < 8; i++) {
@@ -150,6 +181,7 @@ int main(void) {
                                        cmocka_unit_test_setup_teardown(reads_all_and_joins_partial_lines, setup, teardown),
                                        cmocka_unit_test_setup_teardown(reads_tail_since_stream_and_limit, setup, teardown),
                                        cmocka_unit_test_setup_teardown(follows_across_a_rotation, setup, teardown),
+                                       cmocka_unit_test_setup_teardown(a_slow_follower_misses_no_file, setup, teardown),
                                        cmocka_unit_test_setup_teardown(keeps_five_files, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,13 @@
 /* A reader of one log file, a piece per turn of the loop so that a large log blocks nobody.
  *
  *   position (tail, by counting newlines backwards) ─► read pieces ─► at the end: done, or wait for inotify on the folder: "modified" reads on,
- * "created" under the same name (rotation) reads the old file to its end and changes over.
+ * "created" under the same name (rotation) reads the old file to its end and changes over to the one after it.
+ *
+ * Invariants of following
+ *  1. A slow reader may be several rotations behind: the next file is the one that was begun after its own, whatever that is called by now. Only what
+ *     rotation has removed meanwhile is lost.
+ *  2. That the next file exists shows that the own one is complete, for its writer has changed over: it is read once more after that was seen.
+ *  3. The end of the container may be told before the kernel tells of a new file: so at the end one is looked for unasked.
  *
  * A line without its newline yet stays in the buffer; a line longer than LINE_BYTES_MAX is cut there (conmon writes at most 8 KiB per entry). */
 #include "runtime/logread.h"
@@ -26,6 +32,7 @@ struct logread {
     char *path, *folder;
     const char *name;
     int fd, inotify_fd;
+    int next_fd; /* the file after this one, which is read to its end first; -1: none was seen */
     struct loop_io *io;
     struct loop_defer step;
     struct buffer pending, out;
@@ -45,6 +52,8 @@ void logread_free(struct logread *reader) {
         close(reader->inotify_fd);
     if (reader->fd >= 0)
         close(reader->fd);
+    if (reader->next_fd >= 0)
+        close(reader->next_fd);
     buffer_deinit(&reader->pending);
     buffer_deinit(&reader->out);
     free(reader->path);
@@ -82,7 +91,8 @@ int logread_new(struct loop *loop, const struct logread_options *options, const 
     CLEANUP(logread_freep) struct logread *reader = calloc(1, sizeof *reader);
     if (!reader)
         return -ENOMEM;
-    *reader = (struct logread){.loop = loop, .options = *options, .callbacks = *callbacks, .fd = -1, .inotify_fd = -1, .left = options->limit_bytes};
+    *reader = (struct logread){
+        .loop = loop, .options = *options, .callbacks = *callbacks, .fd = -1, .inotify_fd = -1, .next_fd = -1, .left = options->limit_bytes};
     reader->pending = BUFFER_INIT(LINE_BYTES_MAX + PIECE_BYTES);
     reader->out = BUFFER_INIT(2 * (LINE_BYTES_MAX + PIECE_BYTES) + MIB);
     loop_defer_init(&reader->step, loop, on_step, reader);
@@ -156,19 +166,45 @@ static void take_lines(struct logread *reader) {
     buffer_consume(&reader->pending, done);
 }
 
-/* Changes over to the new file after a rotation; false when it is not there yet. */
-static bool reopen(struct logread *reader) {
-    struct stat old, new;
-    int fd = open(reader->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    reader->rotated = false;
-    if (fstat(fd, &new) == 0 && fstat(reader->fd, &old) == 0 && new.st_ino == old.st_ino) {
-        close(fd);
-        return false;
+/* path, path.1 … */
+static const char *rotated_path(const char *path, int number, char ret[PATH_MAX]) {
+    snprintf(ret, PATH_MAX, number ? "%s.%d" : "%s", path, number);
+    return ret;
+}
+
+/* Under which number the own file is now; that of the oldest and one more when rotation has removed it. */
+static int own_number(const struct logread *reader) {
+    struct stat own, other;
+    char path[PATH_MAX];
+    int number = 0, end = 0;
+    if (fstat(reader->fd, &own) < 0)
+        return 0;
+    for (; number < LOG_ROTATE_FILES; number++) {
+        if (stat(rotated_path(reader->path, number, path), &other) < 0)
+            continue;
+        if (other.st_ino == own.st_ino && other.st_dev == own.st_dev)
+            return number;
+        end = number + 1;
     }
+    return end;
+}
+
+/* Opens the file after the own one; false when there is none (yet). */
+static bool open_next(struct logread *reader) {
+    char path[PATH_MAX];
+    int number = own_number(reader);
+    reader->rotated = number > 1; /* then that one is not the last either */
+    if (number > 0)
+        reader->next_fd = open(rotated_path(reader->path, number - 1, path), O_RDONLY | O_CLOEXEC);
+    return reader->next_fd >= 0;
+}
+
+/* All of the file was read, as far as it is written: true when there is something to read after it. */
+static bool go_on(struct logread *reader) {
+    if (reader->next_fd < 0)
+        return (reader->rotated || (reader->options.follow && reader->finishing)) && open_next(reader);
     close(reader->fd);
-    reader->fd = fd;
+    reader->fd = TAKE_FD(reader->next_fd);
     return true;
 }
 
@@ -186,7 +222,7 @@ static void on_step(void *userdata) {
     if (n < 0)
         return end(reader, -errno);
     if (n == 0) {
-        if (reader->rotated && reopen(reader))
+        if (go_on(reader))
             return loop_defer_schedule(&reader->step);
         if (!reader->options.follow || reader->finishing)
             end(reader, 0);
@@ -222,11 +258,8 @@ void logread_finish(struct logread *reader) {
 
 int log_rotate(const char *path) {
     char from[PATH_MAX], to[PATH_MAX];
-    for (int i = LOG_ROTATE_FILES - 1; i >= 1; i--) {
-        snprintf(to, sizeof to, "%s.%d", path, i);
-        snprintf(from, sizeof from, i == 1 ? "%s" : "%s.%d", path, i - 1);
-        if (rename(from, to) < 0 && errno != ENOENT)
+    for (int i = LOG_ROTATE_FILES - 1; i >= 1; i--)
+        if (rename(rotated_path(path, i - 1, from), rotated_path(path, i, to)) < 0 && errno != ENOENT)
             return -errno;
-    }
     return 0;
 }

@@ -1,9 +1,14 @@
 """What the node depends on fails: crun, conmon, mounts, netlink, the disk. It says so in kubelet's words, tries again, recovers when the fault goes, and
 leaves nothing behind; other pods do not notice."""
 
+import datetime
+import json
 import os
+import re
 import shutil
+import socket
 import textwrap
+import threading
 
 import pytest
 
@@ -181,4 +186,74 @@ def test_an_end_that_cannot_be_written_down_is_not_lost(node):
     assert state(node.pods(), "code")["state"]["terminated"]["exitCode"] == 9 and starts(node, "code") == 1 and node.log_of("code") == "done\n"
     node.delete(f"{PODS}/code")
     node.wait_pods(lambda pods: "code" not in pods, "it to go")
+    calm(node)
+
+
+class Hasty:
+    """Stands between the node and the API, and says of every token that it ends in a few seconds."""
+
+    def __init__(self, path, behind, life_s):
+        self.behind, self.life, self.sockets = behind, datetime.timedelta(seconds=life_s), []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(64)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                front = self.listener.accept()[0]
+            except OSError:
+                return
+            back = socket.socket(socket.AF_UNIX)
+            back.connect(self.behind)
+            self.sockets += [front, back]
+            threading.Thread(target=self.carry, args=(front, back, bytes), daemon=True).start()
+            threading.Thread(target=self.carry, args=(back, front, self.shorten), daemon=True).start()
+
+    def shorten(self, data):
+        soon = f"{datetime.datetime.now(datetime.timezone.utc) + self.life:%Y-%m-%dT%H:%M:%SZ}"
+        return re.sub(rb'(?<="expirationTimestamp":")[0-9TZ:-]{20}(?=")', soon.encode(), data)
+
+    @staticmethod
+    def carry(source, to, change):
+        try:
+            while data := source.recv(1 << 20):
+                to.sendall(change(data))
+            to.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for each in [self.listener, *self.sockets]:
+            each.close()
+
+
+def test_a_token_is_replaced_under_a_running_pod(node):
+    """Before it ends, at once for whoever reads it; the old one goes on being good."""
+    path, behind = node.socket_path, str(node.run / "behind.sock")
+    look = ("trap 'exit 0' TERM; while :; do now=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); "
+            "[ \"$now\" = \"$last\" ] || echo \"$now\"; last=$now; done")
+    node.kill_node()
+    os.rename(path, behind)
+    hasty = Hasty(path, behind, 3)
+    try:
+        node.tend()
+        node.create(PODS, pod(node, "reader", [container("main", look)]))
+        node.wait_pods(lambda pods: "running" in state(pods, "reader")["state"], "the pod")
+        tokens = wait_for(lambda: len(seen := node.log_of("reader").split()) >= 3 and seen, "two more tokens")
+    finally:
+        node.kill_node()
+        hasty.close()
+        os.rename(behind, path)
+        node.tend()
+    assert len(set(tokens)) == len(tokens) and all(re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token) for token in tokens)
+    for token in tokens:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+        told_status = node.ask("POST", "/apis/authentication.k8s.io/v1/tokenreviews", json.dumps(review))[1]["status"]
+        assert told_status["authenticated"] and told_status["user"]["username"] == "system:serviceaccount:default:default"
+    node.wait_pods(lambda pods: "running" in state(pods, "reader")["state"] and state(pods, "reader")["restartCount"] == 0, "the node to be back")
+    node.delete(f"{PODS}/reader", 0)
+    node.wait_pods(lambda pods: "reader" not in pods, "it to go")
     calm(node)

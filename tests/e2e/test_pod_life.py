@@ -542,6 +542,27 @@ def test_logs(kubectl):
     kubectl("delete", "pod", "told", "--wait=false", "--grace-period=1")
 
 
+def test_a_log_that_is_cut_while_it_is_followed(kubectl):
+    """Each line once and in order, for who keeps up, and for who does not read until all is over and the container runs again."""
+    say = f"n=1; while [ $n -le 3 ]; do seq ${{n}}00001 ${{n}}90000 | sed s/$/{'a' * 80}/; sleep 1.2; n=$((n + 1)); done; echo last; exit 3"
+    kubectl.apply(pod("cut", {"command": ["sh", "-c", f"test ! -e /v/again || exec sleep 1000; while ! test -e /v/go; do sleep 0.05; done; touch /v/again; {say}"],
+                              "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, volumes=[{"name": "v", "emptyDir": {}}]))
+    kubectl.ready("cut")
+    follow = lambda *more: subprocess.Popen([ROOT / "build/tools/kubectl", "-n", "life", "logs", "-f", "cut", *more], stdout=subprocess.PIPE, text=True,
+                                            env=kubectl.platform.environment())
+    with follow() as prompt, follow("--timestamps", "--since=1h") as late:
+        kubectl.read("cut", "touch", "/v/go")
+        lines = prompt.stdout.read().split("\n")
+        wait_for(lambda: status(kubectl, "cut")["restartCount"] == 1, "the restart")
+        stamped = late.stdout.read().split("\n")
+    expected = [f"{n * 100000 + i}{'a' * 80}" for n in (1, 2, 3) for i in range(1, 90001)] + ["last", ""]
+    assert lines == expected and [line[line.find(" ") + 1:] for line in stamped] == expected
+    assert kubectl("logs", "cut", "--previous", "--tail=1").stdout == "last\n"
+    folder = kubectl.platform.state / f"node/logs/life_cut_{kubectl.get('pod', 'cut')['metadata']['uid']}/main"
+    assert len(list(folder.glob("0.log.*"))) >= 2  # or nothing was shown by this
+    kubectl("delete", "pod", "cut", "--wait=false", "--grace-period=1")
+
+
 def test_status_never_flaps(kubectl, tmp_path):
     """Through a rollout each condition changes as often as it must and no more, and its time only with it."""
     def deployment(version):
