@@ -121,7 +121,6 @@ static void fill_node(const struct settings *settings, const char *const *regist
                                  .pod_cidr6 = settings->pod_cidr6,
                                  .service_cidr = settings->service_cidr,
                                  .registry_hosts = registry_hosts,
-                                 .helper_path = executable_helper(settings->arena),
                                  .eviction_hard = settings->eviction_hard,
                                  .eviction_soft = settings->eviction_soft,
                                  .eviction_soft_grace_period = settings->eviction_soft_grace_period,

@@ -17,7 +17,6 @@ struct node_options {
     const char *const *registry_hosts; /* prefixes of image names that mean our own registry, beside <bridge address>:5000 and 127.0.0.1:5000; ends
                                           with NULL; may be NULL */
     const char *host_address;          /* the node's InternalIP; NULL: the address of the default route, else the bridge's */
-    const char *helper_path;           /* the tidemill-job program, for PID namespaces that pods share; NULL: they cannot */
     int socket_fd;                     /* listening: logs, exec, attach, metrics; -1: <run>/node.sock is made */
     int metrics_fd;                    /* listening: /metrics and /healthz only; -1: none */
     /* Kubelet's flags of the same names; NULL or "": what is usual, see pressure.c. */

@@ -233,8 +233,8 @@ struct unit {
     bool finds_by_id; /* the image of an adopted container */
     struct backoff backoff, pull_backoff;
     int64_t create_delay_ms, kill_delay_ms; /* after a creation that failed through no fault of the container */
-    int64_t start_at_ms;     /* monotonic; 0: now */
-    struct loop_timer timer; /* back-off */
+    int64_t start_at_ms;                    /* monotonic; 0: now */
+    struct loop_timer timer;                /* back-off */
     int64_t started_ns, started_ms;
     bool started, ready; /* as the status tells: startup probe passed; readiness */
     struct termination current, last;
@@ -527,7 +527,9 @@ bool mounting_is_recursive(const struct unit *unit, const struct kube_volume_mou
 
 /* userns.c: a pod's user namespace */
 bool userns_is_wanted(const struct pod *pod);
-/* Idempotent; takes a range of users for the pod when it has none. */
+/* Idempotent; takes a range of users for the pod when it has none. Returns the namespace's file: before the pod's other namespaces are made. */
+int userns_make(struct pod *pod, char ret[PATH_MAX], struct diag *diag);
+/* Idempotent: the mounts that come with it, when the others are there. */
 int userns_prepare(struct pod *pod, struct diag *diag);
 enum userns_file { USERNS_USER, USERNS_SYSFS, USERNS_MQUEUE };
 void userns_path(const struct pod *pod, enum userns_file file, char ret[PATH_MAX]);

@@ -1,8 +1,8 @@
 /* What the network makes of a pod: its sandbox (namespaces, name, settings), its addresses, its /etc/hosts, and the machine's ports that lead to it.
  *
- * Namespaces are taken from a pool (podnet's pool.c), which is filled again when nothing starts. Kernel settings that a pod asks
- * for are written into its namespaces before its first container; only those that cannot touch others are let through, and what a pod on the host's
- * network asks for would be the machine's. */
+ * Namespaces are taken from a pool (podnet's pool.c), which is filled again when nothing starts; those of a pod with users of its own are made for
+ * it. Kernel settings that a pod asks for are written into its namespaces before its first container; only those that cannot touch others are let
+ * through, and what a pod on the host's network asks for would be the machine's. */
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
@@ -227,12 +227,17 @@ static int write_settings(const struct pod *pod, struct diag *diag) {
 
 bool pod_network_ready(struct pod *pod) {
     struct diag diag = DIAG_INIT;
-    char hostname[65];
+    char hostname[65], users[PATH_MAX];
+    struct podnet_sandbox sandbox = {.uid = pod->uid, .hostname = hostname, .host_network = spec_of(pod)->host_network};
     if (pod->network_ready)
         return true;
     int r = pod_hostname(pod, hostname, &diag);
+    if (r == 0 && userns_is_wanted(pod)) {
+        r = userns_make(pod, users, &diag);
+        sandbox.user_namespace = users;
+    }
     if (r == 0)
-        r = podnet_add(pod->node->podnet, pod->uid, hostname, spec_of(pod)->host_network, &pod->net, &diag);
+        r = podnet_add(pod->node->podnet, &sandbox, &pod->net, &diag);
     if (r == 0)
         r = write_settings(pod, &diag);
     pod_network_calm(pod->node);

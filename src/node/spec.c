@@ -180,6 +180,21 @@ static void on_pause_exit(void *userdata, __attribute__((unused)) pid_t pid, __a
     loop_child_free(TAKE(pod->pause)); /* it took all containers along; the next one that starts begins another */
 }
 
+static int start_pause(struct pod *pod, const char *group, pid_t *ret) {
+    char users[PATH_MAX];
+    const char *join[PIDNS_JOIN_MAX + 1];
+    size_t count = 0;
+    if (pod->net.network[0])
+        join[count++] = pod->net.network;
+    join[count++] = pod->net.ipc;
+    join[count++] = pod->net.uts;
+    userns_path(pod, USERNS_USER, users);
+    if (pod->id_base)
+        join[count++] = users;
+    join[count] = NULL;
+    return pidns_start(&pod->node->cgroups, group, join, ret);
+}
+
 /* The namespace that all containers of the pod share is there, or is made now. */
 static int ensure_shared_processes(struct pod *pod, pid_t *ret, struct diag *diag) {
     char path[QOS_PATH_BYTES];
@@ -187,7 +202,7 @@ static int ensure_shared_processes(struct pod *pod, pid_t *ret, struct diag *dia
     *ret = pidns_find(&pod->node->cgroups, path);
     if (*ret > 0)
         return 0;
-    int r = pod->node->options->helper_path ? pidns_start(&pod->node->cgroups, path, pod->node->options->helper_path, ret) : -ENOENT;
+    int r = start_pause(pod, path, ret);
     if (r == 0) {
         loop_child_free(TAKE(pod->pause));
         r = loop_child_new(pod->node->loop, *ret, on_pause_exit, pod, &pod->pause);
@@ -215,14 +230,10 @@ static int choose_pid_namespace(struct unit *unit, struct arena *arena, struct b
     return bundle->pid_namespace ? 0 : -ENOMEM;
 }
 
-/* The PID namespace of a shared pause process is not its users' own: they could not mount /proc. One container may join another's. */
-static int enter_user_namespace(const struct pod *pod, struct arena *arena, struct bundle *bundle, struct diag *diag) {
+static int enter_user_namespace(const struct pod *pod, struct arena *arena, struct bundle *bundle) {
     char paths[3][PATH_MAX];
     if (!pod->id_base)
         return 0;
-    const bool *share = pod->spec_object->pod->spec.share_process_namespace;
-    if (share && *share)
-        return diag_set(diag, -ENOTSUP, "containers cannot share processes in a pod with hostUsers: false");
     for (int i = 0; i < 3; i++)
         userns_path(pod, (enum userns_file)i, paths[i]);
     bundle->id_base = pod->id_base;
@@ -256,7 +267,7 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     qos_container_limits(pod->node, resize_allocated(unit), &bundle->limits);
     resize_begin(unit);
     bundle->unmasked = security_is_unmasked(unit);
-    r = enter_user_namespace(pod, arena, bundle, diag);
+    r = enter_user_namespace(pod, arena, bundle);
     if (r < 0)
         return r;
     if (!bundle->cgroup_path)

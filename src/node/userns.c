@@ -2,14 +2,14 @@
  * container is nobody outside.
  *
  *   <run>/volumes/<uid>/.user             the namespace, shared by the pod's containers
- *   <run>/volumes/<uid>/.sysfs, .mqueue   what the kernel lets a container mount only where its network and IPC namespaces are its own users'
+ *   <run>/volumes/<uid>/.sysfs, .mqueue   of the pod's network and IPC namespaces, mounted by us: a container on a machine that hides parts of its
+ *                                         own /sys may not
  *
- * The range is recorded before anything is made with it, and kept until the pod is gone. Images are shown through an overlay whose layers are mapped;
- * what belongs to the pod alone (empty folders, files from the API, /etc) is given to its users; what it shares (hostPath, claims) is mapped by crun
- * where the file system can do that, so that it looks the same to pods with and without.
- *
- * The network namespace is the initial user namespace's: within, ports below 1024 and ping work, by sysctls; but CAP_NET_ADMIN and raw sockets have
- * no effect, and sysctls are read-only. */
+ * It is made first, and the pod's other namespaces belong to it (podnet's owned.c): root inside rules its network, as far as its capabilities go.
+ * Pods of earlier versions have namespaces of the machine's to their end. The range is recorded before anything is made with it, and kept until the
+ * pod is gone. Images are shown through an overlay whose layers are mapped; what belongs to the pod alone (empty folders, files from the API, /etc)
+ * is given to its users; what it shares (hostPath, claims) is mapped by crun where the file system can do that, so that it looks the same to pods
+ * with and without. */
 #include <sys/stat.h>
 
 #include "node/node_priv.h"
@@ -57,27 +57,33 @@ static int mount_kernel(const struct pod *pod, enum userns_file file, const char
     if (mounts_is_mounted(path))
         return 0;
     int r = sys_mkdirs(path, 0755);
-    return r < 0 ? r : mounts_of_namespace(type, path, namespace);
+    if (r == 0)
+        r = mounts_of_namespace(type, path, namespace);
+    if (r == 0 && file == USERNS_MQUEUE && chown(path, pod->id_base, pod->id_base) < 0)
+        r = -errno;
+    return r;
+}
+
+int userns_make(struct pod *pod, char ret[PATH_MAX], struct diag *diag) {
+    int r = pod->id_base ? 0 : take_range(pod);
+    volumes_memory_path(pod, "", ret);
+    if (r == 0)
+        r = sys_mkdirs(ret, 0711);
+    if (r == 0 && chmod(ret, 0711) < 0) /* volumes of its are beneath */
+        r = -errno;
+    userns_path(pod, USERNS_USER, ret);
+    if (r == 0 && !mounts_is_mounted(ret))
+        r = userns_pin(pod->id_base, ret);
+    return r < 0 ? diag_set(diag, r, "cannot make the pod's user namespace: %s", strerror(-r)) : 0;
 }
 
 int userns_prepare(struct pod *pod, struct diag *diag) {
-    char path[PATH_MAX];
     if (!userns_is_wanted(pod))
         return 0;
-    int r = pod->id_base ? 0 : take_range(pod);
-    volumes_memory_path(pod, "", path);
-    if (r == 0)
-        r = sys_mkdirs(path, 0711);
-    if (r == 0 && chmod(path, 0711) < 0) /* volumes of its are beneath */
-        r = -errno;
-    userns_path(pod, USERNS_USER, path);
-    if (r == 0 && !mounts_is_mounted(path))
-        r = userns_pin(pod->id_base, path);
-    if (r == 0)
-        r = mount_kernel(pod, USERNS_SYSFS, "sysfs", pod->net.network);
+    int r = mount_kernel(pod, USERNS_SYSFS, "sysfs", pod->net.network);
     if (r == 0)
         r = mount_kernel(pod, USERNS_MQUEUE, "mqueue", pod->net.ipc);
-    return r < 0 ? diag_set(diag, r, "cannot make the pod's user namespace: %s", strerror(-r)) : 0;
+    return r < 0 ? diag_set(diag, r, "cannot mount what belongs to the pod's namespaces: %s", strerror(-r)) : 0;
 }
 
 bool userns_can_map(const struct pod *pod, const char *path) {

@@ -46,9 +46,14 @@ struct podnet_pod {
 };
 /* Whether the pod's namespaces are there, all of them. */
 bool podnet_has(const struct podnet *podnet, const char *uid, bool host_network);
+struct podnet_sandbox {
+    const char *uid, *hostname;
+    bool host_network;
+    const char *user_namespace; /* the file of the user namespace whose root its namespaces obey; NULL: the machine's */
+};
 /* Idempotent: a pod that is whole is only described, a half-made one is made anew under the same address. ret->address names the address that it has
  * had, "" when it has had none: it is its again when the table was lost. */
-int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag);
+int podnet_add(struct podnet *podnet, const struct podnet_sandbox *sandbox, struct podnet_pod *ret, struct diag *diag);
 /* Unbinds the namespaces; the kernel frees them with the last process inside. The address becomes free (and is used again last). Absent is fine. */
 int podnet_remove(struct podnet *podnet, const char *uid);
 /* What went through the pod's interface, as the pod sees it; counted at the machine's end of the veth, so nobody enters the pod. */
@@ -60,7 +65,8 @@ int podnet_traffic(struct podnet *podnet, const struct podnet_pod *pod, struct p
 /* Calls fn with the uid of each pod that has namespaces or an address. */
 int podnet_list(struct podnet *podnet, void (*fn)(void *userdata, const char *uid), void *userdata);
 
-/* "net.…" in the pod's network, anything else in its IPC namespace. What may be set is the caller's to decide. */
+/* "net.…" in the pod's network, anything else in its IPC namespace; numbers of users and groups are those of the user namespace that owns them. What
+ * may be set is the caller's to decide. */
 int podnet_set_sysctl(struct podnet *podnet, const struct podnet_pod *pod, const char *name, const char *value);
 
 /* A connection under way to 127.0.0.1:port as seen from inside the pod: a non-blocking descriptor (-EINPROGRESS is no error). */

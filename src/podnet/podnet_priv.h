@@ -51,10 +51,23 @@ int pool_take(struct podnet *podnet, const char *uid, const char *hostname, uint
 bool pool_yield(struct podnet *podnet);
 
 /* pods.c */
-int pod_namespaces_make(struct podnet *podnet, const char *name, const char *hostname, bool host_network, uint32_t address);
+int pod_namespaces_make(struct podnet *podnet, const char *name, const struct podnet_sandbox *sandbox, uint32_t address);
 void pod_namespaces_path(const struct podnet *podnet, const char *uid, const char *name, char *ret, size_t size);
 bool pod_namespace_is_bound(const char *path);
 int pod_namespaces_rename(struct podnet *podnet, const char *uts, const char *hostname);
 void pod_namespaces_unbind(const struct podnet *podnet, const char *uid);
+
+/* owned.c: namespaces of another user namespace */
+struct owned {
+    int net, uts, ipc;
+};
+#define OWNED_INIT ((struct owned){.net = -1, .uts = -1, .ipc = -1})
+void owned_deinit(struct owned *owned);
+/* Makes them; net stays -1 with host_network. */
+int owned_make(const char *user_namespace, bool host_network, struct owned *ret);
+/* A descriptor of the user namespace that owns this one; -ENOENT: it is ours. */
+int owned_by(int namespace_fd);
+/* Calls fn as root of the user namespace, and in the other namespace. fn runs in a forked child: system calls only. */
+int owned_run(int user_fd, int namespace_fd, int (*fn)(const void *argument), const void *argument);
 
 #endif

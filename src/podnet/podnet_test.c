@@ -197,12 +197,12 @@ UNIT_TEST(connects_pods_and_services) {
     options_of(&options);
     if (podnet_new(&options, &podnet, &diag) < 0)
         fail_msg("%s", diag.message);
-    assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &one, &diag), 0);
-    assert_int_equal(podnet_add(podnet, "uid-2", "two", false, &two, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-1", .hostname = "one"}, &one, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-2", .hostname = "two"}, &two, &diag), 0);
     podnet_free(podnet); /* the next process finds all of it */
     if (podnet_new(&options, &podnet, &diag) < 0)
         fail_msg("%s", diag.message);
-    assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &same, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-1", .hostname = "one"}, &same, &diag), 0);
     assert_string_equal(one.address, same.address);
     pid_t server = serve(&two, AF_INET);
     char target[64];
@@ -259,7 +259,7 @@ UNIT_TEST(connects_pods_and_services) {
     assert_int_equal(podnet_remove(podnet, "uid-1"), 0);
     assert_int_equal(podnet_remove(podnet, "uid-2"), 0);
     assert_int_equal(podnet_remove(podnet, "uid-2"), 0);
-    assert_int_equal(podnet_add(podnet, "../x", "x", false, &same, &diag), -EINVAL);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "../x", .hostname = "x"}, &same, &diag), -EINVAL);
     assert_int_equal(podnet_remove_all(podnet), 0);
     podnet_free(podnet);
     sys_remove_tree(AT_FDCWD, dir);

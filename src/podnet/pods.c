@@ -62,13 +62,13 @@ struct made {
 };
 
 /* Runs inside the new namespaces. */
-static int fill_namespaces(const char *hostname, bool host_network, const struct paths *paths, struct made *ret) {
-    if (sethostname(hostname, strlen(hostname)) < 0)
+static int fill_namespaces(const struct podnet_sandbox *sandbox, const struct paths *paths, struct made *ret) {
+    if (sethostname(sandbox->hostname, strlen(sandbox->hostname)) < 0)
         return -errno;
     int r = bind_namespace("uts", paths->uts);
     if (r == 0)
         r = bind_namespace("ipc", paths->ipc);
-    if (r < 0 || host_network)
+    if (r < 0 || sandbox->host_network)
         return r;
     ret->net_fd = open_own("net");
     r = ret->net_fd < 0 ? ret->net_fd : rtnetlink_open(&ret->socket);
@@ -79,10 +79,23 @@ static int fill_namespaces(const char *hostname, bool host_network, const struct
     return r;
 }
 
-static int make_namespaces(struct podnet *podnet, const char *hostname, bool host_network, const struct paths *paths, struct made *ret) {
-    if (unshare(CLONE_NEWUTS | CLONE_NEWIPC | (host_network ? 0 : CLONE_NEWNET)) < 0)
-        return -errno;
-    int r = fill_namespaces(hostname, host_network, paths, ret);
+/* This thread goes into new namespaces: ours, or what another user namespace owns. */
+static int enter_new(const struct podnet_sandbox *sandbox) {
+    struct owned owned = OWNED_INIT;
+    if (!sandbox->user_namespace)
+        return unshare(CLONE_NEWUTS | CLONE_NEWIPC | (sandbox->host_network ? 0 : CLONE_NEWNET)) < 0 ? -errno : 0;
+    int r = owned_make(sandbox->user_namespace, sandbox->host_network, &owned);
+    if (r == 0 &&
+        (setns(owned.uts, CLONE_NEWUTS) < 0 || setns(owned.ipc, CLONE_NEWIPC) < 0 || (owned.net >= 0 && setns(owned.net, CLONE_NEWNET) < 0)))
+        r = -errno;
+    owned_deinit(&owned);
+    return r;
+}
+
+static int make_namespaces(struct podnet *podnet, const struct podnet_sandbox *sandbox, const struct paths *paths, struct made *ret) {
+    int r = enter_new(sandbox);
+    if (r == 0)
+        r = fill_namespaces(sandbox, paths, ret);
     ASSERT(setns(podnet->own_uts, CLONE_NEWUTS) == 0);
     ASSERT(setns(podnet->own_ipc, CLONE_NEWIPC) == 0);
     ASSERT(setns(podnet->own_net, CLONE_NEWNET) == 0);
@@ -155,7 +168,7 @@ void pod_namespaces_unbind(const struct podnet *podnet, const char *uid) {
     rmdir(path);
 }
 
-int pod_namespaces_make(struct podnet *podnet, const char *name, const char *hostname, bool host_network, uint32_t address) {
+int pod_namespaces_make(struct podnet *podnet, const char *name, const struct podnet_sandbox *sandbox, uint32_t address) {
     struct made made = {.net_fd = -1};
     struct paths paths;
     char path[PATH_MAX];
@@ -166,11 +179,11 @@ int pod_namespaces_make(struct podnet *podnet, const char *name, const char *hos
     pod_namespaces_path(podnet, name, "ipc", paths.ipc, sizeof paths.ipc);
     int r = sys_mkdirs(path, 0700);
     if (r == 0)
-        r = make_namespaces(podnet, hostname, host_network, &paths, &made);
-    if (r == 0 && !host_network)
+        r = make_namespaces(podnet, sandbox, &paths, &made);
+    if (r == 0 && !sandbox->host_network)
         r = connect_pod(podnet, address, &made);
     snprintf(path, sizeof path, "/proc/self/fd/%d", made.net_fd);
-    if (r == 0 && !host_network)
+    if (r == 0 && !sandbox->host_network)
         r = bind_file(path, paths.network);
     rtnetlink_close(made.socket);
     if (made.net_fd >= 0)
@@ -217,9 +230,15 @@ static int set_sysctl(const void *argument) {
 
 int podnet_set_sysctl(struct podnet *podnet, const struct podnet_pod *pod, const char *name, const char *value) {
     const struct sysctl sysctl = {name, value};
-    if (strncmp(name, "net.", 4) == 0 || strncmp(name, "net/", 4) == 0)
-        return pod->network[0] ? inside(pod->network, CLONE_NEWNET, podnet->own_net, set_sysctl, &sysctl) : -EINVAL;
-    return inside(pod->ipc, CLONE_NEWIPC, podnet->own_ipc, set_sysctl, &sysctl);
+    bool is_net = strncmp(name, "net.", 4) == 0 || strncmp(name, "net/", 4) == 0;
+    const char *path = is_net ? pod->network : pod->ipc;
+    if (!*path)
+        return -EINVAL;
+    CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CLEANUP(fd_closep) int user_fd = fd < 0 ? -errno : owned_by(fd);
+    if (user_fd >= 0)
+        return owned_run(user_fd, fd, set_sysctl, &sysctl);
+    return inside(path, is_net ? CLONE_NEWNET : CLONE_NEWIPC, is_net ? podnet->own_net : podnet->own_ipc, set_sysctl, &sysctl);
 }
 
 /* Is the address configured there? A pod from before pods had IPv6 has none. */
@@ -272,7 +291,9 @@ bool podnet_has(const struct podnet *podnet, const char *uid, bool host_network)
     return uid_is_safe(uid) && describe(podnet, uid, host_network, &pod) == 0 && is_whole(&pod);
 }
 
-int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, bool host_network, struct podnet_pod *ret, struct diag *diag) {
+int podnet_add(struct podnet *podnet, const struct podnet_sandbox *sandbox, struct podnet_pod *ret, struct diag *diag) {
+    const char *uid = sandbox->uid;
+    bool host_network = sandbox->host_network;
     struct podnet_pod pod = {.address = ""};
     uint32_t address = 0;
     if (!uid_is_safe(uid))
@@ -283,14 +304,14 @@ int podnet_add(struct podnet *podnet, const char *uid, const char *hostname, boo
     bool was_whole = is_whole(&pod);
     if (!host_network && ret->address[0] && !addresses_find(&podnet->addresses, uid, &address))
         addresses_claim(&podnet->addresses, uid, ret->address);
-    bool pooled =
-        !host_network && !was_whole && !addresses_find(&podnet->addresses, uid, &address) && pool_take(podnet, uid, hostname, &address) == 0;
+    bool pooled = !host_network && !was_whole && !sandbox->user_namespace && !addresses_find(&podnet->addresses, uid, &address) &&
+                  pool_take(podnet, uid, sandbox->hostname, &address) == 0;
     if (!host_network && !pooled)
         r = take_address(podnet, uid, &address);
     if (r < 0)
         return diag_set(diag, r, "no address for the pod in %s: %s", podnet->cidr, strerror(-r));
     if (!was_whole && !pooled)
-        r = pod_namespaces_make(podnet, uid, hostname, host_network, address);
+        r = pod_namespaces_make(podnet, uid, sandbox, address);
     if (r < 0)
         return diag_set(diag, r, "cannot make the pod's network: %s", strerror(-r));
     if (!host_network) {

@@ -11,6 +11,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "podnet/podnet_fixture_priv.h"
@@ -45,8 +48,8 @@ static int setup(void **state) {
     assert_non_null(mkdtemp(dir));
     snprintf(namespaces, sizeof namespaces, "%s/ns", dir);
     open_podnet("fd00:208::/64", 0);
-    assert_int_equal(podnet_add(podnet, "uid-1", "one", false, &one, &diag), 0);
-    assert_int_equal(podnet_add(podnet, "uid-2", "two", false, &two, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-1", .hostname = "one"}, &one, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-2", .hostname = "two"}, &two, &diag), 0);
     return 0;
 }
 
@@ -266,7 +269,7 @@ UNIT_TEST(namespaces_are_ready_before_they_are_needed) {
     podnet_free(podnet);
     open_podnet("fd00:208::/64", 2); /* the next process finds them */
     assert_false(podnet_pool_wants(podnet));
-    assert_int_equal(podnet_add(podnet, "uid-3", "three", false, &pod, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-3", .hostname = "three"}, &pod, &diag), 0);
     assert_int_equal(folders(POOL_PREFIX), 1);
     assert_true(podnet_pool_wants(podnet));
     assert_int_equal(in_pod(&pod, has_hostname, "three"), 0);
@@ -281,7 +284,7 @@ UNIT_TEST(namespaces_are_ready_before_they_are_needed) {
     podnet_free(podnet);
     open_podnet("none", 2); /* what was made for another configuration goes; a pod stays what it was */
     assert_int_equal(folders(POOL_PREFIX), 0);
-    assert_int_equal(podnet_add(podnet, "uid-3", "three", false, &same, &diag), 0);
+    assert_int_equal(podnet_add(podnet, &(struct podnet_sandbox){.uid = "uid-3", .hostname = "three"}, &same, &diag), 0);
     assert_string_equal(same.address, pod.address);
     assert_string_equal(same.address6, "");
     assert_int_equal(podnet_remove(podnet, "uid-3"), 0);
@@ -307,6 +310,82 @@ UNIT_TEST(settings_are_the_pods_own) {
     assert_int_equal(in_pod(NULL, has_forced, "0"), 0);
     assert_int_equal(podnet_set_sysctl(podnet, &one, "net.ipv4.no_such_thing", "1"), -ENOENT);
     assert_int_equal(podnet_set_sysctl(podnet, &one, "net/../kernel/hostname", "x"), -EINVAL);
+}
+
+/* --- users of its own --- */
+
+/* A process in a user namespace whose root is 700000 outside. */
+static pid_t other_users(char path[64]) {
+    static const char *const names[] = {"uid_map", "gid_map"};
+    int ready[2];
+    char byte, map[64];
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)!write(ready[1], "x", unshare(CLONE_NEWUSER) == 0);
+        for (;;)
+            pause();
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        snprintf(map, sizeof map, "/proc/%d/%s", (int)pid, names[i]);
+        assert_int_equal(sys_write_existing(AT_FDCWD, map, SLICE("0 700000 65536")), 0);
+    }
+    close(ready[0]);
+    close(ready[1]);
+    snprintf(path, 64, "/proc/%d/ns/user", (int)pid);
+    return pid;
+}
+
+/* As root in there: a bit for each thing that works. */
+static int try_all(const char *users) {
+    const struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0a630001)};
+    struct ifreq request = {.ifr_name = "lo"};
+    struct buffer text = BUFFER_INIT(256);
+    int fd = open(users, O_RDONLY | O_CLOEXEC);
+    if (setns(fd, CLONE_NEWUSER) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        return 98;
+    memcpy(&request.ifr_addr, &address, sizeof address);
+    int raw = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), link = socket(AF_INET, SOCK_DGRAM, 0);
+    bool range = sys_read_file(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", 255, &text) == 0 && strcmp(text.data, "7\t65535\n") == 0;
+    return (raw >= 0 ? 1 : 0) | (ioctl(link, SIOCSIFADDR, &request) == 0 ? 2 : 0) |
+           (sys_write_existing(AT_FDCWD, "/proc/sys/net/ipv4/ip_local_port_range", SLICE("3000 3999")) == 0 ? 4 : 0) | (range ? 8 : 0) |
+           (sethostname("mine", 4) == 0 ? 16 : 0);
+}
+
+UNIT_TEST(the_root_of_its_users_rules_its_network) {
+    struct diag diag = DIAG_INIT;
+    struct podnet_pod pod = {.address = ""}, same = {.address = ""};
+    char users[64], target[96];
+    pid_t holder = other_users(users);
+    const struct podnet_sandbox sandbox = {.uid = "uid-4", .hostname = "four", .user_namespace = users};
+    if (podnet_add(podnet, &sandbox, &pod, &diag) < 0)
+        fail_msg("%s", diag.message);
+    assert_int_equal(prctl(PR_GET_DUMPABLE), 1);
+    assert_int_equal(in_pod(&pod, has_hostname, "four"), 0);
+    assert_int_equal(podnet_set_sysctl(podnet, &pod, "net.ipv4.ping_group_range", "7 65535"), 0);
+    assert_int_equal(podnet_set_sysctl(podnet, &pod, "net.ipv4.no_such_thing", "1"), -ENOENT);
+    assert_int_equal(podnet_set_sysctl(podnet, &pod, "kernel.shm_rmid_forced", "1"), 0);
+    assert_int_equal(in_pod(&pod, has_forced, "1"), 0);
+    assert_int_equal(in_pod(NULL, has_forced, "0"), 0);
+    pid_t server = serve(&pod, AF_INET6);
+    snprintf(target, sizeof target, "%s:8080", pod.address);
+    assert_int_equal(in_pod(&one, dial, target), 0);
+    int fd = podnet_connect(podnet, &pod, 8080);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(in_pod(&pod, try_all, users), 31);
+    assert_int_equal(in_pod(&two, try_all, users), 0); /* not another's */
+    assert_int_equal(podnet_add(podnet, &sandbox, &same, &diag), 0);
+    assert_string_equal(same.address, pod.address);
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    assert_int_equal(podnet_remove(podnet, "uid-4"), 0);
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    assert_int_equal(podnet_add(podnet, &sandbox, &same, &diag), -ENOENT); /* there is no such user namespace: nothing stays */
+    assert_int_equal(podnet_remove(podnet, "uid-4"), 0);
+    assert_int_equal(folders("uid-4"), 0);
 }
 
 /* --- pure --- */
@@ -339,6 +418,7 @@ int main(void) {
                                        UNIT(ports_of_the_machine_lead_to_pods),
                                        UNIT(a_pod_cannot_pose_as_another),
                                        UNIT(settings_are_the_pods_own),
+                                       UNIT(the_root_of_its_users_rules_its_network),
                                        UNIT(ranges_of_ipv6),
                                        UNIT(namespaces_are_ready_before_they_are_needed)};
     return cmocka_run_group_tests(tests, setup, teardown);

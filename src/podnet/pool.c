@@ -120,7 +120,7 @@ static int make_member(struct podnet *podnet) {
     if (r == 0)
         r = podnet_save_addresses(podnet);
     if (r == 0)
-        r = pod_namespaces_make(podnet, name, "localhost", false, address);
+        r = pod_namespaces_make(podnet, name, &(struct podnet_sandbox){.hostname = "localhost"}, address);
     if (r == 0)
         r = VECTOR_PUSH(&podnet->pool, address);
     if (r < 0) {

@@ -1,55 +1,102 @@
-/* See pidns.h. unshare says where the next child is born; nothing else may be started before it is taken back, so there is no way out in between. */
+/* See pidns.h; what is started says in pause/ how it becomes the first process. */
 #include "runtime/pidns.h"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "loop/loop.h"
+#include "runtime/pidns_priv.h"
 
+#define START_WAIT_MS 10000
 #define STOP_WAIT_MS 1000
 #define PAUSE_OOM_SCORE (-998) /* as kubelet: it is small, and takes all containers along */
 
-int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const char *program, pid_t *ret) {
-    CLEANUP(fd_closep) int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-    const char *const argv[] = {program, "pause", NULL}, *const env[] = {NULL};
+struct joined {
+    int fds[PIDNS_JOIN_MAX + 2]; /* the program's, the namespaces', -1 */
+    char argument[PIDNS_JOIN_MAX * 12 + 1];
+};
+
+static void close_joined(struct joined *joined) {
+    for (size_t i = 0; joined->fds[i] >= 0; i++)
+        close(joined->fds[i]);
+}
+
+static int open_joined(const char *const *join, struct joined *ret) {
+    size_t len = 0, i = 0;
+    ret->fds[0] = pause_load();
+    for (; ret->fds[i] >= 0 && join[i]; i++) {
+        ASSERT(i < PIDNS_JOIN_MAX);
+        ret->fds[i + 1] = open(join[i], O_RDONLY | O_CLOEXEC);
+        len += (size_t)snprintf(ret->argument + len, sizeof ret->argument - len, "%s%d", i ? " " : "", ret->fds[i + 1]);
+    }
+    if (ret->fds[i] < 0)
+        return i == 0 ? ret->fds[0] : -errno;
+    ret->fds[i + 1] = -1;
+    return 0;
+}
+
+/* The program that prepares all has ended; 0, or what it says went wrong. */
+static int await(pid_t pid) {
+    CLEANUP(fd_closep) int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    int status = 0;
+    if (fd < 0 || poll(&poll_fd, 1, START_WAIT_MS) != 1)
+        kill(pid, SIGKILL);
+    if (waitpid(pid, &status, 0) != pid)
+        return -errno;
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : -ETIMEDOUT;
+}
+
+static int launch(const struct joined *joined, const struct cgroups *cgroups, const char *cgroup_path) {
+    char program[40];
     int words[2];
     pid_t pid;
-    int r = own < 0 ? -errno : cgroup_create(cgroups, cgroup_path, NULL);
-    if (r == 0 && pipe2(words, O_CLOEXEC) < 0)
-        r = -errno;
-    if (r < 0)
-        return r;
+    if (pipe2(words, O_CLOEXEC) < 0)
+        return -errno;
     CLEANUP(fd_closep) int listener = words[0];
     CLEANUP(fd_closep) int speaker = words[1];
+    snprintf(program, sizeof program, "/proc/self/fd/%d", joined->fds[0]);
+    const char *const argv[] = {program, joined->argument, NULL}, *const env[] = {NULL};
     const struct loop_spawn_options spawn = {.argv = argv,
                                              .envp = env,
                                              .cwd = "/",
                                              .stdin_fd = listener,
                                              .stdout_fd = -1,
                                              .stderr_fd = -1,
+                                             .pass_fds = joined->fds + 1,
                                              .oom_score_adj = PAUSE_OOM_SCORE,
                                              .new_session = true};
-    if (unshare(CLONE_NEWPID) < 0)
-        return -errno;
-    r = loop_spawn(&spawn, &pid);
-    ASSERT(setns(own, CLONE_NEWPID) == 0);
+    int r = loop_spawn(&spawn, &pid);
     if (r < 0)
         return r;
     r = cgroup_attach(cgroups, cgroup_path, pid);
     if (r == 0 && write(speaker, "", 1) != 1)
         r = -EPIPE;
-    if (r < 0) { /* it could not be found again */
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-        return r;
-    }
-    *ret = pid;
-    return 0;
+    fd_closep(&speaker); /* without the byte it ends: it could not be found again */
+    speaker = -1;
+    int ended = await(pid);
+    return r < 0 ? r : ended;
+}
+
+int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const char *const *join, pid_t *ret) {
+    struct joined joined = {.fds = {-1}};
+    int r = open_joined(join, &joined);
+    if (r == 0)
+        r = cgroup_create(cgroups, cgroup_path, NULL);
+    if (r == 0)
+        r = launch(&joined, cgroups, cgroup_path);
+    close_joined(&joined);
+    pid_t pid = r == 0 ? pidns_find(cgroups, cgroup_path) : 0;
+    if (r == 0 && pid == 0)
+        r = -ECHILD;
+    if (r == 0)
+        *ret = pid;
+    return r;
 }
 
 static void on_process(void *userdata, pid_t pid) {

@@ -7,6 +7,8 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
+#include "sys/sys.h"
+
 #define PROGRAM_BYTES_MAX (64 * MIB)
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -49,6 +51,14 @@ int program_open_memory(const char *name) {
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     return fd < 0 ? -errno : fd;
+}
+
+int program_seal(const char *name, struct slice bytes) {
+    CLEANUP(fd_closep) int fd = program_open_memory(name);
+    int r = fd < 0 ? fd : sys_write_all(fd, bytes);
+    if (r == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+        r = -errno;
+    return r < 0 ? r : TAKE_FD(fd);
 }
 
 static int copy(const char *path, const struct stat *st) {

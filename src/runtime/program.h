@@ -24,5 +24,7 @@ void program_deinit(struct program *program);
 const char *program_sealed(struct program *program);
 /* An empty memory file that can be sealed and executed. */
 int program_open_memory(const char *name);
+/* One of these bytes, sealed. */
+int program_seal(const char *name, struct slice bytes);
 
 #endif

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import signal
+import subprocess
 
 import pytest
 
@@ -95,11 +97,43 @@ def test_what_does_not_go_together(cluster):
     refused = cluster.apply(pod("bad", hostNetwork=True, hostPID=True, hostIPC=True), check=False).stderr
     for field in ("hostNetwork", "HostPID", "HostIPC"):
         assert f"spec.{field}: Forbidden: when `pod.Spec.HostUsers` is false" in refused, refused
-    shares = pod("shares", shareProcessNamespace=True)
-    cluster.apply(shares, pod("unmasked", container={"securityContext": {"procMount": "Unmasked"}, "command": [
+    cluster.apply(pod("unmasked", container={"securityContext": {"procMount": "Unmasked"}, "command": [
         "sh", "-c", "grep -c ' /proc/' /proc/mounts; (echo 1 > /proc/sys/vm/panic_on_oom) 2>/dev/null && echo REACHED; true"]}))
     wait_for(lambda: cluster("get", "pod", "unmasked", "-o", "jsonpath={.status.phase}").stdout == "Succeeded", "the pod to end")
     assert cluster("logs", "unmasked").stdout.split() == ["0"]
-    waiting = "jsonpath={.status.containerStatuses[0].state.waiting.message}"
-    wait_for(lambda: "cannot share processes" in cluster("get", "pod", "shares", "-o", waiting).stdout, "the refusal")
-    cluster("delete", "pod", "shares", "unmasked", "--wait=false")
+    cluster("delete", "pod", "unmasked", "--wait=false")
+
+
+def of_host(name):
+    return pathlib.Path("/proc/sys", name).read_text().split()
+
+
+def test_its_network_is_its_own(cluster):
+    """Root inside may in the pod's network what its capabilities say, and nothing outside."""
+    settings = {"net.ipv4.ip_unprivileged_port_start": "1000", "net.ipv4.ping_group_range": "5 65535", "kernel.shm_rmid_forced": "1"}
+    before = [of_host(name.replace(".", "/")) for name in settings], subprocess.run(["ip", "-o", "addr"], capture_output=True, check=True).stdout
+    admin = {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}
+    cluster.apply(pod("admin", container=admin, securityContext={"sysctls": [{"name": name, "value": value} for name, value in settings.items()]}), pod("plain"))
+    cluster.ready("admin", "plain")
+    gateway = cluster.read("admin", "ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'").strip()
+    said = cluster.read("admin", f"ping -c1 -W5 {gateway} | grep -c ttl=; ip addr add 10.99.0.1/32 dev lo && ping -c1 -W5 10.99.0.1 | grep -c ttl=; cd /proc/sys; "
+                                 "cat net/ipv4/ip_unprivileged_port_start net/ipv4/ping_group_range kernel/shm_rmid_forced; stat -c %u net/ipv4/ip_forward /dev/mqueue")
+    assert said.split() == ["1", "1", "1000", "5", "65535", "1", "0", "0"], said
+    assert cluster.read("plain", f"ping -c1 -W5 {gateway} | grep -c ttl=; ip addr add 10.99.0.1/32 dev lo 2>/dev/null && echo REACHED; "
+                                 "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").split() == ["1", "0"]
+    after = [of_host(name.replace(".", "/")) for name in settings], subprocess.run(["ip", "-o", "addr"], capture_output=True, check=True).stdout
+    assert after[0] == before[0] and b"10.99.0.1" not in after[1]
+    cluster("delete", "pod", "admin", "plain", "--wait=false")
+
+
+@pytest.mark.parametrize("users", ["own", "host"])
+def test_containers_share_their_processes(cluster, users):
+    """And what keeps them together is worth nothing to one that may trace."""
+    shares = pod(f"shares-{users}", container={"securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}}}, shareProcessNamespace=True, hostUsers=users == "host")
+    shares["spec"]["containers"].append({**shares["spec"]["containers"][0], "name": "d", "command": ["sleep", "123456"]})
+    cluster.apply(shares)
+    cluster.ready(f"shares-{users}")
+    said = cluster.read(f"shares-{users}", "cat /proc/1/cmdline; echo; cat /proc/*/cmdline | grep -c 123456; ls -A /proc/1/root/ /proc/1/fd 2>/dev/null | grep -v :$; "
+                                           "grep -c eth0 /proc/1/net/dev; wc -l < /proc/1/net/dev; sed -n 's/^CapEff.//p; s/^Seccomp:.//p' /proc/1/status")
+    assert said.replace("\0", "").split() == ["/pause", "1", "1", "4", "0" * 16, "2"], said
+    cluster("delete", "pod", f"shares-{users}", "--wait=false")

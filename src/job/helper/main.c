@@ -2,12 +2,9 @@
  *
  *   tidemill-job run                  a job's container: sources, script, artifacts, result
  *   tidemill-job build|apply …        the same as `tidemill build|apply …` (the program is also called tidemill)
- *   tidemill-job pause                the first process of a PID namespace that the containers of a pod share
  *   pre-receive, post-receive         a hook of the platform's git repositories (a link of that name)
  */
-#include <signal.h>
 #include <stdio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "job/job.h"
@@ -36,31 +33,11 @@ static int run_job(const struct wire *wire) {
     return job_run(wire, folder, own);
 }
 
-/* Orphans of the namespace become our children: they are reaped, for ever. It begins with a byte from who started us, once we can be found again in
- * our control group: nobody would ever end us otherwise. */
-static _Noreturn void keep_namespace(void) {
-    sigset_t child;
-    char word;
-    if (read(STDIN_FILENO, &word, 1) != 1)
-        exit(0);
-    close(STDIN_FILENO);
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &child, NULL);
-    for (;;) {
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            ;
-        sigwaitinfo(&child, NULL);
-    }
-}
-
 int main(int argc, char **argv) {
     const char *name = argc > 0 ? base_name(argv[0]) : "";
     struct wire wire;
     if (strcmp(name, "pre-receive") == 0 || strcmp(name, "post-receive") == 0)
         return job_hook(find_wire("TIDEMILL_HOOK_SOCKET", "TIDEMILL_HOOK_TOKEN", &wire) ? &wire : NULL, name);
-    if (argc == 2 && strcmp(argv[1], "pause") == 0 && getpid() == 1)
-        keep_namespace();
     bool there = find_wire("TIDEMILL_JOB_SOCKET", "TIDEMILL_JOB_TOKEN", &wire);
     if (strcmp(name, "tidemill") != 0 && (argc == 1 || strcmp(argv[1], "run") == 0))
         return run_job(there ? &wire : NULL);
