@@ -166,12 +166,20 @@ int run_gateway(const struct invocation *invocation) {
     return run_role(invocation, gateway);
 }
 
+/* What of pods is kept: a page of all would fill the store's few megabytes within minutes. */
+#define USED                                                                                                                                         \
+    "/metrics/cadvisor?name[]=container_cpu_usage_seconds_total&name[]=container_cpu_cfs_throttled_periods_total"                                    \
+    "&name[]=container_memory_working_set_bytes&name[]=container_spec_memory_limit_bytes&name[]=container_oom_events_total"                          \
+    "&name[]=container_fs_usage_bytes&name[]=container_network_receive_bytes_total&name[]=container_network_transmit_bytes_total"                    \
+    "&name[]=container_processes&name[]=container_start_time_seconds"
+
 static int monitor(const struct settings *settings, struct diag *diag) {
     const char *api = arena_printf(settings->arena, "unix:%s/api.sock", settings->run);
     const struct monitor_target targets[] = {
         {"tidemill-core", api, NULL},
         {"tidemill-gateway", arena_printf(settings->arena, "unix:%s/gateway.sock", settings->run), NULL},
         {"tidemill-node", arena_printf(settings->arena, "unix:%s/node.sock", settings->run), NULL},
+        {"cadvisor", arena_printf(settings->arena, "unix:%s/node.sock", settings->run), USED},
         {"tidemill-monitor", arena_printf(settings->arena, "http://%s", settings->monitor_listen), NULL},
     };
     const struct monitor_options options = {.listen_fd = get_socket("monitor", settings->monitor_listen, diag),

@@ -93,6 +93,17 @@ struct row {
     struct disk disk;
 };
 
+/* Among those asked for by name; all when none was. */
+static bool is_wanted(const struct query *only, const char *name) {
+    bool asked = false, found = false;
+    for (size_t i = 0; i < only->count; i++) {
+        bool is_name = slice_is(only->items[i].key, "name[]");
+        asked = asked || is_name;
+        found = found || (is_name && slice_is(only->items[i].value, name));
+    }
+    return found || !asked;
+}
+
 /* As a label's value. */
 static const char *escaped(struct arena *arena, const char *text) {
     char *out = arena_alloc(arena, 2 * strlen(text) + 1), *at = out;
@@ -169,6 +180,14 @@ static void put_family(struct buffer *out, const struct family *family, const st
             buffer_printf(out, "%s{%s%s} %.17g\n", family->name, family->more, rows[i].labels, value_of(&rows[i], family));
 }
 
+/* Counting files costs most of all. */
+static bool wants_files(const struct query *only) {
+    for (size_t i = 0; i < ARRAY_LEN(families); i++)
+        if (families[i].source == FROM_DISK && is_wanted(only, families[i].name))
+            return true;
+    return false;
+}
+
 static void put_machine(const struct node *node, struct buffer *out, bool failed) {
     buffer_printf(out,
                   "# HELP cadvisor_version_info A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor "
@@ -182,11 +201,12 @@ static void put_machine(const struct node *node, struct buffer *out, bool failed
                   failed);
 }
 
-int cadvisor_format(struct node *node, struct buffer *out) {
+int cadvisor_format(struct node *node, const struct query *only, struct buffer *out) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(LABELS_ARENA_BYTES_MAX);
     struct measures measures = {0};
     struct statvfs disk = {0};
-    (void)measure_files(node, FILES_AGE_MS, NULL);
+    if (wants_files(only))
+        (void)measure_files(node, FILES_AGE_MS, NULL);
     int r = arena ? measure_all(node, true, &measures) : -ENOMEM;
     struct row *rows = r == 0 ? ARENA_ARRAY(arena, struct row, measures.count + 1) : NULL;
     statvfs(node->state_dir, &disk);
@@ -198,8 +218,10 @@ int cadvisor_format(struct node *node, struct buffer *out) {
             fill_unit(&rows[i], &disk, loop_wall_ns(node->loop));
     }
     for (size_t i = 0; rows && i < ARRAY_LEN(families); i++)
-        put_family(out, &families[i], rows, measures.count);
-    put_machine(node, out, !rows);
+        if (is_wanted(only, families[i].name))
+            put_family(out, &families[i], rows, measures.count);
+    if (is_wanted(only, "machine_memory_bytes"))
+        put_machine(node, out, !rows);
     VECTOR_DEINIT(&measures);
     return buffer_error(out);
 }

@@ -55,7 +55,7 @@ static void assert_line(const struct buffer *text, const char *line) {
 
 static void check(struct node *node) {
     struct buffer text = BUFFER_INIT(MIB);
-    assert_int_equal(cadvisor_format(node, &text), 0);
+    assert_int_equal(cadvisor_format(node, &(struct query){0}, &text), 0);
     static const char *const lines[] = {
         "\ncontainer_cpu_usage_seconds_total{cpu=\"total\"," LABELS "} 2.5\n",
         "\ncontainer_cpu_usage_seconds_total{cpu=\"total\"," POD_LABELS "} 3\n",
@@ -77,6 +77,14 @@ static void check(struct node *node) {
         assert_line(&text, lines[i]);
     assert_null(strstr(text.data, "container_spec_cpu_quota{"));              /* it has none */
     assert_null(strstr(text.data, "container_network_receive_bytes_total{")); /* nor a network of its own */
+    buffer_reset(&text);
+    struct query_pair names[] = {
+        {SLICE("name[]"), SLICE("container_oom_events_total")}, {SLICE("x"), SLICE("y")}, {SLICE("name[]"), SLICE("container_threads")}};
+    assert_int_equal(cadvisor_format(node, &(struct query){names, ARRAY_LEN(names)}, &text), 0);
+    assert_string_equal(text.data, "# HELP container_oom_events_total Count of out of memory events observed for the container\n"
+                                   "# TYPE container_oom_events_total counter\ncontainer_oom_events_total{" LABELS "} 1\n"
+                                   "# HELP container_threads Number of threads running inside the container\n"
+                                   "# TYPE container_threads gauge\ncontainer_threads{" LABELS "} 5\n");
     buffer_reset(&text);
     assert_int_equal(resource_metrics_format(node, &text), 0);
     assert_line(&text, "\ncontainer_cpu_usage_seconds_total{container=\"c\",namespace=\"n\",pod=\"p\"} 2.5 ");

@@ -2,8 +2,11 @@
  *
  * Control groups and the pods' interfaces are read when asked, on the loop: some 0.2 ms a pod. Files are counted by walking trees, on a worker
  * thread, and only when what is known is older than the asker wants: he gets what is known, or waits for the next count (one at a time, for all).
- * Nothing is measured while nobody asks. */
+ * Those who do not wait ask again and again: for them counting may take half a percent of the time, however much there is to count. Nothing is
+ * measured while nobody asks. */
 #include "node/measure_priv.h"
+
+#define PASSING_REST 200 /* times as long as the last count took, nothing is counted in passing */
 
 static bool is_measured(const struct unit *unit) {
     return unit->stage == UNIT_RUNNING && unit->started_ns;
@@ -47,7 +50,8 @@ int measure_all(struct node *node, bool detail, struct measures *ret) {
 struct disk_count {
     struct storage *storage; /* NULL: nothing is being counted */
     int64_t counted_ms;      /* 0: never */
-    struct list waiting;     /* struct disk_waiter */
+    int64_t began_ms, took_ms;
+    struct list waiting; /* struct disk_waiter */
 };
 
 static bool has_files(const struct pod *pod) {
@@ -78,6 +82,7 @@ static void on_counted(void *userdata, const struct storage_item *items, size_t 
     }
     disk->storage = NULL;
     disk->counted_ms = loop_now_ns(node->loop) / 1000000;
+    disk->took_ms = disk->counted_ms - disk->began_ms;
     while (!list_empty(&disk->waiting)) {
         struct disk_waiter *waiter = CONTAINER_OF(disk->waiting.next, struct disk_waiter, node);
         list_remove(&waiter->node);
@@ -100,9 +105,14 @@ bool measure_files(struct node *node, int64_t age_max_ms, struct disk_waiter *wa
         return false;
     if (!disk->waiting.next)
         list_init(&disk->waiting);
-    bool is_recent = disk->counted_ms && loop_now_ns(node->loop) / 1000000 - disk->counted_ms <= age_max_ms;
+    int64_t now_ms = loop_now_ns(node->loop) / 1000000;
+    if (!waiter)
+        age_max_ms = MAX(age_max_ms, disk->took_ms * PASSING_REST);
+    bool is_recent = disk->counted_ms && now_ms - disk->counted_ms <= age_max_ms;
     if (is_recent && !(waiter && has_new(node)))
         return false;
+    if (!disk->storage)
+        disk->began_ms = now_ms;
     if (!disk->storage && storage_measure(node, has_files, true, on_counted, node, &disk->storage) < 0)
         return false;
     if (waiter)

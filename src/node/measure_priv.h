@@ -28,7 +28,8 @@ bool measure_files(struct node *node, int64_t age_max_ms, struct disk_waiter *wa
 void measure_stop(struct node *node);
 
 /* cadvisor.c: /metrics/cadvisor; resource_metrics.c: /metrics/resource, /metrics/probes. Appended. */
-int cadvisor_format(struct node *node, struct buffer *out);
+/* only: with `name[]=FAMILY` pairs those families alone, as several libraries for metrics have it; without any all. */
+int cadvisor_format(struct node *node, const struct query *only, struct buffer *out);
 int resource_metrics_format(struct node *node, struct buffer *out);
 int probe_metrics_format(struct node *node, struct buffer *out);
 /* The machine's processors since its start. */

@@ -1,37 +1,18 @@
-/* Prometheus text: what each container and pod uses, read from its cgroup when asked. */
+/* /metrics: how often containers were restarted, and the few of kubelet's own that dashboards ask for. What is used is told by cadvisor.c. */
 #include <sys/statvfs.h>
 
 #include "node/node_priv.h"
 
-#define METRICS_BYTES_MAX (16 * MIB)
-
-struct family {
-    const char *name, *type, *help;
-};
-static const struct family families[] = {
-    {"container_cpu_usage_seconds_total", "counter", "CPU time used by the container."},
-    {"container_memory_working_set_bytes", "gauge", "Memory in use by the container, without inactive file cache."},
-    {"container_processes", "gauge", "Processes and threads of the container."},
-    {"container_start_time_seconds", "gauge", "When the container started, since 1970."},
-    {"container_restarts_total", "counter", "How often the container was started again."},
-};
-
-static void add_sample(const struct unit *unit, size_t family, struct buffer *out) {
-    char path[QOS_PATH_BYTES];
-    struct cgroup_usage usage = {0};
-    double value = 0;
-    qos_container_path(unit, path);
-    if (family <= 2)
-        cgroup_usage(&unit->pod->node->cgroups, path, &usage);
-    switch (family) {
-    case 0: value = (double)usage.cpu_ns / 1e9; break;
-    case 1: value = (double)usage.memory_bytes; break;
-    case 2: value = (double)usage.pids; break;
-    case 3: value = (double)unit->started_ns / 1e9; break;
-    default: value = unit->restart_count;
+static void put_restarts(const struct node *node, struct buffer *out) {
+    void *value;
+    buffer_append_text(out, "# HELP container_restarts_total How often the container was started again.\n# TYPE container_restarts_total counter\n");
+    for (size_t at = 0; map_next(node->pods, &at, NULL, &value);) {
+        const struct pod *pod = value;
+        for (size_t i = 0; i < pod->units_count; i++)
+            if (pod->units[i]->stage == UNIT_RUNNING)
+                buffer_printf(out, "container_restarts_total{namespace=\"%s\",pod=\"%s\",container=\"%s\"} %d\n", pod->namespace, pod->name,
+                              pod->units[i]->spec->name, pod->units[i]->restart_count);
     }
-    buffer_printf(out, "%s{namespace=\"%s\",pod=\"%s\",container=\"%s\"} %.17g\n", families[family].name, unit->pod->namespace, unit->pod->name,
-                  unit->spec->name, value);
 }
 
 /* The few of kubelet's own that dashboards ask for. */
@@ -130,18 +111,7 @@ static void put_claims(const struct node *node, struct buffer *out) {
 }
 
 int metrics_format(struct node *node, struct buffer *out) {
-    struct slice key;
-    void *value;
-    for (size_t family = 0; family < ARRAY_LEN(families); family++) {
-        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", families[family].name, families[family].help, families[family].name,
-                      families[family].type);
-        for (size_t at = 0; map_next(node->pods, &at, &key, &value);) {
-            const struct pod *pod = value;
-            for (size_t i = 0; i < pod->units_count; i++)
-                if (pod->units[i]->stage == UNIT_RUNNING)
-                    add_sample(pod->units[i], family, out);
-        }
-    }
+    put_restarts(node, out);
     put_kubelet(node, out);
     put_claims(node, out);
     buffer_printf(out, "# HELP tidemill_node_pods Pods on this node.\n# TYPE tidemill_node_pods gauge\ntidemill_node_pods %zu\n",

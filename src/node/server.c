@@ -32,25 +32,27 @@ static const char *segment(struct http_exchange *exchange, struct slice *rest) {
     return arena_dup(http_exchange_arena(exchange), buffer_slice(&text));
 }
 
-static void respond_metrics(struct node *node, struct http_exchange *exchange, int (*format)(struct node *node, struct buffer *out)) {
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
-    if (format(node, &out) < 0)
+static void respond_metrics(struct http_exchange *exchange, int error, const struct buffer *out) {
+    if (error < 0)
         http_respond_text(exchange, 500, "too many containers to measure\n");
     else
-        http_respond(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(&out), NULL);
+        http_respond(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_slice(out), NULL);
 }
 
 static bool serve_metrics(struct node *node, struct http_exchange *exchange) {
     static const struct {
         const char *path;
         int (*format)(struct node *node, struct buffer *out);
-    } pages[] = {{"/metrics", metrics_format},
-                 {"/metrics/cadvisor", cadvisor_format},
-                 {"/metrics/resource", resource_metrics_format},
-                 {"/metrics/probes", probe_metrics_format}};
+    } pages[] = {{"/metrics", metrics_format}, {"/metrics/resource", resource_metrics_format}, {"/metrics/probes", probe_metrics_format}};
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(METRICS_BYTES_MAX);
+    struct query only;
+    if (slice_is(http_path(exchange), "/metrics/cadvisor")) {
+        int r = query_parse(http_exchange_arena(exchange), http_query_text(exchange), &only);
+        return respond_metrics(exchange, r < 0 ? r : cadvisor_format(node, &only, &out), &out), true;
+    }
     for (size_t i = 0; i < ARRAY_LEN(pages); i++)
         if (slice_is(http_path(exchange), pages[i].path))
-            return respond_metrics(node, exchange, pages[i].format), true;
+            return respond_metrics(exchange, pages[i].format(node, &out), &out), true;
     return false;
 }
 

@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import signal
+import urllib.parse
+import urllib.request
 
 import pytest
 
@@ -401,6 +403,14 @@ def test_the_summary_is_whole(platform, kubectl, busy):
     rows = kubectl("top", "pod", "busy", "--containers", "--no-headers").stdout.split()
     assert rows[:2] == ["busy", "main"] and int(rows[2].rstrip("m")) >= 50 and rows[3].endswith("Mi")
     assert platform.kubectl("top", "node", "--no-headers").stdout.startswith("node1 ")
+
+    def kept(name):
+        query = urllib.parse.urlencode({"query": name + '{namespace="res",pod="busy",job="cadvisor"}'})
+        with urllib.request.urlopen(f"http://127.0.0.1:{platform.monitor_port}/api/v1/query?{query}", timeout=30) as answer:
+            return {each["metric"].get("container", ""): float(each["value"][1]) for each in json.load(answer)["data"]["result"]}
+
+    wait_for(lambda: kept("container_network_transmit_bytes_total").get("", 0) > 0, "what is used to be kept", interval=0.2)
+    assert kept("container_memory_working_set_bytes").keys() == {"", "main"} and not kept("container_memory_rss")
 
 
 def test_pods_of_an_earlier_version_stay_where_they_are(platform, kubectl):
