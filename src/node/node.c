@@ -293,6 +293,7 @@ static void stop_node(struct node *node) {
     map_free(TAKE(node->pods));
     map_free(TAKE(node->watched)); /* empty, as the next: the pods held them */
     map_free(TAKE(node->pullings));
+    image_arrivals_end(&node->arrivals);
     for (size_t i = 0; i < ARRAY_LEN(node->probe_tls); i++)
         tls_context_unref(TAKE(node->probe_tls[i]));
     if (node->seccomp)
@@ -380,6 +381,7 @@ static int init(struct node *node) {
     node->pods = map_new();
     node->watched = map_new();
     node->pullings = map_new();
+    list_init(&node->arrivals);
     node->seccomp = map_new();
     node->removals = map_new();
     return node->pods && node->watched && node->seccomp && node->removals ? 0 : -ENOMEM;

@@ -68,6 +68,7 @@ struct node {
     struct map *pods;     /* uid → struct pod */
     struct map *watched;  /* "plural/namespace/name" → struct watched */
     struct map *pullings; /* what is being made ready, see pulling.c */
+    struct list arrivals; /* images that are unpacked while they come, see runtime/image.h */
     struct map *seccomp;  /* capabilities as text → program (char *) */
     struct map *removals; /* volume → struct removal */
     struct loop_defer reclaim_defer;
@@ -141,9 +142,11 @@ struct remote_image_result {
     int64_t began_ms;    /* when our turn came; 0: it did not */
 };
 typedef void remote_image_fn(void *userdata, const struct remote_image_result *result);
+typedef void remote_image_arriving_fn(void *userdata, const char *manifest, const char *place);
 struct remote_image_options {
     const char *image, *policy, *namespace;
     const struct kube_local_object_reference_array *secrets; /* spec.imagePullSecrets */
+    remote_image_arriving_fn *on_arriving;                   /* its blobs have begun to come, see image_arrival_start; once at most */
     remote_image_fn *on_done;                                /* once, unless freed before; the handle is dead then */
     void *userdata;
 };

@@ -3,7 +3,7 @@
  *
  *   LOOKING (worker: resolve, unpack) ──► here, and the pod may use it ─────────────► done
  *      │  not here, or to be asked for again                                            ▲
- *      └──► FETCHING (core) ──► UNPACKING (worker) ─────────────────────────────────────┘
+ *      └──► FETCHING (core), and unpacking what comes ──► UNPACKING (worker) the rest ──┘
  *
  * Invariants
  *  1. What is pushed or built here is ours: it is used as it is, whatever the policy, and no other registry is asked. What came from elsewhere is
@@ -20,6 +20,7 @@ struct effort {
     struct list pullings; /* those who wait for it */
     struct image_request *look;
     struct remote_image *fetch;
+    struct image_arrival *ahead; /* unpacks what comes while it comes */
     bool fetched;
     int64_t fetch_began_ms; /* 0: nothing was fetched that anybody was told of */
 };
@@ -70,6 +71,7 @@ static void effort_free(struct effort *effort) {
         return;
     image_request_cancel(effort->look);
     remote_image_free(effort->fetch);
+    image_arrival_cancel(effort->ahead);
     free(effort->key);
     free(effort);
 }
@@ -169,9 +171,30 @@ static void tell_pulling(const struct pulling *pulling) {
 
 static int look(struct effort *effort, struct diag *diag);
 
+static void look_again(struct effort *effort) {
+    struct diag diag = DIAG_INIT;
+    int r = look(effort, &diag);
+    if (r < 0)
+        end_effort(effort, NULL, "ErrImagePull", diag.message[0] ? diag.message : strerror(-r));
+}
+
+static void on_unpacked_ahead(void *userdata) {
+    struct effort *effort = userdata;
+    effort->ahead = NULL;
+    if (effort->fetched)
+        look_again(effort);
+}
+
+static void on_arriving(void *userdata, const char *manifest, const char *place) {
+    struct effort *effort = userdata;
+    struct node *node = effort->node;
+    const struct image_arrival_options options = {
+        .store = node->store_dir, .layers = node->layers_dir, .manifest = manifest, .place = place, .on_done = on_unpacked_ahead, .userdata = effort};
+    (void)image_arrival_start(node->loop, &node->arrivals, &options, &effort->ahead); /* otherwise it is unpacked when all is here */
+}
+
 static void on_fetched(void *userdata, const struct remote_image_result *result) {
     struct effort *effort = userdata;
-    struct diag diag = DIAG_INIT;
     const struct pulling *first = first_of(effort);
     effort->fetch = NULL;
     effort->fetched = true;
@@ -185,9 +208,8 @@ static void on_fetched(void *userdata, const struct remote_image_result *result)
         return end_effort(effort, NULL, "ErrImagePull", result->message);
     if (effort->fetch_began_ms && result->began_ms)
         effort->fetch_began_ms = result->began_ms;
-    int r = look(effort, &diag);
-    if (r < 0)
-        end_effort(effort, NULL, "ErrImagePull", diag.message[0] ? diag.message : strerror(-r));
+    if (!effort->ahead) /* else when that has ended: all it waits for is here */
+        look_again(effort);
 }
 
 static void fetch(struct effort *effort, bool tells) {
@@ -198,6 +220,7 @@ static void fetch(struct effort *effort, bool tells) {
                                                  .policy = policies[first->policy],
                                                  .namespace = first->pod->namespace,
                                                  .secrets = &spec->image_pull_secrets,
+                                                 .on_arriving = on_arriving,
                                                  .on_done = on_fetched,
                                                  .userdata = effort};
     if (tells) {
@@ -321,7 +344,7 @@ bool pulling_is_unpacking(const struct node *node) {
     for (size_t at = 0; map_next(node->pullings, &at, NULL, &value);)
         if (((const struct effort *)value)->look)
             return true;
-    return false;
+    return !list_empty(&node->arrivals);
 }
 
 void pulling_cancel(struct pulling *pulling) {

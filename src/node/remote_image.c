@@ -1,5 +1,6 @@
 /* An image from the registry that its name means: core fetches it (it is the store's one writer, the one that talks to the internet, and the one that
- * may read secrets), we wait for its answer. That is text: "TIDEMILL-BEGIN" when its turn has come, progress, "TIDEMILL-MISSING a, b" for secrets
+ * may read secrets), we wait for its answer. That is text: "TIDEMILL-BEGIN" when its turn has come, "TIDEMILL-ARRIVING DIGEST PLACE" when blobs have
+ * begun to come, progress, "TIDEMILL-MISSING a, b" for secrets
  * that are not there, a line that says what happened, and at last "TIDEMILL-EXIT n". */
 #include "node/node_priv.h"
 
@@ -8,6 +9,7 @@
 struct remote_image {
     struct node *node;
     remote_image_fn *on_done;
+    remote_image_arriving_fn *on_arriving; /* NULL once it was told */
     void *userdata;
     int64_t began_ms;
     struct http_request *request;
@@ -20,6 +22,21 @@ static void on_head(void *userdata, const struct http_answer *head) {
     remote->status = head->status;
 }
 
+static void tell_arriving(struct remote_image *remote) {
+    static const struct slice lead = {"TIDEMILL-ARRIVING ", 18};
+    char manifest[80], place[64];
+    for (struct slice rest = buffer_slice(&remote->tail); remote->on_arriving && slice_index(rest, '\n') >= 0;) {
+        struct slice line = slice_cut(&rest, '\n');
+        if (!slice_starts(line, lead))
+            continue;
+        struct slice second = slice_from(line, lead.len), first = slice_cut(&second, ' ');
+        snprintf(manifest, sizeof manifest, "%.*s", SLICE_ARG(first));
+        snprintf(place, sizeof place, "%.*s", SLICE_ARG(second));
+        remote_image_arriving_fn *on_arriving = TAKE(remote->on_arriving);
+        on_arriving(remote->userdata, manifest, place);
+    }
+}
+
 static void on_data(void *userdata, struct slice data) {
     struct remote_image *remote = userdata;
     if (!remote->began_ms && data.len)
@@ -28,6 +45,7 @@ static void on_data(void *userdata, struct slice data) {
     size_t over = remote->tail.len + data.len > REMOTE_TAIL_BYTES_MAX ? remote->tail.len + data.len - REMOTE_TAIL_BYTES_MAX : 0;
     buffer_consume(&remote->tail, over);
     buffer_append_slice(&remote->tail, data);
+    tell_arriving(remote);
 }
 
 static struct slice last_line(struct slice *text) {
@@ -96,8 +114,11 @@ int remote_image_pull(struct node *node, const struct remote_image_options *opti
     struct remote_image *remote = calloc(1, sizeof *remote);
     if (!remote)
         return -ENOMEM;
-    *remote =
-        (struct remote_image){.node = node, .on_done = options->on_done, .userdata = options->userdata, .tail = BUFFER_INIT(REMOTE_TAIL_BYTES_MAX)};
+    *remote = (struct remote_image){.node = node,
+                                    .on_done = options->on_done,
+                                    .on_arriving = options->on_arriving,
+                                    .userdata = options->userdata,
+                                    .tail = BUFFER_INIT(REMOTE_TAIL_BYTES_MAX)};
     int r = format_target(options, &target);
     const struct http_request_options request = {.method = "POST", .target = target.data, .timeout_ms = -1};
     if (r == 0)

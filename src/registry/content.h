@@ -7,7 +7,7 @@
  * only, from there <root>/repositories/<name>/_pulled/<hex>          where a manifest came from, see pulled.h
  *   <root>/repositories/<name>/_referrers/<hex>/<hex> descriptor (JSON) of a manifest whose subject is the first digest
  *   <root>/uploads/<random>                           being written; emptied when the store is opened
- *   <root>/partial/<hex>-<name's hash>                the beginning of a blob that a pull of that name goes on with; it only grows
+ *   <root>/partial/<hex>-<name's hash>                the beginning of a blob, of a pull of that name; it only grows, until it is renamed into blobs/
  *
  * No state in memory but the folder's descriptor and a lock, so every function may be called from any thread. All of them block on the disk. */
 #ifndef TIDEMILL_REGISTRY_CONTENT_H
@@ -56,6 +56,9 @@ DEFINE_CLEANUP(struct content_writer, content_writer_free)
 #define CONTENT_PARTIALS_MAX 32
 #define CONTENT_PARTIALS_BYTES_MAX (16 * GIB)
 int content_writer_resume(struct content *content, const char *name, const struct oci_digest *digest, struct content_writer **ret);
+/* What the name of such a file ends in, behind its digest and a '-'. */
+#define CONTENT_PLACE_BYTES 17
+void content_partial_place(const char *name, char ret[CONTENT_PLACE_BYTES]);
 /* How much of it is here; 0: nothing. */
 int64_t content_partial_size(struct content *content, const char *name, const struct oci_digest *digest);
 /* What it has is wrong: nothing of it stays. */

@@ -19,10 +19,16 @@
 #define READ_BYTES (256 * KIB)
 #define LISTED_MAX 4096
 
-static struct content_path partial_path(const char *name, const struct oci_digest *digest) {
+void content_partial_place(const char *name, char ret[CONTENT_PLACE_BYTES]) {
     char hash[65];
     digest_sha256_hex(slice_of(name), hash);
-    return content_path(FOLDER "/%s-%.16s", digest->hex, hash);
+    snprintf(ret, CONTENT_PLACE_BYTES, "%.16s", hash);
+}
+
+static struct content_path partial_path(const char *name, const struct oci_digest *digest) {
+    char place[CONTENT_PLACE_BYTES];
+    content_partial_place(name, place);
+    return content_path(FOLDER "/%s-%s", digest->hex, place);
 }
 
 /* --- writing --- */

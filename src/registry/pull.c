@@ -297,6 +297,13 @@ static int store_image(struct registry_pull *pull, struct level *levels, int cou
     return r < 0 ? diag_set(&pull->diag, r, "cannot store the image: %s", strerror(-r)) : 0;
 }
 
+/* For those who unpack while the rest comes. Without a link it is nobody's. */
+static int keep_manifest(struct registry_pull *pull, const struct level *level) {
+    struct oci_digest ignored;
+    int r = content_write_blob(pull->registry->content, buffer_slice(&level->bytes), &ignored);
+    return r < 0 ? diag_set(&pull->diag, r, "cannot store the image's manifest: %s", strerror(-r)) : 0;
+}
+
 static int fetch_image(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena, struct level *levels) {
     char text[OCI_DIGEST_TEXT];
     const struct oci_digest *wanted = &pull->reference.digest;
@@ -324,7 +331,8 @@ static int fetch_image(struct registry_pull *pull, struct hub_connection *connec
         pull->credential = NULL;
     r = check_layers(pull, manifest);
     r = r ? r : note_levels(pull, levels, count, true);
-    r = r ? r : pull_blobs(pull, manifest);
+    r = r ? r : keep_manifest(pull, &levels[count - 1]);
+    r = r ? r : pull_blobs(pull, &levels[count - 1].digest, manifest);
     r = r ? r : check_config(pull, manifest);
     r = r ? r : store_image(pull, levels, count);
     return r ? r : note_levels(pull, levels, count, false);

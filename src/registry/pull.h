@@ -24,10 +24,12 @@ enum registry_pull_policy {
 struct registry_pull_options {
     const char *reference; /* "nginx:1.25", "ghcr.io/org/app@sha256:…" */
     enum registry_pull_policy policy;
-    struct docker_config *credentials;                                              /* taken over, also when it fails; NULL: only the machine's own */
-    const char *platform;                                                           /* "linux/arm64"; NULL: this machine's */
-    bool insecure;                                                                  /* plain HTTP or unchecked certificates are fine */
-    void (*on_begin)(void *userdata);                                               /* its turn has come; may be NULL */
+    struct docker_config *credentials; /* taken over, also when it fails; NULL: only the machine's own */
+    const char *platform;              /* "linux/arm64"; NULL: this machine's */
+    bool insecure;                     /* plain HTTP or unchecked certificates are fine */
+    void (*on_begin)(void *userdata);  /* its turn has come; may be NULL */
+    /* So much of it has to come that unpacking may begin meanwhile: the manifest is a blob now, others grow in partial/<hex>-<place>. May be NULL. */
+    void (*on_arriving)(void *userdata, const struct oci_digest *manifest, const char *place);
     void (*on_progress)(void *userdata, uint64_t bytes_done, uint64_t bytes_total); /* of blobs; may be NULL */
     void (*on_done)(void *userdata, const struct registry_pull_result *result);     /* once, last, never before registry_pull has returned */
     void *userdata;
@@ -40,6 +42,7 @@ struct registry_pull_options {
 #define REGISTRY_PULL_BYTES_PER_S_MIN (64 * KIB)
 #define REGISTRY_PULLS_SLOW_MAX 4
 #define REGISTRY_PULLS_QUEUED_MAX 500
+#define REGISTRY_PULL_ARRIVING_BYTES_MIN (8 * MIB) /* for on_arriving */
 int registry_pull(struct registry *registry, const struct registry_pull_options *options, struct registry_pull **ret, struct diag *diag);
 /* An image of ours, with all that it names, into another registry; what that has already is not sent. options: reference is the target, a tag's;
  * policy and platform do not matter; result: name is the source's, digest the manifest's, bytes those that were sent. -ENOENT comes by on_done. */

@@ -259,7 +259,7 @@ static bool add(struct fetcher *fetcher, const struct oci_descriptor *descriptor
     return pull_hold(fetcher->pull, &descriptor->digest) == 0;
 }
 
-int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest) {
+int pull_blobs(struct registry_pull *pull, const struct oci_digest *digest, const struct oci_manifest *manifest) {
     CLEANUP(freep) struct oci_descriptor *items = calloc(manifest->count + 1, sizeof *items);
     struct fetcher fetcher = {.pull = pull, .items = items};
     bool ok = items && (!manifest->has_config || add(&fetcher, &manifest->config));
@@ -279,6 +279,8 @@ int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest) 
     if (content_check_space(pull->registry->content, missing) < 0)
         return diag_set(&pull->diag, -ENOSPC, "the disk is too full for %s: %" PRIu64 " bytes have to come", pull->reference.name, missing);
     atomic_store(&pull->bytes_total, total);
+    if (missing >= REGISTRY_PULL_ARRIVING_BYTES_MIN)
+        pull_tell_arriving(pull, digest);
     pthread_mutex_init(&fetcher.lock, NULL);
     run(&fetcher);
     pthread_mutex_destroy(&fetcher.lock);

@@ -28,7 +28,7 @@ struct registry_pull {
     int64_t looked_ms, aside_since_ms; /* since when its bytes are counted; monotonic */
     uint64_t looked_bytes;             /* what was done then */
     pthread_t thread;
-    atomic_bool stopping, is_done;
+    atomic_bool stopping, is_arriving, is_done;
     _Atomic uint64_t bytes_done, bytes_total, bytes_reported, bytes_fetched;
     /* the worker's own, until it is done */
     struct docker_config machine; /* the machine's credentials */
@@ -40,6 +40,7 @@ struct registry_pull {
     int error;
     struct diag diag;
     struct oci_digest digest;
+    struct oci_digest arriving; /* before is_arriving */
 };
 
 /* All of its work, on a thread of its own: 0, or negative errno with pull->diag. */
@@ -47,10 +48,12 @@ int pull_work(struct registry_pull *pull);
 
 /* Bytes of blobs that are here; tells the loop now and then. From any thread. */
 void pull_report(struct registry_pull *pull, uint64_t bytes);
+/* Tells the loop that the blobs of that manifest have begun to come. */
+void pull_tell_arriving(struct registry_pull *pull, const struct oci_digest *manifest);
 /* Keeps garbage collection off it until the pull ends. */
 int pull_hold(struct registry_pull *pull, const struct oci_digest *digest);
 /* Brings the configuration and all layers, several at once, and links them. Blocks. 0, or negative errno with pull->diag. */
-int pull_blobs(struct registry_pull *pull, const struct oci_manifest *manifest);
+int pull_blobs(struct registry_pull *pull, const struct oci_digest *digest, const struct oci_manifest *manifest);
 
 /* The work of a push and of a login, with pull->hub connected. 0, or negative errno with pull->diag. */
 int push_image(struct registry_pull *pull, struct hub_connection *connection, struct arena *arena);

@@ -52,6 +52,12 @@ void pull_report(struct registry_pull *pull, uint64_t bytes) {
     wake(pull);
 }
 
+void pull_tell_arriving(struct registry_pull *pull, const struct oci_digest *manifest) {
+    pull->arriving = *manifest;
+    atomic_store(&pull->is_arriving, true);
+    wake(pull);
+}
+
 int pull_hold(struct registry_pull *pull, const struct oci_digest *digest) {
     int r = content_hold(pull->registry->content, digest);
     if (r == 0 && (r = VECTOR_PUSH(&pull->held, *digest)) < 0)
@@ -200,11 +206,17 @@ static void pull_on_start(void *userdata) {
 
 static void pull_on_wake(void *userdata, uint32_t events) {
     struct registry_pull *pull = userdata;
+    const struct registry_pull_options *options = &pull->options;
     uint64_t count, total = atomic_load(&pull->bytes_total);
+    char place[CONTENT_PLACE_BYTES];
     (void)events;
     bool is_done = atomic_load(&pull->is_done); /* before the read: what is written afterwards wakes again */
-    if (read(pull->wake_fd, &count, sizeof count) == sizeof count && pull->options.on_progress && !pull->cancelled && total)
-        pull->options.on_progress(pull->options.userdata, MIN(atomic_load(&pull->bytes_done), total), total);
+    if (read(pull->wake_fd, &count, sizeof count) == sizeof count && options->on_progress && !pull->cancelled && total)
+        options->on_progress(options->userdata, MIN(atomic_load(&pull->bytes_done), total), total);
+    if (atomic_exchange(&pull->is_arriving, false) && options->on_arriving && !pull->cancelled && !is_done) {
+        content_partial_place(pull->name, place);
+        options->on_arriving(options->userdata, &pull->arriving, place);
+    }
     if (!is_done)
         return;
     pthread_join(pull->thread, NULL);

@@ -12,8 +12,9 @@
  * and &insecure=1: plain HTTP, or certificates that nobody checks. Further credentials come in the header X-Registry-Authorization ("Basic …", for
  * the registry named), or as a docker config.json in the body.
  *
- * The answer is text: "TIDEMILL-BEGIN" when its turn has come, lines of progress, "TIDEMILL-MISSING a, b" for secrets that are not there, what
- * happened, and then "TIDEMILL-EXIT 0" or 1. A client that goes away ends the work. */
+ * The answer is text: "TIDEMILL-BEGIN" when its turn has come, "TIDEMILL-ARRIVING DIGEST PLACE" when the manifest is a blob and others grow in
+ * partial/ (content.h), lines of progress, "TIDEMILL-MISSING a, b" for secrets that are not there, what happened, and then "TIDEMILL-EXIT 0" or 1. A
+ * client that goes away ends the work. */
 #include "registry/registry_priv.h"
 
 #define SECRETS_MAX 100
@@ -60,6 +61,10 @@ static void on_progress(void *userdata, uint64_t bytes_done, uint64_t bytes_tota
 
 static void on_begin(void *userdata) {
     say(userdata, "TIDEMILL-BEGIN\n");
+}
+
+static void on_arriving(void *userdata, const struct oci_digest *manifest, const char *place) {
+    say(userdata, "TIDEMILL-ARRIVING sha256:%s %s\n", manifest->hex, place);
 }
 
 static void on_done(void *userdata, const struct registry_pull_result *result) {
@@ -142,6 +147,7 @@ static int begin(struct registry_request *request, struct asker *asker, struct s
                                             .platform = query_find(&request->query, "platform"),
                                             .insecure = insecure && strcmp(insecure, "1") == 0,
                                             .on_begin = on_begin,
+                                            .on_arriving = on_arriving,
                                             .on_progress = on_progress,
                                             .on_done = on_done,
                                             .userdata = asker};

@@ -282,6 +282,17 @@ int image_resolve(const char *store, const struct image_reference *reference, st
     return 0;
 }
 
+int image_read(const char *store, const char *digest, struct image **ret, struct diag *diag) {
+    CLEANUP(image_unrefp) struct image *image = image_new();
+    CLEANUP(buffer_deinit) struct buffer json = BUFFER_INIT(IMAGE_MANIFEST_BYTES_MAX + 1);
+    int r = image ? resolve_manifest(store, digest, image, diag) : -ENOMEM;
+    r = r ? r : read_blob(store, image->config_digest, &json, diag);
+    r = r ? r : image_parse_config(image, buffer_slice(&json), diag);
+    if (r == 0)
+        *ret = TAKE(image);
+    return r;
+}
+
 /* --- without blocking --- */
 
 struct image_request {

@@ -62,6 +62,8 @@ struct image *image_new(void);
 /* Reads and verifies manifest and configuration. -ENOENT with diag when the reference is unknown or a blob is missing; -EBADMSG when a digest does
  * not fit. Blocks on small reads. */
 int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag);
+/* By the manifest's digest alone: who may have it is not asked. */
+int image_read(const char *store, const char *digest, struct image **ret, struct diag *diag);
 /* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. */
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
 /* Removes folders that an interrupted unpack left. At start, before the first unpack. */
@@ -77,5 +79,23 @@ int image_ensure(struct loop *loop, const char *store, const char *layers, const
                  image_ready_fn *on_done, void *userdata, struct image_request **ret);
 /* on_done does not run; the work may go on to its end. NULL is fine. */
 void image_request_cancel(struct image_request *request);
+
+/* Unpacks an image while its blobs arrive, on threads of its own (arrival.c): what is done by the time all are here need not be done then. Nothing
+ * is told of a failure: image_ensure tries anew. */
+struct image_arrival;
+struct image_arrival_options {
+    const char *store, *layers;
+    const char *manifest; /* its digest; the manifest is a blob already */
+    const char *place;    /* blobs grow in <store>/partial/<hex>-<place> */
+    void (*on_done)(void *userdata);
+    void *userdata;
+};
+/* It joins `arrivals`, a list. -EINVAL when manifest or place are none, -EBUSY when IMAGE_ARRIVALS_MAX are under way. */
+#define IMAGE_ARRIVALS_MAX 2
+int image_arrival_start(struct loop *loop, struct list *arrivals, const struct image_arrival_options *options, struct image_arrival **ret);
+/* on_done does not run; it ends soon. NULL is fine. */
+void image_arrival_cancel(struct image_arrival *arrival);
+/* Ends all of them, and waits for that. */
+void image_arrivals_end(struct list *arrivals);
 
 #endif

@@ -1,4 +1,5 @@
 /* References, manifests, configurations, and a small content store. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -254,6 +255,136 @@ UNIT_TEST(layers_that_depend_on_each_other_find_each_other) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
+/* --- blobs that are still on their way --- */
+
+#define PLACE "0123456789abcdef"
+
+static void on_arrived(void *userdata) {
+    *(bool *)userdata = true;
+}
+
+static void partial_path(const char *digest, char ret[256]) {
+    snprintf(ret, 256, "%s/partial", store);
+    assert_int_equal(sys_mkdirs(ret, 0755), 0);
+    snprintf(ret, 256, "%s/partial/%s-" PLACE, store, digest + 7);
+}
+
+static void append(const char *path, struct slice bytes) {
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    assert_int_equal(sys_write_all(fd, bytes), 0);
+    close(fd);
+}
+
+/* The path of "tmp-…/name" in layers; false while there is none. */
+static bool is_applied(const char *name) {
+    struct stat status;
+    char path[512];
+    bool found = false;
+    DIR *listing = opendir(layers);
+    for (struct dirent *entry; listing && (entry = readdir(listing));) {
+        snprintf(path, sizeof path, "%s/%s/%s", layers, entry->d_name, name);
+        found = found || (strncmp(entry->d_name, "tmp-", 4) == 0 && stat(path, &status) == 0);
+    }
+    if (listing)
+        closedir(listing);
+    return found;
+}
+
+/* An image of one layer. Configuration and layer are not there yet. */
+static void announce(struct slice layer, char ret_manifest[80], char ret_layer[80], char ret_config[200]) {
+    char hex[65], text[512];
+    digest_sha256_hex(layer, hex);
+    snprintf(ret_layer, 80, "sha256:%s", hex);
+    snprintf(ret_config, 200, "{\"rootfs\":{\"diff_ids\":[\"%s\"]}}", ret_layer);
+    digest_sha256_hex(slice_of(ret_config), hex);
+    snprintf(text, sizeof text, "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:%s\"},\"layers\":[{\"digest\":\"%s\",\"size\":%zu}]}", hex,
+             ret_layer, layer.len);
+    store_blob(slice_of(text), ret_manifest);
+}
+
+static void wait_for(struct loop *loop, const bool *done) {
+    while (!*done)
+        assert_int_equal(loop_turn(loop, 10000), 0);
+}
+
+UNIT_TEST(an_image_is_unpacked_while_it_arrives) {
+    struct loop *loop = NULL;
+    struct list arrivals;
+    struct image_arrival *arrival = NULL;
+    struct image *image = NULL;
+    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256], blob[256];
+    bool done = false;
+    make_store();
+    list_init(&arrivals);
+    assert_int_equal(loop_new(&loop), 0);
+    struct slice bytes = tar_of("first", 0644, tar);
+    announce(bytes, manifest, layer, config);
+    partial_path(layer, partial);
+    snprintf(blob, sizeof blob, "%s/blobs/sha256/%s", store, layer + 7);
+    const struct image_arrival_options options = {
+        .store = store, .layers = layers, .manifest = manifest, .place = PLACE, .on_done = on_arrived, .userdata = &done};
+    struct image_arrival_options wrong = options;
+    wrong.place = "../x";
+    assert_int_equal(image_arrival_start(loop, &arrivals, &wrong, &arrival), -EINVAL);
+    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
+    append(partial, SLICE("what proves wrong is thrown away, and comes anew"));
+    store_blob(slice_of(config), ignored);
+    assert_int_equal(unlink(partial), 0);
+    append(partial, slice_head(bytes, 1024));
+    while (!is_applied("first"))
+        assert_int_equal(loop_turn(loop, 10), 0);
+    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
+    assert_false(is_unpacked(image, layers)); /* its end may be wrong */
+    append(partial, slice_from(bytes, 1024));
+    assert_int_equal(rename(partial, blob), 0);
+    wait_for(loop, &done);
+    assert_true(is_unpacked(image, layers));
+    assert_true(list_empty(&arrivals));
+    image_unref(image);
+    loop_free(loop);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_TEST(what_does_not_arrive_whole_leaves_nothing) {
+    struct loop *loop = NULL;
+    struct list arrivals;
+    struct image_arrival *arrival = NULL;
+    struct image *image = NULL;
+    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256], blob[256];
+    bool done = false;
+    make_store();
+    list_init(&arrivals);
+    assert_int_equal(loop_new(&loop), 0);
+    struct slice bytes = tar_of("first", 0644, tar);
+    announce(bytes, manifest, layer, config);
+    store_blob(slice_of(config), ignored);
+    partial_path(layer, partial);
+    snprintf(blob, sizeof blob, "%s/blobs/sha256/%s", store, layer + 7);
+    const struct image_arrival_options options = {
+        .store = store, .layers = layers, .manifest = manifest, .place = PLACE, .on_done = on_arrived, .userdata = &done};
+    append(partial, slice_head(bytes, 1024));
+    append(partial, SLICE("other bytes than those of the digest"));
+    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
+    while (!is_applied("first"))
+        assert_int_equal(loop_turn(loop, 10), 0);
+    assert_int_equal(rename(partial, blob), 0);
+    wait_for(loop, &done);
+    assert_false(is_applied("first"));
+    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
+    assert_false(is_unpacked(image, layers));
+    image_unref(image);
+
+    /* The pull is given up, in the middle. */
+    assert_int_equal(rename(blob, partial), 0);
+    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
+    while (!is_applied("first"))
+        assert_int_equal(loop_turn(loop, 10), 0);
+    image_arrivals_end(&arrivals);
+    assert_false(is_applied("first"));
+    loop_free(loop);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
 UNIT_TEST(a_damaged_blob_is_not_used) {
     struct image *image = NULL;
     struct diag diag = DIAG_INIT;
@@ -395,6 +526,7 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 }
 
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
-          UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(a_damaged_blob_is_not_used),
-          UNIT(what_an_interrupted_unpack_left_is_removed), UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from),
-          UNIT(an_index_of_ours_is_no_way_to_what_is_private), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(an_image_is_unpacked_while_it_arrives),
+          UNIT(what_does_not_arrive_whole_leaves_nothing), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed),
+          UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from), UNIT(an_index_of_ours_is_no_way_to_what_is_private),
+          UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

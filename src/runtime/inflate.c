@@ -24,6 +24,8 @@
 
 struct inflate {
     int fd;
+    inflate_more_fn *more;
+    void *userdata;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -52,13 +54,30 @@ static int fail(struct inflate *inflate, int error, const char *what) {
     return error;
 }
 
+static bool is_stopping(struct inflate *inflate) {
+    pthread_mutex_lock(&inflate->lock);
+    bool is = inflate->stopping;
+    pthread_mutex_unlock(&inflate->lock);
+    return is;
+}
+
+/* 0: that is all there will be. */
+static ssize_t read_file(struct inflate *inflate) {
+    for (;;) {
+        ssize_t n = read(inflate->fd, inflate->in, IN_BYTES);
+        int r = n == 0 && inflate->more && !is_stopping(inflate) ? inflate->more(inflate->userdata, inflate->fd) : 0;
+        if (r <= 0)
+            return r < 0 ? r : n < 0 ? -errno : n;
+    }
+}
+
 /* More of the file, when all before it was used. 0, also at the end. */
 static int fill_in(struct inflate *inflate) {
     if (inflate->in_at < inflate->in_len || inflate->in_ended)
         return 0;
-    ssize_t n = read(inflate->fd, inflate->in, IN_BYTES);
+    ssize_t n = read_file(inflate);
     if (n < 0)
-        return -errno;
+        return (int)n;
     inflate->in_at = 0;
     inflate->in_len = (size_t)n;
     inflate->in_ended = n == 0;
@@ -230,11 +249,13 @@ static void release(struct inflate *inflate) {
     free(inflate);
 }
 
-int inflate_new(int fd, struct inflate **ret) {
+int inflate_new(int fd, inflate_more_fn *more, void *userdata, struct inflate **ret) {
     struct inflate *inflate = calloc(1, sizeof *inflate);
     if (!inflate)
         return -ENOMEM;
     inflate->fd = fd;
+    inflate->more = more;
+    inflate->userdata = userdata;
     pthread_mutex_init(&inflate->lock, NULL);
     pthread_cond_init(&inflate->changed, NULL);
     inflate->digest = digest_new();

@@ -6,8 +6,11 @@
 #include "base/base.h"
 
 struct inflate;
-/* Reads fd from where it stands; borrowed until inflate_free. -ENOMEM, -EAGAIN (no thread). */
-int inflate_new(int fd, struct inflate **ret);
+/* Called on its thread at the end of what the file has: 1: there may be more by now, 0: that was all; negative errno ends it. It waits for a moment
+ * at most. */
+typedef int inflate_more_fn(void *userdata, int fd);
+/* Reads fd from where it stands; borrowed until inflate_free. more: of a file that still grows; may be NULL. -ENOMEM, -EAGAIN (no thread). */
+int inflate_new(int fd, inflate_more_fn *more, void *userdata, struct inflate **ret);
 /* Ends the thread, whether all was read or not. NULL is fine. */
 void inflate_free(struct inflate *inflate);
 DEFINE_CLEANUP(struct inflate, inflate_free)

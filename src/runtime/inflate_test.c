@@ -49,7 +49,7 @@ static int read_all(struct slice in, struct slice expected, char *message, size_
     struct inflate *inflate = NULL;
     assert_int_equal(write(fd, in.data ? in.data : "", in.len), in.len);
     assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-    assert_int_equal(inflate_new(fd, &inflate), 0);
+    assert_int_equal(inflate_new(fd, NULL, NULL, &inflate), 0);
     while ((n = inflate_read(inflate, &bytes)) > 0) {
         assert_true(total + (size_t)n <= expected.len);
         assert_memory_equal(bytes, expected.data + total, (size_t)n);
@@ -145,7 +145,7 @@ UNIT_TEST(who_takes_no_more_may_go) {
         int fd = memfd_create("inflate", MFD_CLOEXEC);
         struct inflate *inflate = NULL;
         assert_int_equal(pwrite(fd, in.data, in.len, 0), in.len);
-        assert_int_equal(inflate_new(fd, &inflate), 0);
+        assert_int_equal(inflate_new(fd, NULL, NULL, &inflate), 0);
         for (int i = 0; i < reads; i++)
             assert_true(inflate_read(inflate, &bytes) > 0);
         inflate_free(inflate); /* the ring is full */

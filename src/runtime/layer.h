@@ -4,6 +4,7 @@
 #define TIDEMILL_RUNTIME_LAYER_H
 
 #include "base/base.h"
+#include "runtime/inflate.h"
 
 struct layer_options {
     int root_fd;          /* the empty folder of the layer */
@@ -11,7 +12,8 @@ struct layer_options {
     size_t lower_count;
     /* Instead, for layers that are unpacked at the same time: called when it matters what lies below; waits until that is there. May be NULL. */
     int (*lowers)(void *userdata, const int **ret_fds, size_t *ret_count);
-    void *userdata;
+    inflate_more_fn *more; /* of a blob that is still on its way; NULL: it is whole */
+    void *userdata, *more_userdata;
     bool keep_owner;      /* apply uid and gid; needs root */
     uint64_t bytes_max;   /* content written; 0: LAYER_BYTES_MAX */
     uint64_t entries_max; /* 0: LAYER_ENTRIES_MAX */

@@ -42,7 +42,7 @@ int layer_apply_blob(int fd, const char *digest, const char *diff_id, const stru
     CLEANUP(inflate_freep) struct inflate *inflate = NULL;
     CLEANUP(digest_freep) struct digest *uncompressed = digest_new();
     char hex[65];
-    int r = uncompressed ? inflate_new(fd, &inflate) : -ENOMEM;
+    int r = uncompressed ? inflate_new(fd, options->more, options->more_userdata, &inflate) : -ENOMEM;
     if (r < 0)
         return r;
     struct blob blob = {.inflate = inflate, .uncompressed = uncompressed};

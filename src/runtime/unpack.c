@@ -5,7 +5,8 @@
  * 2. A layer seldom depends on those below it: only for parents that its tar leaves out. Then its thread waits until they are there. Layers are begun
  *    from the lowest on, so what is waited for is always being worked on.
  * 3. One sync of the file system at the end of each layer, none for each file.
- * 4. The first failure ends what has not begun, and what waits. */
+ * 4. A blob that is still on its way (arrival.c) is read as it grows. Its digests decide at the end, as always.
+ * 5. The first failure ends what has not begun, and what waits. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,13 +16,16 @@
 
 #include "runtime/image.h"
 #include "runtime/layer.h"
+#include "runtime/unpack_priv.h"
 #include "sys/sys.h"
 
 #define LAYERS_AT_ONCE 4
+#define TRIES_MAX 3 /* of a blob that was thrown away while it came */
 
 struct unpacking {
     const struct image *image;
     const char *store, *layers;
+    const struct arriving *arriving; /* NULL: all blobs are here */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool done[IMAGE_LAYERS_MAX];
@@ -84,16 +88,19 @@ static int open_lowers(void *userdata, const int **ret_fds, size_t *ret_count) {
 static int fill(struct task *task, const char *folder) {
     const struct unpacking *unpacking = task->unpacking;
     const struct image_layer *layer = &unpacking->image->layers[task->index];
-    CLEANUP(freep) char *blob = NULL;
+    struct follow follow;
     CLEANUP(fd_closep) int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return -errno;
-    if (asprintf(&blob, "%s/blobs/sha256/%s", unpacking->store, layer->digest + 7) < 0)
-        return -ENOMEM;
-    CLEANUP(fd_closep) int fd = open(blob, O_RDONLY | O_CLOEXEC);
+    CLEANUP(fd_closep) int fd = follow_open(&follow, unpacking->store, layer->digest, unpacking->arriving);
     if (fd < 0)
-        return diag_set(&task->diag, -errno, "layer %s is not in the content store", layer->digest);
-    const struct layer_options options = {.root_fd = root, .lowers = open_lowers, .userdata = task, .keep_owner = geteuid() == 0};
+        return diag_set(&task->diag, fd, "layer %s is not in the content store", layer->digest);
+    const struct layer_options options = {.root_fd = root,
+                                          .lowers = open_lowers,
+                                          .userdata = task,
+                                          .more = follow.is_whole ? NULL : follow_more,
+                                          .more_userdata = &follow,
+                                          .keep_owner = geteuid() == 0};
     int r = layer_apply_blob(fd, layer->digest, layer->diff_id, &options, &task->diag);
     if (r == 0 && syncfs(root) < 0)
         r = diag_set(&task->diag, -errno, "cannot sync %s: %s", unpacking->layers, strerror(errno));
@@ -109,7 +116,7 @@ static int put_in_place(const char *folder, const char *path) {
     return 0;
 }
 
-static int unpack_layer(struct task *task) {
+static int unpack_once(struct task *task) {
     const struct unpacking *unpacking = task->unpacking;
     CLEANUP(freep) char *path = layer_path(unpacking->layers, &unpacking->image->layers[task->index]);
     CLEANUP(freep) char *folder = NULL;
@@ -127,6 +134,15 @@ static int unpack_layer(struct task *task) {
         r = diag_set(&task->diag, moved, "cannot rename %s: %s", folder, strerror(-moved));
     if (access(folder, F_OK) == 0)
         sys_remove_tree(AT_FDCWD, folder);
+    return r;
+}
+
+static int unpack_layer(struct task *task) {
+    int r = -EAGAIN;
+    for (int i = 0; r == -EAGAIN && i < TRIES_MAX; i++) {
+        task->diag = DIAG_INIT;
+        r = unpack_once(task);
+    }
     return r;
 }
 
@@ -160,14 +176,17 @@ static void *unpacker_main(void *userdata) {
     struct task task = {.unpacking = userdata};
     while (take(task.unpacking, &task.index)) {
         task.lowers_count = 0;
-        task.diag = DIAG_INIT;
         finish(&task, unpack_layer(&task));
     }
     return NULL;
 }
 
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag) {
-    struct unpacking unpacking = {.image = image, .store = store, .layers = layers, .diag = diag};
+    return unpack_layers(image, store, layers, NULL, diag);
+}
+
+int unpack_layers(const struct image *image, const char *store, const char *layers, const struct arriving *arriving, struct diag *diag) {
+    struct unpacking unpacking = {.image = image, .store = store, .layers = layers, .arriving = arriving, .diag = diag};
     pthread_t threads[LAYERS_AT_ONCE - 1];
     size_t started = 0, missing = 0;
     for (size_t i = 0; i < image->layers_count; i++)
@@ -177,7 +196,8 @@ int image_unpack(const struct image *image, const char *store, const char *layer
         return r < 0 ? diag_set(diag, r, "cannot create %s: %s", layers, strerror(-r)) : 0;
     pthread_mutex_init(&unpacking.lock, NULL);
     pthread_cond_init(&unpacking.changed, NULL);
-    while (started + 1 < MIN(missing, (size_t)LAYERS_AT_ONCE) && pthread_create(&threads[started], NULL, unpacker_main, &unpacking) == 0)
+    size_t at_once = arriving ? arriving->layers_at_once : LAYERS_AT_ONCE;
+    while (started + 1 < MIN(missing, at_once) && pthread_create(&threads[started], NULL, unpacker_main, &unpacking) == 0)
         started++;
     unpacker_main(&unpacking);
     while (started > 0)

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import tarfile
 import threading
+import time
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -53,6 +54,8 @@ class Registry:
         self.cut = {}          # digest → after how many bytes the connection breaks, one after the other
         self.spoiled = {}      # digest → what is sent instead
         self.gate = None       # a threading.Event that blobs wait for
+        self.held = {}         # digest → so many bytes come, and the rest when that threading.Event is set
+        self.rate = 0          # bytes in a second that each blob comes at; 0: as fast as it goes
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -139,10 +142,22 @@ class Registry:
         handler.end_headers()
         if handler.command == "HEAD":
             return
-        handler.wfile.write(body if cut is None else body[:cut])
+        self.send(handler, path, body if cut is None else body[:cut])
         if cut is not None:
             handler.wfile.flush()
             handler.close_connection = True
+
+    def send(self, handler, path, body):
+        first, event = self.held.get(path.rpartition("/")[2], (len(body), None))
+        step = self.rate // 20 if self.rate and "/blobs/" in path else len(body) or 1
+        for part in (body[:first], body[first:]):
+            for at in range(0, len(part), step):
+                handler.wfile.write(part[at:at + step])
+                if self.rate:
+                    time.sleep(0.05)
+            if event:
+                handler.wfile.flush()
+                event.wait(60)
 
     def is_user(self, authorization):
         scheme, _, pair = (authorization or "").partition(" ")

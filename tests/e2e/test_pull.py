@@ -189,6 +189,22 @@ def test_many_pods_of_one_new_image_fetch_it_once(instance, registry):
     assert len(asked) == len(set(asked)) >= 2, asked  # what lies below may be here from another test
 
 
+def test_an_image_is_unpacked_while_it_comes(instance, registry):
+    """What has come of a layer is there already, aside; the layer is only when all has come."""
+    registry.add_image("large", "v1", [BASE, {"first": b"of the layer", "second": os.urandom(10_000_000)}], how="gzip -1")
+    layer = max(registry.blobs, key=lambda digest: len(registry.blobs[digest]))
+    event = threading.Event()
+    registry.held[layer] = 5_000_000, event
+    run(instance, "large", f"{registry.host}/large:v1", "/bin/busybox cat /first", wait=False)
+    layers = instance.state / "node/layers"
+    wait_for(lambda: [path for path in layers.glob("tmp-*/second") if path.stat().st_size > 3_000_000], "the beginning to be unpacked")
+    assert (instance.state / "registry/partial").iterdir() and not list(layers.glob("[!t]*/second"))
+    event.set()
+    wait_for(lambda: instance.get("pod", "large")["status"]["phase"] == "Succeeded", "the pod")
+    assert instance.kubectl("logs", "large").stdout == "of the layer" and len(registry.seen(layer)) == 1
+    assert not list(layers.glob("tmp-*")) and not list((instance.state / "registry/partial").iterdir())
+
+
 def test_tls_is_a_must_and_own_authorities_are_named(instance, tmp_path):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=own",
                     "-addext", "subjectAltName=DNS:own.test", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "ca.pem"], check=True, capture_output=True)
