@@ -4,7 +4,7 @@ BUILD := build/$(PRESET)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: all help deps deps-test demo test unit e2e check matrix bench fuzz install deb format clean
+.PHONY: all help deps deps-test demo test unit e2e check matrix bench fuzz vm install deb format clean
 
 all: deps
 	@test -f $(BUILD)/build.ninja || cmake --preset $(PRESET) >/dev/null
@@ -18,6 +18,7 @@ help:
 	@echo "make e2e      end-to-end tests only"
 	@echo "make matrix   build kubectl 1.29 to 1.33 and Helm 3 and 4 (needs Go) and test with each"
 	@echo "make bench    measure, beside a peer where there is one"
+	@echo "make vm       build the package, install it in a stock Debian in a virtual machine and run tests there (RELEASE=12|13, TESTS=…; scripts/vm --help)"
 	@echo "make check    the tree's shape: floors, sizes, forbidden functions"
 	@echo "make fuzz     run every fuzz target for FUZZ_SECONDS (default 10) each"
 	@echo "make install  install program, unit file, completion beneath DESTDIR/PREFIX"
@@ -62,6 +63,19 @@ FUZZ_SECONDS ?= 10
 fuzz: deps-test
 	@test -f build/fuzz/build.ninja || cmake --preset fuzz >/dev/null
 	@scripts/fuzz $(FUZZ_SECONDS)
+
+# TESTS may name tests of tests/e2e to run there too.
+RELEASE ?= 12
+TESTS ?=
+VM := scripts/vm --release $(RELEASE)
+IN_VM := cd /tree && PYTHONDONTWRITEBYTECODE=1 python3 -m pytest -q -rs -p no:cacheprovider
+vm: deb
+	@scripts/install-dependencies --vm
+	@scripts/fetch-kubectl
+	@$(VM) run 'apt-get install -qq -y /tree/build/tidemill_*.deb && $(IN_VM) tests/vm/test_machine.py'
+	@$(VM) down
+	@$(VM) run '$(IN_VM) tests/vm/test_rebooted.py $(if $(TESTS),&& systemctl stop tidemill && $(IN_VM) $(TESTS))'
+	@$(VM) down
 
 install: all
 	@scripts/install "$(BUILD)" "$(DESTDIR)" "$(PREFIX)"

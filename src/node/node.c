@@ -317,6 +317,7 @@ static void stop_node(struct node *node) {
 }
 
 static int start_node(struct node *node, struct diag *diag) {
+    apparmor_start(node);
     int r = qos_start(node, diag);
     if (r == 0)
         r = start_containers(node, diag);

@@ -436,8 +436,6 @@ int spec_format(struct unit *unit, struct buffer *out, struct diag *diag);
 /* security.c: what a container may do, and as whom */
 struct identity;
 bool spec_is_privileged(const struct unit *unit);
-/* Refuses what this machine cannot enforce: the pod has failed then, and says why. */
-bool security_admits(struct pod *pod);
 uint64_t security_capabilities(const struct unit *unit);
 /* User and groups; also into unit->user. layers: folders, highest first. */
 int security_user(struct unit *unit, struct arena *arena, const char *const *layers, struct identity *ret, struct diag *diag);
@@ -445,8 +443,15 @@ int security_user(struct unit *unit, struct arena *arena, const char *const *lay
 void security_adopt_user(struct unit *unit);
 /* In base64, the node's; NULL: unconfined. */
 int security_seccomp(const struct unit *unit, uint64_t capabilities, const char **ret, struct diag *diag);
-const char *security_apparmor(const struct unit *unit); /* NULL: none */
 bool security_is_unmasked(const struct unit *unit);
+
+/* apparmor.c: the profiles of containers */
+/* Loads ours where the kernel has AppArmor; before anything else uses the loop. */
+void apparmor_start(struct node *node);
+/* Refuses what this machine cannot enforce: the pod has failed then, and says why. */
+bool apparmor_admits(struct pod *pod);
+/* The container's profile, NULL when it runs without; -ENOENT with diag when it asks for one that is not loaded. */
+int apparmor_profile(const struct unit *unit, const char **ret, struct diag *diag);
 
 /* qos.c: where a pod stands among the others */
 int qos_start(struct node *node, struct diag *diag);

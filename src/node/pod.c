@@ -213,7 +213,7 @@ static bool prepare_volumes(struct pod *pod) {
 }
 
 static void prepare(struct pod *pod) {
-    if (loop_timer_is_set(&pod->retry) || !security_admits(pod) || !pod_network_admits(pod))
+    if (loop_timer_is_set(&pod->retry) || !apparmor_admits(pod) || !pod_network_admits(pod))
         return;
     bool has_references = references_ready(pod), has_tokens = tokens_ready(pod); /* asked for first: the answers come while the rest is made */
     bool has_cgroup = pod_cgroup_ready(pod), has_images = image_volumes_ready(pod);

@@ -3,8 +3,7 @@
  * Seccomp is RuntimeDefault unless a profile or a privileged container says otherwise; a profile is compiled once and kept: the default by
  * capabilities (some add calls), one of <state>/seccomp by its file's time and size as well, so that an edited file counts for the next container.
  *
- * AppArmor where the kernel has it: profiles are loaded by who runs the machine; RuntimeDefault is `tidemill-default` when such a one is loaded.
- * Where the kernel has it not, a pod that asks for one is rejected, as kubelet does. SELinux options have no effect: no policy is known here. */
+ * AppArmor: apparmor.c. SELinux options have no effect: no policy is known here. */
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -14,8 +13,6 @@
 #include "sys/sys.h"
 
 #define PROGRAMS_MAX 256
-#define APPARMOR_DEFAULT "tidemill-default"
-#define APPARMOR_ANNOTATION "container.apparmor.security.beta.kubernetes.io/"
 
 static const struct kube_pod_security_context *of_pod(const struct unit *unit) {
     return unit->pod->spec_object->pod->spec.security_context;
@@ -197,73 +194,6 @@ int security_seccomp(const struct unit *unit, uint64_t capabilities, const char 
         return local_program(unit->pod->node, profile->localhost_profile ? profile->localhost_profile : "", capabilities, ret, diag);
     int r = default_program(unit->pod->node, capabilities, ret);
     return r < 0 ? diag_set(diag, r, "cannot compile the seccomp profile: %s", strerror(-r)) : 0;
-}
-
-/* --- AppArmor --- */
-
-static bool kernel_has_apparmor(void) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64);
-    return sys_read_file(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 16, &text) == 0 && slice_starts(buffer_slice(&text), SLICE("Y"));
-}
-
-static bool is_loaded(const char *profile) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB + 1);
-    size_t len = strlen(profile);
-    if (sys_read_file(AT_FDCWD, "/sys/kernel/security/apparmor/profiles", MIB, &text) < 0)
-        return false;
-    for (struct slice rest = buffer_slice(&text); rest.data;) {
-        struct slice line = slice_cut(&rest, '\n');
-        if (slice_starts(line, slice_of(profile)) && slice_starts(slice_from(line, len), SLICE(" (")))
-            return true;
-    }
-    return false;
-}
-
-/* "RuntimeDefault", "Unconfined", "Localhost" with its name, or NULL when nobody said anything. */
-static const char *apparmor_of(const struct unit *unit, const char **ret_name) {
-    const struct kube_security_context *security = unit->spec->security_context;
-    const struct kube_app_armor_profile *profile = security && security->app_armor_profile ? security->app_armor_profile
-                                                   : of_pod(unit)                          ? of_pod(unit)->app_armor_profile
-                                                                                           : NULL;
-    char key[sizeof APPARMOR_ANNOTATION + 64];
-    *ret_name = profile ? profile->localhost_profile : NULL;
-    if (profile)
-        return profile->type;
-    snprintf(key, sizeof key, APPARMOR_ANNOTATION "%s", unit->spec->name);
-    const char *old = kube_map_find(&unit->pod->spec_object->metadata->annotations, key);
-    if (!old || !*old || strcmp(old, "unconfined") == 0) /* who wants less asks by the field, which admission looks at */
-        return NULL;
-    *ret_name = strncmp(old, "localhost/", 10) == 0 ? old + 10 : NULL;
-    return *ret_name ? "Localhost" : "RuntimeDefault";
-}
-
-const char *security_apparmor(const struct unit *unit) {
-    const char *name, *type = apparmor_of(unit, &name);
-    if ((type && strcmp(type, "Unconfined") == 0) || (!type && spec_is_privileged(unit)) || !kernel_has_apparmor())
-        return NULL;
-    if (type && strcmp(type, "Localhost") == 0)
-        return name;
-    return is_loaded(APPARMOR_DEFAULT) ? APPARMOR_DEFAULT : NULL;
-}
-
-bool security_admits(struct pod *pod) {
-    bool has = kernel_has_apparmor();
-    for (size_t i = 0; i < pod->units_count; i++) {
-        const char *name, *type = apparmor_of(pod->units[i], &name);
-        bool missing = type && has && strcmp(type, "Localhost") == 0 && !is_loaded(name ? name : "");
-        if (!type || strcmp(type, "Unconfined") == 0 || (has && !missing))
-            continue;
-        snprintf(pod->failed_reason, sizeof pod->failed_reason, "AppArmor");
-        if (missing)
-            snprintf(pod->failed_message, sizeof pod->failed_message, "Pod was rejected: Cannot enforce AppArmor: profile \"%.150s\" is not loaded",
-                     name ? name : "");
-        else
-            snprintf(pod->failed_message, sizeof pod->failed_message,
-                     "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host");
-        event_pod(pod, NULL, "Warning", "AppArmor", "%s", strstr(pod->failed_message, "Cannot"));
-        return false;
-    }
-    return true;
 }
 
 /* --- /proc --- */

@@ -90,11 +90,12 @@ static int build_process(struct unit *unit, struct arena *arena, struct bundle_p
     process.groups_count = identity->groups_count;
     process.capabilities = security_capabilities(unit);
     process.no_new_privileges = security && security->allow_privilege_escalation && !*security->allow_privilege_escalation;
-    process.apparmor_profile = security_apparmor(unit);
     process.has_oom_score_adj = true;
     process.oom_score_adj = qos_oom_score(unit);
-    *ret = process;
-    return 0;
+    r = apparmor_profile(unit, &process.apparmor_profile, diag);
+    if (r == 0)
+        *ret = process;
+    return r;
 }
 
 /* --- mounts and devices --- */

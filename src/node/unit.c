@@ -310,6 +310,7 @@ static void create_failed(struct unit *unit, const char *reason, const char *mes
 void unit_create(struct unit *unit) {
     CLEANUP(buffer_deinit) struct buffer config = BUFFER_INIT(BUNDLE_BYTES_MAX);
     struct diag diag = DIAG_INIT;
+    const char *profile;
     if (!kill_group(unit)) {
         unit->stage = UNIT_WAITING;
         return unit_wake_in(unit, KILL_LOOK_MS);
@@ -319,7 +320,10 @@ void unit_create(struct unit *unit) {
     unit->has_run = true;
     unit->respecified = false;
     container_new_id(unit->id);
-    int r = make_folders(unit);
+    int r = apparmor_profile(unit, &profile, &diag);
+    if (r < 0) /* somebody may load it yet */
+        return create_failed(unit, "CreateContainerError", diag.message);
+    r = make_folders(unit);
     if (r == 0)
         r = spec_format(unit, &config, &diag);
     if (r < 0)

@@ -11,7 +11,8 @@
  *
  * What the pod may do, found by taking privileges away until builds failed (buildah 1.28, chroot isolation, overlay storage on ext4): the
  * capabilities that a container has by default, of which SETUID and SETGID make the namespace's map, and SYS_ADMIN, since some kernels let nobody
- * else make a user namespace; it is gone when the namespace is entered. Within, buildah mounts, so the seccomp profile is Unconfined.
+ * else make a user namespace; it is gone when the namespace is entered. Within, buildah mounts, so the profiles of seccomp and AppArmor are
+ * Unconfined.
  *
  * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again
  * (--layers), and the cache of which layers the registry has in which compressed form, without which every push would compress the base image again.
@@ -145,6 +146,7 @@ static void add_security(struct maker *maker, struct tree *container) {
     flag(maker, security, "readOnlyRootFilesystem", true);
     number(maker, security, "runAsUser", 0);
     text(maker, map(maker, security, "seccompProfile"), "type", "Unconfined");
+    text(maker, map(maker, security, "appArmorProfile"), "type", "Unconfined");
     struct tree *sets = map(maker, security, "capabilities");
     push(maker, list(maker, sets, "drop"), "ALL");
     struct tree *add = list(maker, sets, "add");
