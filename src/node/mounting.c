@@ -2,27 +2,54 @@
  *
  * A sub path is resolved inside the volume and then bound by descriptor to a path of ours, so that nobody who shares the volume can exchange it for a
  * link before crun mounts it (CVE-2017-1002101, CVE-2021-25741). */
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
 #define OPTIONS_MAX 9
 
-static int open_sub_path(int root, const char *path) {
+/* What others see too: its files keep their owners on disk. */
+static bool is_shared(const struct kube_volume *volume) {
+    return volume->host_path || volume->persistent_volume_claim || volume->ephemeral;
+}
+
+/* A folder that is missing gets the volume's mode, as from kubelet: who may write there may write here. owner -1: it stays ours, as on a shared
+ * volume. */
+static int make_sub_folder(int parent, const char *name, mode_t mode, uid_t owner) {
+    char self[64];
+    struct stat st;
+    if (mkdirat(parent, name, 0700) < 0)
+        return errno == EEXIST ? 0 : -errno;
+    CLEANUP(fd_closep) int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    if (owner != (uid_t)-1 && fchownat(fd, "", owner, st.st_mode & S_ISGID ? (gid_t)-1 : owner, AT_EMPTY_PATH) < 0)
+        return -errno;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return chmod(self, mode) < 0 ? -errno : 0;
+}
+
+static int open_sub_path(int root, const char *path, uid_t owner) {
+    struct stat st;
     int fd = sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
     if (fd != -ENOENT)
         return fd;
+    if (fstat(root, &st) < 0)
+        return -errno;
     char prefix[PATH_MAX];
-    for (const char *at = path; *at; at += strcspn(at, "/") + (at[strcspn(at, "/")] == '/')) { /* what is missing becomes folders */
+    for (const char *at = path; *at; at += strcspn(at, "/") + (at[strcspn(at, "/")] == '/')) {
         snprintf(prefix, sizeof prefix, "%.*s", (int)(at - path), path);
         char name[NAME_MAX + 1];
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, "/"), at);
         CLEANUP(fd_closep) int parent = sys_open_in_root(root, *prefix ? prefix : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
         if (parent < 0)
             return parent;
-        if (*name && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
-            return -errno;
+        int r = *name ? make_sub_folder(parent, name, st.st_mode & 07777, owner) : 0;
+        if (r < 0)
+            return r;
     }
     return sys_open_in_root(root, path, O_PATH | O_CLOEXEC, 0);
 }
@@ -41,14 +68,15 @@ static void drop_target(const char *target) {
         rmdir(target);
 }
 
-static int bind_sub_path(const struct unit *unit, size_t index, const char *volume, const char *sub_path, struct arena *arena, const char **ret) {
+static int bind_sub_path(const struct unit *unit, size_t index, const char *volume, uid_t owner, const char *sub_path, struct arena *arena,
+                         const char **ret) {
     const struct pod *pod = unit->pod;
     char source[64], folder[PATH_MAX];
     struct stat st;
     CLEANUP(fd_closep) int root = open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return -errno;
-    CLEANUP(fd_closep) int fd = payload_path_is_safe(sub_path) ? open_sub_path(root, sub_path) : -EINVAL;
+    CLEANUP(fd_closep) int fd = payload_path_is_safe(sub_path) ? open_sub_path(root, sub_path, owner) : -EINVAL;
     if (fd < 0)
         return fd;
     if (fstat(fd, &st) < 0)
@@ -130,9 +158,18 @@ const char *mounting_propagation(const struct unit *unit) {
     return root;
 }
 
-/* What others see too: its files keep their owners on disk. */
-static bool is_shared(const struct kube_volume *volume) {
-    return volume->host_path || volume->persistent_volume_claim || volume->ephemeral;
+/* What is the kernel's, or no file at all, belongs to nobody inside, and that is how it is. */
+static bool is_of_kernel(const char *path) {
+    static const unsigned long types[] = {PROC_SUPER_MAGIC, SYSFS_MAGIC,   CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+                                          DEBUGFS_MAGIC,    TRACEFS_MAGIC, SECURITYFS_MAGIC,   BPF_FS_MAGIC};
+    struct statfs fs;
+    struct stat st;
+    if (stat(path, &st) < 0 || statfs(path, &fs) < 0)
+        return false;
+    bool found = !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode);
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        found = found || (unsigned long)fs.f_type == types[i];
+    return found;
 }
 
 static const char *const *options_of(const struct unit *unit, const struct kube_volume *volume, const struct kube_volume_mount *mount,
@@ -169,16 +206,21 @@ int mounting_describe(const struct unit *unit, size_t mount_index, const char *c
     if (r < 0)
         return r;
     if (sub_path) {
-        r = bind_sub_path(unit, mount_index, path, sub_path, arena, &source);
+        uid_t owner = unit->pod->id_base && !is_shared(volume) ? unit->pod->id_base : (uid_t)-1;
+        r = bind_sub_path(unit, mount_index, path, owner, sub_path, arena, &source);
         if (r < 0)
             return diag_set(diag, r, "failed to prepare subPath for volumeMount \"%s\" of container \"%s\": \"%.200s\": %s", mount->name,
                             unit->spec->name, sub_path, strerror(-r));
     } else
         source = arena_strdup(arena, path);
+    if (!source)
+        return -ENOMEM;
+    if (unit->pod->id_base && is_shared(volume) && !userns_can_map(unit->pod, source) && !is_of_kernel(source))
+        return diag_set(diag, -EOPNOTSUPP,
+                        "volume \"%s\" cannot be mapped to the pod's users (hostUsers: false): %s has no idmapped mounts on this kernel", mount->name,
+                        path);
     const char *target = *mount->mount_path == '/' ? mount->mount_path : arena_printf(arena, "/%s", mount->mount_path);
-    *ret = (struct bundle_mount){.source = source,
-                                 .destination = target,
-                                 .read_only = is_read_only(volume, mount),
-                                 .options = source ? options_of(unit, volume, mount, source, arena) : NULL};
-    return source && target && ret->options ? 0 : -ENOMEM;
+    *ret = (struct bundle_mount){
+        .source = source, .destination = target, .read_only = is_read_only(volume, mount), .options = options_of(unit, volume, mount, source, arena)};
+    return target && ret->options ? 0 : -ENOMEM;
 }

@@ -1,15 +1,17 @@
 """Pods with users of their own (hostUsers: false): root inside is nobody outside."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 
 import pytest
 
 import images
-from conftest import wait_for
+from conftest import KUBECTL, wait_for
 
 STAY = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
@@ -137,3 +139,109 @@ def test_containers_share_their_processes(cluster, users):
                                            "grep -c eth0 /proc/1/net/dev; wc -l < /proc/1/net/dev; sed -n 's/^CapEff.//p; s/^Seccomp:.//p' /proc/1/status")
     assert said.replace("\0", "").split() == ["/pause", "1", "1", "4", "0" * 16, "2"], said
     cluster("delete", "pod", f"shares-{users}", "--wait=false")
+
+
+# What each container says of what it sees; by user, group, mode and place, and what it may write.
+LOOK = """id
+for each in /e /e/sub /sub /sub/f /expr /file /m /cm /cm/key /one /s/key /p/token /p/key /d/labels /pvc /pvc/deep /claim /h /h/f /within /etc/hosts /etc/resolv.conf \
+    /etc/hostname /dev/termination-log /dev/shm /image /image/data; do stat -Lc '%u:%g %a %n' $each; done
+for each in /e /sub /expr /m /pvc /claim /h /within; do touch $each/new 2>/dev/null && stat -c '%u:%g %n' $each/new; done
+for each in /cm/new /s/new /image/new /etc/hosts; do echo x >> $each; done 2>&1 | sed 's/.*create/create/'
+cat /one /s/key /file; echo $0 > /dev/termination-log; touch /tmp/over"""
+
+
+def with_volumes(cluster, name, own_users, user, host):
+    host.mkdir(mode=0o775)
+    host.chmod(0o775)
+    os.chown(host, 0, 4321)
+    (host / "f").write_text("of the host")
+    volumes = {"e": {"emptyDir": {}}, "m": {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}, "cm": {"configMap": {"name": "shown"}},
+               "s": {"secret": {"secretName": "shown", "defaultMode": 0o400}}, "d": {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+               "p": {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "shown"}}]}},
+               "pvc": {"persistentVolumeClaim": {"claimName": name}}, "h": {"hostPath": {"path": str(host)}},
+               "image": {"image": {"reference": cluster.image, "pullPolicy": "IfNotPresent"}}}
+    mounts = [{"name": each, "mountPath": f"/{each}"} for each in volumes] + [
+        {"name": "e", "mountPath": "/sub", "subPath": "sub"}, {"name": "e", "mountPath": "/file", "subPath": "sub/f"}, {"name": "cm", "mountPath": "/one", "subPath": "key"},
+        {"name": "e", "mountPath": "/expr", "subPathExpr": "made/$(HOME_OF)"}, {"name": "pvc", "mountPath": "/claim", "subPath": "deep"},
+        {"name": "h", "mountPath": "/within", "subPath": "made"}]
+    each = {"image": "busybox:latest", "imagePullPolicy": "IfNotPresent", "volumeMounts": mounts, "env": [{"name": "HOME_OF", "value": "x"}]}
+    return [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}},
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"is": "one"}}, "spec": {
+                "hostUsers": not own_users, "restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "securityContext": {"fsGroup": 4321, "runAsUser": user, "runAsGroup": user},
+                "volumes": [{"name": key, **value} for key, value in volumes.items()],
+                "initContainers": [{**each, "name": "i", "volumeMounts": mounts[:1], "command": ["sh", "-c", "mkdir -p /e/sub; echo filled > /e/sub/f"]}],
+                "containers": [{**each, "name": "look", "command": ["sh", "-c", LOOK, "last"]}, {**each, "name": "c", "command": STAY}]}}]
+
+
+def test_volumes_are_as_in_any_pod(cluster):
+    """The same pod with and without users of its own sees the same owners and modes, and may write to the same places."""
+    host = cluster.platform.dir / "looks"
+    host.mkdir()
+    cluster.image = images.push(cluster.platform, "users-look", images.layer(("data", "file", (b"shown", 0o644))))
+    cluster("create", "configmap", "shown", "--from-literal=key=one ")
+    cluster("create", "secret", "generic", "shown", "--from-literal=key=two ")
+    pods = [(f"look{user}-{'own' if own else 'host'}", own, user) for user in (0, 1000) for own in (True, False)]
+    cluster.apply(*(each for name, own, user in pods for each in with_volumes(cluster, name, own, user, host / name)))
+    last = "jsonpath={.status.containerStatuses[?(@.name=='look')].state.terminated}"
+    for name, _, _ in pods:
+        wait_for(lambda: cluster("get", "pod", name, "-o", last).stdout, f"{name} to have looked")
+    said = {name: cluster("logs", name, "-c", "look").stdout.splitlines() for name, _, _ in pods}
+    for user in (0, 1000):
+        assert said[f"look{user}-own"] == said[f"look{user}-host"]
+        assert "one two filled" in said[f"look{user}-own"] and f"{user}:4321 /expr/new" in said[f"look{user}-own"], said
+        ended = json.loads(cluster("get", "pod", f"look{user}-own", "-o", last).stdout)
+        assert ended["exitCode"] == 0 and ended["message"] == "last\n", ended
+    # changes, copies, ports
+    cluster("patch", "configmap", "shown", "-p", '{"data":{"key":"new"}}')
+    cluster("patch", "secret", "shown", "-p", '{"stringData":{"key":"new"}}')
+    cluster("label", "pod", "look1000-own", "is=new", "--overwrite")
+
+    def read(script, **options):
+        return cluster("exec", "look1000-own", "-c", "c", *options.pop("flags", ()), "--", "sh", "-c", script, **options).stdout
+
+    wait_for(lambda: read("cat /cm/key /p/key /s/key /d/labels /one; stat -Lc %u:%g /cm/key /s/key /d/labels").split() ==
+             ['newnewnewis="new"one', "0:4321", "0:4321", "0:4321"], "the changes to show")
+    source = host / "copied"
+    source.write_text("there and back")
+    cluster("cp", str(source), "look1000-own:/e/copied", "-c", "c")
+    assert read("stat -c %u:%g /e/copied") == "1000:4321\n"
+    cluster("cp", "look1000-own:/e/copied", str(host / "back"), "-c", "c")
+    assert (host / "back").read_text() == "there and back"
+    read("(while :; do echo served | nc -l -p 80; done) > /dev/null 2>&1 &")
+    with forwarded(cluster, "pod/look1000-own", 80) as port:
+        wait_for(lambda: answered(port) == b"served\n", "the forwarded port to answer")
+    assert read("tty; cat", flags=("-i",), input="in") == "not a tty\nin"
+    cluster("delete", "pod", *(name for name, _, _ in pods), "--wait=false")
+
+
+def answered(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            return connection.recv(100)
+    except OSError:
+        return b""
+
+
+@contextlib.contextmanager
+def forwarded(cluster, target, port):
+    command = [KUBECTL, "-n", "users", "port-forward", target, f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=cluster.platform.environment()) as process:
+        try:
+            yield int(process.stdout.readline().split("127.0.0.1:")[1].split()[0])
+        finally:
+            process.kill()
+
+
+def test_what_cannot_be_mapped_says_so(cluster):
+    """An overlay can not."""
+    cluster.apply(pod("below"))
+    cluster.ready("below")
+    roots = cluster.platform.run_dir / "node/containers"
+    root = next(each / "rootfs" for each in roots.iterdir() if (each / "rootfs/bin/busybox").exists())
+    cluster.apply(pod("above", volumes=[("v", {"hostPath": {"path": str(root)}}, "/v"), ("p", {"hostPath": {"path": "/proc/sys"}}, "/p")]),
+                  pod("kernel", volumes=[("p", {"hostPath": {"path": "/proc/sys"}}, "/p")]))
+    waiting = "jsonpath={.status.containerStatuses[0].state.waiting.message}"
+    wait_for(lambda: "cannot be mapped to the pod's users (hostUsers: false)" in cluster("get", "pod", "above", "-o", waiting).stdout, "the refusal")
+    cluster.ready("kernel")
+    assert cluster.read("kernel", "stat -c %u /p/kernel; (echo 1 > /p/vm/panic_on_oom) 2>/dev/null && echo REACHED; true").split() == ["65534"]
+    cluster("delete", "pod", "below", "above", "kernel", "--wait=false")
