@@ -38,17 +38,19 @@ demo: all
 unit: deps
 	@test -f build/debug/build.ninja || cmake --preset debug >/dev/null
 	@ninja -C build/debug
-	@ctest --test-dir build/debug --output-on-failure -j2
+	@ctest --test-dir build/debug --output-on-failure -j$$(nproc)
 
+# End-to-end tests wait more than they compute: so many files of them run at once.
+LANES ?= 2
 e2e: deps-test all
-	@python3 -m pytest -q -rs tests/e2e
+	@python3 -m pytest -q -rs --lanes $(LANES) tests/e2e
 
 check: deps-test
 	@python3 -m pytest -q tests/tree
 
 test: deps-test unit all check
-	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
-	@python3 -m pytest -q -rs tests/e2e
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=3
+	@python3 -m pytest -q -rs --lanes $(LANES) tests/e2e
 
 matrix: deps-test all
 	@scripts/fetch-kubectl-matrix

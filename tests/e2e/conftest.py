@@ -1,6 +1,7 @@
 """End-to-end tests run a real platform: `tidemill up` in folders, ports, bridges and control groups of its own, driven by kubectl, git and curl.
 
-Two runs at a time on one machine need TIDEMILL_TEST_SUFFIX (of instances' names) and TIDEMILL_TEST_OFFSET (of their address ranges, -140 to 30).
+Two runs at a time on one machine need TIDEMILL_TEST_SUFFIX (of instances' names) and TIDEMILL_TEST_OFFSET (of their address ranges, -140 to 50); `--lanes` (lanes.py) runs
+files side by side in one run and gives each lane its own.
 
 They need root. A missing tool is a failure, not a skip."""
 
@@ -9,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -16,6 +18,8 @@ import tempfile
 import time
 
 import pytest
+
+from lanes import pytest_addoption, pytest_configure, pytest_runtestloop  # noqa: F401: hooks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TIDEMILL = pathlib.Path(os.environ.get("TIDEMILL", ROOT / "build/release/tidemill"))
@@ -35,17 +39,20 @@ def wait_for(condition, what, timeout=60, interval=0.02):
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Below the ports that the kernel gives to connections and that node ports have: nobody takes them before they are used."""
+    ports = []
+    while len(ports) < count:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports += [port] if port not in ports else []
     return ports
 
 
 class Platform:
-    """One running instance."""
+    """One running instance. Its number, 147 to 175 and no other file's, is its pods' range: 10.number.0.0/16; its services' is 29 further on. A lane has both for itself."""
+
+    program = TIDEMILL
 
     def __init__(self, name="e2e", number=147):
         self.unshifted = number
@@ -55,23 +62,23 @@ class Platform:
         self.dir.chmod(0o755)
         self.state, self.run_dir = self.dir / "state", self.dir / "run"
         self.api_port, self.http_port, self.registry_port, self.git_port, self.monitor_port = free_ports(5)
-        self.number = number
+        self.number, self.services = number, number + 29
         self.flags = [
             "--instance", name, "--state", str(self.state), "--run", str(self.run_dir),
             "--api-listen", f"127.0.0.1:{self.api_port}", "--http-listen", f"127.0.0.1:{self.http_port}",
             "--registry-listen", f"127.0.0.1:{self.registry_port}", "--git-listen", f"127.0.0.1:{self.git_port}",
             "--monitor-listen", f"127.0.0.1:{self.monitor_port}",
-            "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 50}.0.0/16", "--node-name", "node1",
+            "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 29}.0.0/16", "--node-name", "node1",
         ]
 
     # -- life --
     def up(self):
-        result = subprocess.run([TIDEMILL, "up", "--detach", *self.flags], capture_output=True, text=True)
+        result = subprocess.run([self.program, "up", "--detach", *self.flags], capture_output=True, text=True)
         assert result.returncode == 0, f"up failed: {result.stdout}{result.stderr}\n{self.log()[-4000:]}"
         return result.stdout
 
     def down(self, *more):
-        return subprocess.run([TIDEMILL, "down", *self.flags, *more], capture_output=True, text=True)
+        return subprocess.run([self.program, "down", *self.flags, *more], capture_output=True, text=True)
 
     def destroy(self):
         result = self.down("--all")
@@ -94,7 +101,7 @@ class Platform:
 
     # -- clients --
     def tidemill(self, *args, check=True, input=None):
-        result = subprocess.run([TIDEMILL, *args, "--run", str(self.run_dir)], capture_output=True, text=True, input=input)
+        result = subprocess.run([self.program, *args, "--run", str(self.run_dir)], capture_output=True, text=True, input=input)
         if check:
             assert result.returncode == 0, f"tidemill {' '.join(args)}: {result.stdout}{result.stderr}"
         return result

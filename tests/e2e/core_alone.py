@@ -26,7 +26,7 @@ class Core:
         self.socket_path = str(self.dir / "run/api.sock")
         self.args = [TIDEMILL, "core", "--instance", "core" + suffix, "--state", str(self.dir / "state"), "--run", str(self.dir / "run"), "--api-listen",
                      f"127.0.0.1:{self.api_port}", "--registry-listen", f"127.0.0.1:{registry}", "--git-listen", f"127.0.0.1:{git}",
-                     "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 50}.0.0/16"]
+                     "--pod-cidr", f"10.{number}.0.0/16", "--service-cidr", f"10.{number + 29}.0.0/16"]
         self.process = None
 
     def __enter__(self):

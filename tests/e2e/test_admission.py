@@ -142,7 +142,7 @@ def test_pods_know_who_they_are(platform, namespace):
         {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": read("token")}})).stdout)
     assert review["status"]["user"]["username"] == f"system:serviceaccount:{namespace}:default"
     environment = platform.kubectl("-n", namespace, "exec", "p", "--", "env").stdout.splitlines()
-    assert f"KUBERNETES_SERVICE_HOST=10.{platform.number + 50}.0.1" in environment
+    assert f"KUBERNETES_SERVICE_HOST=10.{platform.services}.0.1" in environment
     platform.kubectl("-n", namespace, "exec", "p", "--", "sh", "-c", "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT < /dev/null")
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from conftest import Platform, small_disk, wait_for
 
+pytestmark = pytest.mark.alone  # memory runs short
+
 MIB = 1 << 20
 
 

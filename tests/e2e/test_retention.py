@@ -49,7 +49,7 @@ spec:
 @pytest.fixture(scope="module")
 def small():
     """An instance of its own, since the limit is set at its start."""
-    instance = Platform("retain", 163)
+    instance = Platform("retain", 164)
     instance.flags += ["--keep-images", "2"]
     try:
         instance.up()
@@ -154,7 +154,7 @@ def test_images_of_a_deleted_application_go(small):
 @pytest.fixture
 def narrow():
     """An instance whose disk has less room than the platform wants to keep free."""
-    instance = Platform("retain", 163)
+    instance = Platform("retain", 164)
     instance.state.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=250m,mode=0755", "tmpfs", instance.state], check=True)
     try:

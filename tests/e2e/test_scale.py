@@ -9,6 +9,8 @@ import pytest
 from conftest import wait_for
 from core_alone import MIB, Core
 
+pytestmark = pytest.mark.alone  # memory is measured
+
 OBJECTS, WATCHERS, STORM, PODS, NODES = 20000, 1000, 200, 2000, 10
 MAPS = "/api/v1/namespaces/{}/configmaps"
 

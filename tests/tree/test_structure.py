@@ -136,6 +136,17 @@ def test_every_parser_has_a_fuzz_target():
     assert needed <= present, f"missing: {sorted(needed - present)}"
 
 
+def test_platforms_of_end_to_end_tests_have_addresses_of_their_own():
+    """Files run side by side: two with one number would take each other's range."""
+    users = {}
+    for path in (ROOT / "tests/e2e").glob("*.py"):
+        for number in re.findall(r'\b(?:running|Platform)\("\w+", (\d+)\)', path.read_text()):
+            assert 147 <= int(number) <= 175, f"{path.name}: {number} is not in the range that a lane has"
+            users.setdefault(number, set()).add(path.name)
+    assert len(users) > 10
+    assert not {number: files for number, files in users.items() if len(files) > 1}
+
+
 @pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX", "HACK"])
 def test_no_unfinished_marks(word):
     found = [str(path.relative_to(ROOT)) for path in sources(".c", ".h") if re.search(rf"\b{word}\b", path.read_text())]
