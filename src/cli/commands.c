@@ -6,6 +6,7 @@
 
 static const struct flag up_flags[] = {
     {"detach", 'd', FLAG_BOOL, NULL, NULL, "return when the platform is ready; it runs on in the background"},
+    {"check", 0, FLAG_BOOL, NULL, NULL, "only look whether the settings and the machine are fit, and end"},
     {.name = NULL},
 };
 static const struct flag down_flags[] = {
@@ -79,6 +80,11 @@ const struct command commands[] = {
     {"down", "", 0, 0, "Stop the platform; containers keep running",
      "Lets running requests finish, then stops every role. Containers go on, and the next `tidemill up`\nadopts them; --all ends them as well.",
      "tidemill down\ntidemill down --all", down_flags, settings_flags, run_down, false},
+    {"reload", "", 0, 0, "Go on with the program as it is installed now, and with the settings file as it is now",
+     "After an upgrade or a change of settings. Containers run on, no port closes, requests in the gateway are\nfinished. When the new program would "
+     "not "
+     "start, all stays as it is.",
+     "tidemill reload", NULL, settings_flags, run_reload, false},
     {"status", "", 0, 0, "Show where things are served, what runs and what it uses", "Ends with 0 when the platform is ready, otherwise with 1.",
      "tidemill status\ntidemill status -o json", NULL, session_output_flags, run_status, false},
     {"app create", "NAME", 1, 1, "Make an application: a repository to push to, and a namespace",

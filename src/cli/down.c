@@ -16,7 +16,7 @@
 
 #define DOWN_TIMEOUT_MS 30000
 
-static int read_pid(const struct settings *settings, pid_t *ret) {
+int running_supervisor(const struct settings *settings, pid_t *ret) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64);
     uint64_t pid;
     int r = sys_read_file(AT_FDCWD, settings_path(settings, settings->run, "supervisor.pid"), 63, &text);
@@ -46,7 +46,7 @@ static int stop_supervisor(pid_t pid, struct diag *diag) {
 
 static int down(const struct invocation *invocation, const struct settings *settings, struct diag *diag) {
     pid_t pid = 0;
-    int r = read_pid(settings, &pid);
+    int r = running_supervisor(settings, &pid);
     if (r == 0)
         r = stop_supervisor(pid, diag);
     bool was_down = r == -ENOENT || r == -ESRCH;

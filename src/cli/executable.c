@@ -1,5 +1,6 @@
 /* Which file the roles are started from. Roles that drop root's privileges must be able to reach it by path; a program that was built below a closed
- * folder, such as /root with mode 0700, is copied beneath the state folder first, with its helper. The copy is made anew at each start. */
+ * folder, such as /root with mode 0700, is copied beneath the state folder first, with its helper. The copy is made anew at a start of another
+ * version. */
 #include "cli/roles_priv.h"
 
 #include <fcntl.h>
@@ -23,7 +24,7 @@ const char *executable_closed_folder(struct arena *arena, const char *path) {
     return NULL;
 }
 
-static const char *own_path(struct arena *arena) {
+const char *executable_own_path(struct arena *arena) {
     char path[PATH_MAX];
     ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
     return len < 0 ? NULL : arena_dup(arena, slice_make(path, (size_t)len));
@@ -32,7 +33,7 @@ static const char *own_path(struct arena *arena) {
 /* The helper lies beside this program in the build tree, and in PREFIX/lib/tidemill when installed. */
 const char *executable_helper(struct arena *arena) {
     static const char *const places[] = {"tidemill-job", "src/job/tidemill-job", "../lib/tidemill/tidemill-job"};
-    const char *path = own_path(arena), *slash = path ? strrchr(path, '/') : NULL;
+    const char *path = executable_own_path(arena), *slash = path ? strrchr(path, '/') : NULL;
     for (size_t i = 0; slash && i < ARRAY_LEN(places); i++) {
         const char *candidate = arena_printf(arena, "%.*s/%s", (int)(slash - path), path, places[i]);
         if (candidate && access(candidate, X_OK) == 0)
@@ -41,14 +42,17 @@ const char *executable_helper(struct arena *arena) {
     return NULL;
 }
 
+/* The same bytes stay the same file: by it the supervisor knows whether a role is up to date. */
 static int copy(const char *from, const char *to) {
-    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(EXECUTABLE_BYTES_MAX);
+    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(EXECUTABLE_BYTES_MAX), there = BUFFER_INIT(EXECUTABLE_BYTES_MAX);
     int r = sys_read_file(AT_FDCWD, from, EXECUTABLE_BYTES_MAX, &bytes);
+    if (r == 0 && sys_read_file(AT_FDCWD, to, EXECUTABLE_BYTES_MAX, &there) == 0 && slice_equal(buffer_slice(&bytes), buffer_slice(&there)))
+        return 0;
     return r < 0 ? r : sys_write_file_fast(AT_FDCWD, to, buffer_slice(&bytes), 0755);
 }
 
 const char *executable_for_roles(const struct settings *settings, struct diag *diag) {
-    const char *path = own_path(settings->arena), *helper = executable_helper(settings->arena);
+    const char *path = executable_own_path(settings->arena), *helper = executable_helper(settings->arena);
     if (!path) {
         diag_set(diag, -ENOENT, "cannot find the path of this program: is /proc mounted?");
         return NULL;

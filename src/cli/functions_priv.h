@@ -6,6 +6,7 @@
 
 int run_up(const struct invocation *invocation);
 int run_down(const struct invocation *invocation);
+int run_reload(const struct invocation *invocation);
 int run_status(const struct invocation *invocation);
 int run_version(const struct invocation *invocation);
 int run_completion(const struct invocation *invocation);

@@ -36,6 +36,7 @@ struct plan {
     const struct settings *settings;
     struct account core, gateway;
     const char *executable;
+    const char *const *argv, *const *check_argv, *folder; /* to become again */
     struct supervisor_socket sockets[SUPERVISOR_SOCKETS_MAX];
     size_t sockets_count;
     struct supervisor_role roles[SUPERVISOR_ROLES_MAX];
@@ -149,7 +150,8 @@ static void plan_sockets(struct plan *plan) {
     add_socket(plan, "monitor", settings->monitor_listen, 0, &root);
 }
 
-static void add_role(struct plan *plan, const char *name, const char *const *sockets, const struct account *account, int oom_score_adj) {
+static struct supervisor_role *add_role(struct plan *plan, const char *name, const char *const *sockets, const struct account *account,
+                                        int oom_score_adj) {
     ASSERT(plan->roles_count < SUPERVISOR_ROLES_MAX);
     struct supervisor_role role = {.name = name, .argv = settings_argv(plan->settings, plan->executable, name), .socket_names = sockets};
     role.oom_score_adj = oom_score_adj;
@@ -158,7 +160,8 @@ static void add_role(struct plan *plan, const char *name, const char *const *soc
         role.uid = account->uid;
         role.gid = account->gid;
     }
-    plan->roles[plan->roles_count++] = role;
+    plan->roles[plan->roles_count] = role;
+    return &plan->roles[plan->roles_count++];
 }
 
 static void plan_roles(struct plan *plan) {
@@ -169,7 +172,7 @@ static void plan_roles(struct plan *plan) {
     /* Whoever goes first when memory is out is started again and misses some metrics; pods go before any of them. */
     add_role(plan, "core", core, &plan->core, -900);
     add_role(plan, "node", node, NULL, -950);
-    add_role(plan, "gateway", gateway, &plan->gateway, -900);
+    add_role(plan, "gateway", gateway, &plan->gateway, -900)->overlaps = true;
     add_role(plan, "monitor", monitor, &plan->core, -500);
 }
 
@@ -198,6 +201,12 @@ static int make_plan(struct plan *plan, struct diag *diag) {
     plan->executable = r == 0 ? executable_for_roles(plan->settings, diag) : NULL;
     if (!plan->executable)
         return r < 0 ? r : -EACCES;
+    char folder[PATH_MAX];
+    plan->folder = arena_strdup(plan->settings->arena, getcwd(folder, sizeof folder) ? folder : "/");
+    plan->argv = reload_command(plan->settings->arena, NULL);
+    plan->check_argv = reload_command(plan->settings->arena, "--check");
+    if (!plan->folder || !plan->argv || !plan->check_argv)
+        return diag_set(diag, -ENOMEM, "cannot tell how this program was started: is /proc mounted?");
     plan_sockets(plan);
     plan_roles(plan);
     return 0;
@@ -240,9 +249,7 @@ static void print_banner(const struct settings *settings) {
     fflush(stdout);
 }
 
-/* Waits until the platform is ready or `pid` (of the supervisor; 0: our parent) is gone. A node that does not come is told and is no failure: the API
- * is there to look into it. */
-static int wait_until_ready(const struct settings *settings, pid_t pid) {
+int wait_until_ready(const struct settings *settings, pid_t pid) {
     int64_t now_ns = sys_monotonic_ns(), deadline_ns = now_ns + READY_TIMEOUT_MS * INT64_C(1000000), node_deadline_ns = 0;
     for (; now_ns < deadline_ns; now_ns = sys_monotonic_ns()) {
         int status;
@@ -273,7 +280,10 @@ static int supervise(struct plan *plan) {
                                                .sockets = plan->sockets,
                                                .sockets_count = plan->sockets_count,
                                                .roles = plan->roles,
-                                               .roles_count = plan->roles_count};
+                                               .roles_count = plan->roles_count,
+                                               .reload_argv = plan->argv,
+                                               .check_argv = plan->check_argv,
+                                               .reload_dir = plan->folder};
     log_setup("supervisor", LOG_INFO);
     int r = supervisor_run(&options, &diag);
     return r < 0 ? terminal_error(&diag) : 0;
@@ -320,6 +330,8 @@ static int detach(struct plan *plan) {
 
 static int stay(struct plan *plan) {
     fflush(NULL);
+    if (supervisor_is_reloaded())
+        return supervise(plan);
     pid_t supervisor = getpid();
     pid_t pid = fork();
     if (pid == 0) {
@@ -338,6 +350,10 @@ int run_up(const struct invocation *invocation) {
         return terminal_error(&diag);
     struct plan plan = {.settings = &settings};
     CLEANUP(fd_closep) int lock = make_plan(&plan, &diag);
+    if (lock == 0 && invocation_bool(invocation, "check")) {
+        settings_deinit(&settings);
+        return 0;
+    }
     if (lock == 0) /* taken before the fork: so a running instance is told on the terminal, and not taken for ours */
         lock = supervisor_lock(settings_path(&settings, settings.state, "lock"), &diag);
     int written = lock < 0 ? 0 : settings_write_running(&settings, &diag);
@@ -345,7 +361,7 @@ int run_up(const struct invocation *invocation) {
         close(lock);
         lock = written;
     }
-    int r = lock < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") ? detach(&plan) : stay(&plan);
+    int r = lock < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") && !supervisor_is_reloaded() ? detach(&plan) : stay(&plan);
     settings_deinit(&settings);
     return r;
 }

@@ -3,8 +3,8 @@
  *   1. A listening socket, once open, stays open as long as the supervisor or its role lives.
  *   2. A role that dies is started again at once; from the fourth time in a row that it dies within HEALTHY_MS on after 100 ms, doubling to 5 s.
  * Never given up.
- *   3. The state file names every role that runs: it is written right after each start. A role that we started and died before recording lives on
- * unknown; the next supervisor starts a second one, which waits for the locks of the first (store, node) and so does no harm. */
+ *   3. The state file names every role that runs: it is written right after each start. A role that we started and died before recording is found
+ * by its command line (stray.c). */
 #include "supervisor/supervisor_priv.h"
 
 #include <limits.h>
@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sys/sys.h"
@@ -20,20 +21,16 @@
 #define BACKOFF_MS_MAX 5000
 #define HEALTHY_MS 10000
 #define QUICK_DEATHS_FREE 3 /* so many deaths before HEALTHY_MS in a row are answered at once */
-#define STOP_MS 15000
 #define LISTEN_BACKLOG 4096
+#define DYING_NS 300000000
+#define DYING_LOOK_NS 20000000
 #define SUPERVISOR_OOM_SCORE "-990"
-
-static void start(struct running *running);
 
 #define PROXY_BYTES_MAX 1024
 
-static const char environment_name[] = "TIDEMILL_SOCKETS";
-
-/* "name=fd,name=fd" */
 static int describe_sockets(const struct supervisor *supervisor, const struct supervisor_role *role, struct buffer *out, int *pass_fds) {
     size_t count = 0;
-    buffer_printf(out, "%s=", environment_name);
+    buffer_append_text(out, SUPERVISOR_SOCKETS "=");
     for (const char *const *name = role->socket_names; *name; name++)
         for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
             if (strcmp(*name, supervisor->options->sockets[s].name) != 0)
@@ -46,7 +43,7 @@ static int describe_sockets(const struct supervisor *supervisor, const struct su
 }
 
 int supervisor_socket_inherited(const char *name) {
-    const char *text = getenv(environment_name);
+    const char *text = getenv(SUPERVISOR_SOCKETS);
     struct slice rest = slice_of(text ? text : "");
     while (rest.len) {
         struct slice value = slice_cut(&rest, ',');
@@ -60,15 +57,15 @@ int supervisor_socket_inherited(const char *name) {
     return -1;
 }
 
-static bool all_down(const struct supervisor *supervisor) {
+bool all_down(const struct supervisor *supervisor) {
     for (size_t i = 0; i < supervisor->options->roles_count; i++)
-        if (supervisor->running[i].pid)
+        if (supervisor->running[i].pid || supervisor->running[i].retiring)
             return false;
     return true;
 }
 
 static void on_restart(void *userdata) {
-    start(userdata);
+    role_start(userdata);
 }
 
 static const char *describe_status(int status, char *text, size_t size) {
@@ -92,6 +89,10 @@ static void on_exit_of_role(void *userdata, pid_t pid, int status) {
         log_info("%s (pid %d) %s", running->role->name, (int)pid, text);
         if (all_down(supervisor))
             loop_stop(supervisor->loop);
+        return;
+    }
+    if (running->outdated) {
+        replace_ended(running);
         return;
     }
     int64_t lived_ms = (loop_now_ns(supervisor->loop) - running->started_ns) / 1000000;
@@ -152,7 +153,7 @@ static int spawn(struct running *running) {
     return loop_spawn(&options, &running->pid);
 }
 
-static void start(struct running *running) {
+void role_start(struct running *running) {
     struct supervisor *supervisor = running->supervisor;
     if (supervisor->stopping)
         return;
@@ -165,6 +166,7 @@ static void start(struct running *running) {
         return;
     }
     running->started_ns = loop_now_ns(supervisor->loop);
+    memcpy(running->numbers, supervisor->fds, sizeof running->numbers);
     process_start_ticks(running->pid, &running->start_ticks);
     watch(running);
     r = record_write(supervisor);
@@ -175,11 +177,15 @@ static void start(struct running *running) {
 static void on_kill(void *userdata) {
     struct supervisor *supervisor = userdata;
     supervisor->killed = true;
-    for (size_t i = 0; i < supervisor->options->roles_count; i++)
-        if (supervisor->running[i].pid) {
-            log_warning("%s did not stop within %d s, killing it", supervisor->running[i].role->name, STOP_MS / 1000);
-            kill(supervisor->running[i].pid, SIGKILL);
-        }
+    for (size_t i = 0; i < supervisor->options->roles_count; i++) {
+        const struct running *running = &supervisor->running[i];
+        if (running->pid || running->retiring)
+            log_warning("%s did not stop within %d s, killing it", running->role->name, STOP_MS / 1000);
+        if (running->pid)
+            kill(running->pid, SIGKILL);
+        if (running->retiring)
+            kill(running->retiring, SIGKILL);
+    }
 }
 
 static void on_signal(void *userdata, int signal) {
@@ -189,16 +195,35 @@ static void on_signal(void *userdata, int signal) {
             on_kill(supervisor);
         return;
     }
+    if (signal == SIGUSR2) {
+        reload_begin(supervisor);
+        return;
+    }
     log_info("stopping on %s", strsignal(signal));
     supervisor->stopping = true;
     for (size_t i = supervisor->options->roles_count; i > 0; i--) {
-        loop_timer_cancel(&supervisor->running[i - 1].restart);
-        if (supervisor->running[i - 1].pid)
-            kill(supervisor->running[i - 1].pid, SIGTERM);
+        struct running *running = &supervisor->running[i - 1];
+        loop_timer_cancel(&running->restart);
+        loop_timer_cancel(&running->patience);
+        if (running->pid)
+            kill(running->pid, SIGTERM);
+        if (running->retiring && !running->told)
+            kill(running->retiring, SIGTERM);
     }
     loop_timer_set(&supervisor->kill_timer, STOP_MS);
     if (all_down(supervisor))
         loop_stop(supervisor->loop);
+}
+
+/* Who was killed a moment ago may have left a child that is about to become a role: then its socket is taken over. */
+static int listen_or_adopt(struct supervisor *supervisor, size_t s, const struct sys_address *address, mode_t mode) {
+    int r = sys_listen(address, LISTEN_BACKLOG, mode);
+    for (int64_t end_ns = sys_monotonic_ns() + DYING_NS; r == -EADDRINUSE && sys_monotonic_ns() < end_ns;) {
+        nanosleep(&(struct timespec){.tv_nsec = DYING_LOOK_NS}, NULL);
+        stray_find(supervisor);
+        r = supervisor->fds[s] >= 0 ? supervisor->fds[s] : sys_listen(address, LISTEN_BACKLOG, mode);
+    }
+    return r;
 }
 
 static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
@@ -210,7 +235,7 @@ static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
         int r = sys_address_parse(wanted->address, &address);
         if (r < 0)
             return diag_set(diag, r, "the address \"%s\" of %s cannot be read: expected HOST:PORT or unix:PATH", wanted->address, wanted->name);
-        r = sys_listen(&address, LISTEN_BACKLOG, wanted->mode);
+        r = listen_or_adopt(supervisor, s, &address, wanted->mode);
         if (r < 0) {
             diag_set(diag, r, "cannot listen on %s for %s: %s", wanted->address, wanted->name, strerror(-r));
             return r == -EADDRINUSE ? diag_hint(diag, r, "another program uses that port: stop it, or choose another with --%s-listen", wanted->name)
@@ -249,17 +274,18 @@ static void start_all(struct supervisor *supervisor) {
             running->started_ns = loop_now_ns(supervisor->loop);
             watch(running);
         } else {
-            start(running);
+            role_start(running);
         }
     }
     record_write(supervisor);
     if (supervisor->options->on_started)
         supervisor->options->on_started(supervisor->options->userdata);
+    replace_next(supervisor);
 }
 
 static void forget(struct supervisor *supervisor) {
     char path[PATH_MAX];
-    static const char *const files[] = {"supervisor.state", "supervisor.pid"};
+    static const char *const files[] = {"supervisor.state", "supervisor.pid", SUPERVISOR_RELOADED};
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         snprintf(path, sizeof path, "%s/%s", supervisor->options->run_dir, files[i]);
         unlink(path);
@@ -282,23 +308,29 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
     struct supervisor supervisor = {.options = options};
     for (size_t s = 0; s < SUPERVISOR_SOCKETS_MAX; s++)
         supervisor.fds[s] = -1;
+    reload_inherit(&supervisor);
     for (size_t i = 0; i < options->roles_count; i++)
         supervisor.running[i] = (struct running){.supervisor = &supervisor, .role = &options->roles[i]};
     protect();
     int r = record_adopt(&supervisor);
     if (r < 0)
         return diag_set(diag, r, "cannot read %s/supervisor.state: %s", options->run_dir, strerror(-r));
+    stray_find(&supervisor);
+    record_drop_moved_sockets(&supervisor);
+    replace_find(&supervisor);
     r = open_sockets(&supervisor, diag);
     if (r < 0)
         return r;
     r = loop_new(&supervisor.loop);
     if (r < 0)
         return diag_set(diag, r, "cannot start the event loop: %s", strerror(-r));
-    for (size_t i = 0; i < options->roles_count; i++)
+    for (size_t i = 0; i < options->roles_count; i++) {
         loop_timer_init(&supervisor.running[i].restart, supervisor.loop, on_restart, &supervisor.running[i]);
+        loop_timer_init(&supervisor.running[i].patience, supervisor.loop, replace_on_patience, &supervisor.running[i]);
+    }
     loop_timer_init(&supervisor.kill_timer, supervisor.loop, on_kill, &supervisor);
     struct loop_signal *signals = NULL;
-    r = loop_signal_new(supervisor.loop, (const int[]){SIGTERM, SIGINT, 0}, on_signal, &supervisor, &signals);
+    r = loop_signal_new(supervisor.loop, (const int[]){SIGTERM, SIGINT, SIGUSR2, 0}, on_signal, &supervisor, &signals);
     if (r == 0)
         r = write_pid(options);
     if (r == 0) {
@@ -307,6 +339,7 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
         forget(&supervisor);
     }
     loop_timer_cancel(&supervisor.kill_timer);
+    loop_child_free(supervisor.check);
     loop_signal_free(signals);
     loop_free(supervisor.loop);
     return r < 0 ? diag_set(diag, r, "the supervisor failed: %s", strerror(-r)) : 0;

@@ -20,22 +20,25 @@
 struct fixture {
     char dir[64];
     char address[128];
+    char seconds[32];
+    const char *sleeper[3], *idler[4]; /* no other process has this command line */
     struct supervisor_socket sockets[1];
     struct supervisor_role roles[2];
     struct supervisor_options options;
 };
 
-static const char *const sleeper[] = {"sleep", "1000", NULL};
 static const char *const door[] = {"door", NULL};
 static const char *const none[] = {NULL};
 
 static void make_fixture(struct fixture *fixture) {
-    *fixture = (struct fixture){.dir = "/tmp/tidemill-supervisor-XXXXXX"};
+    *fixture = (struct fixture){
+        .dir = "/tmp/tidemill-supervisor-XXXXXX", .sleeper = {"/bin/sleep", fixture->seconds}, .idler = {"/bin/sleep", "1000", fixture->seconds}};
+    snprintf(fixture->seconds, sizeof fixture->seconds, "1000.%d", (int)getpid());
     assert_non_null(mkdtemp(fixture->dir));
     snprintf(fixture->address, sizeof fixture->address, "unix:%s/door.sock", fixture->dir);
     fixture->sockets[0] = (struct supervisor_socket){"door", fixture->address, 0600, getuid(), getgid()};
-    fixture->roles[0] = (struct supervisor_role){.name = "one", .argv = sleeper, .socket_names = door};
-    fixture->roles[1] = (struct supervisor_role){.name = "two", .argv = sleeper, .socket_names = none};
+    fixture->roles[0] = (struct supervisor_role){.name = "one", .argv = fixture->sleeper, .socket_names = door};
+    fixture->roles[1] = (struct supervisor_role){.name = "two", .argv = fixture->idler, .socket_names = none};
     fixture->options = (struct supervisor_options){
         .run_dir = fixture->dir, .sockets = fixture->sockets, .sockets_count = 1, .roles = fixture->roles, .roles_count = 2};
 }
@@ -107,6 +110,34 @@ static void stop(const struct fixture *fixture, pid_t supervisor) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, fixture->dir), 0);
 }
 
+static void wait_for_text(const struct fixture *fixture, const char *name, const char *wanted) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", fixture->dir, name);
+    for (int waited = 0; waited < WAIT_MS; waited += 5) {
+        CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(4096);
+        if (sys_read_file(AT_FDCWD, path, 4096, &text) == 0 && slice_starts(buffer_slice(&text), slice_of(wanted)))
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+    fail_msg("%s does not say \"%s\"", path, wanted);
+}
+
+/* The supervisor has started or found every role: its file is written before, the other after. */
+static void wait_for_pid_file(const struct fixture *fixture, pid_t supervisor) {
+    char text[32];
+    snprintf(text, sizeof text, "%d\n", (int)supervisor);
+    wait_for_text(fixture, "supervisor.pid", text);
+    wait_for_text(fixture, SUPERVISOR_RELOADED, "ok\n");
+}
+
+static void kill_supervisor(const struct fixture *fixture, pid_t pid) {
+    char path[PATH_MAX];
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    snprintf(path, sizeof path, "%s/" SUPERVISOR_RELOADED, fixture->dir);
+    assert_int_equal(unlink(path), 0);
+}
+
 UNIT_TEST(a_role_that_dies_is_started_again) {
     struct fixture fixture;
     make_fixture(&fixture);
@@ -132,17 +163,153 @@ UNIT_TEST(the_next_supervisor_adopts_what_lives) {
     assert_true(door_is_open(&fixture)); /* the role holds it */
     kill(two, SIGKILL);
     wait_until_gone(two);
+    CLEANUP(fd_closep) int shift = dup(STDERR_FILENO); /* the copies get other numbers */
+    assert_true(shift >= 0);
     supervisor = run_supervisor(&fixture);
     pid_t new_two = wait_for_role(&fixture, "two", two);
     assert_int_equal(role_pid(&fixture, "one"), one);
     assert_true(is_alive(one));
     assert_true(door_is_open(&fixture));
+    wait_for_pid_file(&fixture, supervisor);
+    kill_supervisor(&fixture, supervisor); /* once more: it is still known under which number a role has its socket */
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    assert_int_equal(role_pid(&fixture, "one"), one);
     kill(one, SIGKILL); /* adopted ones are watched too */
     pid_t new_one = wait_for_role(&fixture, "one", one);
     assert_true(door_is_open(&fixture));
     stop(&fixture, supervisor);
     assert_false(is_alive(new_one));
     assert_false(is_alive(new_two));
+}
+
+static void copy_program(const char *from, const char *to) {
+    CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(16 * MIB);
+    assert_int_equal(sys_read_file(AT_FDCWD, from, 16 * MIB, &bytes), 0);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, to, buffer_slice(&bytes), 0755), 0);
+}
+
+/* One has another command line, two another program under the same name; what neither has changed stays. */
+UNIT_TEST(the_next_supervisor_replaces_what_is_of_another_version) {
+    struct fixture fixture;
+    make_fixture(&fixture);
+    char program[PATH_MAX];
+    snprintf(program, sizeof program, "%s/program", fixture.dir);
+    copy_program("/bin/sleep", program);
+    const char *const longer[] = {"sleep", "1001", NULL}, *const copied[] = {program, "1000", NULL};
+    fixture.roles[1] = (struct supervisor_role){.name = "two", .argv = copied, .socket_names = none, .overlaps = true};
+    pid_t supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    pid_t one = role_pid(&fixture, "one"), two = role_pid(&fixture, "two");
+
+    kill_supervisor(&fixture, supervisor);
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    assert_int_equal(role_pid(&fixture, "one"), one);
+    assert_int_equal(role_pid(&fixture, "two"), two);
+
+    kill_supervisor(&fixture, supervisor);
+    fixture.roles[0].argv = longer;
+    copy_program("/bin/sleep", program);
+    supervisor = run_supervisor(&fixture);
+    pid_t new_two = wait_for_role(&fixture, "two", two);
+    assert_true(is_alive(two)); /* beside it for a while */
+    assert_true(door_is_open(&fixture));
+    pid_t new_one = role_pid(&fixture, "one");
+    assert_int_not_equal(new_one, one);
+    assert_false(is_alive(one)); /* before the next one's turn came */
+    wait_for_pid_file(&fixture, supervisor);
+    assert_false(is_alive(two));
+    stop(&fixture, supervisor);
+    assert_false(is_alive(new_one));
+    assert_false(is_alive(new_two));
+}
+
+/* A supervisor that dies while one role has two processes leaves the next one to end the older. */
+UNIT_TEST(a_successor_is_not_left_with_the_one_before) {
+    struct fixture fixture;
+    make_fixture(&fixture);
+    const char *const longer[] = {"sleep", "1001", NULL};
+    fixture.roles[1].overlaps = true;
+    pid_t supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    pid_t two = role_pid(&fixture, "two");
+    kill_supervisor(&fixture, supervisor);
+    fixture.roles[1].argv = longer;
+    supervisor = run_supervisor(&fixture);
+    pid_t new_two = wait_for_role(&fixture, "two", two);
+    kill(supervisor, SIGKILL);
+    waitpid(supervisor, NULL, 0);
+    supervisor = run_supervisor(&fixture);
+    wait_until_gone(two);
+    assert_int_equal(role_pid(&fixture, "two"), new_two);
+    stop(&fixture, supervisor);
+}
+
+UNIT_TEST(it_becomes_another_program_only_when_that_would_start) {
+    struct fixture fixture;
+    make_fixture(&fixture);
+    char script[PATH_MAX];
+    snprintf(script, sizeof script, "echo $$ $TIDEMILL_SOCKETS > %s/became; exec sleep 1000", fixture.dir);
+    const char *const shell[] = {"/bin/sh", "-c", script, NULL}, *const no[] = {"/bin/false", NULL}, *const yes[] = {"/bin/true", NULL};
+    fixture.options.reload_argv = shell;
+    fixture.options.reload_dir = "/";
+    fixture.options.check_argv = no;
+    pid_t supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    pid_t one = role_pid(&fixture, "one");
+    kill(supervisor, SIGUSR2);
+    wait_for_text(&fixture, SUPERVISOR_RELOADED, "the new program would not start");
+    assert_int_equal(role_pid(&fixture, "one"), one);
+
+    kill_supervisor(&fixture, supervisor);
+    fixture.options.check_argv = yes;
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    kill(supervisor, SIGUSR2);
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "%d door=", (int)supervisor);
+    wait_for_text(&fixture, "became", wanted);
+    assert_true(is_alive(one));
+
+    kill_supervisor(&fixture, supervisor);
+    fixture.options.reload_argv = NULL;
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    assert_int_equal(role_pid(&fixture, "one"), one);
+    stop(&fixture, supervisor);
+}
+
+/* The one before was killed between starting a role and writing that down. */
+UNIT_TEST(a_role_without_a_record_is_found) {
+    struct fixture fixture;
+    char path[PATH_MAX];
+    make_fixture(&fixture);
+    pid_t supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    pid_t one = role_pid(&fixture, "one"), two = role_pid(&fixture, "two");
+    kill_supervisor(&fixture, supervisor);
+    snprintf(path, sizeof path, "%s/supervisor.state", fixture.dir);
+    assert_int_equal(unlink(path), 0);
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    assert_int_equal(role_pid(&fixture, "one"), one);
+    assert_int_equal(role_pid(&fixture, "two"), two);
+    assert_true(door_is_open(&fixture));
+    stop(&fixture, supervisor);
+}
+
+UNIT_TEST(a_socket_moves_with_its_address) {
+    struct fixture fixture;
+    make_fixture(&fixture);
+    pid_t supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    kill_supervisor(&fixture, supervisor);
+    snprintf(fixture.address, sizeof fixture.address, "unix:%s/other.sock", fixture.dir);
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    assert_true(door_is_open(&fixture));
+    stop(&fixture, supervisor);
 }
 
 UNIT_TEST(a_state_file_of_strangers_adopts_nobody) {
@@ -205,5 +372,7 @@ UNIT_TEST(sockets_are_found_by_name) {
     unsetenv("TIDEMILL_SOCKETS");
 }
 
-UNIT_MAIN(UNIT(a_role_that_dies_is_started_again), UNIT(the_next_supervisor_adopts_what_lives), UNIT(a_state_file_of_strangers_adopts_nobody),
-          UNIT(one_lock_holder), UNIT(a_port_in_use_is_told), UNIT(sockets_are_found_by_name))
+UNIT_MAIN(UNIT(a_role_that_dies_is_started_again), UNIT(the_next_supervisor_adopts_what_lives),
+          UNIT(the_next_supervisor_replaces_what_is_of_another_version), UNIT(a_successor_is_not_left_with_the_one_before),
+          UNIT(it_becomes_another_program_only_when_that_would_start), UNIT(a_role_without_a_record_is_found), UNIT(a_socket_moves_with_its_address),
+          UNIT(a_state_file_of_strangers_adopts_nobody), UNIT(one_lock_holder), UNIT(a_port_in_use_is_told), UNIT(sockets_are_found_by_name))

@@ -1,0 +1,108 @@
+/* SIGUSR2: the supervisor becomes the program that lies where its own did, with the same process id, so that whoever watches it (systemd) sees no
+ * end. First the new one is asked, in a process of its own, whether it would start with our settings; if not, all stays and that is told. Then
+ * execve(2): the listening sockets stay open, their numbers are in the environment, and the new program finds the roles in the state file like any
+ * supervisor after another, and replaces them (replace.c).
+ *
+ * Not SIGHUP, which a closing terminal sends. A version that knows no reload dies of the signal, and the next supervisor adopts and replaces all the
+ * same. */
+#include "supervisor/supervisor_priv.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sys/sys.h"
+
+void reload_tell(const struct supervisor *supervisor, const char *text) {
+    char path[PATH_MAX], line[256];
+    snprintf(path, sizeof path, "%s/" SUPERVISOR_RELOADED, supervisor->options->run_dir);
+    snprintf(line, sizeof line, "%s\n", text);
+    int r = sys_write_file_fast(AT_FDCWD, path, slice_of(line), 0644);
+    if (r < 0)
+        log_warning("cannot write %s: %s", path, strerror(-r));
+}
+
+static int leave_sockets(const struct supervisor *supervisor) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(4096);
+    for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
+        if (supervisor->fds[s] < 0)
+            continue;
+        buffer_printf(&text, "%s%s=%d", text.len ? "," : "", supervisor->options->sockets[s].name, supervisor->fds[s]);
+        if (fcntl(supervisor->fds[s], F_SETFD, 0) < 0)
+            return -errno;
+    }
+    if (buffer_error(&text))
+        return buffer_error(&text);
+    return text.len && setenv(SUPERVISOR_SOCKETS, text.data, 1) < 0 ? -errno : 0;
+}
+
+static void become(struct supervisor *supervisor) {
+    char text[200];
+    int r = leave_sockets(supervisor);
+    if (r == 0 && chdir(supervisor->options->reload_dir) < 0)
+        r = -errno;
+    if (r == 0) {
+        log_info("becoming %s", supervisor->options->reload_argv[0]);
+        execv(supervisor->options->reload_argv[0], (char *const *)(uintptr_t)supervisor->options->reload_argv);
+        r = -errno;
+    }
+    if (chdir("/") < 0)
+        log_error("cannot change to the folder /: %s", strerror(errno));
+    unsetenv(SUPERVISOR_SOCKETS);
+    for (size_t s = 0; s < supervisor->options->sockets_count; s++)
+        if (supervisor->fds[s] >= 0)
+            fcntl(supervisor->fds[s], F_SETFD, FD_CLOEXEC);
+    snprintf(text, sizeof text, "cannot become the new program: %s", strerror(-r));
+    log_error("%s", text);
+    reload_tell(supervisor, text);
+}
+
+static void on_checked(void *userdata, pid_t pid, int status) {
+    struct supervisor *supervisor = userdata;
+    (void)pid;
+    loop_child_free(TAKE(supervisor->check));
+    if (supervisor->stopping)
+        return;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        become(supervisor);
+        return;
+    }
+    log_error("the new program would not start; all stays as it is");
+    reload_tell(supervisor, "the new program would not start; the platform's log tells why. All stays as it is");
+}
+
+void reload_begin(struct supervisor *supervisor) {
+    if (supervisor->check || supervisor->replacing || !supervisor->options->reload_argv) {
+        reload_tell(supervisor, supervisor->options->reload_argv ? "another reload is under way" : "this supervisor cannot reload");
+        return;
+    }
+    const struct loop_spawn_options options = {.argv = supervisor->options->check_argv,
+                                               .envp = (const char *const *)(uintptr_t)environ,
+                                               .cwd = supervisor->options->reload_dir,
+                                               .stdin_fd = -1,
+                                               .stdout_fd = -1,
+                                               .stderr_fd = -1};
+    pid_t pid = 0;
+    char text[200];
+    int r = loop_spawn(&options, &pid);
+    if (r == 0)
+        r = loop_child_new(supervisor->loop, pid, on_checked, supervisor, &supervisor->check);
+    if (r == 0)
+        return;
+    snprintf(text, sizeof text, "cannot try %s: %s", supervisor->options->check_argv[0], strerror(-r));
+    log_error("%s", text);
+    reload_tell(supervisor, text);
+}
+
+bool supervisor_is_reloaded(void) {
+    return getenv(SUPERVISOR_SOCKETS) != NULL;
+}
+
+void reload_inherit(struct supervisor *supervisor) {
+    for (size_t s = 0; s < supervisor->options->sockets_count; s++)
+        supervisor->fds[s] = supervisor_socket_inherited(supervisor->options->sockets[s].name);
+    unsetenv(SUPERVISOR_SOCKETS);
+}
