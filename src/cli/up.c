@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/runtime.h"
 #include "supervisor/supervisor.h"
 #include "sys/sys.h"
 
@@ -67,9 +68,7 @@ static bool is_program(const char *name) {
 }
 
 static int check_overlayfs(struct diag *diag) {
-    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64 * KIB);
-    int r = sys_read_file(AT_FDCWD, "/proc/filesystems", 64 * KIB, &text);
-    if (r < 0 || slice_find(buffer_slice(&text), SLICE("\toverlay\n")) >= 0)
+    if (mounts_kernel_has("overlay"))
         return 0;
     diag_set(diag, -ENODEV, "this kernel has no overlayfs, which containers need");
     return diag_hint(diag, -ENODEV, "load it with `modprobe overlay`, or use a kernel with CONFIG_OVERLAY_FS");

@@ -11,7 +11,7 @@ int mounts_share(const char *path);
 int mounts_unshare(const char *path);
 /* A mount namespace of our own in which /sys/fs/cgroup/unified is hidden: crun refuses hybrid hosts otherwise. Before any thread starts. */
 int mounts_hide_unified_cgroup(void);
-/* The kernel knows the file system ("overlay"), now or after loading its module by a trial. */
+/* The kernel knows the file system ("overlay"), now or after loading its module, as Debian's first has to be. */
 bool mounts_kernel_has(const char *file_system);
 
 /* lower: folders, highest first; their number is limited by what fits into a page (200). -ENAMETOOLONG beyond. user_fd: a user namespace as whose the

@@ -140,7 +140,13 @@ UNIT_TEST(what_a_killed_mounting_left_is_detached) {
     mounts_detach_layers(at("root")); /* nothing is fine */
 }
 
+UNIT_TEST(what_the_kernel_has) {
+    assert_true(mounts_kernel_has("overlay"));
+    assert_false(mounts_kernel_has("tidemillfs"));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {UNIT(layers_are_seen_with_other_owners), UNIT(what_a_killed_mounting_left_is_detached)};
+    const struct CMUnitTest tests[] = {UNIT(what_the_kernel_has), UNIT(layers_are_seen_with_other_owners),
+                                       UNIT(what_a_killed_mounting_left_is_detached)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
