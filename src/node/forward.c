@@ -17,7 +17,8 @@
 #include "node/spdylink_priv.h"
 #include "sys/sys.h"
 
-#define PIPES_MAX 100
+#define PIPES_MAX 500 /* a browser or a load test behind one `kubectl port-forward` */
+#define PORTS_MAX 100 /* in the simpler form, which numbers channels by one byte */
 #define STREAMS_MAX (2 * PIPES_MAX + 16)
 #define READ_BYTES (32 * KIB)
 #define WAITING_BYTES_MAX (256 * KIB)
@@ -303,7 +304,7 @@ static int read_ports(const struct query *query, uint16_t *ret, size_t *ret_coun
         struct slice rest = query->items[i].value;
         while (slice_is(query->items[i].key, "ports") && rest.len) {
             uint64_t port;
-            if (count == PIPES_MAX || slice_parse_u64(slice_cut(&rest, ','), UINT16_MAX, &port) || !port)
+            if (count == PORTS_MAX || slice_parse_u64(slice_cut(&rest, ','), UINT16_MAX, &port) || !port)
                 return -EINVAL;
             ret[count++] = (uint16_t)port;
         }
@@ -322,7 +323,7 @@ static void dial_all(struct forward *forward) {
 static int accept_channels(struct http_exchange *exchange, const struct query *query, struct forward *forward) {
     static const char *const protocols[] = {"v4.channel.k8s.io", NULL};
     static const struct websocket_callbacks callbacks = {.on_message = on_socket_message, .on_drained = on_drained, .on_close = on_socket_close};
-    uint16_t ports[PIPES_MAX];
+    uint16_t ports[PORTS_MAX];
     size_t count;
     const char *protocol;
     if (read_ports(query, ports, &count) < 0) {

@@ -102,6 +102,23 @@ static void lease(struct node *node, struct slice answer) {
     kube_object_unref(object);
 }
 
+static void tell_start(struct node *node) {
+    const char *name = node->options->node_name;
+    log_info("registered node %s (%s)", name, node->host_address);
+    event_node(node, "Normal", "Starting", "Starting kubelet.");
+    if (!node->is_made)
+        event_node(node, "Normal", "NodeReady", "Node %s status is now: NodeReady", name);
+}
+
+/* The object is as an earlier process left it. */
+static void look_for_reboot(struct node *node, const struct kube_object *object) {
+    const char *before = object->node->status.node_info.boot_id;
+    char now[64];
+    register_boot_id(now, sizeof now);
+    if (!node->is_registered && before && *before && strcmp(before, now) != 0)
+        event_node(node, "Warning", "Rebooted", "Node %s has been rebooted, boot id: %s", node->options->node_name, now);
+}
+
 static void on_told(void *userdata, const struct http_answer *answer) {
     struct node *node = userdata;
     struct diag diag = DIAG_INIT;
@@ -111,7 +128,7 @@ static void on_told(void *userdata, const struct http_answer *answer) {
     if (r < 0)
         log_warning("cannot register the node: %s", diag.message);
     else if (!node->is_registered)
-        log_info("registered node %s (%s)", node->options->node_name, node->host_address);
+        tell_start(node);
     node->is_registered = node->is_registered || r == 0;
     end(node, r < 0);
 }
@@ -125,8 +142,10 @@ static void on_got(void *userdata, const struct http_answer *answer) {
     struct node *node = userdata;
     struct kube_object *object = NULL;
     int r = client_check(answer, NULL);
-    if (r == 0 && kube_decode_json(&kube_kind_node, answer->body, KUBE_LENIENT, &object, NULL) == 0)
+    if (r == 0 && kube_decode_json(&kube_kind_node, answer->body, KUBE_LENIENT, &object, NULL) == 0) {
         register_take_conditions(node, object);
+        look_for_reboot(node, object);
+    }
     kube_object_unref(object);
     node->is_made = r == 0;
     if (r < 0 && r != -ENOENT)
