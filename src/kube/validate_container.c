@@ -212,6 +212,10 @@ static bool has_outer_space(const char *text) {
 static void check_profile(struct validator *validator, const char *field, const char *what, const char *type, const char *name) {
     bool local = kube_text_is(type, "Localhost");
     char path[64], missing[64];
+    snprintf(path, sizeof path, "%s.type", field);
+    snprintf(missing, sizeof missing, "type is required when %s is set", field);
+    if (!type || !*type)
+        fail_required(validator, path, missing);
     snprintf(path, sizeof path, "%s.localhostProfile", field);
     snprintf(missing, sizeof missing, "must be set when %s type is Localhost", what);
     if (local && (!name || !*name))
@@ -249,7 +253,7 @@ void validate_security_context(struct validator *validator, const void *data, co
     bool no_escalation = context->allow_privilege_escalation && !*context->allow_privilege_escalation;
     if (no_escalation && context->privileged && *context->privileged)
         fail_value(validator, NULL, "{…}", "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
-    if (no_escalation && (adds_capability(context, "SYS_ADMIN") || adds_capability(context, "CAP_SYS_ADMIN")))
+    if (no_escalation && adds_capability(context, "CAP_SYS_ADMIN")) /* SYS_ADMIN, the usual way to write it, is let through upstream too */
         fail_value(validator, NULL, "{…}", "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN");
 }
 

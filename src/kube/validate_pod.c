@@ -1,6 +1,8 @@
 /* Pods: what holds between containers, volumes and the pod; and what may change of a pod that exists. */
 #include "kube/validate_priv.h"
 
+#define SYSCTL_NAME_BYTES_MAX 253
+
 #include <stdio.h>
 
 /* ---- names across containers ---- */
@@ -224,6 +226,51 @@ static void check_host_users(struct validator *validator, const struct kube_pod_
         }
 }
 
+/* Parts of lower-case letters and digits, with "-" and "_" within, separated by dots or slashes. */
+static bool is_sysctl_name(const char *name) {
+    bool outer = true; /* a letter or digit must come, or has come */
+    for (const char *at = name; *at; at++) {
+        bool ends = *at == '.' || *at == '/', inner = *at == '-' || *at == '_', plain = (*at >= 'a' && *at <= 'z') || (*at >= '0' && *at <= '9');
+        char before = at == name ? '.' : at[-1];
+        if ((!ends && !inner && !plain) || (!plain && (before == '.' || before == '/')) || (ends && (before == '-' || before == '_')))
+            return false;
+        outer = !plain;
+    }
+    return !outer && strlen(name) <= SYSCTL_NAME_BYTES_MAX;
+}
+
+static const char *sysctl_refusal(const struct kube_pod_spec *spec, const char *name) {
+    static const char *const of_ipc[] = {"kernel.shm", "kernel/shm", "kernel.msg", "kernel/msg",
+                                         "kernel.sem", "kernel/sem", "fs.mqueue.", "fs/mqueue/"};
+    if (!is_sysctl_name(name))
+        return "must have at most 253 characters and match regex ([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+    if (spec->host_network && (strncmp(name, "net.", 4) == 0 || strncmp(name, "net/", 4) == 0))
+        return "may not be specified when 'hostNetwork' is true";
+    for (size_t i = 0; spec->host_ipc && i < ARRAY_LEN(of_ipc); i++)
+        if (strncmp(name, of_ipc[i], strlen(of_ipc[i])) == 0)
+            return "may not be specified when 'hostIPC' is true";
+    return NULL;
+}
+
+static void check_sysctls(struct validator *validator, const struct kube_pod_spec *spec) {
+    for (size_t i = 0; spec->security_context && i < spec->security_context->sysctls.count; i++) {
+        const struct kube_sysctl *items = spec->security_context->sysctls.items;
+        const char *name = kube_text_or(items[i].name, ""), *why = sysctl_refusal(spec, name);
+        bool twice = false;
+        for (size_t j = 0; j < i; j++)
+            twice = twice || kube_text_is(items[j].name, name);
+        size_t before = kube_path_push_field(&validator->path, "securityContext.sysctls");
+        kube_path_push_index(&validator->path, i);
+        if (!*name)
+            fail_required(validator, "name", "");
+        else if (why)
+            fail_text(validator, "name", name, "%s", why);
+        else if (twice)
+            fail_duplicate(validator, "name", name);
+        kube_path_pop(&validator->path, before);
+    }
+}
+
 void validate_pod_spec(struct validator *validator, const void *data, const void *old) {
     (void)old;
     const struct kube_pod_spec *spec = data;
@@ -242,6 +289,7 @@ void validate_pod_spec(struct validator *validator, const void *data, const void
     check_port_conflicts(validator, spec);
     check_dns(validator, spec);
     check_host_users(validator, spec);
+    check_sysctls(validator, spec);
 }
 
 /* Whoever wrote a shorter life before this was checked may still change everything else. */

@@ -85,9 +85,12 @@ UNIT_TEST(what_a_container_asks_to_be_allowed) {
     check(&kube_kind_pod, CONTEXT("'seccompProfile':{'type':'Localhost'},'appArmorProfile':{'type':'Localhost'}") "}}", NULL,
           "spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost\n"
           "spec.containers[0].securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost");
+    check(&kube_kind_pod, CONTEXT("'seccompProfile':{}") "}}", NULL,
+          "spec.containers[0].securityContext.seccompProfile.type: Required value: type is required when seccompProfile is set");
     check(&kube_kind_pod, CONTEXT("'seccompProfile':{'type':'Localhost','localhostProfile':'a/../b'}") "}}", NULL,
           "spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: \"a/../b\": must not contain '..'");
-    check(&kube_kind_pod, CONTEXT("'allowPrivilegeEscalation':false,'capabilities':{'add':['SYS_ADMIN']}") "}}", NULL,
+    check(&kube_kind_pod, CONTEXT("'allowPrivilegeEscalation':false,'capabilities':{'add':['SYS_ADMIN']}") "}}", NULL, "");
+    check(&kube_kind_pod, CONTEXT("'allowPrivilegeEscalation':false,'capabilities':{'add':['CAP_SYS_ADMIN']}") "}}", NULL,
           "spec.containers[0].securityContext: Invalid value: {…}: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` "
           "CAP_SYS_ADMIN");
     check(&kube_kind_pod, CONTEXT("'procMount':'Unmasked'") "}}", NULL,
@@ -95,6 +98,29 @@ UNIT_TEST(what_a_container_asks_to_be_allowed) {
     check(&kube_kind_pod, CONTEXT("'procMount':'Unmasked'") ",'hostUsers':false}}", NULL, "");
     check(&kube_kind_pod, CONTEXT("") ",'hostUsers':false,'hostNetwork':true,'hostPID':true}}", NULL,
           "spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false\nspec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false");
+}
+
+#define SYSCTLS(sysctls) CONTEXT("") ",'securityContext':{'sysctls':[" sysctls "]}"
+
+UNIT_TEST(what_a_pod_asks_of_the_kernel) {
+    check(&kube_kind_pod, SYSCTLS("{'name':'net.ipv4.tcp_rmem','value':'1'},{'name':'net/ipv4/a-b_c.d','value':'1'}") "}}", NULL, "");
+    check(&kube_kind_pod, SYSCTLS("{'name':'kernel.sem','value':'1'},{'name':'kernel.sem','value':'2'},{'value':'1'}") "}}", NULL,
+          "spec.securityContext.sysctls[1].name: Duplicate value: \"kernel.sem\"\nspec.securityContext.sysctls[2].name: Required value");
+    static const char *const bad[] = {"net..a", ".a", "a.", "a-.b", "a._b", "A", "../a", "a b", "a/"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        char json[512], expected[512];
+        snprintf(json, sizeof json, SYSCTLS("{'name':'%s','value':'1'}") "}}", bad[i]);
+        snprintf(expected, sizeof expected,
+                 "spec.securityContext.sysctls[0].name: Invalid value: \"%s\": must have at most 253 characters and match regex "
+                 "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?",
+                 bad[i]);
+        check(&kube_kind_pod, json, NULL, expected);
+    }
+    check(&kube_kind_pod,
+          SYSCTLS("{'name':'net.ipv4.tcp_rmem','value':'1'},{'name':'kernel.shm_rmid_forced','value':'1'}") ",'hostNetwork':true,'hostIPC':true}}",
+          NULL,
+          "spec.securityContext.sysctls[0].name: Invalid value: \"net.ipv4.tcp_rmem\": may not be specified when 'hostNetwork' is true\n"
+          "spec.securityContext.sysctls[1].name: Invalid value: \"kernel.shm_rmid_forced\": may not be specified when 'hostIPC' is true");
 }
 
 UNIT_TEST(how_a_container_mounts) {
@@ -178,5 +204,5 @@ UNIT_TEST(data) {
           "type: Invalid value: \"x\": field is immutable");
 }
 
-UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed), UNIT(how_a_container_mounts),
-          UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks), UNIT(data))
+UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed), UNIT(what_a_pod_asks_of_the_kernel),
+          UNIT(how_a_container_mounts), UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks), UNIT(data))

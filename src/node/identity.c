@@ -45,7 +45,6 @@ static bool number_of(struct slice text, uint32_t *ret) {
 static bool find_user(struct slice passwd, struct slice user, struct identity *identity, struct slice *name) {
     uint32_t wanted, uid, gid;
     bool by_number = number_of(user, &wanted);
-    identity->is_named = !by_number;
     for (struct slice rest = passwd; rest.data;) {
         struct slice fields[7];
         size_t count = split(slice_cut(&rest, '\n'), fields, ARRAY_LEN(fields));

@@ -506,7 +506,6 @@ struct identity {
     gid_t groups[64];
     size_t groups_count;
     char home[256];
-    bool is_named; /* the user was a name, not a number */
 };
 /* "user", "1000", "user:group", "1000:1000"; "" is root. -ENOENT with diag. layers: folders, highest first. */
 int identity_resolve(const char *const *layers, size_t count, const char *user, struct identity *ret, struct diag *diag);

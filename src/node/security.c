@@ -55,21 +55,33 @@ uint64_t security_capabilities(const struct unit *unit) {
 
 /* --- user and groups --- */
 
-/* kubelet's three refusals. A name proves nothing: the image says what it stands for. */
-static int check_non_root(const struct unit *unit, const int64_t *run_as, const struct identity *identity, struct diag *diag) {
+/* kubelet's three refusals. A name proves nothing: the image says what it stands for, so it is not even looked up. */
+static int check_non_root(const struct unit *unit, const int64_t *run_as, struct diag *diag) {
     const struct kube_security_context *security = unit->spec->security_context;
     const struct kube_pod_security_context *pod = of_pod(unit);
     const bool *non_root = security && security->run_as_non_root ? security->run_as_non_root : pod ? pod->run_as_non_root : NULL;
+    struct slice rest = slice_of(unit->image->user), user = slice_cut(&rest, ':');
+    uint64_t number = 0;
     char where[700];
     snprintf(where, sizeof where, "(pod: \"%s_%s(%s)\", container: %s)", unit->pod->name, unit->pod->namespace, unit->pod->uid, unit->spec->name);
     if (!non_root || !*non_root)
         return 0;
     if (run_as)
         return *run_as ? 0 : diag_set(diag, -EPERM, "container's runAsUser breaks non-root policy %s", where);
-    if (identity->is_named)
+    if (user.len && slice_parse_u64(user, UINT32_MAX - 1, &number) < 0)
         return diag_set(diag, -EPERM, "container has runAsNonRoot and image has non-numeric user (%.*s), cannot verify user is non-root %s",
-                        (int)strcspn(unit->image->user, ":"), unit->image->user, where);
-    return identity->uid ? 0 : diag_set(diag, -EPERM, "container has runAsNonRoot and image will run as root %s", where);
+                        SLICE_ARG(user), where);
+    return number ? 0 : diag_set(diag, -EPERM, "container has runAsNonRoot and image will run as root %s", where);
+}
+
+/* In a user namespace there are no others. */
+static int check_range(const struct unit *unit, const struct identity *identity, struct diag *diag) {
+    uint32_t most = MAX(identity->uid, identity->gid);
+    for (size_t i = 0; i < identity->groups_count; i++)
+        most = MAX(most, identity->groups[i]);
+    return !unit->pod->id_base || most < USERNS_IDS
+               ? 0
+               : diag_set(diag, -EINVAL, "user or group %" PRIu32 " is not among the %d of a pod with hostUsers: false", most, USERNS_IDS);
 }
 
 static void add_group(struct identity *identity, gid_t group) {
@@ -91,21 +103,22 @@ int security_user(struct unit *unit, struct arena *arena, const char *const *lay
     const int64_t *user = security && security->run_as_user ? security->run_as_user : pod ? pod->run_as_user : NULL;
     const int64_t *group = security && security->run_as_group ? security->run_as_group : pod ? pod->run_as_group : NULL;
     const char *text = user ? arena_printf(arena, "%" PRId64, *user) : unit->image->user;
-    int r = text ? identity_resolve(layers, unit->image->layers_count, text, identity, diag) : -ENOMEM;
+    int r = text ? check_non_root(unit, user, diag) : -ENOMEM;
     if (r == 0)
-        r = check_non_root(unit, user, identity, diag);
+        r = identity_resolve(layers, unit->image->layers_count, text, identity, diag);
     if (r < 0)
         return r;
     if (group)
         identity->gid = (gid_t)*group;
     if (pod && pod->supplemental_groups_policy && strcmp(pod->supplemental_groups_policy, "Strict") == 0)
-        identity->groups_count = 0; /* those of the image's /etc/group */
+        identity->groups_count = 0;     /* those of the image's /etc/group */
+    add_group(identity, identity->gid); /* or who leaves it would get past what is denied to it (CVE-2022-36109) */
     for (size_t i = 0; pod && i < pod->supplemental_groups.count; i++)
         add_group(identity, (gid_t)pod->supplemental_groups.items[i]);
     if (pod && pod->fs_group)
         add_group(identity, (gid_t)*pod->fs_group);
     remember(unit, identity);
-    return 0;
+    return check_range(unit, identity, diag);
 }
 
 void security_adopt_user(struct unit *unit) {

@@ -79,8 +79,8 @@ bool mounts_is_mounted(const char *target) {
     if (statx(AT_FDCWD, target, AT_NO_AUTOMOUNT, STATX_TYPE, &st) == 0 && st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) /* since Linux 5.8 */
         return st.stx_attributes & STATX_ATTR_MOUNT_ROOT;
     char real[PATH_MAX];
-    struct find find = {.target = realpath(target, real) ? real : target};
-    return read_mountinfo(on_find, &find) == 0 && find.found;
+    struct find find = {.target = real};
+    return realpath(target, real) && read_mountinfo(on_find, &find) == 0 && find.found;
 }
 
 int mounts_share(const char *path) {
