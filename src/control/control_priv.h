@@ -132,7 +132,7 @@ struct control {
     const char *component;
     size_t finished_pods_max;
     char *volumes_folder;
-    struct map *pending; /* pods that the scheduler has to place, as "namespace/name" */
+    struct map *pending; /* pods that the scheduler has to place, as "namespace/name" → when it last said why they wait, in seconds, or NEVER_SAID */
     int64_t now_ns;      /* of the change being taken in */
     const char *root_ca; /* PEM; NULL: not published */
     struct control_statistics statistics;

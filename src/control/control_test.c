@@ -408,6 +408,11 @@ UNIT_TEST(events_count_up_and_expire) {
     assert_string_equal(event->type, "Warning");
     assert_string_equal(event->involved_object.kind, "Pod");
     assert_int_equal(event->count, 1);
+    cluster_wait(&cluster, 299);
+    assert_int_equal(cluster.objects.items[cluster.objects.count - 1]->event->count, 1);
+    cluster_wait(&cluster, 601); /* told again every five minutes: an event lives for an hour */
+    assert_int_equal(cluster_count(&cluster, &kube_kind_event), 1);
+    assert_int_equal(cluster.objects.items[cluster.objects.count - 1]->event->count, 4);
     cluster_deinit(&cluster);
 }
 

@@ -8,7 +8,8 @@
  *            └─(no node)──► PodScheduled=False says why, until something changes that could help
  *
  * Invariants
- *  1. Nothing polls: a run comes of a change that can make a pod fit (see scheduler_on_change), and of none while no pod is pending.
+ *  1. Nothing polls: a run comes of a change that can make a pod fit (see scheduler_on_change), and of none while no pod is pending. But an event
+ *     lives for an hour, and a pod may wait for days: as upstream, it is said again every REMIND_S why.
  *  2. A pod that waits and whose reason stays the same is not written again.
  *  3. Each pod's actions are a group: one that cannot be bound does not hold up the others.
  * Pods of other schedulers are left alone; gated ones are told that they are. */
@@ -16,6 +17,8 @@
 
 #include "control/scheduler_priv.h"
 
+#define REMIND_S 300
+#define NEVER_SAID ((void *)1)
 #define GATED_MESSAGE "Scheduling is blocked due to non-empty scheduling gates"
 
 static bool is_ours(const struct kube_object *pod) {
@@ -77,15 +80,19 @@ static int wake(struct control *control) {
     return control_enqueue(control, CONTROLLER_SCHEDULER, &kube_kind_pod, NULL, "");
 }
 
+#define KEY_BYTES 600
+static struct slice key_of(const struct kube_object *pod, char bytes[KEY_BYTES]) {
+    int len = snprintf(bytes, KEY_BYTES, "%s/%s", pod->metadata->namespace, pod->metadata->name);
+    return slice_make(bytes, (size_t)MIN(len, KEY_BYTES - 1));
+}
+
 /* Keeps the set of pending pods. */
 static int pod_changed(struct control *control, const struct kube_object *pod, const struct kube_object *old) {
-    char key[600];
-    const struct kube_object_meta *metadata = (pod ? pod : old)->metadata;
-    int len = snprintf(key, sizeof key, "%s/%s", metadata->namespace, metadata->name);
-    struct slice name = slice_make(key, (size_t)MIN(len, (int)sizeof key - 1));
+    char bytes[KEY_BYTES];
+    struct slice name = key_of(pod ? pod : old, bytes);
     if (pod && is_ours(pod)) {
         bool changed = !old || !is_ours(old) || !kube_equal(&kube_pod_spec_type, &pod->pod->spec, &old->pod->spec) || !same_labels(pod, old);
-        int r = map_put(control->pending, name, control, NULL);
+        int r = map_find(control->pending, name) ? 0 : map_put(control->pending, name, NEVER_SAID, NULL);
         return r < 0 || !changed ? r : wake(control);
     }
     map_remove(control->pending, name);
@@ -146,10 +153,25 @@ const char *verdict_format(struct context *context, const struct verdict *verdic
     return result ? result : "";
 }
 
+/* It was long ago that it was said why the pod waits; from now on it was just now. */
+static bool remind(struct context *context, const struct kube_object *pod) {
+    char bytes[KEY_BYTES];
+    struct slice key = key_of(pod, bytes);
+    int64_t now_s = context->wall_ns / NS_PER_S, said_s = (intptr_t)map_find(context->control->pending, key), left_s = said_s + REMIND_S - now_s;
+    bool is_due = said_s && (left_s <= 0 || left_s > REMIND_S);
+    context_requeue(context, (is_due || !said_s ? REMIND_S : left_s) * 1000);
+    if (is_due && map_put(context->control->pending, key, (void *)(intptr_t)now_s, NULL) < 0)
+        context_fail(context);
+    return is_due;
+}
+
 /* Says why it waits, and where it is nominated to (NULL: nowhere); nothing when that is known. */
 static void give_up(struct context *context, const struct kube_object *pod, const char *reason, const char *message, const char *nominated) {
     const struct kube_pod_condition *present = pod_condition(pod->pod, "PodScheduled");
     bool is_said = present && text_is(present->status, "False") && same_text(present->reason, reason) && same_text(present->message, message);
+    bool is_refused = text_is(reason, "Unschedulable");
+    if (is_refused && (remind(context, pod) || !is_said))
+        context_event(context, pod, "Warning", "FailedScheduling", "%s", message);
     if (is_said && same_text(pod->pod->status.nominated_node_name, nominated))
         return;
     struct kube_object *copy = context_copy(context, pod);
@@ -160,8 +182,6 @@ static void give_up(struct context *context, const struct kube_object *pod, cons
     }
     copy->pod->status.nominated_node_name = nominated ? arena_strdup(copy->arena, nominated) : NULL;
     context_update_status(context, copy);
-    if (!is_said && text_is(reason, "Unschedulable"))
-        context_event(context, pod, "Warning", "FailedScheduling", "%s", message);
 }
 
 /* Keeps the room of its nominated node against those that come after it. */

@@ -117,7 +117,8 @@ void watched_freeze(struct watched *watched);
 struct reference {
     const struct kube_kind *kind;
     char *name;
-    bool optional, for_volume, told;
+    bool optional, for_volume;
+    int64_t tell_ms, pause_ms; /* when it is said again that it is missing; 0: it was not yet */
     struct watched *watched; /* NULL: not asked for yet */
 };
 
@@ -563,6 +564,8 @@ int references_collect_container(struct pod *pod, const struct kube_container *c
 /* Begins to watch what is not watched yet. True when all is known, and nothing that a volume needs is missing; the pod is synced when that changes.
  */
 bool references_ready(struct pod *pod);
+/* After which something that is missing is told again; 0: nothing is. */
+int64_t references_pause_ms(const struct pod *pod);
 bool references_has(const struct pod *pod, const struct watched *watched);
 const struct kube_object *references_find(const struct pod *pod, const struct kube_kind *kind, const char *name);
 void references_free(struct pod *pod);

@@ -219,6 +219,8 @@ static void prepare(struct pod *pod) {
     bool has_cgroup = pod_cgroup_ready(pod), has_images = image_volumes_ready(pod);
     if (!pod_network_ready(pod))
         return pod_retry(pod);
+    if (!has_references && references_pause_ms(pod))
+        loop_timer_set(&pod->retry, references_pause_ms(pod));                            /* a change of theirs is not waited for */
     if (!has_references || !has_tokens || !informer_synced(pod->node->services_informer)) /* services are part of every environment */
         return;
     if (!has_images)

@@ -3,6 +3,8 @@
 #include "node/node_priv.h"
 
 #define REFERENCES_MAX 256
+#define PAUSE_FIRST_MS 500 /* between two words about something that is missing: upstream's */
+#define PAUSE_MAX_MS 122000
 
 static int add(struct pod *pod, const struct kube_kind *kind, const char *name, const bool *optional, bool for_volume) {
     if (!name || !*name)
@@ -94,15 +96,20 @@ static bool names(const struct pod *pod, const struct kube_volume *volume, const
     return false;
 }
 
-/* What keeps a volume from being set up, told once until it changes. */
+/* What keeps a volume from being set up, told again and again as long as it is so: events live for an hour. */
 static bool missing(struct pod *pod, struct reference *reference) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
     bool is_unbound = reference->kind == &kube_kind_persistent_volume_claim && watched_object(reference->watched);
-    for (size_t i = 0; !reference->told && i < volumes->count; i++)
+    int64_t now_ms = loop_now_ns(pod->node->loop) / 1000000;
+    bool is_due = now_ms >= reference->tell_ms;
+    if (is_due) {
+        reference->pause_ms = reference->pause_ms ? MIN(2 * reference->pause_ms, PAUSE_MAX_MS) : PAUSE_FIRST_MS;
+        reference->tell_ms = now_ms + reference->pause_ms;
+    }
+    for (size_t i = 0; is_due && i < volumes->count; i++)
         if (names(pod, &volumes->items[i], reference))
             event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed for volume \"%s\" : %s \"%s\" %s", volumes->items[i].name,
                       reference->kind->singular, reference->name, is_unbound ? "is not bound" : "not found");
-    reference->told = true;
     return false;
 }
 
@@ -134,7 +141,7 @@ static bool is_ready(struct pod *pod, size_t index) {
     if (is_claim && !follow_claim(pod, reference)) /* may move the list */
         return false;
     reference = &pod->references.items[index];
-    reference->told = false;
+    reference->tell_ms = reference->pause_ms = 0;
     if (is_claim || reference->kind == &kube_kind_persistent_volume)
         watched_freeze(reference->watched);
     return true;
@@ -145,6 +152,14 @@ bool references_ready(struct pod *pod) {
     for (size_t i = 0; i < pod->references.count; i++) /* all are asked for at once */
         ready = is_ready(pod, i) && ready;
     return ready;
+}
+
+int64_t references_pause_ms(const struct pod *pod) {
+    int64_t next_ms = INT64_MAX;
+    for (size_t i = 0; i < pod->references.count; i++)
+        if (pod->references.items[i].tell_ms)
+            next_ms = MIN(next_ms, pod->references.items[i].tell_ms);
+    return next_ms == INT64_MAX ? 0 : MAX(1, next_ms - loop_now_ns(pod->node->loop) / 1000000);
 }
 
 bool references_has(const struct pod *pod, const struct watched *watched) {

@@ -163,6 +163,8 @@ def test_what_is_missing_is_told(cluster):
     for name, (_, words) in cases.items():
         event = cluster.told(f"lacks-{name}", words)
         assert event["reason"] == "FailedMount" and 'MountVolume.SetUp failed for volume "v" : ' in event["message"], event
+    counts = lambda: cluster("get", "events", "--field-selector=involvedObject.name=lacks-map,reason=FailedMount", "-o", "jsonpath={.items[*].count}").stdout
+    wait_for(lambda: int(counts()) >= 2, "it to be told again")
     cluster("create", "configmap", "absent", "--from-literal=a=1")
     wait_for(lambda: cluster("get", "pod", "lacks-map", "-o", "jsonpath={.status.phase}").stdout == "Succeeded", "the pod to run once its map is there")
     cluster("delete", "pod", *(f"lacks-{name}" for name in cases), "--wait=false")
