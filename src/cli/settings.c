@@ -102,7 +102,8 @@ static const char *value_text(const struct settings *settings, const struct tree
     return value->type == TREE_STRING ? value->string.data : NULL;
 }
 
-static int apply_file(struct settings *settings, const struct tree *root, struct diag *diag) {
+/* The file of what runs may have been written by a newer version: what this one does not know is left out. */
+static int apply_file(struct settings *settings, const struct tree *root, bool running, struct diag *diag) {
     if (root->type == TREE_NULL)
         return 0;
     if (root->type != TREE_MAP) {
@@ -114,6 +115,8 @@ static int apply_file(struct settings *settings, const struct tree *root, struct
         size_t at = 1;
         while (at < ARRAY_LEN(places) && !slice_is(entry->key, places[at].key))
             at++;
+        if (at == ARRAY_LEN(places) && running)
+            continue;
         if (at == ARRAY_LEN(places))
             return unknown_key(entry, settings->config, diag);
         const char *text = value_text(settings, entry->value);
@@ -126,7 +129,7 @@ static int apply_file(struct settings *settings, const struct tree *root, struct
     return 0;
 }
 
-static int read_file(struct settings *settings, bool required, struct diag *diag) {
+static int read_file(struct settings *settings, bool required, bool running, struct diag *diag) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(SETTINGS_FILE_BYTES_MAX);
     int r = sys_read_file(AT_FDCWD, settings->config, SETTINGS_FILE_BYTES_MAX, &text);
     if (r == -ENOENT && !required)
@@ -137,7 +140,7 @@ static int read_file(struct settings *settings, bool required, struct diag *diag
     diag_at(diag, settings->config, 0, 0);
     r = yaml_parse_one(settings->arena, buffer_slice(&text), &root, diag);
     if (r == 0)
-        r = apply_file(settings, root, diag);
+        r = apply_file(settings, root, running, diag);
     if (r == 0 && diag)
         diag->file[0] = '\0';
     return r;
@@ -265,7 +268,7 @@ static int read_running(struct settings *settings, const struct invocation *invo
     else if (environment && environment[0])
         settings->run = arena_strdup(settings->arena, environment);
     settings->config = arena_printf(settings->arena, "%s/%s", settings->run, SETTINGS_RUNNING_FILE);
-    int r = settings->config ? read_file(settings, false, diag) : -ENOMEM;
+    int r = settings->config ? read_file(settings, false, true, diag) : -ENOMEM;
     settings->config = config;
     return r == -EACCES || r == -ENOTDIR ? 0 : r;
 }
@@ -280,7 +283,7 @@ static int read_all(const struct invocation *invocation, bool running, struct se
     if (has_flags)
         settings.config = invocation_text(invocation, "config");
     settings.node_name = host_name(settings.arena);
-    int r = read_file(&settings, has_flags && invocation_given(invocation, "config"), diag);
+    int r = read_file(&settings, has_flags && invocation_given(invocation, "config"), false, diag);
     if (r == 0 && running)
         r = read_running(&settings, invocation, diag);
     for (size_t i = 0; i < ARRAY_LEN(places) && r == 0 && has_flags; i++)

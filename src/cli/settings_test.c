@@ -1,9 +1,11 @@
 /* Settings: flags over file over defaults, and what is refused. */
 #include "cli/settings_priv.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include "sys/sys.h"
 #include "unit.h"
 
 static const struct command command = {.name = "up", .more_flags = settings_flags};
@@ -64,6 +66,21 @@ UNIT_TEST(another_process_gets_the_same) {
     settings_deinit(&copy);
 }
 
+/* So that a platform can be stopped and asked by the version before the one that started it. */
+UNIT_TEST(what_a_newer_version_left_is_read) {
+    char folder[] = "/tmp/tidemill-running-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/settings.yaml", folder);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("{\"domain\": \"example.com\", \"ofTheFuture\": [1]}"), 0644), 0);
+    struct invocation invocation = invoke((const char *const[]){"run", folder, NULL});
+    struct settings settings;
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(settings_read_running(&invocation, &settings, &diag), 0);
+    assert_string_equal(settings.domain, "example.com");
+    settings_deinit(&settings);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, folder), 0);
+}
+
 static void check_api_for_pods(const char *listen, const char *expected) {
     struct settings settings;
     struct diag diag = DIAG_INIT;
@@ -100,5 +117,5 @@ UNIT_TEST(bad_values_are_told) {
     }
 }
 
-UNIT_MAIN(UNIT(flags_beat_the_file_which_beats_defaults), UNIT(another_process_gets_the_same), UNIT(pods_reach_the_api_at_the_bridge),
-          UNIT(bad_values_are_told))
+UNIT_MAIN(UNIT(flags_beat_the_file_which_beats_defaults), UNIT(another_process_gets_the_same), UNIT(what_a_newer_version_left_is_read),
+          UNIT(pods_reach_the_api_at_the_bridge), UNIT(bad_values_are_told))
