@@ -132,7 +132,7 @@ static void submit(struct audit_log *log) {
     }
     if (!log->writing.len && !log->sync_due)
         return;
-    log->busy = loop_work(log->loop, work, on_worked, log) == 0;
+    log->busy = loop_work(log->loop, LOOP_QUICK, work, on_worked, log) == 0;
     if (!log->busy)
         loop_timer_set(&log->later, RETRY_MS);
 }

@@ -288,7 +288,7 @@ static int make_and_respond(struct request *request, struct openapi_entry *entry
         error = job->group && job->version ? 0 : -ENOMEM;
     }
     bool work = gzip || types[type].form != OPENAPI_FORM_JSON;
-    if (!error && work && loop_work(request->api->loop, job_work, job_done, job) == 0) {
+    if (!error && work && loop_work(request->api->loop, LOOP_BULK, job_work, job_done, job) == 0) {
         request->api->references++;
         api_request_hold(request);
         return 0;

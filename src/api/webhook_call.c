@@ -178,7 +178,7 @@ static int begin_look_up(struct webhook_call *call, const char *host) {
     job->api = api;
     job->webhook = webhook;
     snprintf(job->host, sizeof job->host, "%s", host);
-    int error = loop_work(api->loop, look_up, on_looked_up, job);
+    int error = loop_work(api->loop, LOOP_NAMES, look_up, on_looked_up, job);
     if (error) {
         free(job);
         return error;

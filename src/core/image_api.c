@@ -144,7 +144,7 @@ static void serve_list(struct loop *loop, struct listing *listing, size_t *listi
     listing->working = true;
     listing->listings = listings;
     ++*listings;
-    if (loop_work(loop, list_work, list_done, listing) == 0)
+    if (loop_work(loop, LOOP_BULK, list_work, list_done, listing) == 0)
         return;
     listing->error = -ENOMEM;
     list_done(listing);

@@ -484,7 +484,7 @@ static void round_start(struct retention *retention, enum urgency urgency) {
     retention->last_round_ns = loop_now_ns(retention->options.loop);
     retention->round = round;
     round->is_listing = true;
-    if (loop_work(retention->options.loop, list_work, list_done, round)) {
+    if (loop_work(retention->options.loop, LOOP_MEASURE, list_work, list_done, round)) {
         retention->round = NULL;
         round_free(round);
     }

@@ -59,7 +59,7 @@ static int sources(__attribute__((unused)) void *context) {
         r = loop_io_set(io, 0);
     bool accepted = false;
     if (r == 0) {
-        r = loop_work(loop, work, work_done, &seen);
+        r = loop_work(loop, LOOP_QUICK, work, work_done, &seen);
         accepted = r == 0;
     }
     if (accepted)

@@ -107,10 +107,18 @@ int loop_command_run(struct loop *loop, const struct loop_command_options *optio
 /* Kills it; on_done does not run. NULL is fine. */
 void loop_command_cancel(struct loop_command *command);
 
-/* Worker threads: started on first use, at most LOOP_THREADS. `work` runs on one, then `done` on the loop. Nothing else may touch what work touches
- * meanwhile.
- * -ENOBUFS when 4,096 are under way. */
-#define LOOP_THREADS 4
-int loop_work(struct loop *loop, void (*work)(void *userdata), void (*done)(void *userdata), void *userdata);
+/* Worker threads, started on first use, few in each lane. The lane says how long the work may take, so that what takes long never occupies a thread
+ * that something quick waits for. `work` runs on a thread, then `done` on the loop. Nothing else may touch what work touches meanwhile.
+ * -ENOBUFS when LOOP_LANE_ITEMS_MAX are under way in the lane. */
+enum loop_lane {
+    LOOP_QUICK,   /* milliseconds, whatever comes: a commit, a control group, a look whether an image is here */
+    LOOP_NAMES,   /* waits for a network that may be gone: looking up a host */
+    LOOP_BULK,    /* seconds to minutes, and somebody waits for it: pulling, unpacking, giving a volume to a group */
+    LOOP_MEASURE, /* walks that only read: what pods take of the disk, what could be removed */
+    LOOP_SWEEP,   /* as long as it takes, and nothing waits: removing trees, collecting garbage */
+    LOOP_LANES,
+};
+#define LOOP_LANE_ITEMS_MAX 4096
+int loop_work(struct loop *loop, enum loop_lane lane, void (*work)(void *userdata), void (*done)(void *userdata), void *userdata);
 
 #endif

@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <stdatomic.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -230,12 +231,76 @@ UNIT_TEST(work_runs_elsewhere_and_is_done_here) {
     int left = ARRAY_LEN(jobs);
     for (size_t i = 0; i < ARRAY_LEN(jobs); i++) {
         jobs[i] = (struct job){.loop = loop, .left = &left};
-        assert_int_equal(loop_work(loop, job_work, job_done, &jobs[i]), 0);
+        assert_int_equal(loop_work(loop, LOOP_QUICK, job_work, job_done, &jobs[i]), 0);
     }
     assert_int_equal(loop_run(loop), 0);
     for (size_t i = 0; i < ARRAY_LEN(jobs); i++)
         assert_int_equal(jobs[i].result, 11);
     loop_free(loop);
+}
+
+/* Jobs that take as long as the test wants. */
+struct long_job {
+    atomic_bool *may_end;
+    atomic_int *running;
+    int *left;
+};
+static void long_work(void *userdata) {
+    struct long_job *job = userdata;
+    atomic_fetch_add(job->running, 1);
+    while (!atomic_load(job->may_end))
+        usleep(1000);
+}
+static void long_done(void *userdata) {
+    --*((struct long_job *)userdata)->left;
+}
+static void on_too_late(void *userdata) {
+    loop_stop(userdata);
+}
+
+UNIT_TEST(long_work_leaves_the_threads_of_other_lanes_alone) {
+    static const enum loop_lane lanes[] = {LOOP_NAMES, LOOP_BULK, LOOP_MEASURE, LOOP_SWEEP};
+    struct loop *loop = new_loop();
+    struct long_job long_jobs[ARRAY_LEN(lanes)][10];
+    atomic_bool may_end = false;
+    atomic_int running = 0;
+    int long_left = (int)ARRAY_LEN(lanes) * 10, left = 1;
+    struct loop_timer deadline;
+    for (size_t i = 0; i < ARRAY_LEN(lanes); i++) /* more than any lane has threads */
+        for (size_t k = 0; k < ARRAY_LEN(long_jobs[i]); k++) {
+            long_jobs[i][k] = (struct long_job){.may_end = &may_end, .running = &running, .left = &long_left};
+            assert_int_equal(loop_work(loop, lanes[i], long_work, long_done, &long_jobs[i][k]), 0);
+        }
+    struct job job = {.loop = loop, .left = &left};
+    loop_timer_init(&deadline, loop, on_too_late, loop);
+    assert_int_equal(loop_timer_set(&deadline, 30000), 0);
+    assert_int_equal(loop_work(loop, LOOP_QUICK, job_work, job_done, &job), 0);
+    assert_int_equal(loop_run(loop), 0);
+    assert_int_equal(job.result, 11);
+    assert_int_equal(long_left, (int)ARRAY_LEN(lanes) * 10);
+    assert_true(atomic_load(&running) <= 12); /* no thread per job */
+    atomic_store(&may_end, true);
+    loop_timer_cancel(&deadline);
+    loop_free(loop);
+    assert_int_equal(long_left, 0);
+}
+
+UNIT_TEST(a_full_lane_refuses_and_others_take) {
+    struct loop *loop = new_loop();
+    struct long_job long_job;
+    atomic_bool may_end = false;
+    atomic_int running = 0;
+    int long_left = LOOP_LANE_ITEMS_MAX, left = 1;
+    long_job = (struct long_job){.may_end = &may_end, .running = &running, .left = &long_left};
+    for (int i = 0; i < LOOP_LANE_ITEMS_MAX; i++)
+        assert_int_equal(loop_work(loop, LOOP_SWEEP, long_work, long_done, &long_job), 0);
+    assert_int_equal(loop_work(loop, LOOP_SWEEP, long_work, long_done, &long_job), -ENOBUFS);
+    struct job job = {.loop = loop, .left = &left};
+    assert_int_equal(loop_work(loop, LOOP_QUICK, job_work, job_done, &job), 0);
+    assert_int_equal(loop_run(loop), 0);
+    atomic_store(&may_end, true);
+    loop_free(loop);
+    assert_int_equal(long_left, 0);
 }
 
 UNIT_TEST(freeing_the_loop_finishes_the_work) {
@@ -244,7 +309,7 @@ UNIT_TEST(freeing_the_loop_finishes_the_work) {
     int left = ARRAY_LEN(jobs) + 1;
     for (size_t i = 0; i < ARRAY_LEN(jobs); i++) {
         jobs[i] = (struct job){.loop = loop, .left = &left};
-        assert_int_equal(loop_work(loop, job_work, job_done, &jobs[i]), 0);
+        assert_int_equal(loop_work(loop, LOOP_QUICK, job_work, job_done, &jobs[i]), 0);
     }
     loop_free(loop);
     assert_int_equal(left, 1);
@@ -252,4 +317,5 @@ UNIT_TEST(freeing_the_loop_finishes_the_work) {
 
 UNIT_MAIN(UNIT(timers_run_in_order_of_time), UNIT(a_timer_that_sets_itself_lets_the_turn_end), UNIT(deferred_calls_run_once_at_the_end_of_the_turn),
           UNIT(a_source_freed_in_a_callback_stays_silent), UNIT(a_source_without_interest_is_deaf), UNIT(signals_become_events),
-          UNIT(work_runs_elsewhere_and_is_done_here), UNIT(freeing_the_loop_finishes_the_work))
+          UNIT(work_runs_elsewhere_and_is_done_here), UNIT(long_work_leaves_the_threads_of_other_lanes_alone),
+          UNIT(a_full_lane_refuses_and_others_take), UNIT(freeing_the_loop_finishes_the_work))

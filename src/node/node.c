@@ -267,9 +267,12 @@ static void free_programs(struct node *node) {
     map_free(node->seccomp);
 }
 
-static void stop_node(struct node *node) {
+/* Takes the node away when something of it goes on until the process ends. */
+static void stop_node(struct node **holder) {
+    struct node *node = *holder;
     if (!node->loop)
         return;
+    atomic_store(&node->is_ending, true);
     nameserver_stop(node);
     informer_free(node->pods_informer);
     informer_free(node->services_informer);
@@ -279,9 +282,10 @@ static void stop_node(struct node *node) {
     for (int i = 0; i < SHUTDOWN_TURNS_MAX && node->loop && node->pods && has_deletions(node); i++)
         loop_turn(node->loop, 10);
     if (node->pods && has_deletions(node))
-        return; /* the process ends anyway; the next one finds the bundles */
+        return (void)TAKE(*holder); /* the process ends anyway; the next one finds the bundles */
     prune_stop(node);
     measure_stop(node);
+    trash_stop(node);
     system_oom_stop(node);
     eviction_free(TAKE(node->eviction));
     images_stop(node);
@@ -343,6 +347,8 @@ static int start_node(struct node *node, struct diag *diag) {
         r = eviction_new(node, diag);
     if (r < 0 && diag->message[0])
         return r;
+    if (r == 0)
+        r = trash_start(node);
     if (r == 0)
         r = record_load_all(node);
     if (r < 0)
@@ -430,7 +436,7 @@ int node_run(const struct node_options *options, struct diag *diag) {
         r = run(node, diag);
     if (r < 0 && !diag->message[0])
         diag_set(diag, r, "%s", strerror(-r));
-    stop_node(node);
+    stop_node(&node);
     return r;
 }
 
@@ -459,7 +465,7 @@ static void on_purge_pod(void *userdata, const char *uid) {
 }
 
 static void remove_pods_from_disk(const struct node *node) {
-    static const char *const names[] = {"pods", "podnet", "logs"};
+    static const char *const names[] = {"pods", "podnet", "logs", "trash"};
     char path[PATH_MAX];
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         snprintf(path, sizeof path, "%s/%s", node->state_dir, names[i]);
@@ -506,6 +512,6 @@ int node_purge(const struct node_options *options, struct diag *diag) {
         r = purge(node, diag);
     if (r < 0 && !diag->message[0])
         diag_set(diag, r, "%s", strerror(-r));
-    stop_node(node);
+    stop_node(&node);
     return r;
 }

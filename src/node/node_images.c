@@ -91,7 +91,7 @@ int images_read(struct node *node) {
     reading->arena = arena_new(IMAGES_ARENA_BYTES_MAX);
     reading->json = BUFFER_INIT(IMAGES_JSON_BYTES_MAX);
     snprintf(reading->store, sizeof reading->store, "%s", node->store_dir);
-    int r = reading->arena ? loop_work(node->loop, read_work, read_done, reading) : -ENOMEM;
+    int r = reading->arena ? loop_work(node->loop, LOOP_QUICK, read_work, read_done, reading) : -ENOMEM;
     node->images_stale = r < 0;
     node->images_reading = r < 0 ? NULL : reading;
     if (r < 0) {

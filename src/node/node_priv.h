@@ -88,6 +88,7 @@ struct node {
     } conditions[NODE_CONDITIONS];
     struct http_server *socket_server, *metrics_server;
     struct list sessions; /* running logs, exec and attach */
+    struct trash *trash;  /* what is being removed */
     struct prune *prune;  /* disk space is being freed; NULL: it is not */
     struct eviction *eviction;
     struct storage_limits *storage_limits;
@@ -95,6 +96,7 @@ struct node {
     struct disk_count *disk_count;    /* measure.c */
     struct tls_context *probe_tls[2]; /* for probes over HTTP/1.1 and HTTP/2; NULL: none was needed yet */
     struct stats_window stats;        /* of the machine */
+    atomic_bool is_ending;            /* for worker threads: long walks end early */
     int rotation_fd;                  /* inotify on logs that are quiet now */
     struct loop_io *rotation_io;
     int clock_fd; /* tells when the wall clock is set */
@@ -613,8 +615,15 @@ int persistent_prepare(const struct pod *pod, const struct kube_volume *volume, 
 bool persistent_path(const struct pod *pod, const struct kube_volume *volume, char ret[PATH_MAX]);
 /* Its volumes belong to its fsGroup. False: that is under way, the pod is synced when it is done. */
 bool persistent_ready(struct pod *pod);
-/* ownership.c: the tree to the group, blocking. only_on_mismatch: unless its top belongs to the group already. */
-int ownership_give(const char *path, gid_t group, bool only_on_mismatch);
+/* ownership.c: the tree to the group, blocking. only_on_mismatch: unless its top belongs to the group already. -EAGAIN when that takes more than
+ * entries_max (it may be begun again: what is given already costs little), -ECANCELED after somebody has set *stop, which may be NULL. */
+struct ownership {
+    gid_t group;
+    bool only_on_mismatch;
+    size_t entries_max;
+    const atomic_bool *stop;
+};
+int ownership_give(const char *path, const struct ownership *ownership);
 /* reclaim.c: removes what is due, and may do so as soon as pods and volumes are known */
 void reclaim_volumes(struct node *node);
 void reclaim_stop(struct node *node); /* after the loop has ended */
@@ -672,8 +681,16 @@ void storage_forget(struct storage *storage); /* NULL is fine */
 /* Of the whole pod, or of one container without volumes. */
 void storage_sum(const struct storage_item *items, size_t count, const char *uid, const char *container, struct sys_usage *ret);
 bool storage_is_empty_dir_on_disk(const struct kube_volume *volume);
-/* The pod has ended for good: what it wrote is removed, but for logs. */
-void storage_release(struct pod *pod);
+
+/* --- trash.c: removing what may be large --- */
+
+/* Afterwards nothing is at the path: it was moved away, and a worker thread removes it some time, also after this process. Where that cannot be, it
+ * is removed at once. Absent is fine. */
+int trash_put(struct node *node, const char *path);
+/* The pod has ended for good: what it wrote goes, but for logs. */
+void trash_pod_files(struct pod *pod);
+int trash_start(struct node *node); /* removes what an earlier node left */
+void trash_stop(struct node *node);
 
 /* storage_limits.c */
 int storage_limits_new(struct node *node);

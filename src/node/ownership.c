@@ -25,22 +25,32 @@ static int give(int fd, const struct stat *st, gid_t group) {
     return mode != wanted || st->st_gid != group ? change_mode(fd, wanted) : 0;
 }
 
-static int give_tree(int fd, gid_t group, unsigned depth);
+struct walk {
+    const struct ownership *how;
+    size_t left;
+};
 
-static int give_entry(int folder, const char *name, gid_t group, unsigned depth) {
+static int give_tree(int fd, struct walk *walk, unsigned depth);
+
+static int give_entry(int folder, const char *name, struct walk *walk, unsigned depth) {
+    const struct ownership *how = walk->how;
     struct stat st;
     CLEANUP(fd_closep) int fd = openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (walk->left-- == 0)
+        return -EAGAIN;
+    if (how->stop && atomic_load_explicit(how->stop, memory_order_relaxed))
+        return -ECANCELED;
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno; /* it has just gone */
     if (fstat(fd, &st) < 0)
         return -errno;
     if (S_ISLNK(st.st_mode))
-        return fchownat(fd, "", (uid_t)-1, group, AT_EMPTY_PATH) < 0 ? -errno : 0;
-    int r = give(fd, &st, group);
-    return r < 0 || !S_ISDIR(st.st_mode) ? r : give_tree(fd, group, depth + 1);
+        return fchownat(fd, "", (uid_t)-1, how->group, AT_EMPTY_PATH) < 0 ? -errno : 0;
+    int r = give(fd, &st, how->group);
+    return r < 0 || !S_ISDIR(st.st_mode) ? r : give_tree(fd, walk, depth + 1);
 }
 
-static int give_tree(int fd, gid_t group, unsigned depth) {
+static int give_tree(int fd, struct walk *walk, unsigned depth) {
     if (depth > DEPTH_MAX)
         return -ELOOP;
     CLEANUP(fd_closep) int opened = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -52,18 +62,19 @@ static int give_tree(int fd, gid_t group, unsigned depth) {
     const struct dirent *entry;
     while (r == 0 && (entry = readdir(folder)))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            r = give_entry(dirfd(folder), entry->d_name, group, depth);
+            r = give_entry(dirfd(folder), entry->d_name, walk, depth);
     closedir(folder);
     return r;
 }
 
-int ownership_give(const char *path, gid_t group, bool only_on_mismatch) {
+int ownership_give(const char *path, const struct ownership *how) {
     struct stat st;
     CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
-    if (only_on_mismatch && st.st_gid == group && (st.st_mode & 02770) == 02770)
+    if (how->only_on_mismatch && st.st_gid == how->group && (st.st_mode & 02770) == 02770)
         return 0;
-    int r = give_tree(fd, group, 0);
-    return r < 0 ? r : give(fd, &st, group); /* last: it says that all is done */
+    struct walk walk = {.how = how, .left = how->entries_max};
+    int r = give_tree(fd, &walk, 0);
+    return r < 0 ? r : give(fd, &st, how->group); /* last: it says that all is done */
 }

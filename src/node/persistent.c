@@ -10,12 +10,13 @@
 #include "node/node_priv.h"
 #include "sys/sys.h"
 
+#define QUICK_ENTRIES_MAX 1000 /* of a tree that is seen to before all others */
+
 /* A tree is being given to a group. Lives until the worker is done, whatever becomes of the pod. */
 struct giving {
     struct node *node;
     char uid[64];
-    gid_t group;
-    bool only_on_mismatch;
+    struct ownership how;
     int result;
     size_t count;
     char (*paths)[PATH_MAX];
@@ -117,20 +118,35 @@ static void giving_free(struct giving *giving) {
     free(giving);
 }
 
+static void give_done(void *userdata);
+
 static void give_work(void *userdata) {
     struct giving *giving = userdata;
     for (size_t i = 0; giving->result == 0 && i < giving->count; i++)
-        giving->result = ownership_give(giving->paths[i], giving->group, giving->only_on_mismatch);
+        giving->result = ownership_give(giving->paths[i], &giving->how);
+}
+
+/* A small tree is not made to wait for the large ones of others: each is tried within a few milliseconds first. */
+static bool goes_on_as_bulk(struct giving *giving) {
+    if (giving->result != -EAGAIN)
+        return false;
+    giving->how.entries_max = SIZE_MAX;
+    giving->result = 0;
+    int r = loop_work(giving->node->loop, LOOP_BULK, give_work, give_done, giving);
+    giving->result = r;
+    return r == 0;
 }
 
 static void give_done(void *userdata) {
     struct giving *giving = userdata;
+    if (goes_on_as_bulk(giving))
+        return;
     struct pod *pod = giving->node->pods ? map_find(giving->node->pods, slice_of(giving->uid)) : NULL;
     if (pod) {
         pod->giving = false;
         pod->given = giving->result == 0;
         if (giving->result < 0) {
-            event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: applying fsGroup %u: %s", (unsigned)giving->group,
+            event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: applying fsGroup %u: %s", (unsigned)giving->how.group,
                       strerror(-giving->result));
             pod_retry(pod);
         }
@@ -170,10 +186,13 @@ bool persistent_ready(struct pod *pod) {
     }
     if (r == 0) {
         giving->node = pod->node;
-        giving->group = (gid_t)*security->fs_group;
-        giving->only_on_mismatch = security->fs_group_change_policy && strcmp(security->fs_group_change_policy, "OnRootMismatch") == 0;
+        giving->how = (struct ownership){.group = (gid_t)*security->fs_group,
+                                         .only_on_mismatch =
+                                             security->fs_group_change_policy && strcmp(security->fs_group_change_policy, "OnRootMismatch") == 0,
+                                         .entries_max = QUICK_ENTRIES_MAX,
+                                         .stop = &pod->node->is_ending};
         snprintf(giving->uid, sizeof giving->uid, "%s", pod->uid);
-        r = loop_work(pod->node->loop, give_work, give_done, giving);
+        r = loop_work(pod->node->loop, LOOP_QUICK, give_work, give_done, giving);
     }
     pod->giving = r == 0;
     if (r < 0) {

@@ -503,7 +503,7 @@ static void finish(struct pod *pod, const char *phase) {
     pod->stage = POD_ENDED;
     loop_timer_cancel(&pod->deadline);
     release(pod);
-    storage_release(pod);
+    trash_pod_files(pod);
     record_save(pod);
     eviction_pod_ended(pod->node);
 }
@@ -636,7 +636,7 @@ static void stop(struct pod *pod) {
     if (!pod->orphan && (pod->status_in_flight || (pod->status_failed && pod->last_word_tries++ < LAST_WORD_TRIES)))
         return;
     release(pod);
-    storage_release(pod); /* what it wrote may be much */
+    trash_pod_files(pod); /* what it wrote may be much */
     record_remove(pod);
     pod->stage = POD_CLEANING;
 }

@@ -62,7 +62,7 @@ bool pod_cgroup_ready(struct pod *pod) {
     snprintf(making->path, sizeof making->path, "%s", pod->group);
     qos_pod_limits(pod, &making->limits);
     pod->cgroup = POD_CGROUP_UNDER_WAY;
-    int r = loop_work(pod->node->loop, make, on_made, making);
+    int r = loop_work(pod->node->loop, LOOP_QUICK, make, on_made, making);
     if (r < 0) {
         free(making);
         pod->cgroup = POD_CGROUP_NONE;

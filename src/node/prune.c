@@ -32,6 +32,7 @@ struct cache {
 
 struct prune {
     struct node *node; /* NULL: the node ends */
+    const atomic_bool *stop;
     struct http_exchange *exchange;
     struct arena *arena;
     struct loop_timer timer;
@@ -210,7 +211,7 @@ static void remove_work(void *userdata) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%s", prune->layers_dir, retired->name);
     uint64_t bytes = retired->is_cache ? retired->bytes : sys_tree_bytes(path);
-    int r = sys_remove_tree(AT_FDCWD, path);
+    int r = sys_remove_tree_until(AT_FDCWD, path, prune->stop);
     if (r < 0)
         prune->error = diag_set(&prune->diag, r, "cannot remove %s: %s", path, strerror(-r));
     else
@@ -225,7 +226,7 @@ static void remove_done(void *userdata) {
 }
 
 static void remove_next(struct prune *prune) {
-    int r = prune->node && prune->removed_count < prune->retired_count ? loop_work(prune->node->loop, remove_work, remove_done, prune) : 1;
+    int r = prune->node && prune->removed_count < prune->retired_count ? loop_work(prune->node->loop, LOOP_BULK, remove_work, remove_done, prune) : 1;
     if (r == 0)
         return;
     prune->error = r < 0 ? r : prune->error;
@@ -363,7 +364,7 @@ static void look(void *userdata) {
     }
     prune->error = collect_needs(prune);
     if (!prune->error)
-        prune->error = loop_work(prune->node->loop, find_work, find_done, prune);
+        prune->error = loop_work(prune->node->loop, LOOP_MEASURE, find_work, find_done, prune);
     if (prune->error)
         finish(prune);
 }
@@ -378,6 +379,7 @@ void prune_serve(struct node *node, struct http_exchange *exchange, const struct
         return http_respond_text(exchange, 503, "no memory\n");
     }
     prune->node = node;
+    prune->stop = &node->is_ending;
     prune->exchange = exchange;
     prune->prunes_cache = cache && slice_parse_u64(slice_of(cache), UINT64_MAX / 2, &prune->cache_bytes_max) == 0;
     prune->diag = (struct diag)DIAG_INIT;

@@ -115,7 +115,7 @@ static void remove_work(void *userdata) {
         removal->result = errno == ENOENT ? 0 : -errno; /* no volume was ever mounted */
         return;
     }
-    removal->result = sys_remove_tree(folder, removal->name);
+    removal->result = sys_remove_tree_until(folder, removal->name, &removal->node->is_ending);
     if (removal->result == 0 && fsync(folder) < 0)
         removal->result = -errno;
 }
@@ -148,7 +148,7 @@ static void start(struct node *node, const struct kube_object *volume) {
     bool goes = policy && strcmp(policy, "Delete") == 0 && persistent_is_ours(node, volume, path);
     if (!goes)
         release(removal);
-    else if ((removal->result = loop_work(node->loop, remove_work, remove_done, removal)) < 0)
+    else if ((removal->result = loop_work(node->loop, LOOP_SWEEP, remove_work, remove_done, removal)) < 0)
         end(removal);
 }
 

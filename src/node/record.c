@@ -197,6 +197,6 @@ int record_load_all(struct node *node) {
 void record_remove(struct pod *pod) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/logs/%s_%s_%s", pod->node->state_dir, pod->namespace, pod->name, pod->uid);
-    sys_remove_tree(AT_FDCWD, path);
-    sys_remove_tree(AT_FDCWD, pod->dir);
+    trash_put(pod->node, path);
+    trash_put(pod->node, pod->dir);
 }

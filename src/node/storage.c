@@ -10,6 +10,7 @@ struct storage {
     VECTOR(struct storage_item) items;
     storage_done_fn *on_done; /* NULL: nobody waits any more */
     void *userdata;
+    const atomic_bool *stop;
 };
 
 static int add(struct storage *storage, const struct pod *pod, enum storage_kind kind, const char *name, const char *path) {
@@ -60,7 +61,7 @@ static void storage_free(struct storage *storage) {
 static void measure_work(void *userdata) {
     struct storage *storage = userdata;
     for (size_t i = 0; i < storage->items.count; i++)
-        sys_tree_usage(storage->items.items[i].path, &storage->items.items[i].usage);
+        sys_tree_usage_until(storage->items.items[i].path, storage->stop, &storage->items.items[i].usage);
 }
 
 static void measure_done(void *userdata) {
@@ -79,12 +80,13 @@ int storage_measure(struct node *node, bool (*wanted)(const struct pod *pod), bo
     storage->arena = arena_new(STORAGE_ARENA_BYTES_MAX);
     storage->on_done = on_done;
     storage->userdata = userdata;
+    storage->stop = &node->is_ending;
     int r = storage->arena ? 0 : -ENOMEM;
     for (size_t at = 0; r == 0 && map_next(node->pods, &at, NULL, &value);)
         if (wanted(value))
             r = add_pod(storage, value, with_claims);
     if (r == 0)
-        r = loop_work(node->loop, measure_work, measure_done, storage);
+        r = loop_work(node->loop, LOOP_MEASURE, measure_work, measure_done, storage);
     if (r < 0) {
         storage_free(storage);
         return r;
@@ -107,49 +109,5 @@ void storage_sum(const struct storage_item *items, size_t count, const char *uid
             continue;
         ret->bytes += item->usage.bytes;
         ret->entries += item->usage.entries;
-    }
-}
-
-/* --- after the end --- */
-
-struct removal_of_storage {
-    struct node *node;
-    char path[PATH_MAX];
-};
-
-static void remove_work(void *userdata) {
-    sys_remove_tree(AT_FDCWD, ((struct removal_of_storage *)userdata)->path);
-}
-
-static void remove_done(void *userdata) {
-    struct removal_of_storage *removal = userdata;
-    eviction_pod_ended(removal->node);
-    free(removal);
-}
-
-/* Moved to where the next start clears it away, should this process end first; when layers are on a disk of their own, it goes with the pod then. */
-static int retire(const struct pod *pod, const char *from, char ret[PATH_MAX]) {
-    char random[17];
-    sys_random_name(random, 16);
-    snprintf(ret, PATH_MAX, "%s/tmp-%s", pod->node->layers_dir, random);
-    if (rename(from, ret) == 0)
-        return 0;
-    if (errno != EXDEV)
-        return -errno;
-    snprintf(ret, PATH_MAX, "%s/tmp-%s", pod->dir, random);
-    return rename(from, ret) < 0 ? -errno : 0;
-}
-
-void storage_release(struct pod *pod) {
-    static const char *const folders[] = {"volumes", "containers"};
-    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
-        struct removal_of_storage *removal = calloc(1, sizeof *removal);
-        char from[PATH_MAX];
-        if (!removal)
-            return; /* it goes with the pod */
-        removal->node = pod->node;
-        snprintf(from, sizeof from, "%s/%s", pod->dir, folders[i]);
-        if (retire(pod, from, removal->path) < 0 || loop_work(pod->node->loop, remove_work, remove_done, removal) < 0)
-            free(removal); /* nothing there; or removed at the next start */
     }
 }

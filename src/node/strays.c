@@ -83,29 +83,34 @@ static void each_entry(const char *folder, const char *name, void (*fn)(struct n
         closedir(dir);
 }
 
-static void remove_entry(const char *folder, const char *name) {
+static void remove_entry(struct node *node, const char *folder, const char *name) {
     char path[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path)
-        sys_remove_tree(AT_FDCWD, path);
+        trash_put(node, path);
 }
 
 /* What a command inside a container needed, and files that were being written. */
 static void on_file(struct node *node, const char *folder, const struct dirent *entry) {
-    (void)node;
     if (entry->d_type == DT_REG && (strncmp(entry->d_name, "e-", 2) == 0 || strstr(entry->d_name, ".tmp-")))
-        remove_entry(folder, entry->d_name);
+        remove_entry(node, folder, entry->d_name);
 }
 
 static void on_uid_folder(struct node *node, const char *folder, const struct dirent *entry) {
     if (!map_find(node->pods, slice_of(entry->d_name)))
-        remove_entry(folder, entry->d_name);
+        remove_entry(node, folder, entry->d_name);
+}
+
+/* An unpacking that was cut short, layers that were about to go. */
+static void on_layer(struct node *node, const char *folder, const struct dirent *entry) {
+    if (strncmp(entry->d_name, "tmp-", 4) == 0)
+        remove_entry(node, folder, entry->d_name);
 }
 
 /* "<namespace>_<name>_<uid>" */
 static void on_log_folder(struct node *node, const char *folder, const struct dirent *entry) {
     const char *last = strrchr(entry->d_name, '_');
     if (!last || !map_find(node->pods, slice_of(last + 1)))
-        remove_entry(folder, entry->d_name);
+        remove_entry(node, folder, entry->d_name);
 }
 
 void strays_remove_folders(struct node *node) {
@@ -139,5 +144,5 @@ void strays_remove(struct node *node) {
     each_entry(node->run_dir, "", on_file, node);
     each_entry(node->state_dir, "podnet", on_file, node);
     each_entry(node->state_dir, "", on_file, node);
-    image_clean_temporary(node->layers_dir);
+    each_entry(node->layers_dir, "", on_layer, node);
 }

@@ -224,7 +224,7 @@ void unit_log_path(const struct unit *unit, int attempt, char ret[PATH_MAX]) {
 static int make_folders(const struct unit *unit) {
     char path[PATH_MAX];
     run_path(unit, "", path);
-    int r = sys_remove_tree(AT_FDCWD, path);
+    int r = trash_put(unit->pod->node, path);
     run_path(unit, "upper", path);
     if (r == 0)
         r = sys_mkdirs(path, 0755);
@@ -241,7 +241,7 @@ static void remove_old_run(const struct unit *unit) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/containers/%s/%d", unit->pod->dir, unit->spec->name, unit->restart_count - 1);
     if (unit->restart_count > 0)
-        sys_remove_tree(AT_FDCWD, path);
+        trash_put(unit->pod->node, path);
     for (int i = 0; unit->restart_count > 1 && i < LOG_ROTATE_FILES; i++) {
         unit_log_path(unit, unit->restart_count - 2, path);
         if (i)

@@ -200,7 +200,7 @@ void registry_operation_start(struct registry_operation *operation, struct regis
     operation->exchange = request->exchange;
     operation->working = true;
     http_on_close(request->exchange, operation_on_close, operation);
-    int r = loop_work(request->registry->loop, operation_work, operation_done, operation);
+    int r = loop_work(request->registry->loop, LOOP_BULK, operation_work, operation_done, operation);
     if (r < 0) {
         operation->error = r;
         operation_done(operation);
@@ -420,7 +420,7 @@ int registry_collect_garbage(struct registry *registry, const struct content_gc_
         memcpy(collection->roots, options->roots, options->roots_count * sizeof collection->roots[0]);
     collection->options.roots = collection->roots;
     collection->options.cancel = &collection->cancel;
-    int r = loop_work(registry->loop, collection_work, collection_done, collection);
+    int r = loop_work(registry->loop, LOOP_SWEEP, collection_work, collection_done, collection);
     if (r < 0)
         free(collection);
     else

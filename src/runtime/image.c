@@ -296,6 +296,7 @@ int image_read(const char *store, const char *digest, struct image **ret, struct
 /* --- without blocking --- */
 
 struct image_request {
+    struct loop *loop;
     char *store, *layers;
     struct arena *arena;
     struct image_reference reference;
@@ -305,6 +306,7 @@ struct image_request {
     struct image *image;
     struct diag diag;
     int error;
+    bool unpacks; /* layers are missing */
 };
 
 static void request_free(struct image_request *request) {
@@ -321,12 +323,21 @@ DEFINE_CLEANUP(struct image_request, request_free)
 static void request_work(void *userdata) {
     struct image_request *request = userdata;
     request->error = image_resolve(request->store, &request->reference, &request->image, &request->diag);
-    if (request->error == 0 && (!request->wanted || request->wanted(request->image)))
-        request->error = image_unpack(request->image, request->store, request->layers, &request->diag);
+    bool wants = request->error == 0 && (!request->wanted || request->wanted(request->image));
+    request->unpacks = wants && !image_is_unpacked(request->image, request->layers);
+}
+
+static void unpack_work(void *userdata) {
+    struct image_request *request = userdata;
+    request->error = image_unpack(request->image, request->store, request->layers, &request->diag);
 }
 
 static void request_done(void *userdata) {
     struct image_request *request = userdata;
+    bool unpacks = request->unpacks && request->on_done;
+    request->unpacks = false;
+    if (unpacks && (request->error = loop_work(request->loop, LOOP_BULK, unpack_work, request_done, request)) == 0)
+        return;
     if (request->error < 0 && !request->diag.message[0])
         diag_set(&request->diag, request->error, "%s", strerror(-request->error));
     if (request->on_done)
@@ -339,6 +350,7 @@ int image_ensure(struct loop *loop, const char *store, const char *layers, const
     CLEANUP(request_freep) struct image_request *request = calloc(1, sizeof *request);
     if (!request)
         return -ENOMEM;
+    request->loop = loop;
     request->store = strdup(store);
     request->layers = strdup(layers);
     request->arena = arena_new(4 * KIB);
@@ -352,7 +364,7 @@ int image_ensure(struct loop *loop, const char *store, const char *layers, const
     request->reference.digest = reference->digest ? arena_strdup(request->arena, reference->digest) : NULL;
     if (!request->reference.repository || (reference->tag && !request->reference.tag) || (reference->digest && !request->reference.digest))
         return -ENOMEM;
-    int r = loop_work(loop, request_work, request_done, request);
+    int r = loop_work(loop, LOOP_QUICK, request_work, request_done, request);
     if (r < 0)
         return r;
     *ret = TAKE(request);

@@ -64,14 +64,14 @@ struct image *image_new(void);
 int image_resolve(const char *store, const struct image_reference *reference, struct image **ret, struct diag *diag);
 /* By the manifest's digest alone: who may have it is not asked. */
 int image_read(const char *store, const char *digest, struct image **ret, struct diag *diag);
-/* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. */
+bool image_is_unpacked(const struct image *image, const char *layers);
+/* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. An interrupted one leaves folders "tmp-…",
+ * which the next start of the node removes. */
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
-/* Removes folders that an interrupted unpack left. At start, before the first unpack. */
-void image_clean_temporary(const char *layers);
 
-/* Resolve and unpack without blocking the loop. What `wanted` (called on a worker thread; NULL wants all) does not want is not unpacked: on_done asks
- * again. on_done runs later, once: image (borrowed; take a reference), or NULL with a negative errno (-ENOENT: something is not in the store) and the
- * diag. */
+/* Resolve and unpack without blocking the loop; what is here already waits for nobody's unpacking. What `wanted` (called on a worker thread; NULL
+ * wants all) does not want is not unpacked: on_done asks again. on_done runs later, once: image (borrowed; take a reference), or NULL with a negative
+ * errno (-ENOENT: something is not in the store) and the diag. */
 typedef bool image_wanted_fn(const struct image *image);
 typedef void image_ready_fn(void *userdata, struct image *image, int error, const struct diag *diag);
 struct image_request;

@@ -402,17 +402,6 @@ UNIT_TEST(a_damaged_blob_is_not_used) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
-UNIT_TEST(what_an_interrupted_unpack_left_is_removed) {
-    char path[256];
-    make_store();
-    snprintf(path, sizeof path, "%s/tmp-half", layers);
-    assert_int_equal(sys_mkdirs(path, 0755), 0);
-    image_clean_temporary(layers);
-    assert_int_equal(access(path, F_OK), -1);
-    image_clean_temporary("/nonexistent");
-    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
-}
-
 /* An unpacked layer that no image has. */
 static void make_stray(const char *name) {
     char path[256];
@@ -456,7 +445,6 @@ UNIT_TEST(finds_layers_that_nobody_needs) {
     assert_int_equal(sweep_retire(layers, first, name), 0);
     assert_int_equal(sweep_retire(layers, first, name), -ENOENT);
     assert_int_equal(count_unused(&(struct sweep_needs){.configs = configs}, first), 0);
-    image_clean_temporary(layers); /* as after a crash */
     assert_true(is_unpacked(image, layers));
     image_unref(image);
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
@@ -527,6 +515,6 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
           UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(an_image_is_unpacked_while_it_arrives),
-          UNIT(what_does_not_arrive_whole_leaves_nothing), UNIT(a_damaged_blob_is_not_used), UNIT(what_an_interrupted_unpack_left_is_removed),
+          UNIT(what_does_not_arrive_whole_leaves_nothing), UNIT(a_damaged_blob_is_not_used),
           UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from), UNIT(an_index_of_ours_is_no_way_to_what_is_private),
           UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

@@ -171,7 +171,7 @@ int probe_connect(struct probe_run *run, const char *host, uint16_t port) {
     lookup->run = run;
     snprintf(lookup->host, sizeof lookup->host, "%s", host);
     snprintf(lookup->port, sizeof lookup->port, "%u", port);
-    int r = loop_work(run->loop, look_up, on_looked_up, lookup);
+    int r = loop_work(run->loop, LOOP_NAMES, look_up, on_looked_up, lookup);
     if (r < 0)
         free(lookup);
     else

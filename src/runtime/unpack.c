@@ -181,6 +181,13 @@ static void *unpacker_main(void *userdata) {
     return NULL;
 }
 
+bool image_is_unpacked(const struct image *image, const char *layers) {
+    for (size_t i = 0; i < image->layers_count; i++)
+        if (!layer_exists(layers, &image->layers[i]))
+            return false;
+    return true;
+}
+
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag) {
     return unpack_layers(image, store, layers, NULL, diag);
 }
@@ -205,13 +212,4 @@ int unpack_layers(const struct image *image, const char *store, const char *laye
     pthread_cond_destroy(&unpacking.changed);
     pthread_mutex_destroy(&unpacking.lock);
     return unpacking.error;
-}
-
-void image_clean_temporary(const char *layers) {
-    DIR *dir = opendir(layers);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        if (strncmp(entry->d_name, "tmp-", 4) == 0)
-            sys_remove_tree(dirfd(dir), entry->d_name);
-    if (dir)
-        closedir(dir);
 }

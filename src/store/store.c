@@ -375,7 +375,7 @@ static void start(void *userdata) {
     batch_init(batch, store);
     reserve(store, batch);
     store->in_flight = batch;
-    int r = loop_work(store->loop, work, done, batch);
+    int r = loop_work(store->loop, LOOP_QUICK, work, done, batch);
     if (r < 0) { /* no thread to be had: slower, but right */
         work(batch);
         done(batch);

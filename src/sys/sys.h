@@ -2,6 +2,7 @@
 #ifndef TIDEMILL_SYS_H
 #define TIDEMILL_SYS_H
 
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -30,12 +31,16 @@ int sys_write_existing(int dir_fd, const char *path, struct slice bytes);
 int sys_mkdirs(const char *path, mode_t mode);
 /* rm -rf beneath dir_fd without following links or crossing into mounts (-EBUSY); absent is fine. */
 int sys_remove_tree(int dir_fd, const char *path);
+/* The same, on a worker thread; -ECANCELED soon after somebody sets *stop, with a part of it left. stop may be NULL. */
+int sys_remove_tree_until(int dir_fd, const char *path, const atomic_bool *stop);
 /* The disk space that a file or tree takes, without following links or crossing into other file systems; what cannot be read counts nothing. */
 uint64_t sys_tree_bytes(const char *path);
 struct sys_usage {
     uint64_t bytes, entries; /* each name counts, also a second one of the same file */
 };
 void sys_tree_usage(const char *path, struct sys_usage *ret);
+/* The same, less of it when somebody sets *stop meanwhile. stop may be NULL. */
+void sys_tree_usage_until(const char *path, const atomic_bool *stop, struct sys_usage *ret);
 /* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS: never leaves dir_fd (-EXDEV). Returns a descriptor. */
 int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 /* openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: absolute links and ".." are resolved inside dir_fd as in a chroot. */

@@ -16,6 +16,7 @@
 struct remover {
     int top_fd;     /* the folder into which too deep subtrees move */
     unsigned moved; /* how many did: their names */
+    const atomic_bool *stop;
     struct {
         DIR *dir;
         char *name; /* its name in the level above */
@@ -119,13 +120,15 @@ static int remover_run(struct remover *remover, int dir_fd) {
             r = remover_entry(remover, entry->d_name);
         if (r == -EAGAIN)
             r = ++rewinds < 100000 ? 0 : -EBUSY;
+        if (r == 0 && remover->stop && atomic_load_explicit(remover->stop, memory_order_relaxed))
+            r = -ECANCELED;
     }
     while (remover->depth > 0)
         remover_leave(remover);
     return r;
 }
 
-int sys_remove_tree(int dir_fd, const char *path) {
+int sys_remove_tree_until(int dir_fd, const char *path, const atomic_bool *stop) {
     int r = sys_fault_check();
     if (r == 0)
         r = sys_point("remove");
@@ -135,10 +138,14 @@ int sys_remove_tree(int dir_fd, const char *path) {
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return -errno;
-    struct remover remover = {0};
+    struct remover remover = {.stop = stop};
     r = remover_enter(&remover, dir_fd, path);
     if (r < 0)
         return r;
     remover.top_fd = dirfd(remover.levels[0].dir);
     return remover_run(&remover, dir_fd);
+}
+
+int sys_remove_tree(int dir_fd, const char *path) {
+    return sys_remove_tree_until(dir_fd, path, NULL);
 }

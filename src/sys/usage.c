@@ -8,34 +8,48 @@
 
 #define USAGE_DEPTH_MAX 200 /* deeper folders are not counted: one descriptor per level */
 
-static void add_beneath(struct sys_usage *usage, int parent_fd, const char *name, dev_t device, int depth) {
+struct counting {
+    struct sys_usage *usage;
+    dev_t device;
+    const atomic_bool *stop;
+};
+
+static bool goes_on(const struct counting *counting) {
+    return !counting->stop || !atomic_load_explicit(counting->stop, memory_order_relaxed);
+}
+
+static void add_beneath(const struct counting *counting, int parent_fd, const char *name, int depth) {
     int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (fd >= 0 && !dir)
         close(fd);
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+    for (struct dirent *entry; dir && goes_on(counting) && (entry = readdir(dir));) {
         struct stat status;
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        if (fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 || status.st_dev != device)
+        if (fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 || status.st_dev != counting->device)
             continue;
-        usage->bytes += (uint64_t)status.st_blocks * 512 / (S_ISDIR(status.st_mode) ? 1 : MAX(status.st_nlink, (nlink_t)1));
-        usage->entries++;
+        counting->usage->bytes += (uint64_t)status.st_blocks * 512 / (S_ISDIR(status.st_mode) ? 1 : MAX(status.st_nlink, (nlink_t)1));
+        counting->usage->entries++;
         if (S_ISDIR(status.st_mode) && depth < USAGE_DEPTH_MAX)
-            add_beneath(usage, fd, entry->d_name, device, depth + 1);
+            add_beneath(counting, fd, entry->d_name, depth + 1);
     }
     if (dir)
         closedir(dir);
 }
 
-void sys_tree_usage(const char *path, struct sys_usage *ret) {
+void sys_tree_usage_until(const char *path, const atomic_bool *stop, struct sys_usage *ret) {
     struct stat status;
     *ret = (struct sys_usage){0, 0};
     if (lstat(path, &status) < 0)
         return;
     *ret = (struct sys_usage){.bytes = (uint64_t)status.st_blocks * 512, .entries = 1};
     if (S_ISDIR(status.st_mode))
-        add_beneath(ret, AT_FDCWD, path, status.st_dev, 0);
+        add_beneath(&(struct counting){.usage = ret, .device = status.st_dev, .stop = stop}, AT_FDCWD, path, 0);
+}
+
+void sys_tree_usage(const char *path, struct sys_usage *ret) {
+    sys_tree_usage_until(path, NULL, ret);
 }
 
 uint64_t sys_tree_bytes(const char *path) {
