@@ -443,13 +443,13 @@ int volumes_prepare(struct pod *pod, struct diag *diag) {
     return r;
 }
 
-static void on_mount(__attribute__((unused)) void *userdata, const char *target) {
-    mounts_remove(target);
+static void on_mount(void *userdata, const char *target) {
+    mounts_remove_later(((struct node *)userdata)->loop, target);
 }
 
 void volumes_remove(struct pod *pod) {
     char path[PATH_MAX];
     volumes_memory_path(pod, "", path);
-    mounts_beneath(path, on_mount, NULL);
+    mounts_beneath(path, on_mount, pod->node);
     sys_remove_tree(AT_FDCWD, path);
 }

@@ -732,7 +732,7 @@ static int remove_files(const struct deletion *deletion) {
     char path[PATH_MAX];
     snprintf(path, PATH_MAX, "%s/containers/%s/rootfs", deletion->containers->dir, deletion->id);
     mounts_detach_layers(path);
-    int r = mounts_remove(path);
+    int r = mounts_remove_later(deletion->containers->loop, path);
     if (r == 0) {
         containers_bundle_path(deletion->containers, deletion->id, path);
         r = sys_remove_tree(AT_FDCWD, path);

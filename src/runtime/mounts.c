@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/stat.h>
 
+#include "loop/loop.h"
 #include "sys/sys.h"
 
 #define MOUNTINFO_BYTES_MAX (32 * MIB)
@@ -136,6 +137,31 @@ int mounts_remove(const char *target) {
     if (umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
         return -errno;
     return 0;
+}
+
+struct closing {
+    int fd;
+};
+
+static void close_work(void *userdata) {
+    fd_closep(&((struct closing *)userdata)->fd);
+}
+
+static void close_done(void *userdata) {
+    free(userdata);
+}
+
+int mounts_remove_later(struct loop *loop, const char *target) {
+    struct closing *closing = calloc(1, sizeof *closing);
+    CLEANUP(fd_closep) int fd = open(target, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC); /* the last user */
+    int r = mounts_remove(target);
+    if (closing)
+        closing->fd = fd;
+    if (r == 0 && closing && fd >= 0 && loop_work(loop, LOOP_SWEEP, close_work, close_done, closing) == 0)
+        fd = -1;
+    else
+        free(closing);
+    return r;
 }
 
 static void on_unmount(__attribute__((unused)) void *userdata, const char *target) {

@@ -4,6 +4,8 @@
 
 #include "base/base.h"
 
+struct loop;
+
 /* Makes `path` a mount point of its own with shared propagation, so that what is mounted beneath outlives this process' mount namespace and is seen
  * by the next one. Idempotent. */
 int mounts_share(const char *path);
@@ -31,6 +33,8 @@ int mounts_huge_pages(const char *target, int64_t page_bytes /* 0: the machine's
 int mounts_bind(const char *source, const char *target);
 /* Detached at once, freed when its last user is gone; absent or no mount point is fine. */
 int mounts_remove(const char *target);
+/* The same for what may hold very many files: the kernel forgets them one by one when the last user goes, which is a thread of the loop's then. */
+int mounts_remove_later(struct loop *loop, const char *target);
 bool mounts_is_mounted(const char *target);
 /* Calls fn for each mount point strictly beneath `path`, the latest first. */
 int mounts_beneath(const char *path, void (*fn)(void *userdata, const char *target), void *userdata);

@@ -1,6 +1,8 @@
 /* Needs root. In a mount namespace of its own. */
+#include "loop/loop.h"
 #include "runtime/mounts.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <limits.h>
@@ -145,8 +147,34 @@ UNIT_TEST(what_the_kernel_has) {
     assert_false(mounts_kernel_has("tidemillfs"));
 }
 
+static size_t count_descriptors(void) {
+    DIR *open_ones = opendir("/proc/self/fd");
+    size_t found = 0;
+    assert_non_null(open_ones);
+    while (readdir(open_ones))
+        found++;
+    closedir(open_ones);
+    return found;
+}
+
+UNIT_TEST(what_is_large_is_let_go_of_by_a_thread) {
+    size_t before = count_descriptors(), mounts = 0;
+    struct loop *loop = NULL;
+    assert_int_equal(loop_new(&loop), 0);
+    assert_int_equal(mounts_tmpfs(at("root"), 0, 0755), 0);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, at("root/file"), SLICE("x"), 0644), 0);
+    assert_int_equal(mounts_remove_later(loop, at("root")), 0);
+    assert_int_equal(mounts_beneath(dir, count, &mounts), 0);
+    assert_int_equal(mounts, 0);
+    assert_int_equal(access(at("root/file"), F_OK), -1);
+    assert_int_equal(mounts_remove_later(loop, at("root")), 0); /* no mount point, and nothing at all, are fine */
+    assert_int_equal(mounts_remove_later(loop, at("absent")), 0);
+    loop_free(loop);
+    assert_int_equal(count_descriptors(), before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {UNIT(what_the_kernel_has), UNIT(layers_are_seen_with_other_owners),
-                                       UNIT(what_a_killed_mounting_left_is_detached)};
+                                       UNIT(what_a_killed_mounting_left_is_detached), UNIT(what_is_large_is_let_go_of_by_a_thread)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

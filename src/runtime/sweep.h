@@ -13,8 +13,8 @@ struct sweep_needs {
  * needs->configs is not in the store: then nothing can be said. Blocks on many small reads: for a worker thread. */
 int sweep_find(struct arena *arena, const char *store, const char *layers, const struct sweep_needs *needs, char ***ret, size_t *ret_count,
                struct diag *diag);
-/* Takes a layer out of use at once: it is renamed to "tmp-…" (into ret), which the next start of the node removes should we die. Removing that folder is
- * the caller's. -ENOENT. */
+/* Takes a layer out of use at once: it is renamed to "tmp-…" (into ret), which the next start of the node removes should we die. Removing that folder
+ * is the caller's. -ENOENT. */
 #define SWEEP_NAME_BYTES 32
 int sweep_retire(const char *layers, const char *name, char ret[SWEEP_NAME_BYTES]);
 
