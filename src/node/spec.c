@@ -133,6 +133,35 @@ static int add_own_mounts(const struct unit *unit, struct arena *arena, struct b
     return r < 0 || *message != '/' ? r : add_mount(bundle, mounts, source, message, false);
 }
 
+/* A privileged container sees the host's devices, but for terminals and those every container has. */
+static bool is_seen_device(const struct dirent *entry, const struct stat *st) {
+    static const char *const own[] = {"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"};
+    bool skip = strncmp(entry->d_name, "tty", 3) == 0 || strncmp(entry->d_name, "vcs", 3) == 0;
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        skip = skip || strcmp(entry->d_name, own[i]) == 0;
+    return !skip && (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode));
+}
+
+/* With users of its own it gets no devices made, whose owner its root would be, but is shown the host's, as far as everybody may write to them. */
+static int add_shown_devices(struct arena *arena, struct bundle *bundle, struct bundle_mount *mounts) {
+    static const char *const options[] = {"bind", "rprivate", "nosuid", "noexec", NULL};
+    int r = 0;
+    DIR *dir = opendir("/dev");
+    for (struct dirent *entry; dir && r == 0 && (entry = readdir(dir));) {
+        struct stat st;
+        size_t before = bundle->mounts_count;
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !is_seen_device(entry, &st) || !(st.st_mode & 0002))
+            continue;
+        const char *path = arena_printf(arena, "/dev/%s", entry->d_name);
+        r = path ? add_mount(bundle, mounts, path, path, false) : -ENOMEM;
+        if (r == 0 && bundle->mounts_count > before)
+            mounts[before].options = options;
+    }
+    if (dir)
+        closedir(dir);
+    return r;
+}
+
 static int build_mounts(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct diag *diag) {
     struct bundle_mount *mounts = ARENA_ARRAY(arena, struct bundle_mount, MOUNTS_MAX);
     size_t wanted = unit->spec->volume_mounts.count;
@@ -141,6 +170,8 @@ static int build_mounts(const struct unit *unit, struct arena *arena, struct bun
         r = mounting_describe(unit, bundle->mounts_count, bundle->process.env, arena, &mounts[bundle->mounts_count], diag);
     if (r == 0)
         r = add_own_mounts(unit, arena, bundle, mounts);
+    if (r == 0 && unit->pod->id_base && spec_is_privileged(unit))
+        r = add_shown_devices(arena, bundle, mounts);
     if (r == 0)
         qsort(mounts, bundle->mounts_count, sizeof *mounts, compare_mounts);
     bundle->mounts = mounts;
@@ -148,17 +179,12 @@ static int build_mounts(const struct unit *unit, struct arena *arena, struct bun
     return r;
 }
 
-/* A privileged container sees the host's devices, but for terminals and those every container has. */
 static int add_devices(struct arena *arena, struct bundle *bundle) {
-    static const char *const own[] = {"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"};
     struct bundle_device *devices = ARENA_ARRAY(arena, struct bundle_device, DEVICES_MAX);
     DIR *dir = opendir("/dev");
     for (struct dirent *entry; devices && dir && (entry = readdir(dir)) && bundle->devices_count < DEVICES_MAX;) {
         struct stat st;
-        bool skip = strncmp(entry->d_name, "tty", 3) == 0 || strncmp(entry->d_name, "vcs", 3) == 0;
-        for (size_t i = 0; i < ARRAY_LEN(own); i++)
-            skip = skip || strcmp(entry->d_name, own[i]) == 0;
-        if (skip || fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !is_seen_device(entry, &st))
             continue;
         devices[bundle->devices_count++] = (struct bundle_device){.path = arena_printf(arena, "/dev/%s", entry->d_name),
                                                                   .type = S_ISCHR(st.st_mode) ? 'c' : 'b',
@@ -274,7 +300,7 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     if (!bundle->cgroup_path)
         return -ENOMEM;
     r = security_seccomp(unit, bundle->process.capabilities, &bundle->seccomp_program, diag);
-    return r < 0 || !bundle->privileged ? r : add_devices(arena, bundle);
+    return r < 0 || !bundle->privileged || pod->id_base ? r : add_devices(arena, bundle);
 }
 
 int spec_format(struct unit *unit, struct buffer *out, struct diag *diag) {

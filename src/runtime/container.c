@@ -306,6 +306,7 @@ static void on_conmon_exit(void *userdata, __attribute__((unused)) pid_t pid, __
 
 static void creation_failed(struct container *container, int error, const char *message) {
     stop_creating(container);
+    rootfs_take_null_back();
     container->state = CONTAINER_FAILED;
     if (container->on_created)
         container->on_created(container->userdata, error, message);
@@ -651,6 +652,7 @@ static int let_go(const struct container *container, struct diag *diag) {
     CLEANUP(fd_closep) int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && (errno != ENXIO || is_gone(container)))
         return errno == ENXIO ? -ESRCH : -errno;
+    rootfs_take_null_back();
     int r = fd < 0 ? 0 : verify(container, diag);
     if (r == 0 && fd >= 0)
         r = note_start(container);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -99,8 +100,17 @@ int pidns_start(const struct cgroups *cgroups, const char *cgroup_path, const ch
     return r;
 }
 
+/* Of the machine's own namespace is only what prepares one: a node that was killed meanwhile may find it still at it. */
+static bool is_in_another(pid_t pid) {
+    struct stat own, there;
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
+    return stat("/proc/self/ns/pid", &own) == 0 && stat(path, &there) == 0 && own.st_ino != there.st_ino;
+}
+
 static void on_process(void *userdata, pid_t pid) {
-    *(pid_t *)userdata = pid;
+    if (is_in_another(pid))
+        *(pid_t *)userdata = pid;
 }
 
 pid_t pidns_find(const struct cgroups *cgroups, const char *cgroup_path) {
@@ -108,6 +118,10 @@ pid_t pidns_find(const struct cgroups *cgroups, const char *cgroup_path) {
     if (cgroup_exists(cgroups, cgroup_path))
         cgroup_processes(cgroups, cgroup_path, on_process, &pid);
     return pid;
+}
+
+static void on_unfinished(__attribute__((unused)) void *userdata, pid_t pid) {
+    kill(pid, SIGKILL);
 }
 
 void pidns_stop(const struct cgroups *cgroups, const char *cgroup_path) {
@@ -118,5 +132,7 @@ void pidns_stop(const struct cgroups *cgroups, const char *cgroup_path) {
         poll(&poll_fd, 1, STOP_WAIT_MS);
         waitpid(pid, NULL, WNOHANG); /* when it is our child */
     }
+    if (cgroup_exists(cgroups, cgroup_path))
+        cgroup_processes(cgroups, cgroup_path, on_unfinished, NULL);
     cgroup_remove(cgroups, cgroup_path);
 }

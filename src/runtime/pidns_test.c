@@ -166,6 +166,27 @@ UNIT_TEST(what_keeps_it_is_worth_nothing) {
     assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
 }
 
+/* A node that is killed while another process prepares the namespace: that one is in the machine's own. */
+UNIT_TEST(what_is_not_ready_is_not_found) {
+    struct cgroups cgroups;
+    struct diag diag = DIAG_INIT;
+    int status;
+    assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
+    assert_int_equal(cgroup_create(&cgroups, CGROUP, NULL), 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        for (;;)
+            pause();
+    assert_int_equal(cgroup_attach(&cgroups, CGROUP, pid), 0);
+    assert_int_equal(pidns_find(&cgroups, CGROUP), 0);
+    pidns_stop(&cgroups, CGROUP);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    pidns_stop(&cgroups, CGROUP);
+    assert_false(cgroup_exists(&cgroups, CGROUP));
+    assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
+}
+
 UNIT_TEST(it_belongs_to_a_user_namespace) {
     struct cgroups cgroups;
     struct diag diag = DIAG_INIT;
@@ -219,4 +240,4 @@ UNIT_TEST(what_cannot_be_joined_leaves_nothing) {
 }
 
 UNIT_MAIN(UNIT(what_cannot_be_joined_leaves_nothing), UNIT(a_namespace_is_found_again_and_ends), UNIT(what_keeps_it_is_worth_nothing),
-          UNIT(it_belongs_to_a_user_namespace))
+          UNIT(what_is_not_ready_is_not_found), UNIT(it_belongs_to_a_user_namespace))

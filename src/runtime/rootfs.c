@@ -13,6 +13,9 @@
  * where asked for, /proc a procfs, every path that is to be hidden hidden. Its working directory must be the one of that name beneath its own root
  * (CVE-2024-21626), and no descriptor may stay open into the program. Otherwise it is not started.
  *
+ * Its standard input may be the machine's own /dev/null, which crun before 1.15 gives to the container's user as it does with pipes: the machine has
+ * it back before that user can do anything with it.
+ *
  * Rejected: making all mounts here, by descriptors, and handing crun a finished tree: each would be in the machine's mount table too, and slow the
  * start of every other container. */
 #include "runtime/rootfs.h"
@@ -23,6 +26,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 
 #include "codec/codec.h"
 #include "sys/sys.h"
@@ -367,6 +371,17 @@ static int verify(const struct look *look, pid_t pid, const struct tree *config)
     if (r == 0)
         r = check_working_folder(look, pid, tree_text_or(tree_path(config, "process.cwd"), "/"));
     return r < 0 ? r : check_descriptors(look, pid);
+}
+
+void rootfs_take_null_back(void) {
+    struct stat st;
+    CLEANUP(fd_closep) int fd = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+        return;
+    if ((st.st_uid != 0 || st.st_gid != 0) && chown("/dev/null", 0, 0) == 0)
+        st.st_mode = 0; /* what it is now is for its owner of a moment ago to say */
+    if ((st.st_mode & 07777) != 0666)
+        (void)!chmod("/dev/null", 0666);
 }
 
 int rootfs_verify(pid_t pid, struct slice config_json, struct diag *diag) {

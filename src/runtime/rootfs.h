@@ -13,4 +13,7 @@ int rootfs_prepare(const char *rootfs, struct slice config_json, struct buffer *
 /* pid: a container that was created from this configuration and not started. -EPERM with diag when something is not as the configuration has it. */
 int rootfs_verify(pid_t pid, struct slice config_json, struct diag *diag);
 
+/* The machine's /dev/null is root's and everybody may use it, whatever crun has made of it: before the container runs, and when it cannot. */
+void rootfs_take_null_back(void);
+
 #endif

@@ -39,7 +39,7 @@ CASES = {
     "profile-inside": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/strict.json"}}, {}, "chmod 700 /tmp 2>&1 | grep -o denied; mkdir /x && echo made", "denied made"),
     "profile-not": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/strict.json"}}, {"allowPrivilegeEscalation": False, "runAsUser": 1000},
                     "chmod 700 /tmp 2>&1 | grep -o denied; " + STATUS, "denied CapEff:0000000000000000 CapBnd:00000000a80425fb NoNewPrivs:1 Seccomp:2"),
-    "kills": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/kills.json"}}, {}, "(mkdir /x) 2>/dev/null; echo $?", "159"),
+    "kills": ({"seccompProfile": {"type": "Localhost", "localhostProfile": "team/kills.json"}}, {}, "exec 2>/dev/null; mkdir /x; echo $?", "159"),
     "privileged": ({}, {"privileged": True}, "[ -w /proc/sys/kernel/core_pattern ] && grep -q CPU /proc/interrupts && echo all; grep Seccomp: /proc/self/status | tr -d '\\t'", "all Seccomp:0"),
 }
 # name → (pod's context, container's context, how it waits)

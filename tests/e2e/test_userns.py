@@ -128,6 +128,33 @@ def test_its_network_is_its_own(cluster):
     cluster("delete", "pod", "admin", "plain", "--wait=false")
 
 
+# What root of the machine may; each only puts back what is there.
+TRIES = """exec 2>/dev/null
+put_back() { cat $1 > /tmp/was && cat /tmp/was > $1 && echo REACHED $1; }
+put_back /proc/sys/kernel/core_pattern; put_back /proc/sys/vm/panic_on_oom; put_back /sys/kernel/mm/transparent_hugepage/enabled
+for each in /proc/sysrq-trigger /sys/power/state /sys/kernel/uevent_helper; do (: >> $each) && echo REACHED $each; done
+for each in $(grep ' cgroup' /proc/mounts | cut -d' ' -f2); do mkdir $each/reached && echo REACHED $each; done
+mkdir -p /c /t /s; mount -t cgroup -o memory none /c && put_back /c/release_agent
+for each in vda mem port kmsg sda loop0; do (: < /dev/$each) && echo REACHED $each; done
+mknod /b b 254 0 && echo REACHED mknod
+date -s "$(date '+%Y-%m-%d %H:%M:%S')" 2>&1 | grep -q "can't set" || echo REACHED clock
+chmod 600 /proc/self/fd/0 /dev/null && echo REACHED null
+mount -t tmpfs none /t && echo inside; ip link set eth0 mtu 1400 && echo inside; hostname changed && hostname"""
+
+
+def test_all_privileges_inside_are_none_outside(cluster):
+    before = os.uname().nodename
+    cluster.apply(pod("mighty", command=["sh", "-c", TRIES + "; true"], container={"securityContext": {"privileged": True}}),
+                  pod("able", command=["sh", "-c", TRIES + "; true"], container={"securityContext": {
+                      "procMount": "Unmasked", "seccompProfile": {"type": "Unconfined"}, "capabilities": {"add": ["ALL"]}}}))
+    for name in ("mighty", "able"):
+        wait_for(lambda: cluster("get", "pod", name, "-o", "jsonpath={.status.phase}").stdout == "Succeeded", f"{name} to end")
+        assert cluster("logs", name).stdout.split() == ["inside", "inside", "changed"]
+    null = os.stat("/dev/null")
+    assert os.uname().nodename == before and (null.st_uid, null.st_gid, null.st_mode & 0o777) == (0, 0, 0o666)
+    cluster("delete", "pod", "mighty", "able", "--wait=false")
+
+
 @pytest.mark.parametrize("users", ["own", "host"])
 def test_containers_share_their_processes(cluster, users):
     """And what keeps them together is worth nothing to one that may trace."""
