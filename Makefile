@@ -4,7 +4,7 @@ BUILD := build/$(PRESET)
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: all help deps deps-test demo test unit e2e check matrix bench fuzz vm install deb format clean
+.PHONY: all help deps deps-test demo test unit e2e check matrix conformance bench fuzz vm install deb format clean
 
 all: deps
 	@test -f $(BUILD)/build.ninja || cmake --preset $(PRESET) >/dev/null
@@ -17,6 +17,7 @@ help:
 	@echo "make unit     unit tests only, with address and undefined-behaviour sanitizers"
 	@echo "make e2e      end-to-end tests only"
 	@echo "make matrix   build kubectl 1.29 to 1.33 and Helm 3 and 4 (needs Go) and test with each"
+	@echo "make conformance  build Kubernetes' conformance suite (needs Go) and run it; FOCUS=REGEX chooses tests"
 	@echo "make bench    measure, beside a peer where there is one"
 	@echo "make vm       build the package, install it in a stock Debian in a virtual machine and run tests there (RELEASE=12|13, TESTS=…; scripts/vm --help)"
 	@echo "make check    the tree's shape: floors, sizes, forbidden functions"
@@ -56,6 +57,10 @@ matrix: deps-test all
 	@scripts/fetch-kubectl-matrix
 	@scripts/fetch-helm
 	@python3 -m pytest -q -rs tests/e2e/test_kubectl_matrix.py tests/e2e/test_kubectl_commands.py tests/e2e/test_explain.py tests/e2e/test_helm.py
+
+conformance: deps-test all
+	@scripts/fetch-conformance
+	@python3 tests/conformance/run.py $(if $(FOCUS),--focus '$(FOCUS)')
 
 bench: all
 	@scripts/install-dependencies --bench

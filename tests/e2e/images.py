@@ -52,9 +52,13 @@ def upload(platform, name, data):
 
 
 def push(platform, name, *layers, config=None, base="busybox"):
-    """name:latest: the base's layers, then these; config joins the base's. Returns the image's name."""
-    manifest = json.loads(request(platform, "GET", f"/v2/{base}/manifests/latest", Accept=MANIFEST)[1])
-    old = json.loads(request(platform, "GET", f"/v2/{base}/blobs/{manifest['config']['digest']}")[1])
+    """name:latest, or another tag: the base's layers (None: no base), then these; config joins the base's. Returns the image's name."""
+    name, _, tag = name.partition(":")
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": []}
+    old = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
+    if base:
+        manifest = json.loads(request(platform, "GET", f"/v2/{base}/manifests/latest", Accept=MANIFEST)[1])
+        old = json.loads(request(platform, "GET", f"/v2/{base}/blobs/{manifest['config']['digest']}")[1])
     for each in manifest["layers"]:
         request(platform, "POST", f"/v2/{name}/blobs/uploads/?mount={each['digest']}&from={base}", b"")
     for each in layers:
@@ -64,5 +68,5 @@ def push(platform, name, *layers, config=None, base="busybox"):
     old.pop("history", None)
     old["config"] = {**old.get("config", {}), **(config or {})}
     manifest["config"] = {"mediaType": "application/vnd.oci.image.config.v1+json", **upload(platform, name, json.dumps(old).encode())}
-    request(platform, "PUT", f"/v2/{name}/manifests/latest", json.dumps(manifest).encode(), Content_Type=manifest.get("mediaType", MANIFEST))
-    return f"{name}:latest"
+    request(platform, "PUT", f"/v2/{name}/manifests/{tag or 'latest'}", json.dumps(manifest).encode(), Content_Type=manifest.get("mediaType", MANIFEST))
+    return f"{name}:{tag or 'latest'}"
