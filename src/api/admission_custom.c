@@ -30,6 +30,14 @@ int admit_policy(struct admission *admission) {
     return 0;
 }
 
+/* Nor one that nobody is sent to like one that answers. */
+int admit_api_service(struct admission *admission) {
+    const struct kube_api_service_spec *spec = &admission->object->api_service->spec;
+    if (spec->service && !(text_equal(spec->group, "metrics.k8s.io") && text_equal(spec->version, "v1beta1"))) /* which we answer ourselves */
+        admission_warn(admission, "spec.service: requests are not passed on to other API servers: this object is kept, and does nothing");
+    return 0;
+}
+
 int admit_custom_definition(struct admission *admission) {
     struct kube_object *object = admission->object;
     const struct crd *crd = admission->old ? api_crd_find(admission->api, slice_of(object->metadata->name)) : NULL;

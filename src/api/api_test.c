@@ -292,6 +292,10 @@ UNIT_TEST(deletes_pods_gracefully) {
     struct reply reply =
         ask(fixture, "POST", PODS "/p/binding", "{\"apiVersion\":\"v1\",\"kind\":\"Binding\",\"target\":{\"kind\":\"Node\",\"name\":\"n1\"}}");
     assert_int_equal(reply.status, 201);
+    reply = ask(fixture, "GET", PODS "/p", NULL); /* nobody sees it bound but not scheduled */
+    const struct tree *condition = tree_at(tree_path(reply.tree, "status.conditions"), 0);
+    assert_string_equal(tree_text_or(tree_find(condition, "type"), ""), "PodScheduled");
+    assert_string_equal(tree_text_or(tree_find(condition, "status"), ""), "True");
     reply = ask(fixture, "POST", PODS "/p/binding", "{\"target\":{\"name\":\"n2\"}}");
     assert_int_equal(reply.status, 409);
     reply = ask(fixture, "DELETE", PODS "/p", NULL);

@@ -1,5 +1,5 @@
 /* pods|services|nodes /proxy: a request to a server in the cluster, through the API. What follows `proxy` in the path is that server's; its answer
- * comes back as it is, but for redirects to itself, which are led back through the proxy. Upgrades (WebSocket) go through as well.
+ * comes back as it is, but for redirects to itself and links in pages, which are led back through the proxy. Upgrades (WebSocket) go through as well.
  *
  *   …/pods/[scheme:]name[:port]/proxy/path        the pod's address; without a port the first that a container names, or 80
  *   …/services/[scheme:]name[:port]/proxy/path    a ready endpoint; the port is a name or a number of the service's, or its only unnamed one
@@ -197,6 +197,12 @@ static bool is_ours(struct slice name) {
     return is_listed(name, names, ARRAY_LEN(names)) || slice_equal_nocase(slice_head(name, 12), SLICE("Impersonate-"));
 }
 
+/* Whoever wants a page gets it as it is written, since its links are to be found. */
+static bool is_hindrance(struct request *request, struct slice name) {
+    struct slice accept = http_header(request->exchange, "Accept");
+    return slice_equal_nocase(name, SLICE("Accept-Encoding")) && (!accept.len || slice_find(accept, SLICE("text/html")) >= 0);
+}
+
 static const struct http_field *request_fields(struct request *request, bool upgrade) {
     struct http_exchange *exchange = request->exchange;
     size_t max = http_header_count(exchange) + 3, count = 0;
@@ -206,7 +212,7 @@ static const struct http_field *request_fields(struct request *request, bool upg
     for (size_t i = 0; i < http_header_count(exchange); i++) {
         struct slice name, value;
         http_header_at(exchange, i, &name, &value);
-        if (is_hop_by_hop(name) || is_ours(name))
+        if (is_hop_by_hop(name) || is_ours(name) || is_hindrance(request, name))
             continue;
         fields[count] = (struct http_field){arena_dup(request->arena, name), arena_dup(request->arena, value)};
         if (!fields[count].name || !fields[count].value)

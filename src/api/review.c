@@ -318,11 +318,15 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
 }
 
 void api_serve_review(struct request *request) {
-    if (!strcmp(request->verb, "create")) {
+    struct api_failure failure;
+    if (!strcmp(request->verb, "create") && !api_is_table(request)) {
         api_read_body(request, on_body);
         return;
     }
-    struct api_failure failure;
-    api_fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    if (!strcmp(request->verb, "create")) /* an answer is no object: it has neither rows nor metadata */
+        api_fail(&failure, 406, "NotAcceptable",
+                 "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf");
+    else
+        api_fail(&failure, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
     api_respond_failure(request, &failure);
 }

@@ -344,6 +344,25 @@ struct tree *api_make_binding(struct arena *arena, const struct kube_object *pod
     return error ? NULL : binding;
 }
 
+/* In the same write: the node takes a pod without it for one that no scheduler has seen. */
+static int set_scheduled(struct api *api, struct kube_object *pod) {
+    struct kube_pod_condition_array *list = &pod->pod->status.conditions;
+    struct kube_pod_condition *items = ARENA_ARRAY(pod->arena, struct kube_pod_condition, list->count + 1);
+    size_t at = 0;
+    if (!items)
+        return -ENOMEM;
+    for (size_t i = 0; i < list->count; i++)
+        items[i] = list->items[i];
+    while (at < list->count && strcmp(items[at].type, "PodScheduled") != 0)
+        at++;
+    items[at] = (struct kube_pod_condition){.type = "PodScheduled",
+                                            .status = "True",
+                                            .observed_generation = pod->metadata->generation,
+                                            .last_transition_time = {.set = true, .ns = loop_wall_ns(api->loop)}};
+    *list = (struct kube_pod_condition_array){items, MAX(list->count, at + 1)};
+    return 0;
+}
+
 static int bind_pod(struct request *request, const struct kube_object *old, const char *node, struct api_failure *failure) {
     if (old->pod->spec.node_name && *old->pod->spec.node_name) {
         char why[600];
@@ -351,7 +370,7 @@ static int bind_pod(struct request *request, const struct kube_object *old, cons
         return api_fail_conflict(failure, &kube_kind_pod, old->metadata->name, why);
     }
     struct kube_object *object = kube_object_copy(old);
-    if (!object || !(object->pod->spec.node_name = arena_strdup(object->arena, node))) {
+    if (!object || !(object->pod->spec.node_name = arena_strdup(object->arena, node)) || set_scheduled(request->api, object)) {
         kube_object_unref(object);
         return api_fail_no_memory(failure);
     }

@@ -22,6 +22,7 @@ struct tunnel {
     struct loop_timer pump;        /* upstream has no "drained": looks again while the client is paused */
     const char *prefix;            /* of a proxy: its own path; NULL: the node's answer, of which only the type counts */
     unsigned *uses;                /* of the server behind a proxy; may be NULL */
+    struct html_links *links;      /* of a page that comes through a proxy; NULL: it is none */
     bool begun, client_paused, ended;
 };
 
@@ -31,6 +32,8 @@ static void tunnel_free(struct tunnel *tunnel) {
     loop_timer_cancel(&tunnel->pump);
     http_request_cancel(tunnel->upstream);
     http_stream_free(tunnel->stream);
+    if (tunnel->links)
+        html_links_deinit(tunnel->links);
     request->on_gone = NULL;
     if (tunnel->uses)
         --*tunnel->uses;
@@ -155,6 +158,17 @@ static void on_client_drained(void *userdata, struct http_exchange *exchange) {
         http_request_resume(tunnel->upstream);
 }
 
+/* A whole page as it is written, whose links can be led back into the proxy. */
+static struct html_links *links_of(struct tunnel *tunnel, const struct http_answer *head) {
+    bool page = slice_equal_nocase(slice_head(head->header(head, "Content-Type"), 9), SLICE("text/html"));
+    if (!tunnel->prefix || !page || head->status == 206 || head->header(head, "Content-Encoding").len)
+        return NULL;
+    struct html_links *links = ARENA_NEW(tunnel->request->arena, struct html_links);
+    if (links)
+        html_links_init(links, tunnel->prefix);
+    return links;
+}
+
 static void on_log_head(void *userdata, const struct http_answer *head) {
     struct tunnel *tunnel = userdata;
     struct slice type = head->header(head, "Content-Type");
@@ -167,13 +181,30 @@ static void on_log_head(void *userdata, const struct http_answer *head) {
     const struct http_field *fields = tunnel->prefix ? api_proxy_fields(tunnel->request, head, tunnel->prefix) : NULL;
     if (!tunnel->prefix && !text)
         text = "text/plain";
+    tunnel->links = links_of(tunnel, head);
     http_respond_begin(tunnel->request->exchange, head->status, text, -1, fields);
+}
+
+/* data empty: the page has ended. */
+static int write_on(struct tunnel *tunnel, struct slice data) {
+    if (!tunnel->links)
+        return data.len ? http_write(tunnel->request->exchange, data) : 0;
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(HTTP_OUTPUT_BYTES_MAX);
+    int error = data.len ? html_links_write(tunnel->links, data, &out) : html_links_end(tunnel->links, &out);
+    return error || !out.len ? error : http_write(tunnel->request->exchange, buffer_slice(&out));
 }
 
 static void on_log_data(void *userdata, struct slice data) {
     struct tunnel *tunnel = userdata;
     struct http_exchange *exchange = tunnel->request->exchange;
-    if (!exchange || http_write(exchange, data) || http_write_pending(exchange) < WAITING_BYTES_MAX)
+    if (!exchange)
+        return;
+    int error = write_on(tunnel, data);
+    if (error && tunnel->links) { /* half a page would be taken for a whole one */
+        http_abort(exchange);
+        return;
+    }
+    if (error || http_write_pending(exchange) < WAITING_BYTES_MAX)
         return;
     http_request_pause(tunnel->upstream);
     http_on_drained(exchange, on_client_drained, tunnel);
@@ -185,7 +216,7 @@ static void on_log_end(void *userdata, int error) {
     tunnel->upstream = NULL;
     if (request->exchange && !tunnel->begun)
         respond_lost(request, tunnel->prefix, error ? error : -EPIPE);
-    else if (request->exchange && error)
+    else if (request->exchange && (error || write_on(tunnel, SLICE(""))))
         http_abort(request->exchange);
     else if (request->exchange)
         http_respond_end(request->exchange);

@@ -88,7 +88,7 @@ static void serve_node(void *userdata, struct http_exchange *exchange) {
     if (slice_is(http_path(exchange), "/old")) {
         const struct http_field fields[] = {
             {"Location", "/new?a=b"}, {"X-Seen", http_header(exchange, "Authorization").len ? "token" : "nothing"}, {NULL, NULL}};
-        http_respond(exchange, 302, "text/html", SLICE("moved"), fields);
+        http_respond(exchange, 302, "text/html", SLICE("<a href='/new?a=b'>moved</a>"), fields);
         return;
     }
     http_respond_begin(exchange, 200, "text/plain", -1, NULL);
@@ -373,6 +373,7 @@ UNIT_TEST(passes_requests_to_servers_in_the_cluster) {
     seen = get(fixture, "/api/v1/nodes/n1/proxy/old");
     assert_int_equal(seen.status, 302);
     assert_string_equal(seen.location, "/api/v1/nodes/n1/proxy/new?a=b");
+    assert_string_equal(seen.data.data, "<a href='/api/v1/nodes/n1/proxy/new?a=b'>moved</a>");
     assert_string_equal(seen.extra, "nothing");
     buffer_deinit(&seen.data);
     seen = get(fixture, "/api/v1/nodes/n1/proxy?a=b");

@@ -5,6 +5,7 @@
 #include "codec/cron.h"
 #include "codec/dns.h"
 #include "codec/gzip.h"
+#include "codec/html_links.h"
 #include "codec/http1.h"
 #include "codec/json.h"
 #include "codec/image_platform.h"

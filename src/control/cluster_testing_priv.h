@@ -283,14 +283,25 @@ static inline const char *cluster_sign(struct cluster *cluster, struct kube_obje
     return cluster_update(cluster, object, false);
 }
 
+/* Spec and status. */
+static inline const char *cluster_bind(struct cluster *cluster, struct kube_object *object) {
+    struct kube_object *status = kube_object_copy(object);
+    const char *refused = cluster_update(cluster, object, false);
+    status->metadata->resource_version = NULL;
+    if (!refused)
+        return cluster_update(cluster, status, true);
+    kube_object_unref(status);
+    return refused;
+}
+
 static inline const char *cluster_apply(struct cluster *cluster, struct control_action *action) {
     cluster->actions += !action->optional;
     if (action->optional && !cluster->keep_events)
         return NULL;
     switch (action->verb) {
     case CONTROL_CREATE: return cluster_create(cluster, TAKE(action->object));
-    case CONTROL_UPDATE:
-    case CONTROL_BIND: return cluster_update(cluster, TAKE(action->object), false);
+    case CONTROL_UPDATE: return cluster_update(cluster, TAKE(action->object), false);
+    case CONTROL_BIND: return cluster_bind(cluster, TAKE(action->object));
     case CONTROL_UPDATE_STATUS: return cluster_update(cluster, TAKE(action->object), true);
     case CONTROL_SIGN: return cluster_sign(cluster, TAKE(action->object));
     case CONTROL_DELETE:

@@ -28,7 +28,7 @@ enum control_verb {
     CONTROL_CREATE,        /* the object has its name; also Events */
     CONTROL_UPDATE,        /* metadata and spec; conditional when metadata.resourceVersion is set */
     CONTROL_UPDATE_STATUS, /* status alone; conditional likewise */
-    CONTROL_BIND,          /* a pod: object is the pod with spec.nodeName set, which an ordinary update may not do */
+    CONTROL_BIND,          /* a pod: object is the pod with spec.nodeName set, which an ordinary update may not do; with its status */
     CONTROL_SIGN,          /* what needs the authority's keys is filled in first: the certificate of an approved CertificateSigningRequest (then as
                             * UPDATE_STATUS), the token of a service account's Secret (then as UPDATE) */
     CONTROL_DELETE,

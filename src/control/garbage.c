@@ -165,6 +165,28 @@ static void warn(struct context *context, const struct kube_object *object) {
     }
 }
 
+/* An owner of ours waits for us, and who we own waits for its own dependents: by and by that may be the same. Our references hold nobody up any more.
+ */
+static bool closes_circle(struct context *context, const struct kube_object *object) {
+    const struct dependents *dependents = owners_find(context->control->owners, object->metadata->uid);
+    for (size_t i = 0; dependents && i < dependents->items.count; i++) {
+        const struct kube_object *dependent = get_dependent(context, dependents->items.items[i]);
+        if (dependent && is_deleting(dependent) && kube_strings_has(&dependent->metadata->finalizers, FINALIZER_FOREGROUND))
+            return true;
+    }
+    return false;
+}
+
+static void unblock_owners(struct context *context, const struct kube_object *object) {
+    struct kube_object *copy = context_copy(context, object);
+    static const bool no = false;
+    if (!copy)
+        return;
+    for (size_t i = 0; i < copy->metadata->owner_references.count; i++)
+        copy->metadata->owner_references.items[i].block_owner_deletion = (bool *)&no;
+    context_update(context, copy);
+}
+
 struct judgement {
     struct context *context;
     const struct kube_object *object;
@@ -183,10 +205,14 @@ static void judge(struct context *context, const struct kube_object *object) {
     warn(context, object);
     if (counts[OWNER_THERE] == total)
         return;
-    if (counts[OWNER_THERE])
+    if (counts[OWNER_THERE]) {
         drop_owner(context, object, is_not_there, &judgement);
-    else
-        context_delete(context, object, counts[OWNER_WAITING] && has_blocking_dependents(context, object) ? "Foreground" : "Background", -1);
+        return;
+    }
+    bool holds_up = counts[OWNER_WAITING] && has_blocking_dependents(context, object);
+    if (holds_up && closes_circle(context, object))
+        unblock_owners(context, object);
+    context_delete(context, object, holds_up ? "Foreground" : "Background", -1);
 }
 
 /* ---- as an owner ---- */

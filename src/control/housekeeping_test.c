@@ -101,6 +101,35 @@ UNIT_TEST(an_owner_in_another_namespace_is_none_and_somebody_is_told) {
     cluster_deinit(&cluster);
 }
 
+static void add_ring_member(struct cluster *cluster, const char *name, const char *owner) {
+    char text[400];
+    snprintf(text, sizeof text,
+             "{'metadata':{'name':'%s','namespace':'a','ownerReferences':[{'apiVersion':'v1','kind':'ConfigMap','name':'%s','uid':'%s',"
+             "'blockOwnerDeletion':true}]}}",
+             name, owner, cluster_get(cluster, &kube_kind_config_map, "a", owner)->metadata->uid);
+    cluster_add(cluster, &kube_kind_config_map, text);
+}
+
+UNIT_TEST(objects_that_own_each_other_all_round_go_together) {
+    struct cluster cluster;
+    cluster_init(&cluster, 1);
+    cluster_add(&cluster, &kube_kind_config_map, "{'metadata':{'name':'x','namespace':'a'}}");
+    add_ring_member(&cluster, "y", "x");
+    add_ring_member(&cluster, "z", "y");
+    static bool yes = true;
+    static char uid[40];
+    snprintf(uid, sizeof uid, "%s", cluster_get(&cluster, &kube_kind_config_map, "a", "z")->metadata->uid);
+    static struct kube_owner_reference last = {.api_version = "v1", .kind = "ConfigMap", .name = "z", .uid = uid, .block_owner_deletion = &yes};
+    struct kube_object *copy = cluster_edit(&cluster, &kube_kind_config_map, "a", "x");
+    copy->metadata->owner_references = (struct kube_owner_reference_array){&last, 1};
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_settle(&cluster);
+    cluster_delete(&cluster, &kube_kind_config_map, "a", "x", NULL, "Foreground", -1);
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_config_map), 0);
+    cluster_deinit(&cluster);
+}
+
 UNIT_TEST(an_object_of_no_namespace_is_not_collected_for_an_owner_of_one) {
     struct cluster cluster;
     cluster_init(&cluster, 1);
@@ -202,5 +231,6 @@ UNIT_TEST(a_claim_that_goes_is_told_to_a_volume_that_it_had_not_named_yet) {
 
 UNIT_MAIN(UNIT(a_volume_is_made_when_its_node_is_back), UNIT(a_claim_that_goes_is_told_to_a_volume_that_it_had_not_named_yet),
           UNIT(a_namespace_says_what_keeps_it), UNIT(a_namespace_says_why_it_cannot_be_emptied),
-          UNIT(an_owner_in_another_namespace_is_none_and_somebody_is_told), UNIT(an_object_of_no_namespace_is_not_collected_for_an_owner_of_one),
-          UNIT(an_owner_of_an_unknown_kind_is_taken_to_be_there), UNIT(pods_of_a_node_that_is_gone_fail_after_a_while))
+          UNIT(an_owner_in_another_namespace_is_none_and_somebody_is_told), UNIT(objects_that_own_each_other_all_round_go_together),
+          UNIT(an_object_of_no_namespace_is_not_collected_for_an_owner_of_one), UNIT(an_owner_of_an_unknown_kind_is_taken_to_be_there),
+          UNIT(pods_of_a_node_that_is_gone_fail_after_a_while))

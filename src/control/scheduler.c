@@ -113,18 +113,16 @@ static void bind(struct snapshot *snapshot, const struct wish *wish, struct host
     host_add(snapshot, host, wish->occupant);
     if (!claims_bind(snapshot, wish, host))
         return; /* the pod follows when its claims are bound */
-    struct kube_object *bound = context_copy(context, wish->object), *status = context_copy(context, wish->object);
+    struct kube_object *bound = context_copy(context, wish->object);
     if (bound)
         bound->pod->spec.node_name = arena_strdup(bound->arena, node);
-    if (!bound || !status || !bound->pod->spec.node_name || pod_put_condition(context, status, "PodScheduled", "True", NULL, NULL) < 0) {
+    if (!bound || !bound->pod->spec.node_name || pod_put_condition(context, bound, "PodScheduled", "True", NULL, NULL) < 0) {
         kube_object_unref(bound);
-        kube_object_unref(status);
         context_fail(context);
         return;
     }
-    status->pod->status.nominated_node_name = NULL;
-    context_bind(context, bound);
-    context_update_status(context, status);
+    bound->pod->status.nominated_node_name = NULL;
+    context_bind(context, bound); /* in one write: by the condition the node knows that somebody has looked whether it fits */
     context_event(context, wish->object, "Normal", "Scheduled", "Successfully assigned %s/%s to %s", wish->object->metadata->namespace,
                   wish->object->metadata->name, node);
 }

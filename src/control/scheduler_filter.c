@@ -42,31 +42,10 @@ static enum fit check_node(const struct wish *wish, const struct host *host, str
 
 /* ---- ports of the host ---- */
 
-static bool is_any(const char *address) {
-    return !address || !*address || strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
-}
-
-static bool ports_clash(const struct kube_container_port *a, const struct kube_container_port *b) {
-    return a->host_port == b->host_port && same_text(a->protocol ? a->protocol : "TCP", b->protocol ? b->protocol : "TCP") &&
-           (is_any(a->host_ip) || is_any(b->host_ip) || strcmp(a->host_ip, b->host_ip) == 0);
-}
-
-static bool uses_port(const struct kube_pod_spec *spec, const struct kube_container_port *wanted) {
-    for (size_t i = 0; i < spec->containers.count; i++)
-        for (size_t j = 0; j < spec->containers.items[i].ports.count; j++)
-            if (spec->containers.items[i].ports.items[j].host_port && ports_clash(&spec->containers.items[i].ports.items[j], wanted))
-                return true;
-    return false;
-}
-
 static enum fit check_ports(const struct wish *wish, const struct host *host, struct verdict *verdict) {
-    for (size_t i = 0; i < wish->spec->containers.count; i++) {
-        const struct kube_container_port_array *ports = &wish->spec->containers.items[i].ports;
-        for (size_t j = 0; j < ports->count; j++)
-            for (size_t k = 0; ports->items[j].host_port && k < host->pods.count; k++)
-                if (uses_port(&host->pods.items[k]->object->pod->spec, &ports->items[j]))
-                    return refuse(verdict, FITS_NOT, "node(s) didn't have free ports for the requested pod ports");
-    }
+    for (size_t k = 0; k < host->pods.count; k++)
+        if (kube_host_ports_clash(wish->spec, &host->pods.items[k]->object->pod->spec))
+            return refuse(verdict, FITS_NOT, "node(s) didn't have free ports for the requested pod ports");
     return FITS;
 }
 

@@ -228,6 +228,7 @@ struct kube_object {
         struct kube_controller_revision *controller_revision;
         struct kube_cron_job *cron_job;
         struct kube_pod_template *pod_template;
+        struct kube_api_service *api_service;
         struct kube_replication_controller *replication_controller;
         struct kube_limit_range *limit_range;
         struct kube_resource_quota *resource_quota;
@@ -427,6 +428,8 @@ int kube_pod_resources_held(const struct kube_pod *pod, struct arena *arena, str
                             struct kube_quantity_map *ret_limits);
 /* Of one container; status NULL: what it asks for. */
 int64_t kube_request_held(const struct kube_pod_status *status, const struct kube_container *container, const char *resource);
+/* Both want the same port of the machine at the same address. */
+bool kube_host_ports_clash(const struct kube_pod_spec *a, const struct kube_pod_spec *b);
 const char *kube_pod_qos_class(const struct kube_pod_spec *spec); /* "Guaranteed", "Burstable", "BestEffort" */
 /* What the object adds to the quotas of its namespace, by the names that quotas use ("pods", "requests.cpu", "count/deployments.apps"). */
 int kube_quota_usage(const struct kube_object *object, struct arena *arena, struct kube_quantity_map *ret);

@@ -84,12 +84,17 @@ static bool is_beyond_v2(const struct openapi *openapi, const struct tree *node)
 static void put_node(struct openapi *openapi, const struct tree *node, const struct kube_kind *root, size_t depth) {
     static const char *const dropped[] = {"default", "nullable", "allOf", "anyOf", "oneOf", "not", "example", NULL};
     static const char *const untyped[] = {"type", "items", "additionalProperties", "properties", "required", "enum", NULL};
+    static const char *const flag[] = {"x-kubernetes-preserve-unknown-fields", NULL};
     bool beyond = is_beyond_v2(openapi, node), has_properties = false;
     openapi_open(openapi, '{');
     for (size_t i = 0; node && node->type == TREE_MAP && depth < CUSTOM_DEPTH_MAX && i < node->children->count; i++) {
         const struct tree_entry *entry = &node->children->items[i];
         if ((openapi->v2 && is_one_of(entry->key.data, dropped)) || (beyond && is_one_of(entry->key.data, untyped)))
             continue;
+        if (root && beyond && is_one_of(entry->key.data, flag)) { /* all that clients want to know of it */
+            openapi_text(openapi, "type", "object");
+            continue;
+        }
         bool properties = !strcmp(entry->key.data, "properties");
         has_properties |= properties;
         if (properties)

@@ -252,7 +252,9 @@ static void put_field(struct openapi *openapi, const struct kube_field *field, c
 
 void openapi_type_meta(struct openapi *openapi) {
     openapi_key(openapi, "apiVersion");
-    buffer_append_text(openapi->out, "{\"description\":\"The group and version of this object's form, such as v1 or apps/v1.\",\"type\":\"string\"}");
+    buffer_append_text(
+        openapi->out,
+        "{\"description\":\"APIVersion defines in which group and version the object is written, such as v1 or apps/v1.\",\"type\":\"string\"}");
     openapi_key(openapi, "kind");
     buffer_append_text(openapi->out, "{\"description\":\"What kind of object this is, in CamelCase.\",\"type\":\"string\"}");
 }

@@ -110,6 +110,33 @@ int kube_pod_resources_held(const struct kube_pod *pod, struct arena *arena, str
     return error ? error : sum_pod(&pod->spec, NULL, arena, true, ret_limits);
 }
 
+/* --- ports of the machine --- */
+
+static bool is_any_address(const char *address) {
+    return !address || !*address || strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
+}
+
+static bool ports_clash(const struct kube_container_port *a, const struct kube_container_port *b) {
+    return a->host_port && a->host_port == b->host_port && strcmp(a->protocol ? a->protocol : "TCP", b->protocol ? b->protocol : "TCP") == 0 &&
+           (is_any_address(a->host_ip) || is_any_address(b->host_ip) || strcmp(a->host_ip, b->host_ip) == 0);
+}
+
+static bool takes_port(const struct kube_pod_spec *spec, const struct kube_container_port *wanted) {
+    for (size_t i = 0; i < spec->containers.count; i++)
+        for (size_t j = 0; j < spec->containers.items[i].ports.count; j++)
+            if (ports_clash(&spec->containers.items[i].ports.items[j], wanted))
+                return true;
+    return false;
+}
+
+bool kube_host_ports_clash(const struct kube_pod_spec *a, const struct kube_pod_spec *b) {
+    for (size_t i = 0; i < a->containers.count; i++)
+        for (size_t j = 0; j < a->containers.items[i].ports.count; j++)
+            if (takes_port(b, &a->containers.items[i].ports.items[j]))
+                return true;
+    return false;
+}
+
 /* --- quality of service --- */
 
 static bool is_compute(const char *resource) {

@@ -94,6 +94,7 @@ static const struct {
     int priority;
 } priorities[] = {
     {"", 18000},
+    {"apiregistration.k8s.io", 18000},
     {"apps", 17800},
     {"events.k8s.io", 17750},
     {"authentication.k8s.io", 17700},

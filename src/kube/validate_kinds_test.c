@@ -210,6 +210,19 @@ UNIT_TEST(webhooks) {
           "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"");
 }
 
+UNIT_TEST(paths_of_webhooks) {
+    const struct kube_kind *kind = &kube_kind_validating_webhook_configuration;
+    check(
+        kind,
+        HOOK(
+            "'name':'a.b.c','clientConfig':{'service':{'namespace':'n','name':'s','path':''}},'sideEffects':'None','admissionReviewVersions':['v1']"),
+        NULL, "");
+    check(kind,
+          HOOK("'name':'a.b.c','clientConfig':{'service':{'namespace':'n','name':'s','path':'x'}},'sideEffects':'None','admissionReviewVersions':['"
+               "v1']"),
+          NULL, "webhooks[0].clientConfig.service.path: Invalid value: \"x\": must start with a '/'");
+}
+
 #define POD(rest) "{" IN ",'spec':{'containers':[{'name':'c','image':'i'}]," rest "}}"
 
 UNIT_TEST(scheduling_of_pods) {
@@ -260,5 +273,5 @@ UNIT_TEST(certificates_and_classes) {
 }
 
 UNIT_MAIN(UNIT(addresses_that_nobody_may_be_sent_to), UNIT(stateful_sets), UNIT(daemon_sets_and_controllers), UNIT(cron_jobs), UNIT(claims),
-          UNIT(volumes_and_classes), UNIT(network_policies), UNIT(limits_and_budgets), UNIT(autoscalers), UNIT(webhooks), UNIT(scheduling_of_pods),
-          UNIT(certificates_and_classes))
+          UNIT(volumes_and_classes), UNIT(network_policies), UNIT(limits_and_budgets), UNIT(autoscalers), UNIT(webhooks), UNIT(paths_of_webhooks),
+          UNIT(scheduling_of_pods), UNIT(certificates_and_classes))

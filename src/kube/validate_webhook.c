@@ -25,7 +25,7 @@ static void check_service(struct validator *validator, const struct kube_service
         fail_required(validator, "service.namespace", "service namespace is required");
     if (service->port && (*service->port < 1 || *service->port > 65535))
         fail_number(validator, "service.port", *service->port, "port is not valid: must be between 1 and 65535, inclusive");
-    if (service->path && service->path[0] != '/')
+    if (service->path && service->path[0] && service->path[0] != '/') /* "" is "/" */
         fail_text(validator, "service.path", service->path, "must start with a '/'");
 }
 

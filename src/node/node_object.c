@@ -4,10 +4,10 @@
 #include <sys/utsname.h>
 
 #include "codec/codec.h"
+#include "node/fitting_priv.h"
 #include "node/node_priv.h"
 #include "node/pressure_priv.h"
 
-#define PODS_MAX_TEXT "110"
 #define HUGE_PAGES_FOLDER "/sys/kernel/mm/hugepages"
 
 static void read_line(const char *path, char *ret, size_t size) {
@@ -91,7 +91,7 @@ static void add_resources(struct node *node, struct buffer *out) {
             buffer_printf(out, "\"ephemeral-storage\":\"%" PRIu64 "\"", bytes - reserved);
         else
             buffer_printf(out, "\"ephemeral-storage\":\"%" PRIu64 "Ki\"", bytes / 1024);
-        buffer_append_text(out, ",\"pods\":\"" PODS_MAX_TEXT "\"},");
+        buffer_printf(out, ",\"pods\":\"%d\"},", FITTING_PODS_MAX);
     }
 }
 

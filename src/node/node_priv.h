@@ -705,6 +705,7 @@ int eviction_new(struct node *node, struct diag *diag);
 void eviction_free(struct eviction *eviction); /* NULL is fine */
 /* False: the pod has failed, and says why. */
 bool eviction_admits(struct pod *pod);
+bool admitting_admits(struct pod *pod); /* admitting.c */
 /* Its space may be free now. */
 void eviction_pod_ended(struct node *node);
 void eviction_evict(struct pod *pod, int64_t grace_s, bool disruption, const char *message);

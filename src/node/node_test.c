@@ -114,6 +114,26 @@ UNIT_TEST(labels_are_files_too) {
     arena_free(arena);
 }
 
+static bool wants_restart(const char *policy, bool unhealthy, int code) {
+    struct kube_object *object = kube_object_new(&kube_kind_pod);
+    assert_non_null(object);
+    object->pod->spec.restart_policy = policy;
+    const struct kube_container container = {.name = "c"};
+    struct pod pod = {.spec_object = object};
+    struct unit unit = {.pod = &pod, .spec = &container, .killed_by_liveness = unhealthy, .current = {.set = true, .code = code}};
+    bool wants = unit_wants_restart(&unit);
+    kube_object_unref(object);
+    return wants;
+}
+
+UNIT_TEST(who_was_unhealthy_runs_again_however_politely_it_ended) {
+    assert_true(wants_restart("OnFailure", true, 0));
+    assert_true(wants_restart("Always", true, 0));
+    assert_false(wants_restart("Never", true, 137));
+    assert_false(wants_restart("OnFailure", false, 0));
+    assert_true(wants_restart("OnFailure", false, 1));
+}
+
 /* Of a pod "u" with a folder "d" of at most 1000 bytes, and two containers of 300 and 500. */
 static void check_storage(uint64_t folder, uint64_t a_layer, uint64_t a_log, uint64_t b_layer, const char *expected) {
     struct kube_object *object = NULL;
@@ -147,4 +167,5 @@ UNIT_TEST(storage_limits_are_upstreams) {
 }
 
 UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
-          UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(storage_limits_are_upstreams))
+          UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(who_was_unhealthy_runs_again_however_politely_it_ended),
+          UNIT(storage_limits_are_upstreams))

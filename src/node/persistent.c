@@ -158,6 +158,7 @@ static void give_done(void *userdata) {
 /* Those that kubelet gives too: hostPath and read-only ones stay as they are. */
 static int collect_paths(const struct pod *pod, struct giving *giving) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
+    char path[PATH_MAX];
     giving->paths = calloc(volumes->count, sizeof *giving->paths);
     if (!giving->paths)
         return -ENOMEM;
@@ -165,7 +166,7 @@ static int collect_paths(const struct pod *pod, struct giving *giving) {
         const struct kube_volume *volume = &volumes->items[i];
         const struct kube_object *found = find_volume(pod, volume);
         if (found && found->persistent_volume->spec.local && !(volume->persistent_volume_claim && volume->persistent_volume_claim->read_only) &&
-            persistent_path(pod, volume, giving->paths[giving->count]))
+            persistent_path(pod, volume, path) && realpath(path, giving->paths[giving->count])) /* a person's path may be a link, as for the mount */
             giving->count++;
     }
     return 0;

@@ -303,7 +303,7 @@ static int take_on(struct pod *pod) {
         return 0;
     }
     pod->is_fresh = true;
-    if (!status->start_time.set && !pod_is_deleted(pod) && !eviction_admits(pod))
+    if (!status->start_time.set && !pod_is_deleted(pod) && !admitting_admits(pod))
         log_warning("pod %s/%s is not admitted: %s", pod->namespace, pod->name, pod->failed_message);
     take_counts(pod, &status->init_container_statuses);
     take_counts(pod, &status->container_statuses);

@@ -19,6 +19,8 @@ bool unit_wants_restart(const struct unit *unit) {
     for (size_t i = 0; i < unit->spec->restart_policy_rules.count; i++)
         if (applies(&unit->spec->restart_policy_rules.items[i], unit->current.code))
             return true;
+    if (unit->killed_by_liveness) /* whatever it said at its end */
+        return strcmp(policy, "Never") != 0;
     if (unit->is_init) /* once it has done its work, that is it */
         return unit_failed(unit) && strcmp(policy, "Never") != 0;
     return strcmp(policy, "Always") == 0 || (strcmp(policy, "OnFailure") == 0 && unit_failed(unit));

@@ -318,7 +318,7 @@ void unit_create(struct unit *unit) {
     if (unit->has_run)
         unit->restart_count++;
     unit->has_run = true;
-    unit->respecified = false;
+    unit->respecified = unit->killed_by_liveness = false;
     container_new_id(unit->id);
     int r = apparmor_profile(unit, &profile, &diag);
     if (r < 0) /* somebody may load it yet */
@@ -442,7 +442,7 @@ static void on_exit_code(void *userdata, const struct container_exit *exit) {
         termination_read_message(unit, path, end->message, sizeof end->message);
     unit->stage = UNIT_EXITED;
     unit->ready = unit->started = false;
-    unit->stopping = unit->term_sent = unit->killed_by_liveness = false;
+    unit->stopping = unit->term_sent = false;
     session_unit_ended(unit->pod->node, unit);
     unit_settle(unit);
     pod_sync_later(unit->pod);
