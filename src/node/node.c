@@ -350,6 +350,8 @@ static int start_node(struct node *node, struct diag *diag) {
     if (r == 0)
         r = trash_start(node);
     if (r == 0)
+        strays_remove_layers(node); /* before any pod asks for its image: what is being unpacked looks the same */
+    if (r == 0)
         r = record_load_all(node);
     if (r < 0)
         return diag_set(diag, r, "cannot read what runs from %s: %s", node->state_dir, strerror(-r));

@@ -121,7 +121,7 @@ struct reference {
     char *name;
     bool optional, for_volume;
     int64_t tell_ms, pause_ms; /* when it is said again that it is missing; 0: it was not yet */
-    struct watched *watched; /* NULL: not asked for yet */
+    struct watched *watched;   /* NULL: not asked for yet */
 };
 
 /* A service account token of a projected volume (token.c). */
@@ -176,6 +176,7 @@ struct pulling_options {
     const char *image;       /* as the pod names it */
     const char *policy;      /* imagePullPolicy; NULL or "": the default */
     bool quiet;              /* what is here, without events: nothing is fetched */
+    bool checks;             /* what is unpacked of it is looked over before */
     pulling_fn *on_done;     /* once and never at once, unless cancelled before; the handle is dead then */
     void *userdata;
 };
@@ -637,6 +638,7 @@ void record_remove(struct pod *pod);
 
 /* strays.c: what no pod knows */
 void strays_remove(struct node *node);
+void strays_remove_layers(struct node *node);  /* before the pods are */
 void strays_remove_folders(struct node *node); /* when the API's pods are known */
 void strays_retry(struct node *node);          /* something could not be removed: later */
 void strays_again(struct node *node);

@@ -282,7 +282,7 @@ static void retire_caches(struct prune *prune) {
 
 static void retire(struct prune *prune) {
     for (size_t i = 0; i < prune->layers_count; i++)
-        if (!is_needed_now(prune, prune->layers[i]) &&
+        if (!is_needed_now(prune, sweep_chain(prune->layers[i])) &&
             sweep_retire(prune->layers_dir, prune->layers[i], prune->retired[prune->retired_count].name) == 0)
             prune->retired_count++;
     prune->retired_layers = prune->retired_count;

@@ -32,7 +32,7 @@ struct pulling {
     const struct unit *unit;
     char *image;
     enum pulling_policy policy;
-    bool quiet;
+    bool quiet, checks;
     pulling_fn *on_done;
     void *userdata;
     int64_t began_ms;
@@ -264,17 +264,21 @@ static int look(struct effort *effort, struct diag *diag) {
     struct image_reference reference;
     CLEANUP(arena_freep) struct arena *arena = arena_new(64 * KIB);
     int r = arena ? image_reference_parse(arena, slice_of(first->image), node->own_hosts, &reference, diag) : -ENOMEM;
-    if (r == 0)
-        r = image_ensure(node->loop, node->store_dir, node->layers_dir, &reference, first->quiet ? NULL : wanted_by(effort, first->policy), on_looked,
-                         effort, &effort->look);
-    return r;
+    const struct image_request_options options = {.store = node->store_dir,
+                                                  .layers = node->layers_dir,
+                                                  .reference = &reference,
+                                                  .wanted = first->quiet ? NULL : wanted_by(effort, first->policy),
+                                                  .checks = first->checks,
+                                                  .on_done = on_looked,
+                                                  .userdata = effort};
+    return r ? r : image_ensure(node->loop, &options, &effort->look);
 }
 
 /* --- starting --- */
 
 static int format_key(const struct pulling_options *options, enum pulling_policy policy, struct buffer *out) {
     const struct kube_pod_spec *spec = &options->pod->spec_object->pod->spec;
-    buffer_printf(out, "%d%d\n%s\n%s", policy, options->quiet, options->image, options->pod->namespace);
+    buffer_printf(out, "%d%d%d\n%s\n%s", policy, options->quiet, options->checks, options->image, options->pod->namespace);
     for (size_t i = 0; i < spec->image_pull_secrets.count; i++)
         buffer_printf(out, "\n%s", spec->image_pull_secrets.items[i].name ? spec->image_pull_secrets.items[i].name : "");
     return buffer_error(out);
@@ -325,6 +329,7 @@ int pulling_start(const struct pulling_options *options, struct pulling **ret, s
                                 .image = strdup(options->image),
                                 .policy = pulling_policy_of(options->policy, options->image),
                                 .quiet = options->quiet,
+                                .checks = options->checks,
                                 .on_done = options->on_done,
                                 .userdata = options->userdata,
                                 .began_ms = loop_now_ns(options->pod->node->loop) / 1000000};

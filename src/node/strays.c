@@ -102,8 +102,12 @@ static void on_uid_folder(struct node *node, const char *folder, const struct di
 
 /* An unpacking that was cut short, layers that were about to go. */
 static void on_layer(struct node *node, const char *folder, const struct dirent *entry) {
-    if (strncmp(entry->d_name, "tmp-", 4) == 0)
+    if (image_is_left_over(folder, entry->d_name))
         remove_entry(node, folder, entry->d_name);
+}
+
+void strays_remove_layers(struct node *node) {
+    each_entry(node->layers_dir, "", on_layer, node);
 }
 
 /* "<namespace>_<name>_<uid>" */
@@ -144,5 +148,4 @@ void strays_remove(struct node *node) {
     each_entry(node->run_dir, "", on_file, node);
     each_entry(node->state_dir, "podnet", on_file, node);
     each_entry(node->state_dir, "", on_file, node);
-    each_entry(node->layers_dir, "", on_layer, node);
 }

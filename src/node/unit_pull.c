@@ -68,13 +68,25 @@ void unit_pull_cancel(struct unit *unit) {
     pulling_cancel(TAKE(unit->pull));
 }
 
+/* It may have failed because somebody removed part of its image. Each look takes time: after the first failure, the second, the fourth, the eighth …
+ */
+static bool checks_image(const struct unit *unit) {
+    int runs = unit->restart_count + unit->has_run;
+    return unit->create_delay_ms > 0 || (unit->last.set && unit->last.code != 0 && (runs & (runs - 1)) == 0);
+}
+
 void unit_pull(struct unit *unit) {
     struct diag diag = DIAG_INIT;
     unit_pull_cancel(unit); /* the look for the image of a run that was taken over, and has ended since */
     unit->finds_by_id = false;
     const char *image = unit->spec->image ? unit->spec->image : "";
-    const struct pulling_options options = {
-        .pod = unit->pod, .unit = unit, .image = image, .policy = unit->spec->image_pull_policy, .on_done = on_pulled, .userdata = unit};
+    const struct pulling_options options = {.pod = unit->pod,
+                                            .unit = unit,
+                                            .image = image,
+                                            .policy = unit->spec->image_pull_policy,
+                                            .checks = checks_image(unit),
+                                            .on_done = on_pulled,
+                                            .userdata = unit};
     int r = pulling_start(&options, &unit->pull, &diag);
     if (r == -EINVAL) {
         event_pod(unit->pod, unit, "Warning", "InspectFailed", "Failed to apply default image tag \"%s\": %s", image, diag.message);

@@ -301,12 +301,13 @@ struct image_request {
     struct arena *arena;
     struct image_reference reference;
     image_wanted_fn *wanted;
+    bool checks;
     image_ready_fn *on_done;
     void *userdata;
     struct image *image;
     struct diag diag;
     int error;
-    bool unpacks; /* layers are missing */
+    bool unpacks; /* layers are missing, or to be looked over */
 };
 
 static void request_free(struct image_request *request) {
@@ -324,11 +325,13 @@ static void request_work(void *userdata) {
     struct image_request *request = userdata;
     request->error = image_resolve(request->store, &request->reference, &request->image, &request->diag);
     bool wants = request->error == 0 && (!request->wanted || request->wanted(request->image));
-    request->unpacks = wants && !image_is_unpacked(request->image, request->layers);
+    request->unpacks = wants && (request->checks || !image_is_unpacked(request->image, request->layers));
 }
 
 static void unpack_work(void *userdata) {
     struct image_request *request = userdata;
+    if (request->checks)
+        (void)image_check(request->image, request->layers);
     request->error = image_unpack(request->image, request->store, request->layers, &request->diag);
 }
 
@@ -345,18 +348,19 @@ static void request_done(void *userdata) {
     request_free(request);
 }
 
-int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
-                 image_ready_fn *on_done, void *userdata, struct image_request **ret) {
+int image_ensure(struct loop *loop, const struct image_request_options *options, struct image_request **ret) {
+    const struct image_reference *reference = options->reference;
     CLEANUP(request_freep) struct image_request *request = calloc(1, sizeof *request);
     if (!request)
         return -ENOMEM;
     request->loop = loop;
-    request->store = strdup(store);
-    request->layers = strdup(layers);
+    request->store = strdup(options->store);
+    request->layers = strdup(options->layers);
     request->arena = arena_new(4 * KIB);
-    request->wanted = wanted;
-    request->on_done = on_done;
-    request->userdata = userdata;
+    request->wanted = options->wanted;
+    request->checks = options->checks;
+    request->on_done = options->on_done;
+    request->userdata = options->userdata;
     if (!request->store || !request->layers || !request->arena)
         return -ENOMEM;
     request->reference.repository = arena_strdup(request->arena, reference->repository);

@@ -68,15 +68,28 @@ bool image_is_unpacked(const struct image *image, const char *layers);
 /* Unpacks what layers are missing. Blocks for long: for a worker thread. Two at once do no harm. An interrupted one leaves folders "tmp-…",
  * which the next start of the node removes. */
 int image_unpack(const struct image *image, const char *store, const char *layers, struct diag *diag);
+/* Looks over the unpacked layers, and sets aside those that have not what was unpacked (layer_seal.c), as <layers>/damaged-…: image_unpack makes them
+ * anew. Returns how many. Walks all of them: for a worker thread. */
+#define IMAGE_DAMAGED_LEAD "damaged-"
+size_t image_check(const struct image *image, const char *layers);
+/* Is that name in <layers> what an interrupted unpack left, or was set aside before the machine started? Asked at the node's start, before the first
+ * unpack. */
+bool image_is_left_over(const char *layers, const char *name);
 
-/* Resolve and unpack without blocking the loop; what is here already waits for nobody's unpacking. What `wanted` (called on a worker thread; NULL
- * wants all) does not want is not unpacked: on_done asks again. on_done runs later, once: image (borrowed; take a reference), or NULL with a negative
- * errno (-ENOENT: something is not in the store) and the diag. */
+/* Resolve and unpack without blocking the loop; what is here already waits for nobody's unpacking. */
 typedef bool image_wanted_fn(const struct image *image);
 typedef void image_ready_fn(void *userdata, struct image *image, int error, const struct diag *diag);
 struct image_request;
-int image_ensure(struct loop *loop, const char *store, const char *layers, const struct image_reference *reference, image_wanted_fn *wanted,
-                 image_ready_fn *on_done, void *userdata, struct image_request **ret);
+struct image_request_options {
+    const char *store, *layers;
+    const struct image_reference *reference;
+    image_wanted_fn *wanted; /* called on a worker thread: what it does not want is not unpacked, on_done asks again; NULL wants all */
+    bool checks;             /* image_check before */
+    image_ready_fn *on_done; /* later, once: image (borrowed; take a reference), or NULL with a negative errno (-ENOENT: something is not in the
+                                store) and the diag */
+    void *userdata;
+};
+int image_ensure(struct loop *loop, const struct image_request_options *options, struct image_request **ret);
 /* on_done does not run; the work may go on to its end. NULL is fine. */
 void image_request_cancel(struct image_request *request);
 

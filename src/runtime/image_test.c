@@ -409,19 +409,19 @@ static void make_stray(const char *name) {
     assert_int_equal(sys_mkdirs(path, 0755), 0);
 }
 
-static size_t count_unused(const struct sweep_needs *needs, char ret_first[80]) {
+static size_t count_unused(const struct sweep_needs *needs, char ret_first[128]) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(MIB);
     struct diag diag = DIAG_INIT;
     char **names = NULL;
     size_t count = 0;
     assert_int_equal(sweep_find(arena, store, layers, needs, &names, &count, &diag), 0);
-    snprintf(ret_first, 80, "%s", count ? names[0] : "");
+    snprintf(ret_first, 128, "%s", count ? names[0] : "");
     return count;
 }
 
 UNIT_TEST(finds_layers_that_nobody_needs) {
     struct image *image = NULL;
-    char manifest[80], path[256], first[80], name[SWEEP_NAME_BYTES];
+    char manifest[80], path[256], first[128], name[SWEEP_NAME_BYTES];
     make_store();
     make_image(manifest);
     const struct image_reference by_tag = {.repository = "app", .tag = "v1"};
@@ -446,6 +446,45 @@ UNIT_TEST(finds_layers_that_nobody_needs) {
     assert_int_equal(sweep_retire(layers, first, name), -ENOENT);
     assert_int_equal(count_unused(&(struct sweep_needs){.configs = configs}, first), 0);
     assert_true(is_unpacked(image, layers));
+    image_unref(image);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
+UNIT_TEST(a_layer_that_lost_something_is_unpacked_anew) {
+    struct image *image = NULL;
+    char tar[1536], manifest[80], layer[80], config[200], ignored[80], path[256], first[128];
+    make_store();
+    struct slice bytes = tar_of("first", 0644, tar);
+    announce(bytes, manifest, layer, config);
+    store_blob(slice_of(config), ignored);
+    store_blob(bytes, ignored);
+    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
+    assert_int_equal(image_unpack(image, store, layers, NULL), 0);
+    assert_int_equal(image_check(image, layers), 0);
+    snprintf(path, sizeof path, "%s/%s/first", layers, layer + 7);
+    append(path, SLICE("longer"));
+    assert_int_equal(image_check(image, layers), 1);
+    assert_false(is_unpacked(image, layers));
+    assert_int_equal(image_unpack(image, store, layers, NULL), 0);
+    assert_int_equal(image_check(image, layers), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(image_check(image, layers), 1);
+    assert_int_equal(image_unpack(image, store, layers, NULL), 0);
+    assert_int_equal(access(path, F_OK), 0);
+
+    /* Those that were set aside stay for whoever runs from them. */
+    const char *const configs[] = {manifest, NULL};
+    assert_int_equal(count_unused(&(struct sweep_needs){.configs = configs}, first), 0);
+    assert_int_equal(count_unused(&(struct sweep_needs){0}, first), 3);
+    assert_string_equal(sweep_chain(first), layer + 7);
+    assert_null(sweep_chain("damaged-"));
+    snprintf(first, sizeof first, "damaged-0123456789abcdef-%s", layer + 7);
+    assert_string_equal(sweep_chain(first), layer + 7);
+    make_stray(first);
+    assert_false(image_is_left_over(layers, first));
+    assert_true(image_is_left_over(layers, "tmp-half"));
+    assert_false(image_is_left_over(layers, layer + 7));
+    assert_null(sweep_chain("tmp-0123456789abcdef"));
     image_unref(image);
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
@@ -515,6 +554,6 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
           UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(an_image_is_unpacked_while_it_arrives),
-          UNIT(what_does_not_arrive_whole_leaves_nothing), UNIT(a_damaged_blob_is_not_used),
-          UNIT(finds_layers_that_nobody_needs), UNIT(knows_where_an_image_came_from), UNIT(an_index_of_ours_is_no_way_to_what_is_private),
-          UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(what_does_not_arrive_whole_leaves_nothing), UNIT(a_damaged_blob_is_not_used), UNIT(finds_layers_that_nobody_needs),
+          UNIT(a_layer_that_lost_something_is_unpacked_anew), UNIT(knows_where_an_image_came_from),
+          UNIT(an_index_of_ours_is_no_way_to_what_is_private), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

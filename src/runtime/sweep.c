@@ -138,8 +138,11 @@ static int mark_all(struct marker *marker, const struct sweep_needs *needs, stru
 
 /* --- what is left --- */
 
-static bool is_layer_name(const char *name) {
-    return strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64;
+const char *sweep_chain(const char *name) {
+    size_t lead = strlen(IMAGE_DAMAGED_LEAD);
+    if (strncmp(name, IMAGE_DAMAGED_LEAD, lead) == 0)
+        name += MIN(strlen(name), lead + 17);
+    return strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64 ? name : NULL;
 }
 
 int sweep_find(struct arena *arena, const char *store, const char *layers, const struct sweep_needs *needs, char ***ret, size_t *ret_count,
@@ -150,7 +153,8 @@ int sweep_find(struct arena *arena, const char *store, const char *layers, const
     int r = needed ? mark_all(&marker, needs, diag) : -ENOMEM;
     DIR *dir = r == 0 ? opendir(layers) : NULL;
     for (struct dirent *entry; dir && r == 0 && found.count < LAYERS_FOUND_MAX && (entry = readdir(dir));) {
-        if (!is_layer_name(entry->d_name) || map_find(needed, slice_of(entry->d_name)))
+        const char *chain = sweep_chain(entry->d_name);
+        if (!chain || map_find(needed, slice_of(chain)))
             continue;
         char *copy = arena_strdup(arena, entry->d_name);
         r = copy ? VECTOR_PUSH(&found, copy) : -ENOMEM;

@@ -13,6 +13,9 @@ struct sweep_needs {
  * needs->configs is not in the store: then nothing can be said. Blocks on many small reads: for a worker thread. */
 int sweep_find(struct arena *arena, const char *store, const char *layers, const struct sweep_needs *needs, char ***ret, size_t *ret_count,
                struct diag *diag);
+/* The hexadecimal chain ID that a name in the layers' folder is about, within it: that of a layer, or of one that was set aside (image_check); NULL:
+ * none. */
+const char *sweep_chain(const char *name);
 /* Takes a layer out of use at once: it is renamed to "tmp-…" (into ret), which the next start of the node removes should we die. Removing that folder
  * is the caller's. -ENOENT. */
 #define SWEEP_NAME_BYTES 32

@@ -7,15 +7,16 @@
  * 3. One sync of the file system at the end of each layer, none for each file.
  * 4. A blob that is still on its way (arrival.c) is read as it grows. Its digests decide at the end, as always.
  * 5. The first failure ends what has not begun, and what waits. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/image.h"
 #include "runtime/layer.h"
+#include "runtime/layer_seal.h"
 #include "runtime/unpack_priv.h"
 #include "sys/sys.h"
 
@@ -102,6 +103,8 @@ static int fill(struct task *task, const char *folder) {
                                           .more_userdata = &follow,
                                           .keep_owner = geteuid() == 0};
     int r = layer_apply_blob(fd, layer->digest, layer->diff_id, &options, &task->diag);
+    if (r == 0)
+        (void)layer_seal(root); /* without one it is only not checked */
     if (r == 0 && syncfs(root) < 0)
         r = diag_set(&task->diag, -errno, "cannot sync %s: %s", unpacking->layers, strerror(errno));
     return r;
@@ -212,4 +215,38 @@ int unpack_layers(const struct image *image, const char *store, const char *laye
     pthread_cond_destroy(&unpacking.changed);
     pthread_mutex_destroy(&unpacking.lock);
     return unpacking.error;
+}
+
+/* --- what is not as it was unpacked --- */
+
+/* Out of the way by a new name: containers that run from it keep what there is of it. */
+static bool set_aside(const char *layers, const char *path, const struct image_layer *layer) {
+    char random[17], to[PATH_MAX];
+    sys_random_name(random, 16);
+    snprintf(to, sizeof to, "%s/" IMAGE_DAMAGED_LEAD "%s-%s", layers, random, layer->chain_id + 7);
+    return rename(path, to) == 0;
+}
+
+size_t image_check(const struct image *image, const char *layers) {
+    size_t damaged = 0;
+    for (size_t i = 0; i < image->layers_count; i++) {
+        CLEANUP(freep) char *path = layer_path(layers, &image->layers[i]);
+        CLEANUP(fd_closep) int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        if (fd >= 0 && layer_check(fd) < 0)
+            damaged += set_aside(layers, path, &image->layers[i]);
+    }
+    return damaged;
+}
+
+bool image_is_left_over(const char *layers, const char *name) {
+    CLEANUP(freep) char *path = NULL;
+    struct timespec now, up;
+    struct stat status;
+    if (strncmp(name, "tmp-", 4) == 0)
+        return true;
+    if (strncmp(name, IMAGE_DAMAGED_LEAD, strlen(IMAGE_DAMAGED_LEAD)) != 0 || asprintf(&path, "%s/%s", layers, name) < 0)
+        return false;
+    /* No container that ran from it has survived that. */
+    return clock_gettime(CLOCK_REALTIME, &now) == 0 && clock_gettime(CLOCK_BOOTTIME, &up) == 0 && lstat(path, &status) == 0 &&
+           status.st_ctim.tv_sec < now.tv_sec - up.tv_sec;
 }

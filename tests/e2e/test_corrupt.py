@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 
 import pytest
 
@@ -147,10 +148,14 @@ def test_a_damaged_file_costs_one_pod_a_restart(node):
     node.wait_pods(lambda pods: not pods, "the pods to go")
 
 
+def the_layer(node):
+    return next(path for path in (node.state / "node/layers").iterdir() if len(path.name) == 64)
+
+
 def test_a_damaged_layer_is_unpacked_again(node):
     """While nobody uses it: gone, no folder any more, and half there under the name that an unpacking in progress has."""
     for damage in (gone, file):
-        layer = next((node.state / "node/layers").iterdir())
+        layer = the_layer(node)
         damage(layer)
         half = node.state / "node/layers/tmp-half"
         half.mkdir()
@@ -161,8 +166,33 @@ def test_a_damaged_layer_is_unpacked_again(node):
         node.wait_pods(lambda pods: pods["again"]["status"].get("phase") == "Succeeded", "a pod")
         assert layer.is_dir() and not half.exists()
         node.delete(f"{PODS}/again", 0)
-        node.wait_pods(lambda pods: not pods, "it to go")
+        node.wait_pods(lambda pods: "again" not in pods, "it to go")
         (node.dir / "count/again.main").unlink()
+
+
+def emptied(layer):
+    for path in layer.iterdir():
+        gone(path)
+
+
+def test_a_layer_removed_beneath_its_container_costs_that_a_restart(node):
+    """What is missing of an image is noticed when a container has failed, and unpacked anew before the next."""
+    for damage in (emptied, gone):
+        node.create(PODS, pod(node, "beneath", [container("main", STAY, readinessProbe={"exec": {"command": ["true"]}})]))
+        node.wait_pods(lambda pods: is_ready(pods["beneath"]), "the pod")
+        layer = the_layer(node)
+        damage(layer)
+        if damage is gone:  # and at its start the node looks for the image of what runs, while it clears away what was half unpacked
+            (layer.parent / "tmp-half/bin").mkdir(parents=True)
+            node.kill_node()
+            node.start_node()
+        name = state(node.pods(), "beneath")["containerID"].removeprefix("tidemill://")
+        os.kill(json.loads((node.run / "node/crun" / name / "status").read_text())["pid"], signal.SIGKILL)
+        node.wait_pods(lambda pods: state(pods, "beneath")["restartCount"] and is_ready(pods["beneath"]), "it to run again")
+        assert state(node.pods(), "beneath")["restartCount"] == 1
+        node.delete(f"{PODS}/beneath", 0)
+        node.wait_pods(lambda pods: "beneath" not in pods, "it to go")
+        (node.dir / "count/beneath.main").unlink()
 
 
 def test_an_image_whose_configuration_is_garbage_is_told(node):
