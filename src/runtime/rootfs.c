@@ -13,7 +13,7 @@
  * where asked for, /proc a procfs, every path that is to be hidden hidden. Its working directory must be the one of that name beneath its own root
  * (CVE-2024-21626), and no descriptor may stay open into the program. Otherwise it is not started.
  *
- * Its standard input may be the machine's own /dev/null, which crun before 1.15 gives to the container's user as it does with pipes: the machine has
+ * Its standard input may be the machine's own /dev/null, which crun before 1.24 gives to the container's user as it does with pipes: the machine has
  * it back before that user can do anything with it.
  *
  * Rejected: making all mounts here, by descriptors, and handing crun a finished tree: each would be in the machine's mount table too, and slow the
