@@ -181,8 +181,13 @@ static const char *const *options_of(const struct unit *unit, const struct kube_
     options[count++] = "rbind";
     options[count++] = propagation_of(mount);
     options[count++] = !is_read_only(volume, mount) ? "rw" : mounting_is_recursive(unit, mount) ? "rro" : "ro";
-    if (is_shared(volume) && userns_can_map(unit->pod, source))
-        options[count++] = "idmap";
+    if (is_shared(volume) &&
+        userns_can_map(unit->pod, source)) { /* without numbers crun looks at a process that may not have joined the pod's users yet */
+        options[count] = arena_printf(arena, "idmap=uids=0-%u-%d;gids=0-%u-%d", (unsigned)unit->pod->id_base, USERNS_IDS,
+                                      (unsigned)unit->pod->id_base, USERNS_IDS);
+        if (!options[count++])
+            return NULL;
+    }
     if (volume->image) { /* what is shown is data: nothing of it runs */
         options[count++] = "nosuid";
         options[count++] = "nodev";

@@ -57,7 +57,10 @@ void owned_deinit(struct owned *owned) {
 }
 
 int owned_make(const char *user_namespace, bool host_network, struct owned *ret) {
-    CLEANUP(fd_closep) int user_fd = open(user_namespace, O_RDONLY | O_CLOEXEC);
+    int r = sys_point("spawn");
+    CLEANUP(fd_closep) int user_fd = r < 0 ? -1 : open(user_namespace, O_RDONLY | O_CLOEXEC);
+    if (r < 0)
+        return r;
     char *stack = user_fd < 0 ? MAP_FAILED : mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return -errno;
@@ -66,7 +69,7 @@ int owned_make(const char *user_namespace, bool host_network, struct owned *ret)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before); /* a handler of ours must not run there */
     pid_t pid = clone(make_inside, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &making);
-    int r = pid < 0 ? -errno : making.error;
+    r = pid < 0 ? -errno : making.error;
     if (pid > 0)
         waitpid(pid, NULL, 0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sys/sys.h"
+
 #define STACK_BYTES (16 * KIB)
 
 static int write_map(pid_t pid, const char *name, uid_t base) {
@@ -64,5 +66,8 @@ int userns_pin(uid_t base, const char *path) {
         return user;
     CLEANUP(fd_closep) int file = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0400);
     snprintf(source, sizeof source, "/proc/self/fd/%d", user);
+    int r = sys_point("mount");
+    if (r < 0)
+        return r;
     return file < 0 || mount(source, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }

@@ -60,8 +60,8 @@ def pod(node, name, containers, **more):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec(node, containers, **more)}
 
 
-def rich_spec(node, main=STAY):
-    """Volumes of all kinds, an init container, a sidecar, hooks and probes."""
+def rich_spec(node, main=STAY, own_users=False):
+    """Volumes of all kinds, an init container, a sidecar, hooks and probes, one PID namespace, which users of its own may own."""
     volumes = [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}, {"name": "map", "configMap": {"name": "map"}},
                {"name": "hidden", "secret": {"secretName": "hidden"}}, {"name": "claim", "persistentVolumeClaim": {"claimName": "claim"}},
                {"name": "downward", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]
@@ -74,7 +74,7 @@ def rich_spec(node, main=STAY):
     main = container("main", main, volumeMounts=mounts,
                      lifecycle={"postStart": {"exec": {"command": ["touch", "/disk/hook"]}}, "preStop": {"exec": {"command": ["sleep", "0.1"]}}},
                      readinessProbe={"exec": {"command": ["sh", "-c", test]}, "periodSeconds": 1}, livenessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
-    return spec(node, [main], initContainers=[init, side], volumes=volumes, shareProcessNamespace=True)
+    return spec(node, [main], initContainers=[init, side], volumes=volumes, shareProcessNamespace=True, hostUsers=not own_users)
 
 
 class Killer(threading.Thread):
@@ -129,10 +129,10 @@ class Churn:
             self.node.create(PODS, pod(self.node, name, [container("main", "exit 5"), container("calm", STAY)]))
             self.kept[kind].append(name)
         elif kind == "rich":
-            self.node.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": rich_spec(self.node)})
+            self.node.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": rich_spec(self.node, own_users=number % 2 == 0)})
             self.kept[kind].append(name)
         elif kind == "doomed":
-            self.node.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": rich_spec(self.node)})
+            self.node.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": rich_spec(self.node, own_users=number % 2 == 0)})
             self.doomed.append(name)
         elif kind == "scale":
             self.scale(self.random.randrange(6))

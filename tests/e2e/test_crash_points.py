@@ -33,7 +33,7 @@ def node(tmp_path_factory):
 def live(node, name):
     """Two pods from their creation to their end: one that ends by itself, one that restarts once and is deleted. What is wrong, or nothing."""
     job, rich = f"job-{name}", f"rich-{name}"
-    spec = rich_spec(node, main="[ $(wc -l < /count/$me) -gt 1 ] || exit 3; " + STAY)
+    spec = rich_spec(node, main="[ $(wc -l < /count/$me) -gt 1 ] || exit 3; " + STAY, own_users=True)
     node.create(PODS, pod(node, job, [container("main", "for i in $(seq 20); do echo line $i; done; exit 7")], restartPolicy="Never"),
                 {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": rich, "labels": {"app": "web"}}, "spec": spec})
     node.wait_pods(lambda pods: pods[job]["status"].get("phase") in ("Failed", "Succeeded") and is_ready(pods[rich]) and state(pods, rich)["restartCount"] > 0,
