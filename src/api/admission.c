@@ -56,6 +56,7 @@ static const struct plugin {
     {ADMIT_VALIDATE, &kube_kind_priority_class, CREATE_UPDATE, NULL, admit_priority_class},
     {ADMIT_VALIDATE, &kube_kind_persistent_volume_claim, ADMIT_UPDATE, NULL, admit_resize},
     {ADMIT_VALIDATE, &kube_kind_validating_admission_policy, CREATE_UPDATE, NULL, admit_policy},
+    {ADMIT_VALIDATE, &kube_kind_cron_job, CREATE_UPDATE, NULL, admit_cron_job},
     {ADMIT_VALIDATE, &kube_kind_api_service, CREATE_UPDATE, NULL, admit_api_service},
     {ADMIT_VALIDATE, &kube_kind_mutating_webhook_configuration, CREATE_UPDATE, NULL, admit_webhooks},
     {ADMIT_VALIDATE, &kube_kind_validating_webhook_configuration, CREATE_UPDATE, NULL, admit_webhooks},

@@ -1,5 +1,9 @@
 /* Jobs: by what their pods are found. */
 #include "api/admission_priv.h"
+#include "sys/sys.h"
+
+#include <stdio.h>
+#include <unistd.h>
 
 /* A job's pods are found by its uid: the selector and the template's labels are the server's, unless the user says manualSelector. */
 int admit_job(struct admission *admission) {
@@ -17,4 +21,18 @@ int admit_job(struct admission *admission) {
     for (size_t i = 0; i < ARRAY_LEN(pairs) && !error; i++)
         error = kube_map_set(labels, object->arena, pairs[i][0], pairs[i][1]);
     return error ? admission_no_memory(admission) : 0;
+}
+
+/* A time zone that this machine does not know; one that it knew once may stay. */
+int admit_cron_job(struct admission *admission) {
+    const char *zone = admission->object->cron_job->spec.time_zone;
+    char path[300];
+    if (!zone || strcmp(zone, "UTC") == 0 || !zone_name_is_valid(slice_of(zone)) ||
+        (admission->old && text_equal(admission->old->cron_job->spec.time_zone, zone)))
+        return 0;
+    snprintf(path, sizeof path, "%s/%s", SYS_ZONES_FOLDER, zone);
+    if (access(path, R_OK) == 0)
+        return 0;
+    return api_fail_field(admission->failure, admission->object, "FieldValueInvalid", "spec.timeZone", "Invalid value: \"%s\": unknown time zone %s",
+                          zone, zone);
 }

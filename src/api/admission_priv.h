@@ -71,6 +71,7 @@ int admit_roles(struct admission *admission);
 int admit_custom_definition(struct admission *admission);
 int admit_custom_object(struct admission *admission);
 int admit_policy(struct admission *admission);
+int admit_cron_job(struct admission *admission);
 int admit_api_service(struct admission *admission);
 /* In webhook_index.c. */
 int admit_webhooks(struct admission *admission);

@@ -339,6 +339,18 @@ UNIT_TEST(evictions_ask_the_budget) {
     assert_string_equal(tree_text_or(tree_find(tree_at(tree_path(reply.tree, "status.conditions"), 1), "type"), ""), "DisruptionTarget");
 }
 
+#define CRON_JOBS "/apis/batch/v1/namespaces/default/cronjobs"
+#define CRON_JOB(zone)                                                                                                                               \
+    "{\"metadata\":{\"name\":\"c\"},\"spec\":{\"schedule\":\"* * * * *\",\"timeZone\":\"" zone                                                       \
+    "\",\"jobTemplate\":{\"spec\":{\"template\":{\"spec\":{\"restartPolicy\":\"Never\",\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}}}}}"
+
+UNIT_TEST(time_zones_are_known) {
+    struct fixture *fixture = *state;
+    refuses(fixture, CRON_JOBS, CRON_JOB("Europe/Nowhere"), 422,
+            "CronJob.batch \"c\" is invalid: spec.timeZone: Invalid value: \"Europe/Nowhere\": unknown time zone Europe/Nowhere");
+    assert_int_equal(ask(fixture, "POST", CRON_JOBS, CRON_JOB("UTC")).status, 201);
+}
+
 UNIT_TEST(ephemeral_containers_are_only_added) {
     static const struct {
         const char *list, *words;
@@ -450,5 +462,5 @@ UNIT_MAIN(WITH_API(pods_keep_the_standard_of_their_namespace), WITH_API(what_mak
           WITH_API(classes_that_are_the_default_are_filled_in), WITH_API(limit_ranges_fill_in_and_bound),
           WITH_API(quotas_are_not_exceeded_by_creates_that_arrive_together), WITH_API(quotas_count_all_kinds_and_keep_to_their_scopes),
           WITH_API(node_ports_are_given_kept_and_given_back), WITH_API(balancers_get_what_they_ask_for), WITH_API(evictions_ask_the_budget),
-          WITH_API(ephemeral_containers_are_only_added), WITH_API(pods_find_a_token_unless_they_say_otherwise),
+          WITH_API(time_zones_are_known), WITH_API(ephemeral_containers_are_only_added), WITH_API(pods_find_a_token_unless_they_say_otherwise),
           WITH_API(scales_and_logs_are_refused_in_their_words))

@@ -12,14 +12,14 @@
 
 #include "control/job_priv.h"
 
-/* A pod is its job's concern; one without a controller that still has the finalizer is that of the job that its label names. */
+/* A pod is its job's concern; one without a controller that still has the finalizer is that of the job that its label names, or ("") of none. */
 static int look_at_pod(struct control *control, const struct kube_object *pod) {
     if (!pod)
         return 0;
     if (kube_controller_of(pod->metadata) || !job_has_finalizer(pod))
         return control_enqueue_controller_of(control, CONTROLLER_JOB, &kube_kind_job, pod);
     const char *name = kube_map_find(&pod->metadata->labels, "job-name");
-    return name ? control_enqueue(control, CONTROLLER_JOB, &kube_kind_job, pod->metadata->namespace, name) : 0;
+    return control_enqueue(control, CONTROLLER_JOB, &kube_kind_job, pod->metadata->namespace, name ? name : "");
 }
 
 int job_on_change(struct control *control, const struct kube_object *object, const struct kube_object *old) {
@@ -242,8 +242,8 @@ static void release_orphans(struct context *context, const struct kube_object *j
     for (size_t i = 0; i < pods.list.count; i++) {
         const struct kube_object *pod = pods.list.items[i];
         const struct kube_owner_reference *owner = kube_controller_of(pod->metadata);
-        bool is_its = owner ? text_is(owner->kind, "Job") && text_is(owner->name, context->name)
-                            : text_is(kube_map_find(&pod->metadata->labels, "job-name"), context->name);
+        const char *label = kube_map_find(&pod->metadata->labels, "job-name");
+        bool is_its = owner ? text_is(owner->kind, "Job") && text_is(owner->name, context->name) : text_is(label ? label : "", context->name);
         bool is_counted = job && owner && same_text(owner->uid, job->metadata->uid);
         if (!is_its || !job_has_finalizer(pod) || is_counted)
             continue;

@@ -95,6 +95,27 @@ UNIT_TEST(pods_are_counted_though_they_are_deleted) {
     cluster_deinit(&cluster);
 }
 
+UNIT_TEST(a_pod_whose_labels_go_is_let_go) {
+    struct cluster cluster;
+    start(&cluster, "'parallelism':0,");
+    struct kube_object *copy = cluster_edit(&cluster, &kube_kind_job, "d", "j");
+    static struct kube_string_pair label = {"a", "b"};
+    static struct kube_label_selector selector = {.match_labels = {&label, 1}};
+    static int32_t one = 1;
+    copy->job->spec.selector = &selector;
+    copy->job->spec.template.metadata.labels = (struct kube_string_map){&label, 1};
+    copy->job->spec.parallelism = &one;
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_settle(&cluster);
+    copy = kube_object_copy(active_pod(&cluster, -1));
+    copy->metadata->labels.count = 0;
+    assert_null(cluster_update(&cluster, copy, false));
+    cluster_settle(&cluster);
+    assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 2); /* with the one in its place */
+    assert_int_equal(held_pods(&cluster), 1);
+    cluster_deinit(&cluster);
+}
+
 UNIT_TEST(pods_of_a_deleted_job_are_let_go) {
     struct cluster cluster;
     start(&cluster, "'parallelism':3,");
@@ -295,8 +316,8 @@ UNIT_TEST(refused_pods_are_said_and_the_status_is_told) {
     cluster_deinit(&cluster);
 }
 
-UNIT_MAIN(UNIT(pods_are_counted_though_they_are_deleted), UNIT(pods_of_a_deleted_job_are_let_go), UNIT(indexes_are_told_to_pods),
-          UNIT(each_index_has_failures_of_its_own), UNIT(the_failure_policy_says_what_a_failure_means), UNIT(the_success_policy_says_what_suffices),
-          UNIT(pods_that_end_are_replaced_as_the_policy_says), UNIT(suspended_jobs_take_their_pods_away_without_counting_them),
-          UNIT(a_deadline_beyond_all_time_never_comes), UNIT(jobs_managed_by_others_are_left_alone),
-          UNIT(refused_pods_are_said_and_the_status_is_told))
+UNIT_MAIN(UNIT(pods_are_counted_though_they_are_deleted), UNIT(a_pod_whose_labels_go_is_let_go), UNIT(pods_of_a_deleted_job_are_let_go),
+          UNIT(indexes_are_told_to_pods), UNIT(each_index_has_failures_of_its_own), UNIT(the_failure_policy_says_what_a_failure_means),
+          UNIT(the_success_policy_says_what_suffices), UNIT(pods_that_end_are_replaced_as_the_policy_says),
+          UNIT(suspended_jobs_take_their_pods_away_without_counting_them), UNIT(a_deadline_beyond_all_time_never_comes),
+          UNIT(jobs_managed_by_others_are_left_alone), UNIT(refused_pods_are_said_and_the_status_is_told))

@@ -4,7 +4,6 @@
 #include "core/core_priv.h"
 #include "sys/sys.h"
 
-#define ZONES_FOLDER "/usr/share/zoneinfo"
 #define ZONES_MAX 1024 /* the database has some 600 names */
 
 struct zones {
@@ -33,7 +32,7 @@ void zones_free(struct zones *zones) {
 
 static int read_zone(const char *name, struct zone **ret) {
     CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(ZONE_FILE_BYTES_MAX);
-    CLEANUP(fd_closep) int folder = open(ZONES_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(fd_closep) int folder = open(SYS_ZONES_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = folder < 0 ? -errno : sys_read_file(folder, name, ZONE_FILE_BYTES_MAX - 1, &bytes);
     return r < 0 ? r : zone_parse(buffer_slice(&bytes), ret);
 }

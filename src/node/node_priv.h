@@ -741,6 +741,7 @@ void register_host_address(struct node *node);
 /* services.c */
 void services_changed(struct node *node);
 void services_apply(struct node *node);
+bool services_leave_alone(const struct kube_service *service); /* its labels say so */
 
 /* nameserver.c, resolv.c */
 void nameserver_start(struct node *node); /* warns when it cannot */

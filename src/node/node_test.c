@@ -114,6 +114,18 @@ UNIT_TEST(labels_are_files_too) {
     arena_free(arena);
 }
 
+static bool leaves_alone(const char *label) {
+    struct kube_string_pair pair = {label, ""};
+    struct kube_service service = {.metadata = {.labels = {&pair, 1}}};
+    return services_leave_alone(&service);
+}
+
+UNIT_TEST(services_of_others_are_left_alone) {
+    assert_true(leaves_alone("service.kubernetes.io/headless"));
+    assert_true(leaves_alone("service.kubernetes.io/service-proxy-name"));
+    assert_false(leaves_alone("app"));
+}
+
 static bool wants_restart(const char *policy, bool unhealthy, int code) {
     struct kube_object *object = kube_object_new(&kube_kind_pod);
     assert_non_null(object);
@@ -167,5 +179,5 @@ UNIT_TEST(storage_limits_are_upstreams) {
 }
 
 UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
-          UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(who_was_unhealthy_runs_again_however_politely_it_ended),
-          UNIT(storage_limits_are_upstreams))
+          UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(services_of_others_are_left_alone),
+          UNIT(who_was_unhealthy_runs_again_however_politely_it_ended), UNIT(storage_limits_are_upstreams))

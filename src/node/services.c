@@ -123,9 +123,18 @@ static int add_outer(struct collector *collector, const struct kube_service *ser
     return 0;
 }
 
+/* Somebody else's to serve, or nobody's, says who made it. */
+bool services_leave_alone(const struct kube_service *service) {
+    static const char *const labels[] = {"service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"};
+    bool found = false;
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++)
+        found = found || kube_map_find(&service->metadata.labels, labels[i]);
+    return found;
+}
+
 static int collect_service(struct collector *collector, const struct kube_service *service) {
     const char *address = service->spec.cluster_ip;
-    if (!address || !*address || strcmp(address, "None") == 0)
+    if (!address || !*address || strcmp(address, "None") == 0 || services_leave_alone(service))
         return 0;
     for (size_t i = 0; i < service->spec.ports.count && collector->services.count < SERVICES_MAX; i++) {
         const struct kube_service_port *port = &service->spec.ports.items[i];

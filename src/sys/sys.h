@@ -19,6 +19,9 @@ void sys_uuid(char ret[37]);
 /* `len` random characters of [a-z0-9] without look-alikes (Kubernetes' bcdfghjklmnpqrstvwxz2456789), plus NUL. */
 void sys_random_name(char *ret, size_t len);
 
+/* The machine's time zones: files by their names ("Europe/Berlin"). */
+#define SYS_ZONES_FOLDER "/usr/share/zoneinfo"
+
 /* The whole file, at most bytes_max (-EFBIG); appended to `out`. dir_fd AT_FDCWD or a folder. */
 int sys_read_file(int dir_fd, const char *path, size_t bytes_max, struct buffer *out);
 /* Replaces the file atomically and durably: temporary file beside it, fsync, rename, fsync of the folder. */
