@@ -83,6 +83,11 @@ static bool is_policy_delete(const char *policy) {
     return text_is(policy, "Delete");
 }
 
+/* As we put it; one that controls nothing is put anew. */
+static bool is_ours(const struct kube_owner_reference *reference, const char *uid) {
+    return same_text(reference->uid, uid) && reference->controller && *reference->controller;
+}
+
 struct ownership {
     bool set, pod; /* who should own */
 };
@@ -106,7 +111,7 @@ static void drop_references(const struct ensemble *ensemble, struct kube_object 
     for (size_t i = 0; i < list->count; i++) {
         const struct kube_owner_reference *reference = &list->items[i];
         bool ours = same_text(reference->uid, ensemble->object->metadata->uid) || is_member_reference(ensemble, reference, ordinal);
-        if (!ours || same_text(reference->uid, keep_uid))
+        if (!ours || is_ours(reference, keep_uid))
             list->items[kept++] = *reference;
     }
     list->count = kept;
@@ -129,7 +134,7 @@ static void retain_one(const struct ensemble *ensemble, const struct kube_object
     for (size_t i = 0; i < claim->metadata->owner_references.count; i++) {
         const struct kube_owner_reference *reference = &claim->metadata->owner_references.items[i];
         bool ours = same_text(reference->uid, ensemble->object->metadata->uid) || is_member_reference(ensemble, reference, ordinal);
-        stray |= ours && !same_text(reference->uid, uid);
+        stray |= ours && !is_ours(reference, uid);
     }
     if (!stray && (!owner || reference_to(claim, uid)))
         return;

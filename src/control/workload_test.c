@@ -147,7 +147,12 @@ UNIT_TEST(claims_go_when_the_policy_says_so) {
     assert_non_null(claim(&cluster, 1));
     set_policy(&cluster, "Retain", "Retain");
     assert_int_equal(claim(&cluster, 0)->metadata->owner_references.count, 0);
+    set_policy(&cluster, "Delete", "Retain");
+    struct kube_object *copy = cluster_edit(&cluster, &kube_kind_persistent_volume_claim, "d", claim(&cluster, 0)->metadata->name);
+    copy->metadata->owner_references.items[0].controller = NULL; /* somebody makes less of it */
+    assert_null(cluster_update(&cluster, copy, false));
     set_policy(&cluster, "Delete", "Delete");
+    assert_true(kube_is_controlled_by(claim(&cluster, 0)->metadata, set_now(&cluster)->metadata.uid));
     assert_null(cluster_delete(&cluster, &kube_kind_stateful_set, "d", "db", NULL, "Background", -1));
     cluster_run_pods(&cluster);
     assert_int_equal(cluster_count(&cluster, &kube_kind_pod), 0);
