@@ -148,6 +148,7 @@ typedef void remote_image_fn(void *userdata, const struct remote_image_result *r
 typedef void remote_image_arriving_fn(void *userdata, const char *manifest, const char *place);
 struct remote_image_options {
     const char *image, *policy, *namespace;
+    bool checks;                                             /* something of it is here, and damaged */
     const struct kube_local_object_reference_array *secrets; /* spec.imagePullSecrets */
     remote_image_arriving_fn *on_arriving;                   /* its blobs have begun to come, see image_arrival_start; once at most */
     remote_image_fn *on_done;                                /* once, unless freed before; the handle is dead then */

@@ -212,13 +212,15 @@ static void on_fetched(void *userdata, const struct remote_image_result *result)
         look_again(effort);
 }
 
-static void fetch(struct effort *effort, bool tells) {
+/* checks: something that is here is damaged. */
+static void fetch(struct effort *effort, bool tells, bool checks) {
     const struct pulling *first = first_of(effort);
     const struct kube_pod_spec *spec = &first->pod->spec_object->pod->spec;
     static const char *const policies[] = {[PULLING_IF_NOT_PRESENT] = "IfNotPresent", [PULLING_ALWAYS] = "Always", [PULLING_NEVER] = "Never"};
     const struct remote_image_options options = {.image = first->image,
                                                  .policy = policies[first->policy],
                                                  .namespace = first->pod->namespace,
+                                                 .checks = checks,
                                                  .secrets = &spec->image_pull_secrets,
                                                  .on_arriving = on_arriving,
                                                  .on_done = on_fetched,
@@ -249,11 +251,11 @@ static void on_looked(void *userdata, struct image *image, int error, const stru
     effort->look = NULL;
     if (image && (first->quiet || !wanted || wanted(image)))
         return end_effort(effort, image, NULL, NULL);
-    bool asks = !effort->fetched && !first->quiet && is_elsewhere(effort->node, first->image) && (image || error == -ENOENT);
+    bool asks = !effort->fetched && !first->quiet && is_elsewhere(effort->node, first->image) && (image || error == -ENOENT || error == -EBADMSG);
     if (!image && first->policy == PULLING_NEVER)
         return end_never(effort);
     if (asks)
-        return fetch(effort, !image || first->policy == PULLING_ALWAYS);
+        return fetch(effort, !image || first->policy == PULLING_ALWAYS, error == -EBADMSG);
     end_effort(effort, NULL, "ErrImagePull",
                image ? "it came from another registry by credentials: name it as that registry does, so that it can be asked" : diag->message);
 }

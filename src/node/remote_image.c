@@ -101,6 +101,7 @@ static void on_end(void *userdata, int error) {
 static int format_target(const struct remote_image_options *options, struct buffer *out) {
     buffer_printf(out, "/v2/_tidemill/pull?policy=%s&namespace=%s&reference=", options->policy, options->namespace);
     percent_encode(out, slice_of(options->image));
+    buffer_append_text(out, options->checks ? "&checks=1" : "");
     for (size_t i = 0; i < options->secrets->count; i++) {
         buffer_append_text(out, "&secret=");
         percent_encode(out, slice_of(options->secrets->items[i].name ? options->secrets->items[i].name : ""));

@@ -25,6 +25,7 @@
 
 #define FREE_BYTES_MIN_DEFAULT (64 * MIB)
 #define WRITEBACK_BYTES (8 * MIB)
+#define CHECK_BYTES (256 * KIB)
 
 struct content_path content_path(const char *format, ...) {
     struct content_path path;
@@ -156,6 +157,26 @@ int content_touch_blob(struct content *content, const struct oci_digest *digest)
     int r = utimensat(content->blobs_fd, digest->hex, NULL, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
     pthread_mutex_unlock(&content->lock);
     return r;
+}
+
+int content_check_blob(struct content *content, const struct oci_digest *digest) {
+    CLEANUP(freep) char *bytes = malloc(CHECK_BYTES);
+    CLEANUP(digest_freep) struct digest *found = digest_new();
+    struct oci_digest result;
+    int64_t size;
+    CLEANUP(fd_closep) int fd = content_open_blob(content, digest, &size);
+    if (fd < 0 || !bytes || !found)
+        return fd < 0 ? fd : -ENOMEM;
+    ssize_t n;
+    while ((n = read(fd, bytes, CHECK_BYTES)) > 0)
+        digest_update(found, slice_make(bytes, (size_t)n));
+    if (n < 0 && errno != EIO)
+        return -errno;
+    digest_finish_hex(found, result.hex);
+    if (n == 0 && oci_digest_equal(digest, &result))
+        return 0;
+    unlinkat(content->blobs_fd, digest->hex, 0);
+    return -EBADMSG;
 }
 
 bool content_is_held(const struct content *content, const char *hex) {

@@ -32,6 +32,8 @@ DEFINE_CLEANUP(struct content, content_close)
 int content_open_blob(struct content *content, const struct oci_digest *digest, int64_t *ret_size_bytes);
 /* 0 when the blob is there, and its grace period starts anew; -ENOENT. */
 int content_touch_blob(struct content *content, const struct oci_digest *digest);
+/* Reads all of it. 0 when it is what its name says; -EBADMSG when not: then it is gone. -ENOENT. */
+int content_check_blob(struct content *content, const struct oci_digest *digest);
 /* While it is held, a digest (a blob's, or a manifest's with its links) is garbage to nobody: what a long transfer has brought so far. Counted. 0 or
  * -ENOMEM. */
 int content_hold(struct content *content, const struct oci_digest *digest);

@@ -106,19 +106,23 @@ static const struct oci_descriptor *pick_platform(const struct registry_pull *pu
 
 /* --- what is here --- */
 
+/* 0: it is here, and young again. */
+static int look_at_blob(struct registry_pull *pull, const struct oci_digest *digest) {
+    int r = pull->options.checks ? content_check_blob(pull->registry->content, digest) : 0;
+    return r ? r : content_touch_blob(pull->registry->content, digest);
+}
+
 static int read_manifest(struct registry_pull *pull, struct arena *arena, const struct oci_digest *digest, struct oci_manifest *ret) {
     CLEANUP(buffer_deinit) struct buffer bytes = BUFFER_INIT(OCI_MANIFEST_BYTES_MAX + 1);
-    if (pull_hold(pull, digest) < 0)
-        return -ENOMEM;
+    if (pull_hold(pull, digest) < 0 || look_at_blob(pull, digest) < 0)
+        return -ENOENT;
     int r = content_find_link(pull->registry->content, pull->name, CONTENT_LINK_MANIFEST, digest, NULL);
-    r = r ? r : content_touch_blob(pull->registry->content, digest);
     r = r ? r : content_read_blob(pull->registry->content, digest, OCI_MANIFEST_BYTES_MAX, &bytes);
     return r ? r : oci_manifest_parse(arena, buffer_slice(&bytes), (struct slice){0}, ret, NULL);
 }
 
 /* Is the whole image here, for the platform? *digest becomes its manifest's. */
 static bool is_complete(struct registry_pull *pull, struct arena *arena, struct oci_digest *digest) {
-    struct content *content = pull->registry->content;
     struct oci_manifest manifest;
     for (int depth = 0; depth <= PULL_INDEX_DEPTH_MAX; depth++) {
         if (read_manifest(pull, arena, digest, &manifest) < 0)
@@ -130,9 +134,9 @@ static bool is_complete(struct registry_pull *pull, struct arena *arena, struct 
             return false;
         *digest = mine->digest;
     }
-    bool complete = !manifest.is_index && content_touch_blob(content, &manifest.config.digest) == 0;
+    bool complete = !manifest.is_index && look_at_blob(pull, &manifest.config.digest) == 0;
     for (size_t i = 0; complete && i < manifest.count; i++)
-        complete = content_touch_blob(content, &manifest.items[i].digest) == 0;
+        complete = look_at_blob(pull, &manifest.items[i].digest) == 0;
     return complete;
 }
 
@@ -142,7 +146,7 @@ static const struct docker_config *const *configs_of(const struct registry_pull 
     return ret;
 }
 
-/* 1: it is here and may be had as it is. 0: the registry must be asked. */
+/* 1: it is here and may be had as it is. 0: the registry must be asked. Negative, with diag. */
 static int find_here(struct registry_pull *pull, struct arena *arena, struct oci_digest *ret_named) {
     struct registry *registry = pull->registry;
     const struct docker_config *configs[HUB_CONFIGS];
@@ -151,8 +155,11 @@ static int find_here(struct registry_pull *pull, struct arena *arena, struct oci
     if (!by_digest && content_get_tag(registry->content, pull->name, pull->reference.tag, &named) < 0)
         return 0;
     pull->digest = named;
+    bool is_ours = pull->options.keeps_ours && pulled_is_ours(registry->content, pull->name, &named);
     if (!is_complete(pull, arena, &pull->digest))
-        return 0;
+        return is_ours ? diag_set(&pull->diag, -ENOENT,
+                                  "%s is an image of this platform's own, and part of it is lost or damaged: push or build it again", pull->name)
+                       : 0;
     *ret_named = named;
     configs_of(pull, configs);
     enum pulled_verdict verdict = pulled_check(registry->content, &registry->pulled_key, pull->name, &named, &pull->reference, configs);

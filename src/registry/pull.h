@@ -26,6 +26,8 @@ struct registry_pull_options {
     enum registry_pull_policy policy;
     struct docker_config *credentials; /* taken over, also when it fails; NULL: only the machine's own */
     const char *platform;              /* "linux/arm64"; NULL: this machine's */
+    bool checks;                       /* what is here is read again: a blob that is not what its digest says is fetched anew */
+    bool keeps_ours;                   /* an image of our own that is not all here is not replaced by a stranger of that name: -ENOENT */
     bool insecure;                     /* plain HTTP or unchecked certificates are fine */
     void (*on_begin)(void *userdata);  /* its turn has come; may be NULL */
     /* So much of it has to come that unpacking may begin meanwhile: the manifest is a blob now, others grow in partial/<hex>-<place>. May be NULL. */

@@ -604,6 +604,35 @@ static void link_blobs(const char *name) {
     closedir(dir);
 }
 
+static void spoil_blob(const char *hex) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/local/blobs/sha256/%s", fixture.folder, hex);
+    assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("lost"), 0644), 0);
+}
+
+UNIT_TEST(what_is_damaged_here_is_fetched_anew) {
+    struct oci_digest layer, own_config;
+    struct registry_pull_options options = {.policy = REGISTRY_PULL_IF_NOT_PRESENT, .checks = true, .keeps_ours = true};
+    put_remote_image("rots", 'Z');
+    digest_of_layer('Z', layer.hex);
+    assert_int_equal(pull("app:rots"), 0);
+    spoil_blob(layer.hex);
+    size_t blobs = fixture.blobs;
+    assert_int_equal(pull_with("app:rots", options), 0);
+    assert_int_equal(fixture.blobs, blobs + 1);
+    assert_int_equal(content_check_blob(registry_content(fixture.local), &layer), 0);
+    assert_int_equal(pull_with("app:rots", options), 0);
+    assert_int_equal(fixture.blobs, blobs + 1);
+
+    /* One of our own is not replaced by what the other registry has under that name. */
+    put_own_image("rots-too", SLICE("of our own"), &own_config);
+    put_remote_image("rots-too", 'z');
+    spoil_blob(own_config.hex);
+    assert_int_equal(pull_with("app:rots-too", options), -ENOENT);
+    assert_non_null(strstr(fixture.message, "push or build it again"));
+    assert_int_equal(content_touch_blob(registry_content(fixture.local), &own_config), -ENOENT);
+}
+
 UNIT_TEST(mirrors_are_asked_in_their_order) {
     struct oci_digest image = put_remote_image("mirrored", 'l'), found;
     /* the first is not there, the second keeps all under its root, though docker.io has app in library/ */
@@ -929,6 +958,7 @@ int main(void) {
                                        UNIT(loopback_is_an_address_and_no_name),
                                        UNIT(who_logs_in_says_a_user_and_a_password),
                                        UNIT(a_busy_registry_is_asked_again),
+                                       UNIT(what_is_damaged_here_is_fetched_anew),
                                        UNIT(mirrors_are_asked_in_their_order),
                                        UNIT(a_mirror_that_begins_wrong_and_breaks_spoils_nothing),
                                        UNIT(what_broke_off_is_gone_on_with_by_the_next_pull),

@@ -3,14 +3,14 @@
  *
  *   POST   /v2/_tidemill/pull?reference=IMAGE                      fetches an image into ours
  *            &policy=Always|IfNotPresent|Never                     as imagePullPolicy; Always without
- *            &namespace=NS&secret=NAME…                            by pull secrets of the cluster
+ *            &namespace=NS&secret=NAME…                            by pull secrets of the cluster; for a pod: ours stays ours
  *            &platform=linux/arm64                                 for another than this machine
  *   POST   /v2/_tidemill/push?source=NAME:TAG&reference=IMAGE      sends one of ours
  *   POST   /v2/_tidemill/login?registry=HOST                       tries credentials and keeps them for the whole machine
  *   DELETE /v2/_tidemill/login?registry=HOST                       forgets them
  *
- * and &insecure=1: plain HTTP, or certificates that nobody checks. Further credentials come in the header X-Registry-Authorization ("Basic …", for
- * the registry named), or as a docker config.json in the body.
+ * and &checks=1: blobs that are here are read again, and fetched when they are damaged; &insecure=1: plain HTTP, or certificates that nobody checks.
+ * Further credentials come in the header X-Registry-Authorization ("Basic …", for the registry named), or as a docker config.json in the body.
  *
  * The answer is text: "TIDEMILL-BEGIN" when its turn has come, "TIDEMILL-ARRIVING DIGEST PLACE" when the manifest is a blob and others grow in
  * partial/ (content.h), lines of progress, "TIDEMILL-MISSING a, b" for secrets that are not there, what happened, and then "TIDEMILL-EXIT 0" or 1. A
@@ -137,7 +137,8 @@ static int start(struct registry_request *request, struct asker *asker, struct r
 }
 
 static int begin(struct registry_request *request, struct asker *asker, struct slice body, struct diag *diag) {
-    const char *insecure = query_find(&request->query, "insecure"), *reference = query_find(&request->query, "reference");
+    const char *insecure = query_find(&request->query, "insecure"), *checks = query_find(&request->query, "checks"),
+               *reference = query_find(&request->query, "reference");
     struct docker_config credentials = {0};
     if (asker->asked == ASKED_LOGIN) /* any repository of that registry */
         reference = arena_printf(http_exchange_arena(request->exchange), "%s/login", query_find(&request->query, "registry"));
@@ -145,6 +146,8 @@ static int begin(struct registry_request *request, struct asker *asker, struct s
                                             .policy = read_policy(query_find(&request->query, "policy")),
                                             .credentials = &credentials,
                                             .platform = query_find(&request->query, "platform"),
+                                            .checks = checks && strcmp(checks, "1") == 0,
+                                            .keeps_ours = query_find(&request->query, "namespace") != NULL,
                                             .insecure = insecure && strcmp(insecure, "1") == 0,
                                             .on_begin = on_begin,
                                             .on_arriving = on_arriving,

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import ssl
 import subprocess
 import threading
@@ -203,6 +204,15 @@ def test_an_image_is_unpacked_while_it_comes(instance, registry):
     wait_for(lambda: instance.get("pod", "large")["status"]["phase"] == "Succeeded", "the pod")
     assert instance.kubectl("logs", "large").stdout == "of the layer" and len(registry.seen(layer)) == 1
     assert not list(layers.glob("tmp-*")) and not list((instance.state / "registry/partial").iterdir())
+
+    # A blob that the disk has spoiled since is noticed when it is unpacked again, and fetched anew.
+    instance.kubectl("delete", "pod", "large")
+    for path in layers.glob("[!t]*/second"):
+        shutil.rmtree(path.parent)
+    blob = instance.state / "registry/blobs/sha256" / layer.removeprefix("sha256:")
+    os.truncate(blob, 1_000_000)
+    run(instance, "large", f"{registry.host}/large:v1", imagePullPolicy="IfNotPresent")
+    assert blob.read_bytes() == registry.blobs[layer] and len(registry.seen(layer)) == 2
 
 
 def test_tls_is_a_must_and_own_authorities_are_named(instance, tmp_path):
