@@ -239,14 +239,15 @@ static bool is_sysctl_name(const char *name) {
     return !outer && strlen(name) <= SYSCTL_NAME_BYTES_MAX;
 }
 
-static const char *sysctl_refusal(const struct kube_pod_spec *spec, const char *name) {
+/* What was there before the host's namespaces were looked at may still be changed otherwise. */
+static const char *sysctl_refusal(const struct kube_pod_spec *spec, const char *name, bool is_new) {
     static const char *const of_ipc[] = {"kernel.shm", "kernel/shm", "kernel.msg", "kernel/msg",
                                          "kernel.sem", "kernel/sem", "fs.mqueue.", "fs/mqueue/"};
     if (!is_sysctl_name(name))
         return "must have at most 253 characters and match regex ([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
-    if (spec->host_network && (strncmp(name, "net.", 4) == 0 || strncmp(name, "net/", 4) == 0))
+    if (is_new && spec->host_network && (strncmp(name, "net.", 4) == 0 || strncmp(name, "net/", 4) == 0))
         return "may not be specified when 'hostNetwork' is true";
-    for (size_t i = 0; spec->host_ipc && i < ARRAY_LEN(of_ipc); i++)
+    for (size_t i = 0; is_new && spec->host_ipc && i < ARRAY_LEN(of_ipc); i++)
         if (strncmp(name, of_ipc[i], strlen(of_ipc[i])) == 0)
             return "may not be specified when 'hostIPC' is true";
     return NULL;
@@ -255,7 +256,7 @@ static const char *sysctl_refusal(const struct kube_pod_spec *spec, const char *
 static void check_sysctls(struct validator *validator, const struct kube_pod_spec *spec) {
     for (size_t i = 0; spec->security_context && i < spec->security_context->sysctls.count; i++) {
         const struct kube_sysctl *items = spec->security_context->sysctls.items;
-        const char *name = kube_text_or(items[i].name, ""), *why = sysctl_refusal(spec, name);
+        const char *name = kube_text_or(items[i].name, ""), *why = sysctl_refusal(spec, name, !validator->old);
         bool twice = false;
         for (size_t j = 0; j < i; j++)
             twice = twice || kube_text_is(items[j].name, name);
