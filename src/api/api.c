@@ -444,7 +444,3 @@ void api_free(struct api *api) {
     store_set_stamp(api->store, NULL, NULL);
     api_unref(api);
 }
-
-void api_statistics(const struct api *api, struct api_statistics *ret) {
-    *ret = api->statistics;
-}

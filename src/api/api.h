@@ -147,9 +147,4 @@ int api_delete(struct api *api, const struct kube_kind *kind, const char *namesp
  * returned; its callback tells. */
 uint64_t api_writes_asked(const struct api *api);
 
-struct api_statistics {
-    uint64_t requests, requests_failed, watches, watches_lost;
-};
-void api_statistics(const struct api *api, struct api_statistics *ret);
-
 #endif

@@ -32,6 +32,10 @@ struct api_proxy {
 #define NODE_PORT_MIN 30000
 #define NODE_PORT_MAX 32767
 
+struct api_statistics {
+    uint64_t requests, requests_failed, watches, watches_lost;
+};
+
 struct api {
     unsigned references; /* the owner's, and one of each write under way: the store may call back after api_free */
     bool closed;         /* after api_free */

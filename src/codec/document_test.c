@@ -275,18 +275,6 @@ UNIT_TEST(yaml_bounds_anchors_and_directives) {
     json_equals(yaml("[1e999, -1e999]"), "[\"1e999\",\"-1e999\"]"); /* nothing that JSON cannot say */
 }
 
-UNIT_TEST(yaml_format_reads_back) {
-    static const char *const texts[] = {"{\"a\":{\"b\":[1,\"two\",null,{\"c\":true,\"d\":[[1]]}]},\"e\":\"\",\"f\":[],\"g\":{}}",
-                                        ("{\"s\":\"yes\",\"n\":\"1\",\"m\":\"x: y\",\"l\":\"a\\nb\\n\",\"l2\":\"a\\n\\nb\",\"q\":\"- a\",\"t\":\"a "
-                                         "\",\"u\":\"é\",\"h\":\"#\",\"c\":\"a\\u0001\"}"),
-                                        "[{\"a\":1},{\"b\":{\"c\":\"x\\ny\"}}]"};
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(MIB);
-        assert_int_equal(yaml_format(&out, json(texts[i])), 0);
-        json_equals(yaml(out.data), texts[i]);
-    }
-}
-
 UNIT_TEST(yaml_streams) {
     struct tree **documents;
     size_t count;
@@ -299,5 +287,4 @@ UNIT_TEST(yaml_streams) {
 UNIT_MAIN(CASE(json_round_trips), CASE(json_refuses_with_a_position), CASE(json_limits_depth_and_memory), CASE(json_finds_duplicates_among_many_keys),
           CASE(maps_of_many_keys_keep_their_order), CASE(depth_is_looked_at_no_further_than_asked), CASE(merge_patch_follows_rfc_7386),
           CASE(json_patch_follows_rfc_6902), CASE(json_patches_cannot_explode), CASE(yaml_resolves_scalars), CASE(yaml_anchors_merge_keys_and_tags),
-          CASE(yaml_refuses_with_a_position), CASE(yaml_stops_billion_laughs), CASE(yaml_bounds_anchors_and_directives), CASE(yaml_format_reads_back),
-          CASE(yaml_streams))
+          CASE(yaml_refuses_with_a_position), CASE(yaml_stops_billion_laughs), CASE(yaml_bounds_anchors_and_directives), CASE(yaml_streams))

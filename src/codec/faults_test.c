@@ -45,7 +45,7 @@ UNIT_TEST(documents) {
          "{\"a\":{\"k\":1,\"l\":[true,420,null]},\"b\":{\"k\":1,\"l\":[true,420,null]},\"c\":{\"m\":\"two\\nlines\\n\",\"k\":1,\"l\":[true,420,null]}"
          ","
          "\"d\":\"quo'ted\"}",
-         yaml_parse_one, yaml_format},
+         yaml_parse_one, json_format_pretty},
     };
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         TEST_FAULTS(round_trip, &texts[i]);

@@ -392,14 +392,6 @@ struct slice http1_find(const struct http1_head *head, const char *name) {
     return (struct slice){0};
 }
 
-bool http1_is_hop_by_hop(struct slice name) {
-    static const char *const names[] = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (slice_equal_nocase(name, slice_of(names[i])))
-            return true;
-    return false;
-}
-
 const char *http1_reason(int status) {
     static const struct {
         int status;

@@ -73,8 +73,6 @@ enum http1_framing http1_response_framing(const struct http1_head *head, bool re
 struct slice http1_find(const struct http1_head *head, const char *name);
 /* True when the comma-separated list holds the token, without regard to case. */
 bool http1_list_has(struct slice list, struct slice token);
-/* A field that concerns only one connection (RFC 9110 7.6.1): Connection, Keep-Alive, Proxy-Connection, TE, Trailer, Transfer-Encoding, Upgrade. */
-bool http1_is_hop_by_hop(struct slice name);
 /* Checks for writing: a token; a field value (no control bytes: no CR LF injection). */
 bool http1_is_token(struct slice text);
 bool http1_is_field_value(struct slice text);

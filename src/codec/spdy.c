@@ -278,10 +278,6 @@ void spdy_reset(struct spdy *spdy, uint32_t id, enum spdy_status status) {
         stream_remove(stream);
 }
 
-bool spdy_is_open(const struct spdy *spdy, uint32_t id) {
-    return find(spdy, id) != NULL;
-}
-
 void spdy_goaway(struct spdy *spdy) {
     append_pair(spdy, GOAWAY, spdy->last_peer_id, 0);
 }

@@ -67,7 +67,6 @@ int spdy_send(struct spdy *spdy, uint32_t stream, struct slice bytes, bool is_la
 /* Bytes of all streams that wait for windows. */
 size_t spdy_waiting(const struct spdy *spdy);
 void spdy_reset(struct spdy *spdy, uint32_t stream, enum spdy_status status);
-bool spdy_is_open(const struct spdy *spdy, uint32_t stream);
 void spdy_goaway(struct spdy *spdy);
 
 #endif

@@ -12,7 +12,4 @@ int yaml_parse(struct arena *arena, struct slice text, struct tree ***ret, size_
 int yaml_parse_one(struct arena *arena, struct slice text, struct tree **ret, struct diag *diag);
 /* The same, but the last of equal keys wins; each is noted as "\n  line 3: key \"a\" already set in map". */
 int yaml_parse_lenient(struct arena *arena, struct slice text, struct buffer *duplicates, struct tree **ret, struct diag *diag);
-/* Appends block-style YAML as kubectl prints it: keys in the tree's order, list dashes not indented, strings quoted only where needed. */
-int yaml_format(struct buffer *out, const struct tree *node);
-
 #endif

@@ -36,6 +36,7 @@ struct visit {
     uint32_t number;
     size_t sent, received;
     int closed;
+    bool answered;
 };
 
 static void on_close(void *userdata, struct http_exchange *exchange, bool complete) {
@@ -73,6 +74,7 @@ static void write_on(void *userdata, struct http_exchange *exchange) {
 
 static void answer(struct visit *visit) {
     struct http_exchange *exchange = visit->exchange;
+    visit->answered = true;
     http_on_drained(exchange, write_on, visit);
     http_respond_begin(exchange, 200, "text/plain", roll(visit->chaos, 2) ? -1 : (int64_t)body_len(visit->number), NULL);
     write_on(visit, exchange);
@@ -80,7 +82,7 @@ static void answer(struct visit *visit) {
 
 static void on_later(void *userdata) {
     struct visit *visit = userdata;
-    if (http_response_started(visit->exchange))
+    if (visit->answered)
         http_resume_body(visit->exchange);
     else
         answer(visit);

@@ -124,10 +124,6 @@ void http_on_drained(struct http_exchange *exchange, void (*on_drained)(void *us
     exchange->on_drained_userdata = userdata;
 }
 
-bool http_response_started(const struct http_exchange *exchange) {
-    return exchange->response != RESPONSE_NONE;
-}
-
 void http_abort(struct http_exchange *exchange) {
     exchange->aborted = true;
     server_connection_schedule(exchange->owner);

@@ -215,12 +215,3 @@ int pki_issue(const struct pki_pair *authority, const struct pki_subject *subjec
         r = failed();
     return r < 0 ? r : pair_format(x509, key, ret);
 }
-
-int pki_expiry(const char *certificate_pem, int64_t *ret_s) {
-    CLEANUP(pki_x509_freep) X509 *x509 = pki_parse_certificate(certificate_pem);
-    struct tm tm;
-    if (!x509 || ASN1_TIME_to_tm(X509_get0_notAfter(x509), &tm) != 1)
-        return failed();
-    *ret_s = (int64_t)timegm(&tm);
-    return 0;
-}

@@ -21,8 +21,6 @@ struct pki_subject {
 };
 int pki_authority_new(const char *common_name, int64_t now_s, int64_t days, struct pki_pair *ret);
 int pki_issue(const struct pki_pair *authority, const struct pki_subject *subject, struct pki_pair *ret);
-/* Seconds since 1970 of notAfter. */
-int pki_expiry(const char *certificate_pem, int64_t *ret_s);
 
 /* --- signing requests (csr.c): PKCS #10, RFC 2986 --- */
 #define CSR_BYTES_MAX (64 * KIB)

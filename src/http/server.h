@@ -99,7 +99,6 @@ void http_date_format(int64_t ns, char ret[HTTP_DATE_BYTES]);
 /* Called exactly once when the exchange ends for whatever reason; `complete` tells whether the response was sent whole. Afterwards the pointer is
  * dead. */
 void http_on_close(struct http_exchange *exchange, void (*on_close)(void *userdata, struct http_exchange *exchange, bool complete), void *userdata);
-bool http_response_started(const struct http_exchange *exchange);
 
 /* --- taking the connection over (WebSocket, SPDY, tunnels) --- */
 /* A byte stream of what was a connection of the server or client. */

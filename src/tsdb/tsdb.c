@@ -328,28 +328,13 @@ double tsdb_stale_value(void) {
     return value;
 }
 
-bool tsdb_is_stale(double value) {
+static bool is_stale(double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits == UINT64_C(0x7ff0000000000002);
 }
 
 /* --- reading --- */
-
-void tsdb_series_range(const struct tsdb_series *series, int64_t from_ms, int64_t to_ms,
-                       bool (*on_sample)(void *userdata, int64_t time_ms, double value), void *userdata) {
-    for (size_t i = 0; i < series->chunks_count && series->chunks[i].first_ms <= to_ms; i++) {
-        if (series->chunks[i].last_ms < from_ms)
-            continue;
-        struct chunk_reader reader;
-        int64_t time_ms;
-        double value;
-        chunk_reader_init(&reader, &series->chunks[i]);
-        while (chunk_next(&reader, &time_ms, &value) && time_ms <= to_ms)
-            if (time_ms >= from_ms && !on_sample(userdata, time_ms, value))
-                return;
-    }
-}
 
 bool tsdb_series_at(const struct tsdb_series *series, int64_t time_ms, int64_t *ret_time_ms, double *ret_value) {
     size_t i = series->chunks_count;
@@ -369,7 +354,7 @@ bool tsdb_series_at(const struct tsdb_series *series, int64_t time_ms, int64_t *
             found = value;
         }
     }
-    if (found_ms <= time_ms - TSDB_LOOKBACK_MS || tsdb_is_stale(found))
+    if (found_ms <= time_ms - TSDB_LOOKBACK_MS || is_stale(found))
         return false;
     *ret_time_ms = found_ms;
     *ret_value = found;

@@ -44,15 +44,11 @@ enum { TSDB_E_ORDER = 1 };
 int tsdb_append(struct tsdb *tsdb, struct tsdb_series *series, int64_t time_ms, double value);
 /* The special NaN which says that the series ends here (as Prometheus marks it). */
 double tsdb_stale_value(void);
-bool tsdb_is_stale(double value);
 /* Drops what is older than the retention, seen from now. */
 void tsdb_expire(struct tsdb *tsdb, int64_t now_ms);
 
 /* The latest sample at or before time_ms, at most TSDB_LOOKBACK_MS old and not a stale mark; false: none. */
 bool tsdb_series_at(const struct tsdb_series *series, int64_t time_ms, int64_t *ret_time_ms, double *ret_value);
-/* Samples in [from_ms, to_ms] in order of time, stale marks included; the callback returns false to stop. */
-void tsdb_series_range(const struct tsdb_series *series, int64_t from_ms, int64_t to_ms,
-                       bool (*on_sample)(void *userdata, int64_t time_ms, double value), void *userdata);
 
 /* --- selectors: `name{label="value",other!="x",third=~"re",fourth!~"re"}`, as PromQL writes them; regular expressions are anchored --- */
 struct tsdb_selector;

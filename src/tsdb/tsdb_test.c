@@ -98,13 +98,6 @@ UNIT_TEST(series_are_found_by_their_labels) {
     assert_int_equal(tsdb_series_get(tsdb, NULL, 0, &first), -EINVAL);
 }
 
-static bool count_sample(void *userdata, int64_t time_ms, double value) {
-    (void)value;
-    assert_true(time_ms >= 0);
-    ++*(size_t *)userdata;
-    return true;
-}
-
 UNIT_TEST(lookups_by_time) {
     CLEANUP(tsdb_freep) struct tsdb *tsdb = NULL;
     assert_int_equal(tsdb_new(NULL, &tsdb), 0);
@@ -121,9 +114,8 @@ UNIT_TEST(lookups_by_time) {
     int64_t last = 1000000 + 299 * 15000;
     assert_true(tsdb_series_at(up, last + TSDB_LOOKBACK_MS - 1, &time, &value) && value == 299);
     assert_false(tsdb_series_at(up, last + TSDB_LOOKBACK_MS, &time, &value));
-    size_t count = 0;
-    tsdb_series_range(up, 1000000 + 15000, 1000000 + 150 * 15000, count_sample, &count);
-    assert_int_equal(count, 150);
+    for (int i = 0; i < 300; i++)
+        assert_true(tsdb_series_at(up, 1000000 + i * 15000, &time, &value) && value == i);
     assert_int_equal(tsdb_append(tsdb, up, last + 1, tsdb_stale_value()), 0);
     assert_false(tsdb_series_at(up, last + 1, &time, &value));
     assert_true(tsdb_series_at(up, last, &time, &value));
