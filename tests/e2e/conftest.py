@@ -19,6 +19,7 @@ import time
 
 import pytest
 
+import images
 from lanes import pytest_addoption, pytest_configure, pytest_runtestloop  # noqa: F401: hooks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -140,7 +141,7 @@ class Platform:
         args = ["image", "bootstrap", name]
         if packages:
             args += ["--include", ",".join(packages)]
-        self.tidemill(*args)
+        images.made_once(self, name, packages, lambda: self.tidemill(*args))
 
     def create_app(self, name, source=None):
         """Creates an application and a local clone with `source`'s files committed; returns the folder."""

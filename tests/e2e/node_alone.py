@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import images
 from conftest import TIDEMILL, wait_for
 from core_alone import Core
 
@@ -22,6 +23,7 @@ class Node(Core):
         super().__init__()
         self.before_start = before
         self.run, self.state = self.dir / "run", self.dir / "state"
+        self.run_dir = self.run
         self.instance = self.args[self.args.index("--instance") + 1]
         self.node_args = [TIDEMILL, "node", *self.args[2:], "--node-name", "node1"]
         self.node_environment = {**os.environ, **(node_environment or {})}
@@ -30,7 +32,8 @@ class Node(Core):
     def __enter__(self):
         super().__enter__()
         try:
-            subprocess.run([TIDEMILL, "image", "bootstrap", "busybox:latest", "--include", "busybox-static", "--run", str(self.run)], check=True, capture_output=True)
+            bootstrap = [TIDEMILL, "image", "bootstrap", "busybox:latest", "--include", "busybox-static", "--run", str(self.run)]
+            images.made_once(self, "busybox:latest", ("busybox-static",), lambda: subprocess.run(bootstrap, check=True, capture_output=True))
             if self.before_start:
                 self.before_start(self)
             self.start_node()

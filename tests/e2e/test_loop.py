@@ -12,6 +12,8 @@ import pytest
 
 from conftest import ROOT, wait_for
 
+pytestmark = pytest.mark.first
+
 
 @pytest.fixture(scope="module")
 def base(platform):
