@@ -40,7 +40,9 @@ static int attempt(struct fixture *fixture, const char *method, const char *targ
         (void)loop_turn(fixture->loop, 1000);
     if (reply->error < 0)
         return reply->error;
-    bool repeated = faults_struck() && reply->status == 200 && strcmp(method, "PATCH") == 0; /* the connection broke under the answer */
+    /* The connection broke under the answer, and the client asked once more. */
+    bool repeated =
+        faults_struck() && ((reply->status == 200 && strcmp(method, "PATCH") == 0) || (reply->status == 404 && strcmp(method, "DELETE") == 0));
     if (reply->status != wanted && !repeated) {
         if ((reply->status < 500 && reply->status != 413) || !faults_struck())
             fail_msg("%s %s: %d: %s", method, target, reply->status, reply->body);

@@ -67,7 +67,7 @@ class Versions:
         self.old = version_of(instance)
         self.new = self.old[:-1] + chr(ord(self.old[-1]) + 1)
         (self.folder / "0").write_bytes(TIDEMILL.read_bytes())
-        (self.folder / "1").write_bytes(TIDEMILL.read_bytes().replace(f"\0{self.old}\0".encode(), f"\0{self.new}\0".encode()))
+        (self.folder / "1").write_bytes(TIDEMILL.read_bytes().replace(f"{self.old}\0".encode(), f"{self.new}\0".encode()))
 
     def install(self, number):
         """As a package manager does: another file under the name."""
