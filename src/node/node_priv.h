@@ -529,6 +529,8 @@ void volumes_remove(struct pod *pod);
 void volumes_refresh(struct pod *pod);
 bool volumes_are_there(const struct pod *pod);
 int volumes_write_hosts(const struct pod *pod);
+/* That one, hostname and resolv.conf. What is there and right stays the same file; what is no file any more is made anew. */
+int volumes_write_etc(const struct pod *pod);
 
 /* mounting.c: a container's mount of a volume */
 /* Its sub path resolved safely. env: the container's, for subPathExpr. In the arena. */

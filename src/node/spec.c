@@ -118,7 +118,7 @@ static int add_mount(struct bundle *bundle, struct bundle_mount *mounts, const c
 static int add_own_mounts(const struct unit *unit, struct arena *arena, struct bundle *bundle, struct bundle_mount *mounts) {
     static const char *const names[] = {"hosts", "hostname", "resolv.conf"};
     const char *message = unit->spec->termination_message_path ? unit->spec->termination_message_path : "/dev/termination-log";
-    int r = 0;
+    int r = volumes_write_etc(unit->pod); /* a container that begins again must not fail of a file that was damaged since */
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(names); i++) {
         const char *source = arena_printf(arena, "%s/etc/%s", unit->pod->dir, names[i]), *target = arena_printf(arena, "/etc/%s", names[i]);
         r = source && target ? add_mount(bundle, mounts, source, target, false) : -ENOMEM;

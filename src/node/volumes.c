@@ -422,6 +422,13 @@ static int write_hostname(const struct pod *pod) {
     return write_etc(pod, "hostname", &text);
 }
 
+int volumes_write_etc(const struct pod *pod) {
+    int r = volumes_write_hosts(pod);
+    if (r == 0)
+        r = write_hostname(pod);
+    return r == 0 ? write_resolv(pod) : r;
+}
+
 int volumes_prepare(struct pod *pod, struct diag *diag) {
     const struct kube_pod_spec *spec = &pod->spec_object->pod->spec;
     char path[PATH_MAX];
@@ -431,11 +438,7 @@ int volumes_prepare(struct pod *pod, struct diag *diag) {
     if (r == 0)
         r = sys_mkdirs(path, 0755);
     if (r == 0)
-        r = volumes_write_hosts(pod);
-    if (r == 0)
-        r = write_hostname(pod);
-    if (r == 0)
-        r = write_resolv(pod);
+        r = volumes_write_etc(pod);
     if (r < 0)
         return diag_set(diag, r, "cannot write %s: %s", path, strerror(-r));
     for (size_t i = 0; r == 0 && i < spec->volumes.count; i++)
