@@ -271,7 +271,7 @@ static int put_machine(const struct summary *summary) {
     int64_t born_ns = summary->now_ns - sys_monotonic_ns(); /* the boot: the counters began there */
     reading.available = meminfo(info, "MemAvailable");
     reading.memory.memory_bytes = total > reading.available ? total - reading.available : 0;
-    reading.memory.memory_usage = total > free ? total - free : 0;
+    reading.memory.memory_usage = MAX(total > free ? total - free : 0, reading.memory.memory_bytes); /* what is kept in reserve is not available */
     reading.memory.memory_rss = meminfo(info, "AnonPages");
     reading.nano_cores = rate_of(&node->stats, reading.cpu_ns, summary->now_ns, born_ns, &reading.window_ns);
     buffer_append_text(out, "{\"node\":{\"nodeName\":");
