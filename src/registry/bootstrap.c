@@ -37,8 +37,9 @@
 static const char debian_hook[] = "rm -f \"$1/etc/hostname\" \"$1/etc/resolv.conf\" && : > \"$1/etc/hostname\" && : > \"$1/etc/resolv.conf\" && rm "
                                   "-rf \"$1\"/var/cache/debconf/*-old";
 static const char busybox_hook[] =
-    "cd \"$1\" && mkdir -p bin sbin usr/bin usr/sbin etc tmp root proc sys dev run var/tmp var/www && chmod 1777 tmp var/tmp && chroot \"$1\" "
-    "/bin/busybox --install -s"
+    "cd \"$1\" && mkdir -p bin sbin usr/bin usr/sbin etc tmp root proc sys dev run var/tmp var/www && chmod 1777 tmp var/tmp"
+    " && { [ -e bin/busybox ] || mv usr/bin/busybox bin/; }" /* where Debian 13 has it */
+    " && chroot \"$1\" /bin/busybox --install -s"
     " && printf 'root:x:0:0:root:/root:/bin/sh\\nwww-data:x:33:33:www-data:/var/www:/bin/false\\nnobody:x:65534:65534:nobody:/:/bin/false\\n' > "
     "etc/passwd"
     " && printf 'root:x:0:\\nwww-data:x:33:\\nnogroup:x:65534:\\n' > etc/group && printf 'hosts: files dns\\n' > etc/nsswitch.conf && rm -rf "
