@@ -17,6 +17,10 @@
  * buildah's whole state is /var/lib/containers, a folder of the host that outlives the pod: layers, so that unchanged steps are not run again
  * (--layers), and the cache of which layers the registry has in which compressed form, without which every push would compress the base image again.
  *
+ * Since 1.34 buildah does not begin without netavark, which Debian 13 only recommends; but steps use the pod's network, and nothing runs it. So
+ * something stands in its place. And it looks into /root for settings, whatever HOME says, and
+ * would pivot_root(2) halfway, where we allow a step no chroot(2) afterwards.
+ *
  * A short name (FROM debian:12) is looked up in the platform's registry first, then at docker.io. The address reaches the configuration through the
  * environment; what a person typed (image, arguments, Dockerfile) reaches buildah as arguments and never the shell's text. */
 #include "registry/build_pod_priv.h"
@@ -38,6 +42,11 @@ static const char script_inside[] =
     "[[registry]]\\nlocation = \"%s\"\\ninsecure = true\\n' \"$REGISTRY\" \"$REGISTRY\" > /run/registries.conf\n"
     "export CONTAINERS_REGISTRIES_CONF=/run/registries.conf\n"
     "if [ -f /run/auth.json ]; then export REGISTRY_AUTH_FILE=/run/auth.json; fi\n"
+    "mount -t tmpfs none /root\n"
+    "mkdir -p /run/helpers\n"
+    "ln -s /usr/bin/true /run/helpers/netavark\n"
+    "printf '[engine]\\nhelper_binaries_dir = [\"/run/helpers\"]\\n' > /run/containers.conf\n"
+    "export CONTAINERS_CONF_OVERRIDE=/run/containers.conf BUILDAH_NOPIVOT=true\n"
     "mkdir -p /var/lib/containers/tmp\n"
     "tar -x -C /context --no-same-owner\n"
     "exec < /dev/null\n"
