@@ -8,6 +8,9 @@
  *  1. One pod at a time: the next one is chosen from what is seen after the last one is gone (or after VICTIM_MS).
  *  2. Critical pods never go, nor pods whose end would not help (eviction_rank.c).
  *  3. While no pod is here and nothing is short, nobody looks: no timer.
+ *  4. An alarm of the kernel (half of what was left is in use, processes wait for memory) is followed by two looks a tenth of a second apart. While
+ *     they show that memory goes, looks go on at that pace without the kernel's help, whose alarms cost a grace period each to set.
+ *  5. Who was chosen at a hard threshold has a second; when it takes memory all the same until half of the threshold is left, it is killed.
  * What is available of memory is the kernel's own estimate (MemAvailable), not capacity minus working set as upstream's: caches that can be dropped
  * are not what a small machine runs short of. */
 #include <sys/statvfs.h>
@@ -18,7 +21,9 @@
 
 #define EVICTED "Evicted"
 #define GRACE_HARD_S 1
-#define SETTLE_MS 1000                   /* between two looks that the kernel asks for */
+#define SETTLE_MS 1000                   /* between two alarms of the kernel, and after an end */
+#define TOLD_AGAIN_MS 10000              /* that something is to be reclaimed */
+#define ALARM_BYTES_MIN (16 << 20)       /* of use that the kernel wakes us for */
 #define VICTIM_MS 30000                  /* a pod that takes longer to go does not hold up the next */
 #define RECLAIM_AGAIN_MS (5 * 60 * 1000) /* until unused images are worth another search */
 #define RECLAIM_TIMEOUT_MS (15 * 60 * 1000)
@@ -32,9 +37,11 @@ struct eviction {
     struct memory_watch *watch;
     struct loop_timer timer;
     int64_t looked_ms, measured_ms, reclaimed_ms; /* 0: never */
-    struct http_request *request;                 /* core frees disk space */
-    struct storage *storage;                      /* being measured */
-    char victim[64];                              /* uid; "": none */
+    int64_t armed_ms, due_ms /* the next look */, told_ms;
+    bool is_alarmed;              /* by the kernel, since the last look */
+    struct http_request *request; /* core frees disk space */
+    struct storage *storage;      /* being measured */
+    char victim[64];              /* uid; "": none */
     int64_t victim_ms;
     bool is_helpless; /* told already */
 };
@@ -263,6 +270,16 @@ static bool waits_for_victim(struct eviction *eviction) {
     return false;
 }
 
+/* The second that it has may be too much. */
+static void hurry_victim(struct eviction *eviction) {
+    struct pod *pod = map_find(eviction->node->pods, slice_of(eviction->victim));
+    if (!pod || pod->failed_grace_s <= 0 || !pressure_is_pressing(&eviction->config, eviction->seen))
+        return;
+    pod->failed_grace_s = 0;
+    record_save(pod);
+    pod_sync_later(pod);
+}
+
 /* --- freeing without pods --- */
 
 static void on_measured(void *userdata, const struct storage_item *items, size_t count) {
@@ -304,9 +321,14 @@ static void reclaim_disk(struct eviction *eviction) {
 static void relieve(struct eviction *eviction) {
     const struct pressure_threshold *threshold = &eviction->config.thresholds[eviction->verdict.reclaim];
     bool is_disk = pressure_condition_of(threshold->signal) == PRESSURE_DISK;
-    if ((is_disk && (eviction->request || eviction->storage)) || waits_for_victim(eviction))
+    if (waits_for_victim(eviction))
+        return hurry_victim(eviction);
+    if (is_disk && (eviction->request || eviction->storage))
         return; /* memory does not wait until the disk is cleaned up */
-    event_node(eviction->node, "Warning", "EvictionThresholdMet", "Attempting to reclaim %s", pressure_resource(threshold->signal));
+    if (!eviction->told_ms || now_ms(eviction) - eviction->told_ms >= TOLD_AGAIN_MS) {
+        event_node(eviction->node, "Warning", "EvictionThresholdMet", "Attempting to reclaim %s", pressure_resource(threshold->signal));
+        eviction->told_ms = now_ms(eviction);
+    }
     if (is_disk)
         reclaim_disk(eviction);
     else
@@ -335,18 +357,35 @@ static int64_t left_of(const struct eviction *eviction, enum pressure_signal sig
     return least;
 }
 
-static void watch_memory(struct eviction *eviction) {
-    memory_watch_arm(eviction->watch, left_of(eviction, SIGNAL_MEMORY_AVAILABLE), left_of(eviction, SIGNAL_ALLOCATABLE_MEMORY_AVAILABLE));
+/* Half of it, so that there is time to see how fast it goes. */
+static int64_t alarm_of(const struct eviction *eviction, enum pressure_signal signal) {
+    int64_t left = left_of(eviction, signal);
+    return left == INT64_MAX ? left : MAX(left / 2, MIN(left, (int64_t)ALARM_BYTES_MIN));
+}
+
+static void watch_memory(struct eviction *eviction, bool hurries) {
+    memory_watch_arm(eviction->watch, hurries ? INT64_MAX : alarm_of(eviction, SIGNAL_MEMORY_AVAILABLE),
+                     hurries ? INT64_MAX : alarm_of(eviction, SIGNAL_ALLOCATABLE_MEMORY_AVAILABLE));
     eviction->config.is_memory_watched = memory_watch_works(eviction->watch);
+    eviction->armed_ms = hurries ? eviction->armed_ms : eviction->looked_ms;
+}
+
+static void look_in(struct eviction *eviction, int64_t delay_ms) {
+    eviction->due_ms = now_ms(eviction) + MAX(delay_ms, 1);
+    loop_timer_set(&eviction->timer, MAX(delay_ms, 1));
 }
 
 static void look(void *userdata) {
     struct eviction *eviction = userdata;
     unsigned before = eviction->verdict.conditions;
+    bool is_alarmed = eviction->is_alarmed;
+    eviction->is_alarmed = false;
     eviction->looked_ms = now_ms(eviction);
     observe(eviction);
-    watch_memory(eviction);
+    watch_memory(eviction, is_alarmed || pressure_is_falling(&eviction->config, &eviction->state, eviction->seen, eviction->looked_ms));
     pressure_step(&eviction->config, &eviction->state, eviction->seen, eviction->looked_ms, &eviction->verdict);
+    if (is_alarmed)
+        eviction->verdict.next_look_ms = MIN(eviction->verdict.next_look_ms, PRESSURE_HURRY_MS);
     if (eviction->verdict.conditions != before)
         tell_conditions(eviction, before);
     if (eviction->verdict.reclaim >= 0)
@@ -354,7 +393,7 @@ static void look(void *userdata) {
     else
         eviction->is_helpless = false;
     if (eviction->verdict.conditions || any_active(eviction->node))
-        loop_timer_set(&eviction->timer, eviction->verdict.next_look_ms);
+        look_in(eviction, eviction->verdict.next_look_ms);
     else
         loop_timer_cancel(&eviction->timer);
 }
@@ -364,11 +403,15 @@ void eviction_start(struct node *node) {
 }
 
 static void look_soon(struct eviction *eviction) {
-    loop_timer_set(&eviction->timer, MAX(eviction->looked_ms + SETTLE_MS - now_ms(eviction), 1));
+    look_in(eviction, eviction->looked_ms + SETTLE_MS - now_ms(eviction));
 }
 
 static void on_low(void *userdata) {
-    look_soon(userdata);
+    struct eviction *eviction = userdata;
+    int64_t due_ms = MAX(eviction->armed_ms + SETTLE_MS, eviction->looked_ms + PRESSURE_HURRY_MS);
+    eviction->is_alarmed = true;
+    if (!loop_timer_is_set(&eviction->timer) || eviction->due_ms > due_ms)
+        look_in(eviction, due_ms - now_ms(eviction));
 }
 
 void eviction_pod_ended(struct node *node) {
@@ -403,7 +446,7 @@ bool eviction_admits(struct pod *pod) {
         look(eviction);
     unsigned conditions = eviction->verdict.conditions;
     if (!loop_timer_is_set(&eviction->timer))
-        loop_timer_set(&eviction->timer, eviction->verdict.next_look_ms);
+        look_in(eviction, eviction->verdict.next_look_ms);
     if (!conditions || (priority && *priority >= PRIORITY_SYSTEM_CRITICAL))
         return true;
     if (conditions == 1u << PRESSURE_MEMORY && (!is_best_effort(pod) || tolerates_memory_pressure(pod)))

@@ -3,6 +3,10 @@
  * postStart begins when the program has been started. Until it is over the container counts as being created: its status says so, no probe runs, and
  * the pod's next containers wait, as with kubelet, whose worker does one thing after the other. One that fails ends the container.
  *
+ * Both are run at least once: what a node had not seen end when it died begins anew with the next one, as Kubernetes' documentation says of hooks
+ * (its kubelet forgets a postStart hook then; a container that was never registered, warmed up or unlocked, and serves all the same, is worse than
+ * one that was twice). The first one's command may go on beside it: hooks have to bear that anyway.
+ *
  * preStop runs before the program is told to stop, within the time that the pod was given; when that is over, it goes on without waiting any longer.
  *
  * What a hook printed is in no event: it may hold secrets. A TCP connection is no hook, though the API lets it be written: it fails, as upstream. */

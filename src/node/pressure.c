@@ -7,7 +7,9 @@
  * 100Mi would be a fifth of everything.
  *
  * Nobody looks more often than needed: the next look is when what is left above the nearest threshold could be used up at the earliest, given how
- * fast a machine can fill its memory or its disk, and between LOOK_MIN_MS (upstream's interval) and LOOK_MAX_MS from now. */
+ * fast a machine can fill its memory or its disk, and between LOOK_MIN_MS (upstream's interval) and LOOK_MAX_MS from now. Only when memory was seen
+ * to go fast, the next look is when a part of what is left will have gone at that rate: down to PRESSURE_HURRY_MS, so that eviction comes before the
+ * kernel's out-of-memory killer. */
 #include "node/pressure_priv.h"
 
 #include "codec/codec.h"
@@ -15,6 +17,9 @@
 #define LOOK_MIN_MS 10000
 #define LOOK_MAX_MS (5 * 60 * 1000)
 #define LOOK_WATCHED_MS 60000 /* at memory, when the kernel wakes us */
+#define FALL_MS_MAX 5000      /* memory that would last no longer falls */
+#define FALL_PART 4           /* the next look is when so much of it will have gone */
+#define FALL_HOLD_MS 2000     /* so long it counts as falling after it was seen to: others give memory back meanwhile, now and then */
 #define TRANSITION_MS (5 * 60 * 1000)
 #define POD_GRACE_S_MAX 30
 
@@ -256,6 +261,37 @@ static void look_at_threshold(const struct pressure_config *config, struct press
         verdict->reclaim = (int)index;
 }
 
+/* How long memory lasts when it goes on as since the last step; INT64_MAX: it does not go. */
+static int64_t lasts_ms(const struct pressure_config *config, const struct pressure_state *state, const struct pressure_observation *observations,
+                        int64_t now_ms) {
+    int64_t passed_ms = now_ms - state->stepped_ms;
+    double least = (double)INT64_MAX / 2;
+    for (size_t i = 0; i < config->count && state->stepped_ms && passed_ms > 0; i++) {
+        const struct pressure_threshold *threshold = &config->thresholds[i];
+        const struct pressure_observation *now = &observations[threshold->signal], *last = &state->last[threshold->signal];
+        int64_t fallen = last->available - now->available, left = now->available - pressure_quantity(&threshold->value, now->capacity);
+        if (signals[threshold->signal].condition == PRESSURE_MEMORY && now->known && last->known && fallen > 0)
+            least = MIN(least, (double)MAX(left, 0) * (double)passed_ms / (double)fallen);
+    }
+    return least < (double)INT64_MAX / 2 ? (int64_t)least : INT64_MAX;
+}
+
+bool pressure_is_falling(const struct pressure_config *config, const struct pressure_state *state, const struct pressure_observation *observations,
+                         int64_t now_ms) {
+    return lasts_ms(config, state, observations, now_ms) < FALL_MS_MAX || (state->fell_ms && now_ms - state->fell_ms < FALL_HOLD_MS);
+}
+
+bool pressure_is_pressing(const struct pressure_config *config, const struct pressure_observation *observations) {
+    for (size_t i = 0; i < config->count; i++) {
+        const struct pressure_threshold *threshold = &config->thresholds[i];
+        const struct pressure_observation *now = &observations[threshold->signal];
+        if (signals[threshold->signal].condition == PRESSURE_MEMORY && !threshold->grace_ms && now->known &&
+            now->available < pressure_quantity(&threshold->value, now->capacity) / 2)
+            return true;
+    }
+    return false;
+}
+
 void pressure_step(const struct pressure_config *config, struct pressure_state *state, const struct pressure_observation *observations,
                    int64_t now_ms, struct pressure_verdict *ret) {
     struct pressure_verdict verdict = {.reclaim = -1, .next_look_ms = LOOK_MAX_MS};
@@ -268,5 +304,12 @@ void pressure_step(const struct pressure_config *config, struct pressure_state *
         verdict.conditions |= 1u << i;
         verdict.next_look_ms = MIN(verdict.next_look_ms, MAX(left_ms, 1));
     }
+    int64_t lasts = lasts_ms(config, state, observations, now_ms);
+    if (lasts < FALL_MS_MAX)
+        state->fell_ms = now_ms;
+    if (pressure_is_falling(config, state, observations, now_ms))
+        verdict.next_look_ms = MIN(verdict.next_look_ms, lasts < FALL_MS_MAX ? MAX(lasts / FALL_PART, PRESSURE_HURRY_MS) : PRESSURE_HURRY_MS);
+    memcpy(state->last, observations, sizeof state->last);
+    state->stepped_ms = now_ms;
     *ret = verdict;
 }

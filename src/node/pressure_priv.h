@@ -68,7 +68,11 @@ struct pressure_state {
     int64_t first_ms[PRESSURE_THRESHOLDS_MAX]; /* since when it is met; 0: it is not */
     bool met[PRESSURE_THRESHOLDS_MAX];         /* for its whole grace period; until its minimum is reclaimed */
     int64_t last_ms[PRESSURE_CONDITIONS];      /* when it was last caused; 0: never */
+    struct pressure_observation last[SIGNALS]; /* what was seen then: */
+    int64_t stepped_ms;                        /* 0: never */
+    int64_t fell_ms;                           /* when memory was last seen to fall; 0: never */
 };
+#define PRESSURE_HURRY_MS 100 /* between two looks at most, while memory goes fast */
 struct pressure_verdict {
     unsigned conditions;  /* a bit for each that holds */
     int reclaim;          /* the index of the threshold to do something about; -1: none */
@@ -77,6 +81,11 @@ struct pressure_verdict {
 /* observations: SIGNALS of them. now_ms > 0, on a clock that never goes back. */
 void pressure_step(const struct pressure_config *config, struct pressure_state *state, const struct pressure_observation *observations,
                    int64_t now_ms, struct pressure_verdict *ret);
+/* Memory goes so fast, since the last step, that a threshold could be met within seconds, or goes on below one; or did so a moment ago. */
+bool pressure_is_falling(const struct pressure_config *config, const struct pressure_state *state, const struct pressure_observation *observations,
+                         int64_t now_ms);
+/* So little is left of memory that who was told to go is not waited for: half of what a hard threshold wants. */
+bool pressure_is_pressing(const struct pressure_config *config, const struct pressure_observation *observations);
 /* What was freed is enough: no threshold is met, those that were met with their minimum. */
 bool pressure_is_relieved(const struct pressure_config *config, const struct pressure_observation *observations);
 /* How much is lacking until the threshold is no longer met, its minimum included. */

@@ -103,7 +103,8 @@ UNIT_TEST(a_condition_stays_for_the_transition_period) {
     see(&history, SIGNAL_MEMORY_AVAILABLE, 500 * GIB_, 3000);
     assert_int_equal(history.verdict.conditions, 1 << PRESSURE_MEMORY);
     assert_int_equal(reclaims(&history), SIGNALS);
-    assert_int_equal(history.verdict.next_look_ms, 59000); /* when it can end */
+    see(&history, SIGNAL_MEMORY_AVAILABLE, 500 * GIB_, 5000);
+    assert_int_equal(history.verdict.next_look_ms, 57000); /* when it can end */
     see(&history, SIGNAL_MEMORY_AVAILABLE, 500 * GIB_, 61999);
     assert_int_equal(history.verdict.conditions, 1 << PRESSURE_MEMORY);
     see(&history, SIGNAL_MEMORY_AVAILABLE, 500 * GIB_, 62000);
@@ -170,6 +171,37 @@ UNIT_TEST(one_looks_when_it_could_matter) {
     assert_int_equal(history.verdict.next_look_ms, 60000);
 }
 
+UNIT_TEST(memory_that_goes_fast_is_looked_at_soon) {
+    struct history history;
+    begin(&history, &(struct pressure_texts){.hard = "memory.available<1Gi,nodefs.available<1Gi"});
+    see(&history, SIGNAL_MEMORY_AVAILABLE, 9 * GIB_, 1000);
+    assert_int_equal(history.verdict.next_look_ms, 10000); /* nothing is known of its rate */
+    see(&history, SIGNAL_MEMORY_AVAILABLE, 5 * GIB_, 11000);
+    assert_int_equal(history.verdict.next_look_ms, 10000); /* 4 GiB in ten seconds: the rest lasts as long */
+    see(&history, SIGNAL_MEMORY_AVAILABLE, 3 * GIB_, 12000);
+    assert_int_equal(history.verdict.next_look_ms, 250); /* 2 GiB in a second: a quarter of what the rest lasts */
+    history.seen[SIGNAL_MEMORY_AVAILABLE].available = 2 * GIB_;
+    assert_true(pressure_is_falling(&history.config, &history.state, history.seen, 12250));
+    see(&history, SIGNAL_MEMORY_AVAILABLE, GIB_ + 200 * MIB_, 12250);
+    assert_int_equal(history.verdict.next_look_ms, PRESSURE_HURRY_MS);
+    assert_int_equal(reclaims(&history), SIGNALS);
+    see(&history, SIGNAL_MEMORY_AVAILABLE, GIB_ - 1, 12350);
+    assert_int_equal(reclaims(&history), SIGNAL_MEMORY_AVAILABLE);
+    assert_int_equal(history.verdict.next_look_ms, PRESSURE_HURRY_MS); /* who was told to go may go on taking */
+    assert_false(pressure_is_pressing(&history.config, history.seen));
+    see(&history, SIGNAL_MEMORY_AVAILABLE, GIB_ / 2 - 1, 12450);
+    assert_true(pressure_is_pressing(&history.config, history.seen));
+    see(&history, SIGNAL_MEMORY_AVAILABLE, GIB_ / 2 - 1, 12550); /* it stands still, for the moment */
+    assert_int_equal(history.verdict.next_look_ms, PRESSURE_HURRY_MS);
+    see(&history, SIGNAL_MEMORY_AVAILABLE, GIB_ / 2 - 1, 14450);
+    assert_int_equal(history.verdict.next_look_ms, 10000);
+    assert_false(pressure_is_falling(&history.config, &history.state, history.seen, 14550));
+    see(&history, SIGNAL_MEMORY_AVAILABLE, 9 * GIB_, 15000);
+    see(&history, SIGNAL_NODEFS_AVAILABLE, 9 * GIB_, 16000);
+    see(&history, SIGNAL_NODEFS_AVAILABLE, GIB_ + 1, 16100); /* a disk is not looked at more often */
+    assert_int_equal(history.verdict.next_look_ms, 10000);
+}
+
 UNIT_TEST(what_cannot_be_observed_is_not_met) {
     struct history history;
     begin(&history, &(struct pressure_texts){.hard = ""});
@@ -233,5 +265,5 @@ UNIT_TEST(says_what_upstream_says) {
 
 UNIT_MAIN(UNIT(usual_thresholds_are_bounded), UNIT(reads_kubelets_syntax), UNIT(refuses_what_cannot_be_meant),
           UNIT(a_condition_stays_for_the_transition_period), UNIT(a_soft_threshold_waits), UNIT(the_minimum_is_reclaimed_too),
-          UNIT(memory_comes_before_disk), UNIT(one_looks_when_it_could_matter), UNIT(what_cannot_be_observed_is_not_met), UNIT(ranks_as_upstream),
-          UNIT(who_would_not_be_missed_stays), UNIT(says_what_upstream_says))
+          UNIT(memory_comes_before_disk), UNIT(one_looks_when_it_could_matter), UNIT(memory_that_goes_fast_is_looked_at_soon),
+          UNIT(what_cannot_be_observed_is_not_met), UNIT(ranks_as_upstream), UNIT(who_would_not_be_missed_stays), UNIT(says_what_upstream_says))

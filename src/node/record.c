@@ -48,6 +48,8 @@ int record_save(struct pod *pod) {
                       ",\"backoff\":%" PRId64 ",\"imageID\":\"%s\"",
                       stage_names[unit->stage], unit->id, unit->restart_count, unit->has_run ? "true" : "false", unit->started ? "true" : "false",
                       unit->ready ? "true" : "false", unit->started_ns, unit->backoff.delay_ms, unit->image_id);
+        if (unit->post_starting)
+            buffer_append_text(&out, ",\"postStarting\":true");
         format_termination(&out, "current", &unit->current);
         format_termination(&out, "last", &unit->last);
         buffer_append_byte(&out, '}');
@@ -87,6 +89,7 @@ static void load_unit(const struct tree *tree, struct unit *unit) {
     for (size_t i = 0; i < ARRAY_LEN(stage_names); i++)
         if (i != UNIT_PULLING && strcmp(stage, stage_names[i]) == 0)
             unit->stage = (enum unit_stage)i;
+    unit->post_starting = unit->stage == UNIT_RUNNING && tree_bool_or(tree_find(tree, "postStarting"), false);
     const char *id = tree_text_or(tree_find(tree, "id"), "");
     if (strspn(id, "0123456789abcdef") == strlen(id)) /* it becomes part of paths */
         snprintf(unit->id, sizeof unit->id, "%s", id);

@@ -400,13 +400,13 @@ static void on_started(void *userdata, int error, const char *message) {
     mark_running(unit, false);
     event_pod(unit->pod, unit, "Normal", "Started", "Started container %s", unit->spec->name);
     remove_old_run(unit);
-    record_save(unit->pod);
     if (unit->stopping) {
         unit->stopping = false;
         unit_stop(unit, unit->grace_ms / 1000, NULL);
     } else if (!hooks_post_start(unit)) {
         probing_begin(unit);
     }
+    record_save(unit->pod); /* with the hook: should we die, it is owed */
     pod_sync_later(unit->pod);
 }
 
@@ -498,14 +498,15 @@ void unit_adopt(struct unit *unit) {
     int r = container_adopt(unit->pod->node->containers, &options, &unit->container);
     if (r == 0) {
         bool started = container_is_started(unit->container);
-        bool was_running = unit->stage == UNIT_RUNNING;
+        bool was_running = unit->stage == UNIT_RUNNING, owes_hook = !was_running || unit->post_starting;
         if (!started)
             return begin_start(unit);
         if (!was_running)
             unit->started_ns = container_started_ns(unit->container);
         mark_running(unit, true);
         security_adopt_user(unit);
-        probing_begin(unit);
+        if (!owes_hook || !hooks_post_start(unit))
+            probing_begin(unit);
         unit_find_image(unit);
         return;
     }

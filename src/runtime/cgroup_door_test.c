@@ -9,7 +9,8 @@
 #include "sys/sys.h"
 #include "unit.h"
 
-#define GROUP "/tidemilldoor"
+/* Of this process: several checkouts may be tested on one machine. */
+static char group[64];
 
 static void read_groups(const char *path, struct buffer *out) {
     buffer_reset(out);
@@ -35,7 +36,9 @@ static void spawn_into(struct cgroup_door *door) {
     assert_int_equal(loop_spawn(&options, &pid), 0);
     snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
     read_groups(path, &child);
-    assert_true(slice_find(buffer_slice(&child), SLICE("0::" GROUP "\n")) >= 0);
+    char expected[80];
+    snprintf(expected, sizeof expected, "0::%s\n", group);
+    assert_true(slice_find(buffer_slice(&child), slice_of(expected)) >= 0);
     kill(pid, SIGKILL);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     cgroup_door_close(door);
@@ -52,10 +55,10 @@ UNIT_TEST(what_is_spawned_into_a_group_of_v2_is_in_it) {
     for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
         if (cgroups_detect(roots[i], &cgroups, &diag) < 0 || cgroups.version != CGROUP_V2)
             continue;
-        assert_int_equal(cgroup_create(&cgroups, GROUP, NULL), 0);
-        assert_int_equal(cgroup_door_open(&cgroups, GROUP, &door), 0);
+        assert_int_equal(cgroup_create(&cgroups, group, NULL), 0);
+        assert_int_equal(cgroup_door_open(&cgroups, group, &door), 0);
         spawn_into(&door);
-        assert_int_equal(cgroup_remove(&cgroups, GROUP), 0);
+        assert_int_equal(cgroup_remove(&cgroups, group), 0);
         tried++;
     }
     assert_true(tried > 0 || access("/sys/fs/cgroup/unified/cgroup.procs", F_OK) < 0);
@@ -68,11 +71,11 @@ UNIT_TEST(what_is_spawned_behind_the_door_is_in_the_group) {
     struct buffer before = BUFFER_INIT(128 * KIB), child = BUFFER_INIT(128 * KIB), after = BUFFER_INIT(128 * KIB);
     char path[64];
     assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
-    assert_int_equal(cgroup_create(&cgroups, GROUP, NULL), 0);
-    assert_int_equal(cgroup_door_open(&cgroups, GROUP, &door), 0);
+    assert_int_equal(cgroup_create(&cgroups, group, NULL), 0);
+    assert_int_equal(cgroup_door_open(&cgroups, group, &door), 0);
     if (cgroups.version == CGROUP_V2) {
         spawn_into(&door);
-        assert_int_equal(cgroup_remove(&cgroups, GROUP), 0);
+        assert_int_equal(cgroup_remove(&cgroups, group), 0);
         return;
     }
     read_groups("/proc/thread-self/cgroup", &before);
@@ -83,15 +86,17 @@ UNIT_TEST(what_is_spawned_behind_the_door_is_in_the_group) {
     assert_true(slice_equal(buffer_slice(&before), buffer_slice(&after)));
     snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
     read_groups(path, &child);
+    char ending[80];
+    snprintf(ending, sizeof ending, ":%s", group);
     size_t inside = 0;
     for (struct slice rest = buffer_slice(&child); rest.data;)
-        inside += slice_ends(slice_cut(&rest, '\n'), SLICE(":" GROUP));
+        inside += slice_ends(slice_cut(&rest, '\n'), slice_of(ending));
     assert_int_equal(inside, cgroups.controllers_count);
     kill(pid, SIGKILL);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     cgroup_door_close(&door);
     assert_false(cgroup_door_enter(&door));
-    assert_int_equal(cgroup_remove(&cgroups, GROUP), 0);
+    assert_int_equal(cgroup_remove(&cgroups, group), 0);
     buffer_deinit(&before);
     buffer_deinit(&child);
     buffer_deinit(&after);
@@ -110,4 +115,9 @@ UNIT_TEST(warming_moves_nobody) {
     buffer_deinit(&after);
 }
 
-UNIT_MAIN(UNIT(what_is_spawned_into_a_group_of_v2_is_in_it), UNIT(what_is_spawned_behind_the_door_is_in_the_group), UNIT(warming_moves_nobody))
+int main(void) {
+    const struct CMUnitTest tests[] = {UNIT(what_is_spawned_into_a_group_of_v2_is_in_it), UNIT(what_is_spawned_behind_the_door_is_in_the_group),
+                                       UNIT(warming_moves_nobody)};
+    snprintf(group, sizeof group, "/tidemilldoor-%d", (int)getpid());
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -11,7 +11,8 @@
 #include "sys/sys.h"
 #include "unit.h"
 
-#define CGROUP "/tidemillct"
+/* Of this process: several checkouts may be tested on one machine. */
+static char group[64], conmon_group[80];
 
 struct fixture {
     struct loop *loop;
@@ -68,7 +69,9 @@ static int setup(void **state) {
     if (fixture.cgroups.is_hybrid)
         assert_int_equal(mounts_hide_unified_cgroup(), 0);
     assert_int_equal(loop_new(&fixture.loop), 0);
-    const struct containers_options options = {.dir = fixture.run, .cgroups = &fixture.cgroups, .conmon_cgroup = CGROUP "/conmon"};
+    snprintf(group, sizeof group, "/tidemillct-%d", (int)getpid());
+    snprintf(conmon_group, sizeof conmon_group, "%s/conmon", group);
+    const struct containers_options options = {.dir = fixture.run, .cgroups = &fixture.cgroups, .conmon_cgroup = conmon_group};
     if (containers_new(fixture.loop, &options, &fixture.containers, &diag) < 0)
         fail_msg("%s", diag.message);
     struct buffer seccomp = BUFFER_INIT(MIB);
@@ -83,7 +86,7 @@ static int teardown(void **state) {
     loop_free(fixture.loop);
     free(fixture.seccomp);
     mounts_unshare(fixture.run);
-    for (int i = 0; i < 100 && cgroup_remove(&fixture.cgroups, CGROUP) < 0; i++)
+    for (int i = 0; i < 100 && cgroup_remove(&fixture.cgroups, group) < 0; i++)
         usleep(10000); /* a conmon that has reported may still be on its way out */
     sys_remove_tree(AT_FDCWD, fixture.dir);
     return 0;
@@ -142,7 +145,7 @@ static void begin_as(const struct bundle_process *process, bool open_stdin, int6
     struct container_options options;
     container_new_id(ret->id);
     snprintf(ret->log, sizeof ret->log, "%s/%s.log", fixture.dir, ret->id);
-    snprintf(ret->cgroup, sizeof ret->cgroup, CGROUP "/%s", ret->id);
+    snprintf(ret->cgroup, sizeof ret->cgroup, "%s/%s", group, ret->id);
     snprintf(ret->upper, sizeof ret->upper, "%s/%s/upper", fixture.dir, ret->id);
     snprintf(ret->work, sizeof ret->work, "%s/%s/work", fixture.dir, ret->id);
     assert_int_equal(sys_mkdirs(ret->upper, 0755), 0);
@@ -273,7 +276,7 @@ UNIT_TEST(a_crun_that_hangs_is_given_up) {
     char path[4096], *search = strdup(getenv("PATH"));
     const char *const args[] = {"/bin/program", "wait", NULL};
     const struct bundle_process process = {.args = args, .capabilities = BUNDLE_CAPABILITIES_DEFAULT, .no_new_privileges = true};
-    const struct containers_options options = {.dir = fixture.run, .cgroups = &fixture.cgroups, .conmon_cgroup = CGROUP "/conmon", .timeout_ms = 100};
+    const struct containers_options options = {.dir = fixture.run, .cgroups = &fixture.cgroups, .conmon_cgroup = conmon_group, .timeout_ms = 100};
     snprintf(path, sizeof path, "%s/crun", fixture.dir);
     assert_int_equal(sys_write_file_fast(AT_FDCWD, path, SLICE("#!/bin/sh\nwhile :; do sleep 0.05; done\n"), 0755), 0);
     assert_int_equal(chmod(path, 0755), 0);
@@ -317,7 +320,7 @@ UNIT_TEST(a_missing_program_is_a_clear_error) {
     struct container_options options;
     container_new_id(started.id);
     snprintf(started.log, sizeof started.log, "%s/%s.log", fixture.dir, started.id);
-    snprintf(started.cgroup, sizeof started.cgroup, CGROUP "/%s", started.id);
+    snprintf(started.cgroup, sizeof started.cgroup, "%s/%s", group, started.id);
     snprintf(started.upper, sizeof started.upper, "%s/%s/upper", fixture.dir, started.id);
     snprintf(started.work, sizeof started.work, "%s/%s/work", fixture.dir, started.id);
     assert_int_equal(sys_mkdirs(started.upper, 0755), 0);

@@ -5,8 +5,8 @@
  *   usage does not grow any more although available memory shrinks, so this is an alarm but no proof.
  * cgroup v2: a group that comes to its limit changes its memory.events ("max"): the kernel takes caches back then, and kills only when there are none
  *   left. There is no threshold below the limit that would not throttle (memory.high does).
- * pressure stall information (/proc/pressure/memory, kernels that have it switched on): processes waited for memory for a tenth of two seconds. The
- *   window is a multiple of two seconds because shorter ones need a privilege that containers of the platform itself may lack. */
+ * pressure stall information (/proc/pressure/memory, kernels that have it switched on): processes waited for memory for a tenth of half a second; or
+ *   of two seconds, because shorter windows need a privilege that containers of the platform itself may lack. */
 #include "runtime/memory_watch.h"
 
 #include <fcntl.h>
@@ -20,7 +20,7 @@
 #include "sys/sys.h"
 
 #define LIMIT_NONE ((uint64_t)1 << 62) /* v1 says the largest number of pages */
-#define STALL_TRIGGER "some 200000 2000000"
+static const char *const stall_triggers[] = {"some 50000 500000", "some 200000 2000000"};
 
 struct memory_watch {
     struct loop *loop;
@@ -111,13 +111,16 @@ static void on_stall(void *userdata, uint32_t events) {
 }
 
 static void watch_stalls(struct memory_watch *watch) {
-    watch->stall_fd = open("/proc/pressure/memory", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (watch->stall_fd < 0)
-        return;
-    ssize_t n = write(watch->stall_fd, STALL_TRIGGER, sizeof STALL_TRIGGER); /* with its NUL */
-    if (n != sizeof STALL_TRIGGER || loop_io_new(watch->loop, watch->stall_fd, EPOLLPRI, on_stall, watch, &watch->stall_io) < 0) {
-        close(watch->stall_fd);
-        watch->stall_fd = -1;
+    for (size_t i = 0; i < ARRAY_LEN(stall_triggers) && !watch->stall_io; i++) {
+        ssize_t len = (ssize_t)strlen(stall_triggers[i]) + 1;
+        watch->stall_fd = open("/proc/pressure/memory", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        if (watch->stall_fd < 0)
+            return;
+        if (write(watch->stall_fd, stall_triggers[i], (size_t)len) != len ||
+            loop_io_new(watch->loop, watch->stall_fd, EPOLLPRI, on_stall, watch, &watch->stall_io) < 0) {
+            close(watch->stall_fd);
+            watch->stall_fd = -1;
+        }
     }
 }
 
@@ -157,9 +160,8 @@ int memory_watch_new(struct loop *loop, const struct cgroups *cgroups, const cha
     return 0;
 }
 
-/* The limit of v2 alone says nothing of the machine. */
 bool memory_watch_works(const struct memory_watch *watch) {
-    return watch->threshold_io || watch->stall_io;
+    return watch->threshold_io;
 }
 
 void memory_watch_free(struct memory_watch *watch) {

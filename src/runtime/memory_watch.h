@@ -11,7 +11,7 @@ int memory_watch_new(struct loop *loop, const struct cgroups *cgroups, const cha
                      struct memory_watch **ret);
 /* Wake when so much more than now is in use on the machine, or in the group. Replaces what was armed before. INT64_MAX: never mind. */
 void memory_watch_arm(struct memory_watch *watch, int64_t more_bytes, int64_t group_more_bytes);
-/* False: nothing will wake, who wants to know has to look. */
+/* False: nothing wakes before it is used up, who wants to know has to look. (Stalls come when it is.) */
 bool memory_watch_works(const struct memory_watch *watch);
 /* What processes in the group may use together; 0: it has no limit. */
 uint64_t memory_watch_limit(const struct cgroups *cgroups, const char *path);

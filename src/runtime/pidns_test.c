@@ -14,7 +14,8 @@
 #include "sys/sys.h"
 #include "unit.h"
 
-#define CGROUP "/tidemillpn/pause"
+/* Of this process: several checkouts may be tested on one machine. */
+static char group_above[64], group[80];
 
 static void namespace_of(const char *process, const char *which, char ret[64]) {
     char path[128];
@@ -32,9 +33,9 @@ UNIT_TEST(a_namespace_is_found_again_and_ends) {
     if (geteuid() != 0)
         fail_msg("namespaces are made by root: run this test as root");
     assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
-    assert_int_equal(pidns_find(&cgroups, CGROUP), 0);
-    assert_int_equal(pidns_start(&cgroups, CGROUP, (const char *const[]){NULL}, &pid), 0);
-    assert_int_equal(pidns_find(&cgroups, CGROUP), pid);
+    assert_int_equal(pidns_find(&cgroups, group), 0);
+    assert_int_equal(pidns_start(&cgroups, group, (const char *const[]){NULL}, &pid), 0);
+    assert_int_equal(pidns_find(&cgroups, group), pid);
     snprintf(process, sizeof process, "%d", (int)pid);
     namespace_of("self", "pid", own);
     namespace_of("self", "pid_for_children", children);
@@ -60,14 +61,14 @@ UNIT_TEST(a_namespace_is_found_again_and_ends) {
     assert_int_equal(read(ready[0], &byte, 1), 1);
     close(ready[0]);
     close(ready[1]);
-    pidns_stop(&cgroups, CGROUP);
+    pidns_stop(&cgroups, group);
     int status;
     assert_int_equal(waitpid(outside, &status, 0), outside);
     assert_int_equal(status, 0); /* who joined ended with it */
-    assert_int_equal(pidns_find(&cgroups, CGROUP), 0);
-    assert_false(cgroup_exists(&cgroups, CGROUP));
-    pidns_stop(&cgroups, CGROUP); /* absent is fine */
-    assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
+    assert_int_equal(pidns_find(&cgroups, group), 0);
+    assert_false(cgroup_exists(&cgroups, group));
+    pidns_stop(&cgroups, group); /* absent is fine */
+    assert_int_equal(cgroup_remove(&cgroups, group_above), 0);
 }
 
 static void check_line(pid_t pid, const char *line) {
@@ -152,7 +153,7 @@ UNIT_TEST(what_keeps_it_is_worth_nothing) {
     char path[64];
     int status;
     assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
-    assert_int_equal(pidns_start(&cgroups, CGROUP, (const char *const[]){NULL}, &pid), 0);
+    assert_int_equal(pidns_start(&cgroups, group, (const char *const[]){NULL}, &pid), 0);
     check_is_worth_nothing(pid);
     snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
     pid_t child = fork();
@@ -162,8 +163,8 @@ UNIT_TEST(what_keeps_it_is_worth_nothing) {
     assert_int_equal(status, 0);
     while (processes_in("pid", pid) != 1) /* the orphan is reaped, or this hangs */
         sched_yield();
-    pidns_stop(&cgroups, CGROUP);
-    assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
+    pidns_stop(&cgroups, group);
+    assert_int_equal(cgroup_remove(&cgroups, group_above), 0);
 }
 
 /* A node that is killed while another process prepares the namespace: that one is in the machine's own. */
@@ -172,19 +173,19 @@ UNIT_TEST(what_is_not_ready_is_not_found) {
     struct diag diag = DIAG_INIT;
     int status;
     assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
-    assert_int_equal(cgroup_create(&cgroups, CGROUP, NULL), 0);
+    assert_int_equal(cgroup_create(&cgroups, group, NULL), 0);
     pid_t pid = fork();
     if (pid == 0)
         for (;;)
             pause();
-    assert_int_equal(cgroup_attach(&cgroups, CGROUP, pid), 0);
-    assert_int_equal(pidns_find(&cgroups, CGROUP), 0);
-    pidns_stop(&cgroups, CGROUP);
+    assert_int_equal(cgroup_attach(&cgroups, group, pid), 0);
+    assert_int_equal(pidns_find(&cgroups, group), 0);
+    pidns_stop(&cgroups, group);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status));
-    pidns_stop(&cgroups, CGROUP);
-    assert_false(cgroup_exists(&cgroups, CGROUP));
-    assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
+    pidns_stop(&cgroups, group);
+    assert_false(cgroup_exists(&cgroups, group));
+    assert_int_equal(cgroup_remove(&cgroups, group_above), 0);
 }
 
 UNIT_TEST(it_belongs_to_a_user_namespace) {
@@ -206,7 +207,7 @@ UNIT_TEST(it_belongs_to_a_user_namespace) {
     snprintf(user, sizeof user, "/proc/self/fd/%d", user_fd);
     snprintf(net, sizeof net, "/proc/%d/ns/net", (int)other);
     pid_t pid = 0;
-    assert_int_equal(pidns_start(&cgroups, CGROUP, (const char *const[]){net, user, NULL}, &pid), 0);
+    assert_int_equal(pidns_start(&cgroups, group, (const char *const[]){net, user, NULL}, &pid), 0);
     snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC), owner_fd = ioctl(fd, NS_GET_USERNS);
     assert_int_equal(fstat(owner_fd, &owner), 0);
@@ -223,8 +224,8 @@ UNIT_TEST(it_belongs_to_a_user_namespace) {
     close(user_fd);
     kill(other, SIGKILL);
     waitpid(other, NULL, 0);
-    pidns_stop(&cgroups, CGROUP);
-    assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
+    pidns_stop(&cgroups, group);
+    assert_int_equal(cgroup_remove(&cgroups, group_above), 0);
 }
 
 UNIT_TEST(what_cannot_be_joined_leaves_nothing) {
@@ -232,12 +233,18 @@ UNIT_TEST(what_cannot_be_joined_leaves_nothing) {
     struct diag diag = DIAG_INIT;
     pid_t pid = 0;
     assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
-    assert_int_equal(pidns_start(&cgroups, CGROUP, (const char *const[]){"/does/not/exist", NULL}, &pid), -ENOENT);
-    assert_int_equal(pidns_start(&cgroups, CGROUP, (const char *const[]){"/dev/null", NULL}, &pid), -EINVAL);
-    assert_int_equal(pidns_find(&cgroups, CGROUP), 0);
-    pidns_stop(&cgroups, CGROUP);
-    assert_int_equal(cgroup_remove(&cgroups, "/tidemillpn"), 0);
+    assert_int_equal(pidns_start(&cgroups, group, (const char *const[]){"/does/not/exist", NULL}, &pid), -ENOENT);
+    assert_int_equal(pidns_start(&cgroups, group, (const char *const[]){"/dev/null", NULL}, &pid), -EINVAL);
+    assert_int_equal(pidns_find(&cgroups, group), 0);
+    pidns_stop(&cgroups, group);
+    assert_int_equal(cgroup_remove(&cgroups, group_above), 0);
 }
 
-UNIT_MAIN(UNIT(what_cannot_be_joined_leaves_nothing), UNIT(a_namespace_is_found_again_and_ends), UNIT(what_keeps_it_is_worth_nothing),
-          UNIT(what_is_not_ready_is_not_found), UNIT(it_belongs_to_a_user_namespace))
+int main(void) {
+    const struct CMUnitTest tests[] = {UNIT(what_cannot_be_joined_leaves_nothing), UNIT(a_namespace_is_found_again_and_ends),
+                                       UNIT(what_keeps_it_is_worth_nothing), UNIT(what_is_not_ready_is_not_found),
+                                       UNIT(it_belongs_to_a_user_namespace)};
+    snprintf(group_above, sizeof group_above, "/tidemillpn-%d", (int)getpid());
+    snprintf(group, sizeof group, "%s/pause", group_above);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -68,11 +68,11 @@ def rich_spec(node, main=STAY, own_users=False):
     mounts = [{"name": "disk", "mountPath": "/disk"}, {"name": "memory", "mountPath": "/memory"}, {"name": "map", "mountPath": "/map"},
               {"name": "hidden", "mountPath": "/hidden"}, {"name": "claim", "mountPath": "/claim", "subPath": "sub/path"},
               {"name": "map", "mountPath": "/one", "subPath": "k"}, {"name": "downward", "mountPath": "/downward"}]
-    test = "grep -q map /map/k && grep -q map /one && grep -q secret /hidden/k && grep -q web /downward/labels && test -f /disk/init && test -f /memory/init"
+    test = "grep -q map /map/k && grep -q map /one && grep -q secret /hidden/k && grep -q web /downward/labels && test -f /disk/init && test -f /memory/init && test -f /hooked"  # each run has a root file system of its own
     init = container("init", "touch /disk/init /memory/init", volumeMounts=mounts[:2])
     side = container("side", STAY, restartPolicy="Always", startupProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
     main = container("main", main, volumeMounts=mounts,
-                     lifecycle={"postStart": {"exec": {"command": ["touch", "/disk/hook"]}}, "preStop": {"exec": {"command": ["sleep", "0.1"]}}},
+                     lifecycle={"postStart": {"exec": {"command": ["touch", "/hooked"]}}, "preStop": {"exec": {"command": ["sleep", "0.1"]}}},
                      readinessProbe={"exec": {"command": ["sh", "-c", test]}, "periodSeconds": 1}, livenessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
     return spec(node, [main], initContainers=[init, side], volumes=volumes, shareProcessNamespace=True, hostUsers=not own_users)
 
@@ -209,6 +209,26 @@ def check(node, churn, pods):
     overlap = node.dir / "count/overlap"
     assert not overlap.exists(), f"ran twice at once: {overlap.read_text(encoding='ascii')}"
     assert not wrong, f"seed {SEED}, {node.kills} kills: {json.dumps(wrong)[:6000]}\n{node.node_log()[-1500:]}"
+
+
+def test_a_hook_under_way_is_run_again(node):
+    """And holds up the pod's next container until then; one that has ended is not."""
+    hook = {"exec": {"command": ["sh", "-c", "echo . >> /count/hook; until test -e /count/go; do sleep 0.05; done"]}}
+    begun = lambda: len((node.dir / "count/hook").read_text().split()) if (node.dir / "count/hook").exists() else 0
+    waiting = lambda pods: [each["state"].get("waiting", {}).get("reason") for each in pods["hooked"]["status"]["containerStatuses"]]
+    node.create(PODS, pod(node, "hooked", [container("main", STAY, lifecycle={"postStart": hook}), container("next", STAY)]))
+    for number in (1, 2, 3):
+        wait_for(lambda: node.tend() or begun() == number, f"the hook to be run for the {number}. time", 20)
+        assert waiting(node.pods()) == ["ContainerCreating"] * 2
+        node.kill_node()
+    (node.dir / "count/go").touch()
+    node.wait_pods(lambda pods: is_ready(pods["hooked"]), "the pod of the hook")
+    node.kill_node()
+    node.wait_pods(lambda pods: node.node_is_ready() and is_ready(pods["hooked"]), "the pod to stay ready")
+    wait_for(lambda: node.log_of("hooked", "main") == "", "the node to answer")
+    assert (begun(), starts(node, "hooked"), starts(node, "hooked", "next")) == (4, 1, 1)
+    node.delete(f"{PODS}/hooked", 0)
+    node.wait_pods(lambda pods: not pods, "it to go")
 
 
 def test_killed_again_and_again(node):
