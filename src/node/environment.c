@@ -62,11 +62,12 @@ const char *environment_expand(struct arena *arena, const char *text, const char
 
 /* --- valueFrom --- */
 
-static const char *subscript(struct arena *arena, const char *path, const char *lead) {
+static bool is_subscript(const char *path, const char *lead, struct slice *ret) {
     size_t len = strlen(path), lead_len = strlen(lead);
     if (strncmp(path, lead, lead_len) != 0 || len < lead_len + 4 || strncmp(path + lead_len, "['", 2) != 0 || strcmp(path + len - 2, "']") != 0)
-        return NULL;
-    return arena_dup(arena, slice_make(path + lead_len + 2, len - lead_len - 4));
+        return false;
+    *ret = slice_make(path + lead_len + 2, len - lead_len - 4);
+    return true;
 }
 
 /* As a file shows them: key="value", a line each. */
@@ -110,14 +111,15 @@ int environment_field(const struct pod *pod, struct arena *arena, const char *pa
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         if (strcmp(path, fields[i].path) == 0)
             return (*ret = arena_strdup(arena, fields[i].value ? fields[i].value : "")) ? 0 : -ENOMEM;
-    const char *key = subscript(arena, path, "metadata.labels");
-    if (key)
-        *ret = kube_map_find(&spec->metadata.labels, key);
-    else if ((key = subscript(arena, path, "metadata.annotations")))
-        *ret = kube_map_find(&spec->metadata.annotations, key);
-    else
-        return -EINVAL;
-    *ret = *ret ? *ret : "";
+    struct slice name;
+    map = is_subscript(path, "metadata.labels", &name)        ? &spec->metadata.labels
+          : is_subscript(path, "metadata.annotations", &name) ? &spec->metadata.annotations
+                                                              : NULL;
+    const char *key = map ? arena_dup(arena, name) : NULL;
+    if (!key)
+        return map ? -ENOMEM : -EINVAL;
+    const char *found = kube_map_find(map, key);
+    *ret = found ? found : "";
     return 0;
 }
 

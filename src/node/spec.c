@@ -306,9 +306,7 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
 int spec_format(struct unit *unit, struct buffer *out, struct diag *diag) {
     CLEANUP(arena_freep) struct arena *arena = arena_new(SPEC_ARENA_BYTES_MAX);
     struct bundle bundle = {.rootfs = NULL};
-    if (!arena)
-        return -ENOMEM;
-    int r = build(unit, arena, &bundle, diag);
+    int r = arena ? build(unit, arena, &bundle, diag) : -ENOMEM;
     if (r == 0)
         r = bundle_format(&bundle, out);
     return r < 0 && !diag->message[0] ? diag_set(diag, r, "cannot describe the container: %s", strerror(-r)) : r;

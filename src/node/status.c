@@ -44,8 +44,9 @@ static struct tree *push_map(struct builder *b, struct tree *list) {
         b->error = -ENOMEM;
     return value;
 }
+/* text: NULL when there was no memory for it. */
 static void set_text(struct builder *b, struct tree *map, const char *key, const char *text) {
-    set(b, map, key, tree_text(b->arena, text));
+    set(b, map, key, text ? tree_text(b->arena, text) : NULL);
 }
 static void set_time(struct builder *b, struct tree *map, const char *key, int64_t ns) {
     char text[TIMESTAMP_BYTES];
@@ -243,7 +244,7 @@ static const char *shut_gates(struct arena *arena, const struct pod *pod) {
         else if (strcmp(value, "True") != 0)
             buffer_printf(&out, "%sthe status of pod readiness gate \"%s\" is not \"True\", but %s", out.len ? ", " : "", type, value);
     }
-    return arena_dup(arena, buffer_slice(&out));
+    return buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
 }
 
 /* Sidecars count among those that serve. */
@@ -276,7 +277,7 @@ static char *names_of(struct arena *arena, const struct pod *pod, bool init) {
         if (init ? unit->is_init && !is_complete(unit) : must_be_ready(unit) && !is_ready(unit))
             buffer_printf(&out, "%s%s", out.len ? " " : "", unit->spec->name);
     }
-    return arena_dup(arena, buffer_slice(&out));
+    return buffer_error(&out) ? NULL : arena_dup(arena, buffer_slice(&out));
 }
 
 void status_take_conditions(struct pod *pod) {
@@ -431,16 +432,18 @@ static void add_conditions(struct builder *b, struct tree *status, struct pod *p
     bool initialized = is_initialized(pod) || strcmp(pod->phase, "Succeeded") == 0, ready = units_ready(pod),
          completed = strcmp(pod->phase, "Succeeded") == 0;
     const char *names = names_of(b->arena, pod, false), *inits = names_of(b->arena, pod, true), *shut = shut_gates(b->arena, pod);
-    if (!names || !inits || !shut) {
+    const char *unready = names ? arena_printf(b->arena, "containers with unready status: [%s]", names) : NULL;
+    const char *incomplete = inits ? arena_printf(b->arena, "containers with incomplete status: [%s]", inits) : NULL;
+    if (!unready || !incomplete || !shut) {
         b->error = -ENOMEM;
         return;
     }
+    unready = is_final(pod) ? NULL : unready;
     const char *unready_reason = completed ? "PodCompleted" : strcmp(pod->phase, "Failed") == 0 ? "PodFailed" : "ContainersNotReady";
-    const char *unready = is_final(pod) ? NULL : arena_printf(b->arena, "containers with unready status: [%s]", names);
     bool has_sandbox = pod->network_ready && pod->stage != POD_ENDED && pod->stage != POD_CLEANING;
     add_condition(b, list, pod, CONDITION_TO_START, has_sandbox, NULL, NULL);
     add_condition(b, list, pod, CONDITION_INITIALIZED, initialized, initialized ? (completed ? "PodCompleted" : NULL) : "ContainersNotInitialized",
-                  initialized ? NULL : arena_printf(b->arena, "containers with incomplete status: [%s]", inits));
+                  initialized ? NULL : incomplete);
     if (ready)
         add_condition(b, list, pod, CONDITION_READY, !*shut, *shut ? "ReadinessGatesNotReady" : NULL, *shut ? shut : NULL);
     else
