@@ -2,8 +2,8 @@
  * CertificateSubjectRestriction).
  *
  *   create            the request is read and checked; who asks is stamped into its spec by the server; the spec then never changes
- *   /approval         adds Approved or Denied, needs the verb `approve` on the signer
- *   /status           the certificate, and Failed; needs the verb `sign` on the signer
+ *   /approval         conditions, Approved and Denied among them, needs the verb `approve` on the signer
+ *   /status           the certificate, and conditions but for decisions; needs the verb `sign` on the signer
  *
  * Signing itself is core's (it has the key), when control/certificate.c finds an approved request. */
 #include "api/admission_priv.h"
@@ -147,63 +147,84 @@ static const struct kube_certificate_signing_request_condition *find(const condi
     return NULL;
 }
 
-/* Of `from` those that are (or are not) decisions are put behind what `to` has. */
-static int take_over(struct kube_object *object, conditions *to, const conditions *from, bool decisions) {
-    for (size_t i = 0; i < from->count; i++)
-        if (is_decision(&from->items[i]) == decisions) {
-            if (kube_copy(&kube_certificate_signing_request_condition_type, object->arena, &from->items[i], &to->items[to->count]))
-                return -ENOMEM;
-            to->count++;
-        }
+/* Decisions belong to /approval: one that /status names again stays as it was made (and check_conditions refuses more or fewer of them). */
+static int keep_decisions(struct kube_object *object, const struct kube_object *old) {
+    conditions *list = &object->certificate_signing_request->status.conditions;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct kube_certificate_signing_request_condition *made =
+            is_decision(&list->items[i]) ? find(&old->certificate_signing_request->status.conditions, list->items[i].type) : NULL;
+        if (made && kube_copy(&kube_certificate_signing_request_condition_type, object->arena, made, &list->items[i]))
+            return -ENOMEM;
+    }
     return 0;
 }
 
-/* The conditions that this writer may set are the new ones, the others stay the old ones. */
-static int mix(struct kube_object *object, const struct kube_object *old, bool approval) {
-    struct kube_certificate_signing_request_status *status = &object->certificate_signing_request->status;
-    const struct kube_certificate_signing_request_status *before = &old->certificate_signing_request->status;
-    size_t most = status->conditions.count + before->conditions.count;
-    conditions mixed = {ARENA_ARRAY(object->arena, struct kube_certificate_signing_request_condition, most + 1), 0};
-    if (!mixed.items || take_over(object, &mixed, approval ? &before->conditions : &status->conditions, false) ||
-        take_over(object, &mixed, approval ? &status->conditions : &before->conditions, true))
-        return -ENOMEM;
-    status->conditions = mixed;
-    if (!approval)
-        return 0;
-    struct slice certificate = before->certificate;
+/* /approval writes conditions, and nothing else of the status. */
+static int keep_certificate(struct kube_object *object, const struct kube_object *old) {
+    struct slice certificate = old->certificate_signing_request->status.certificate;
     char *copy = certificate.len ? arena_dup(object->arena, certificate) : NULL;
-    status->certificate = slice_make(copy, copy ? certificate.len : 0);
+    object->certificate_signing_request->status.certificate = slice_make(copy, copy ? certificate.len : 0);
     return certificate.len && !copy ? -ENOMEM : 0;
 }
 
-static void set_times(struct kube_object *object, int64_t now_ns) {
+/* Times that the writer left out; a condition that only says again what it said keeps the time of its last transition. */
+static void set_times(struct kube_object *object, const struct kube_object *old, int64_t now_ns) {
     conditions *list = &object->certificate_signing_request->status.conditions;
     const struct kube_time now = {.ns = now_ns / 1000000000 * 1000000000, .set = true};
     for (size_t i = 0; i < list->count; i++) {
-        if (!list->items[i].last_update_time.set)
-            list->items[i].last_update_time = now;
-        if (!list->items[i].last_transition_time.set)
-            list->items[i].last_transition_time = now;
+        struct kube_certificate_signing_request_condition *at = &list->items[i];
+        const struct kube_certificate_signing_request_condition *before =
+            old ? find(&old->certificate_signing_request->status.conditions, text(at->type)) : NULL;
+        if (!at->last_update_time.set)
+            at->last_update_time = now;
+        if (!at->last_transition_time.set)
+            at->last_transition_time = before && !strcmp(text(before->status), text(at->status)) ? before->last_transition_time : now;
     }
 }
 
-static int check_conditions(const struct kube_object *object, const struct kube_object *old, struct api_failure *failure) {
+static int check_condition(const struct kube_object *object, size_t index, struct api_failure *failure) {
+    const conditions *list = &object->certificate_signing_request->status.conditions;
+    const struct kube_certificate_signing_request_condition *at = &list->items[index];
+    bool true_only = is_decision(at) || !strcmp(text(at->type), "Failed"), is_true = !strcmp(text(at->status), "True");
+    char type[60], status[60];
+    snprintf(type, sizeof type, "status.conditions[%zu].type", index);
+    snprintf(status, sizeof status, "status.conditions[%zu].status", index);
+    if (!*text(at->type))
+        return api_fail_field(failure, object, "FieldValueRequired", type, "Required value");
+    if (!*text(at->status))
+        return api_fail_field(failure, object, "FieldValueRequired", status, "Required value");
+    if (!is_true && (true_only || (strcmp(at->status, "False") && strcmp(at->status, "Unknown"))))
+        return api_fail_field(failure, object, "FieldValueNotSupported", status, "Unsupported value: \"%.40s\": supported values: %s", at->status,
+                              true_only ? "\"True\"" : "\"False\", \"True\", \"Unknown\"");
+    for (size_t i = 0; i < index; i++) {
+        if (is_decision(at) && is_decision(&list->items[i]) && strcmp(at->type, list->items[i].type))
+            return api_fail_field(failure, object, "FieldValueInvalid", type,
+                                  "Invalid value: \"%s\": Approved and Denied conditions are mutually exclusive", at->type);
+        if (!strcmp(at->type, list->items[i].type))
+            return api_fail_field(failure, object, "FieldValueDuplicate", type, "Duplicate value: \"%.100s\"", at->type);
+    }
+    return 0;
+}
+
+static int check_conditions(const struct kube_object *object, const struct kube_object *old, bool approval, struct api_failure *failure) {
     static const char *const kept[] = {"Approved", "Denied", "Failed"};
     const struct kube_certificate_signing_request_status *status = &object->certificate_signing_request->status,
                                                          *before = &old->certificate_signing_request->status;
+    for (size_t i = 0; i < status->conditions.count; i++) {
+        int code = check_condition(object, i, failure);
+        if (code)
+            return code;
+        if (!approval && is_decision(&status->conditions.items[i]) && !find(&before->conditions, status->conditions.items[i].type))
+            return api_fail_field(failure, object, "FieldValueForbidden", "status.conditions",
+                                  "Forbidden: updates may not add a condition of type \"%s\"", status->conditions.items[i].type);
+    }
     for (size_t i = 0; i < ARRAY_LEN(kept); i++)
         if (find(&before->conditions, kept[i]) && !find(&status->conditions, kept[i]))
             return api_fail_field(failure, object, "FieldValueForbidden", "status.conditions",
                                   "Forbidden: updates may not remove a condition of type \"%s\"", kept[i]);
-    if (find(&status->conditions, "Approved") && find(&status->conditions, "Denied"))
-        return api_fail_field(failure, object, "FieldValueInvalid", "status.conditions",
-                              "Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive");
-    for (size_t i = 0; i < status->conditions.count; i++)
-        if (is_decision(&status->conditions.items[i]) && strcmp(text(status->conditions.items[i].status), "True"))
-            return api_fail_field(failure, object, "FieldValueNotSupported", "status.conditions[0].status",
-                                  "Unsupported value: \"%.40s\": supported values: \"True\"", text(status->conditions.items[i].status));
     if (before->certificate.len && !slice_equal(before->certificate, status->certificate))
-        return api_fail_field(failure, object, "FieldValueForbidden", "status.certificate", "Forbidden: updates may not modify a set certificate");
+        return api_fail_field(failure, object, "FieldValueForbidden", "status.certificate",
+                              "Forbidden: updates may not modify existing certificate content");
     return 0;
 }
 
@@ -243,15 +264,16 @@ static int check_rights(const struct admission *admission) {
 
 int admit_certificate(struct admission *admission) {
     struct kube_object *object = admission->object;
-    bool whole = !*admission->subresource;
     int error = 0;
     if (admission->operation == ADMIT_CREATE)
         error = admission->user ? stamp(object, admission->user) : 0;
     else
         error = carry_spec(object, admission->old);
-    if (!error && !whole && admission->user)
-        error = mix(object, admission->old, !strcmp(admission->subresource, "approval"));
-    set_times(object, loop_wall_ns(admission->api->loop));
+    if (!error && !strcmp(admission->subresource, "approval"))
+        error = keep_certificate(object, admission->old);
+    else if (!error && *admission->subresource)
+        error = keep_decisions(object, admission->old);
+    set_times(object, admission->old, loop_wall_ns(admission->api->loop));
     return error ? admission_no_memory(admission) : 0;
 }
 
@@ -259,5 +281,5 @@ int admit_certificate_rights(struct admission *admission) {
     if (admission->operation == ADMIT_CREATE)
         return check_created(admission);
     int code = *admission->subresource ? check_rights(admission) : 0;
-    return code ? code : check_conditions(admission->object, admission->old, admission->failure);
+    return code ? code : check_conditions(admission->object, admission->old, !strcmp(admission->subresource, "approval"), admission->failure);
 }

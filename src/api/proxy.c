@@ -3,7 +3,7 @@
  *
  *   …/pods/[scheme:]name[:port]/proxy/path        the pod's address; without a port the first that a container names, or 80
  *   …/services/[scheme:]name[:port]/proxy/path    a ready endpoint; the port is a name or a number of the service's, or its only unnamed one
- *   …/nodes/name/proxy/path                       the node's own server
+ *   …/nodes/[scheme:]name[:10250]/proxy/path      the node's own server, kubelet's elsewhere
  *
  * Request bodies are collected (API_BODY_BYTES_MAX), answers are streamed. Connections are kept to the last API_PROXIES_MAX servers; one that is in
  * use is never dropped. Authorization is for us and goes no further. */
@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #define PATH_BYTES_MAX 1024
+#define NODE_PORT "10250" /* where kubelet would listen */
 
 struct target {
     const char *scheme, *name, *port; /* port "": none given */
@@ -113,6 +114,15 @@ static int find_service(struct api *api, const char *namespace, const struct tar
     if (!endpoints)
         return api_fail(failure, 503, "ServiceUnavailable", "no endpoints available for service \"%s\"", target->name);
     return choose_endpoint(endpoints->endpoints, port, target, ret, failure);
+}
+
+/* Nothing else of the machine is reached through a node's name. */
+static int find_node(struct api *api, const struct target *target, struct api_failure *failure) {
+    CLEANUP(kube_object_unrefp) struct kube_object *node = NULL;
+    int code = api_stored_find(api, &kube_kind_node, "", target->name, &node, failure);
+    if (!code && *target->port && !text_is(target->port, NODE_PORT))
+        code = api_fail_bad_request(failure, "address not allowed");
+    return code;
 }
 
 int api_service_endpoint(struct api *api, const char *namespace, const char *name, int port, char ret[API_ENDPOINT_BYTES],
@@ -297,12 +307,10 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
 static int find_server(struct request *request, struct passing *passing, struct api_failure *failure) {
     char endpoint[64];
     struct target target;
-    if (request->kind == &kube_kind_node) {
-        CLEANUP(kube_object_unrefp) struct kube_object *node = NULL;
-        return api_stored_find(request->api, &kube_kind_node, "", request->route.name, &node, failure);
-    }
     if (!parse_target(request, &target))
         return api_fail_bad_request(failure, "invalid %s request \"%s\"", request->kind->singular, request->route.name);
+    if (request->kind == &kube_kind_node)
+        return find_node(request->api, &target, failure);
     int code = request->kind == &kube_kind_pod ? find_pod(request, &target, endpoint, failure)
                                                : find_service(request->api, request->route.namespace, &target, endpoint, failure);
     if (!code && !(passing->endpoint = arena_strdup(request->arena, endpoint)))

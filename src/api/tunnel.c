@@ -1,6 +1,6 @@
 /* Logs, exec, attach and forwarded ports are the node's (and what proxy.c passes to pods goes the same way): the request goes on to the node's unix
- * socket and what comes back is passed through, byte for byte. A log is a streamed answer; the others are WebSocket or SPDY/3.1 connections whose
- * upgrade is forwarded, so that the node speaks the protocol with kubectl itself.
+ * socket and what comes back is passed through, byte for byte. A log is a streamed answer or a WebSocket; the others are WebSocket or SPDY/3.1
+ * connections. Their upgrade is forwarded, so that the node speaks the protocol with kubectl itself.
  *
  *   log:    GET  → node (stream)  ── head ──► our head ── data ──► chunks … end
  *   exec:   Upgrade → node (upgrade) ── 101 ──► our 101, then bytes both ways until either side closes
@@ -252,62 +252,6 @@ static void give_up(struct tunnel *tunnel, int error) {
     api_request_release(request);
 }
 
-/* --- what may be asked of a log --- */
-
-static void fail_option(struct api_failure *failure, const char *pod, const char *reason, const char *field, const char *message) {
-    api_fail(failure, 422, "Invalid", "PodLogOptions \"%s\" is invalid: %s: %s", pod, field, message);
-    snprintf(failure->resource, sizeof failure->resource, "PodLogOptions");
-    snprintf(failure->name, sizeof failure->name, "%s", pod);
-    diag_cause(&failure->diag, reason, field, "%s", message);
-}
-
-static bool check_log_options(struct request *request, struct api_failure *failure) {
-    static const struct {
-        const char *name;
-        int64_t min;
-    } numbers[] = {{"tailLines", 0}, {"limitBytes", 1}, {"sinceSeconds", 1}};
-    const char *pod = request->route.name;
-    char message[200];
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        const char *text = api_request_query(request, numbers[i].name);
-        int64_t number = 0;
-        if (!text)
-            continue;
-        if (slice_parse_i64(slice_of(text), &number)) {
-            api_fail_bad_request(failure, "strconv.ParseInt: parsing \"%.40s\": invalid syntax", text);
-            return false;
-        }
-        if (number >= numbers[i].min)
-            continue;
-        snprintf(message, sizeof message, "Invalid value: %" PRId64 ": must be greater than %s0", number, numbers[i].min ? "" : "or equal to ");
-        fail_option(failure, pod, "FieldValueInvalid", numbers[i].name, message);
-        return false;
-    }
-    if (!api_request_query(request, "sinceSeconds") || !api_request_query(request, "sinceTime"))
-        return true;
-    fail_option(failure, pod, "FieldValueForbidden", "<nil>", "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified");
-    return false;
-}
-
-void api_serve_log(struct request *request, struct kube_object *pod) {
-    static const struct http_stream_handlers handlers = {.on_head = on_log_head, .on_data = on_log_data, .on_end = on_log_end};
-    struct api_failure failure;
-    if (!check_log_options(request, &failure)) {
-        api_respond_failure(request, &failure);
-        return;
-    }
-    char *target = check(request, pod->pod, "containerLogs");
-    if (!target)
-        return;
-    struct tunnel *tunnel = tunnel_new(request);
-    const struct http_request_options options = {.method = "GET", .target = target};
-    int error = tunnel ? http_client_stream(request->api->node, &options, &handlers, tunnel, &tunnel->upstream) : -ENOMEM;
-    if (error && tunnel)
-        give_up(tunnel, error);
-    else if (error)
-        respond_lost(request, NULL, error);
-}
-
 /* --- upgrades --- */
 
 #define PUMP_INTERVAL_MS 20
@@ -436,6 +380,15 @@ static int send_upgrade(struct tunnel *tunnel, const char *target) {
     return http_client_upgrade(request->api->node, &options, &handlers, tunnel, &tunnel->upstream);
 }
 
+static void upgrade(struct request *request, const char *target) {
+    struct tunnel *tunnel = tunnel_new(request);
+    int error = tunnel ? send_upgrade(tunnel, target) : -ENOMEM;
+    if (error && tunnel)
+        give_up(tunnel, error);
+    else if (error)
+        respond_lost(request, NULL, error);
+}
+
 void api_serve_tunnel(struct request *request, struct kube_object *pod) {
     if (!websocket_is_upgrade(request->exchange) && !is_spdy(request->exchange)) {
         struct api_failure failure;
@@ -448,8 +401,63 @@ void api_serve_tunnel(struct request *request, struct kube_object *pod) {
     if (!target)
         return;
     api_audit(request, 101, NULL, pod);
+    upgrade(request, target);
+}
+
+/* --- what may be asked of a log --- */
+
+static void fail_option(struct api_failure *failure, const char *pod, const char *reason, const char *field, const char *message) {
+    api_fail(failure, 422, "Invalid", "PodLogOptions \"%s\" is invalid: %s: %s", pod, field, message);
+    snprintf(failure->resource, sizeof failure->resource, "PodLogOptions");
+    snprintf(failure->name, sizeof failure->name, "%s", pod);
+    diag_cause(&failure->diag, reason, field, "%s", message);
+}
+
+static bool check_log_options(struct request *request, struct api_failure *failure) {
+    static const struct {
+        const char *name;
+        int64_t min;
+    } numbers[] = {{"tailLines", 0}, {"limitBytes", 1}, {"sinceSeconds", 1}};
+    const char *pod = request->route.name;
+    char message[200];
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        const char *text = api_request_query(request, numbers[i].name);
+        int64_t number = 0;
+        if (!text)
+            continue;
+        if (slice_parse_i64(slice_of(text), &number)) {
+            api_fail_bad_request(failure, "strconv.ParseInt: parsing \"%.40s\": invalid syntax", text);
+            return false;
+        }
+        if (number >= numbers[i].min)
+            continue;
+        snprintf(message, sizeof message, "Invalid value: %" PRId64 ": must be greater than %s0", number, numbers[i].min ? "" : "or equal to ");
+        fail_option(failure, pod, "FieldValueInvalid", numbers[i].name, message);
+        return false;
+    }
+    if (!api_request_query(request, "sinceSeconds") || !api_request_query(request, "sinceTime"))
+        return true;
+    fail_option(failure, pod, "FieldValueForbidden", "<nil>", "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified");
+    return false;
+}
+
+void api_serve_log(struct request *request, struct kube_object *pod) {
+    static const struct http_stream_handlers handlers = {.on_head = on_log_head, .on_data = on_log_data, .on_end = on_log_end};
+    struct api_failure failure;
+    if (!check_log_options(request, &failure)) {
+        api_respond_failure(request, &failure);
+        return;
+    }
+    char *target = check(request, pod->pod, "containerLogs");
+    if (!target)
+        return;
+    if (websocket_is_upgrade(request->exchange)) {
+        upgrade(request, target);
+        return;
+    }
     struct tunnel *tunnel = tunnel_new(request);
-    int error = tunnel ? send_upgrade(tunnel, target) : -ENOMEM;
+    const struct http_request_options options = {.method = "GET", .target = target};
+    int error = tunnel ? http_client_stream(request->api->node, &options, &handlers, tunnel, &tunnel->upstream) : -ENOMEM;
     if (error && tunnel)
         give_up(tunnel, error);
     else if (error)

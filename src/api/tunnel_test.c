@@ -260,7 +260,7 @@ UNIT_TEST(says_when_the_node_is_away) {
     buffer_deinit(&seen.data);
 }
 
-UNIT_TEST(tunnels_exec) {
+UNIT_TEST(tunnels_what_a_websocket_is_asked_for) {
     static const struct http_field fields[] = {{"Upgrade", "websocket"},
                                                {"Connection", "Upgrade"},
                                                {"Sec-WebSocket-Version", "13"},
@@ -268,24 +268,30 @@ UNIT_TEST(tunnels_exec) {
                                                {"Sec-WebSocket-Protocol", "v5.channel.k8s.io"},
                                                {NULL, NULL}};
     struct fixture *fixture = *state;
-    struct seen seen = {.data = BUFFER_INIT(MIB)};
-    struct http_request *request = NULL;
-    const struct http_request_options options = {
-        .method = "GET", .target = "/api/v1/namespaces/default/pods/p/exec?command=ls&command=-l&container=c&stdout=true", .fields = fields};
-    assert_int_equal(http_client_upgrade(fixture->client, &options, &handlers, &seen, &request), 0);
-    wait_for(fixture, &seen.head);
-    assert_int_equal(seen.status, 101);
-    assert_string_equal(fixture->node_target, "/exec/default/p/c?command=ls&command=-l&stdout=true");
-    /* A masked binary frame "hi" with mask 0: comes back unmasked. */
-    assert_int_equal(http_request_write(request, SLICE("\x82\x82\0\0\0\0hi")), 0);
-    for (int i = 0; i < TURNS_MAX && seen.data.len < 4; i++)
-        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
-    assert_true(slice_equal(buffer_slice(&seen.data), SLICE("\x82\x02hi")));
-    /* The node closes: so does our side. */
-    websocket_free(fixture->socket);
-    fixture->socket = NULL;
-    wait_for(fixture, &seen.ended);
-    buffer_deinit(&seen.data);
+    static const char *const cases[][2] = {
+        {"/api/v1/namespaces/default/pods/p/log?follow=true", "/containerLogs/default/p/c?follow=true"},
+        {"/api/v1/namespaces/default/pods/p/exec?command=ls&command=-l&container=c&stdout=true",
+         "/exec/default/p/c?command=ls&command=-l&stdout=true"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct seen seen = {.data = BUFFER_INIT(MIB)};
+        struct http_request *request = NULL;
+        const struct http_request_options options = {.method = "GET", .target = cases[i][0], .fields = fields};
+        assert_int_equal(http_client_upgrade(fixture->client, &options, &handlers, &seen, &request), 0);
+        wait_for(fixture, &seen.head);
+        assert_int_equal(seen.status, 101);
+        assert_string_equal(fixture->node_target, cases[i][1]);
+        /* A masked binary frame "hi" with mask 0: comes back unmasked. */
+        assert_int_equal(http_request_write(request, SLICE("\x82\x82\0\0\0\0hi")), 0);
+        for (int turn = 0; turn < TURNS_MAX && seen.data.len < 4; turn++)
+            assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+        assert_true(slice_equal(buffer_slice(&seen.data), SLICE("\x82\x02hi")));
+        /* The node closes: so does our side. */
+        websocket_free(fixture->socket);
+        fixture->socket = NULL;
+        wait_for(fixture, &seen.ended);
+        buffer_deinit(&seen.data);
+    }
 }
 
 UNIT_TEST(client_that_leaves_ends_exec) {
@@ -353,6 +359,7 @@ UNIT_TEST(passes_requests_to_servers_in_the_cluster) {
         {"/api/v1/namespaces/default/services/s/proxy/x", "no endpoints available for service \\\"s\\\""},
         {"/api/v1/namespaces/default/services/s:81/proxy/x", "no service port 81 found for service \\\"s\\\""},
         {"/api/v1/nodes/n2/proxy/x", "nodes \\\"n2\\\" not found"},
+        {"/api/v1/nodes/n1:22/proxy/x", "address not allowed"},
     };
     struct fixture *fixture = *state;
     bool node = false, service = false;
@@ -369,6 +376,9 @@ UNIT_TEST(passes_requests_to_servers_in_the_cluster) {
     assert_int_equal(seen.status, 200);
     assert_string_equal(seen.data.data, "first\nsecond\n");
     assert_string_equal(fixture->node_target, "/a%2Fb?c=d");
+    buffer_deinit(&seen.data);
+    seen = get(fixture, "/api/v1/nodes/https:n1:10250/proxy/c");
+    assert_string_equal(fixture->node_target, "/c");
     buffer_deinit(&seen.data);
     seen = get(fixture, "/api/v1/nodes/n1/proxy/old");
     assert_int_equal(seen.status, 302);
@@ -389,7 +399,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {WITH_NODE(streams_logs),
                                        WITH_NODE(asks_which_container),
                                        WITH_NODE(says_when_the_node_is_away),
-                                       WITH_NODE(tunnels_exec),
+                                       WITH_NODE(tunnels_what_a_websocket_is_asked_for),
                                        WITH_NODE(client_that_leaves_ends_exec),
                                        WITH_NODE(tunnels_spdy),
                                        WITH_NODE(asks_for_an_upgrade),

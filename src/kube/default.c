@@ -59,6 +59,8 @@ static void host_ports(struct kube_container_array *containers) {
 static int default_pod(struct arena *arena, void *data) {
     struct kube_pod *pod = data;
     int error = set_bool(arena, &pod->spec.enable_service_links, true);
+    if (pod->spec.termination_grace_period_seconds && *pod->spec.termination_grace_period_seconds < 0)
+        *pod->spec.termination_grace_period_seconds = 1; /* of a pod, not of a template */
     for (size_t i = 0; i < pod->spec.containers.count && error == 0; i++)
         error = default_requests(arena, &pod->spec.containers.items[i].resources);
     for (size_t i = 0; i < pod->spec.init_containers.count && error == 0; i++)

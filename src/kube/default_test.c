@@ -36,6 +36,17 @@ UNIT_TEST(deployment) {
     kube_object_unref(object);
 }
 
+UNIT_TEST(a_pod_s_negative_grace_period_is_a_second) {
+    struct kube_object *pod = object_from(&kube_kind_pod, "{'spec':{'terminationGracePeriodSeconds':-1,'containers':[{'name':'c'}]}}");
+    struct kube_object *template = object_from(&kube_kind_pod_template, "{'template':{'spec':{'terminationGracePeriodSeconds':-1}}}");
+    assert_int_equal(kube_default(pod), 0);
+    assert_int_equal(kube_default(template), 0);
+    assert_int_equal(*pod->pod->spec.termination_grace_period_seconds, 1);
+    assert_int_equal(*template->pod_template->template.spec.termination_grace_period_seconds, -1);
+    kube_object_unref(pod);
+    kube_object_unref(template);
+}
+
 UNIT_TEST(services) {
     struct kube_object *object = object_from(&kube_kind_service, "{'spec':{'type':'NodePort','sessionAffinity':'ClientIP','ports':[{'port':80}]}}");
     assert_int_equal(kube_default(object), 0);
@@ -156,4 +167,5 @@ UNIT_TEST(other_kinds) {
                                                          "'None','timeoutSeconds':10,'admissionReviewVersions':['v1']}]}");
 }
 
-UNIT_MAIN(UNIT(deployment), UNIT(services), UNIT(jobs), UNIT(secrets_namespaces_pods), UNIT(other_kinds))
+UNIT_MAIN(UNIT(a_pod_s_negative_grace_period_is_a_second), UNIT(deployment), UNIT(services), UNIT(jobs), UNIT(secrets_namespaces_pods),
+          UNIT(other_kinds))

@@ -74,11 +74,13 @@ static bool is_alnum(char c) {
 static const char *check_config_key(struct slice text) {
     if (text.len > 253)
         return TOO_LONG_253;
+    bool fits = text.len > 0;
     for (size_t i = 0; i < text.len; i++)
-        if (!is_alnum(text.data[i]) && !strchr("-._", text.data[i]))
-            return "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', "
-                   "regex used "
-                   "for validation is '[-._a-zA-Z0-9]+')";
+        fits = fits && (is_alnum(text.data[i]) || strchr("-._", text.data[i]));
+    if (!fits)
+        return "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', "
+               "regex used "
+               "for validation is '[-._a-zA-Z0-9]+')";
     if (slice_is(text, "."))
         return "must not be '.'";
     if (slice_is(text, ".."))

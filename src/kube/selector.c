@@ -18,6 +18,7 @@ struct requirement {
     const char **values;
     size_t count;
     const struct kube_field *steps[FIELD_DEPTH_MAX]; /* of a field selector: the way to the field, ends with NULL */
+    const struct kube_field *otherwise;              /* the object's own field that stands in when that one is empty; NULL: none */
 };
 
 struct kube_selector {
@@ -235,7 +236,7 @@ static const struct selectable {
     {"",
      "Event",
      {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
-      "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source.component", "type"}},
+      "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"}},
     {"events.k8s.io",
      "Event",
      {"regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion", "regarding.resourceVersion",
@@ -280,8 +281,7 @@ static int resolve_field(const struct kube_kind *kind, struct requirement *requi
     const struct kube_field *field = NULL;
     if (kind->custom && custom_is_selectable(kind, requirement->key))
         return 0; /* steps stay empty */
-    bool renamed = slice_is(rest, "status.succeeded");
-    int error = check_selectable(kind, requirement->key, renamed ? slice_of(requirement->key) : rest, diag);
+    int error = check_selectable(kind, requirement->key, slice_of(requirement->key), diag);
     if (error)
         return error;
     for (size_t i = 0; i + 1 < FIELD_DEPTH_MAX && rest.len > 0 && type; i++) {
@@ -289,6 +289,8 @@ static int resolve_field(const struct kube_kind *kind, struct requirement *requi
         requirement->steps[i] = field;
         type = field && field->shape <= KUBE_SHAPE_POINTER ? field->type : NULL;
     }
+    if (kind == &kube_kind_event && strcmp(requirement->key, "source") == 0)
+        requirement->otherwise = kube_field_find(kind->type, SLICE("reportingComponent"));
     bool plain = field && rest.len == 0 && field->shape <= KUBE_SHAPE_POINTER && field->form <= KUBE_FORM_INT64;
     return plain ? 0 : diag_set(diag, -EINVAL, "field label not supported: %s", requirement->key);
 }
@@ -350,10 +352,10 @@ int kube_field_selector_parse(const struct kube_kind *kind, struct arena *arena,
     return 0;
 }
 
-static const char *field_text(const struct requirement *requirement, const void *data, char *number, size_t size) {
-    const struct kube_field *field = requirement->steps[0];
+static const char *field_text(const struct kube_field *const *steps, const void *data, char *number, size_t size) {
+    const struct kube_field *field = NULL;
     for (size_t i = 0;; i++) {
-        field = requirement->steps[i];
+        field = steps[i];
         const void *at = kube_at(field, data);
         if (field->shape == KUBE_SHAPE_POINTER && !kube_form_is_own_pointer(field)) {
             if (!*(void *const *)at)
@@ -361,7 +363,7 @@ static const char *field_text(const struct requirement *requirement, const void 
             at = *(void *const *)at;
         }
         data = at;
-        if (!requirement->steps[i + 1])
+        if (!steps[i + 1])
             break;
     }
     switch ((enum kube_form)field->form) {
@@ -374,9 +376,13 @@ static const char *field_text(const struct requirement *requirement, const void 
 
 bool kube_field_selector_match(const struct kube_selector *selector, const struct kube_object *object) {
     char number[32];
-    for (const struct requirement *at = selector->first; at; at = at->next)
-        if (!requirement_holds(at, at->steps[0] ? field_text(at, object->data, number, sizeof number)
-                                                : custom_selected(object, at->key, number, sizeof number)))
+    for (const struct requirement *at = selector->first; at; at = at->next) {
+        const char *text =
+            at->steps[0] ? field_text(at->steps, object->data, number, sizeof number) : custom_selected(object, at->key, number, sizeof number);
+        if (at->otherwise && !*text)
+            text = field_text((const struct kube_field *const[]){at->otherwise, NULL}, object->data, number, sizeof number);
+        if (!requirement_holds(at, text))
             return false;
+    }
     return true;
 }

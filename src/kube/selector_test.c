@@ -81,6 +81,10 @@ UNIT_TEST(field_selectors) {
     kube_object_unref(pod);
     struct kube_object *event = object_from(&kube_kind_event, "{'involvedObject':{'name':'a,b','uid':'u'},'source':{'component':'node'}}");
     assert_int_equal(field_match(event, "involvedObject.name=a\\,b,source=node"), 1);
+    assert_int_equal(field_match(event, "source.component=node"), -EINVAL);
+    kube_object_unref(event);
+    event = object_from(&kube_kind_event, "{'reportingComponent':'controller'}"); /* as the newer API writes them */
+    assert_int_equal(field_match(event, "source=controller,reportingComponent=controller"), 1);
     kube_object_unref(event);
 }
 

@@ -33,6 +33,14 @@ UNIT_TEST(metadata) {
     check(&kube_kind_node, "{'metadata':{'name':'a','namespace':'n'}}", NULL, "metadata.namespace: Forbidden: not allowed on this type");
 }
 
+UNIT_TEST(keys_of_data) {
+    static const char wrong[] = "data[]: Invalid value: \"\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
+                                "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    check(&kube_kind_secret, "{'metadata':{'name':'a','namespace':'n'},'type':'Opaque','data':{'':'YQ=='}}", NULL, wrong);
+    check(&kube_kind_config_map, "{'metadata':{'name':'a','namespace':'n'},'data':{'':'a'}}", NULL, wrong);
+    check(&kube_kind_config_map, "{'metadata':{'name':'a','namespace':'n'},'data':{'-._a':''}}", NULL, "");
+}
+
 UNIT_TEST(pods) {
     check(&kube_kind_pod, POD_HEAD "{'name':'c','image':'i'}]}}", NULL, "");
     check(&kube_kind_pod, POD_HEAD "]}}", NULL, "spec.containers: Required value");
@@ -204,5 +212,6 @@ UNIT_TEST(data) {
           "type: Invalid value: \"x\": field is immutable");
 }
 
-UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed), UNIT(what_a_pod_asks_of_the_kernel),
-          UNIT(how_a_container_mounts), UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks), UNIT(data))
+UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(keys_of_data), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed),
+          UNIT(what_a_pod_asks_of_the_kernel), UNIT(how_a_container_mounts), UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks),
+          UNIT(data))

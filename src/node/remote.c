@@ -1,19 +1,31 @@
 /* Streams of exec and attach.
  *
- * WebSocket, "v5.channel.k8s.io" and "v4.channel.k8s.io": each binary message starts with its channel's number; v5 adds 255 N: channel N is closed,
- * which is how standard input ends. The server first sends an empty message on the lowest output channel, which tells the client that the streams are
- * open.
+ * WebSocket, in the dialects of the table below: each binary message starts with its channel's number; v5 adds 255 N: channel N is closed, which is
+ * how standard input ends. The server first sends an empty message on the lowest output channel, which tells the client that the streams are open.
+ * Consoles in browsers like base64: text messages, the channel as a digit. Before v4 (or when no dialect is named) the result is only a failure's
+ * words.
  *
  * SPDY/3.1, "v4.channel.k8s.io" (all that kubectl ≤ 1.29 speaks; v5 is the same there): the client opens one stream per channel, named by its header
  * "streamtype": error, stdin, stdout, stderr, resize. The command starts when all that the request asked for are there, at most STREAMS_WAIT_MS after
  * the upgrade. Standard input ends with its stream. Sizes are JSON documents, one a line, which need not come frame by frame. */
 #include "node/remote_priv.h"
 
+#include "codec/codec.h"
 #include "node/spdylink_priv.h"
 
 #define MESSAGE_BYTES_MAX (1 * MIB)
 #define STREAMS_WAIT_MS 30000
 #define RESIZE_BYTES_MAX 1024
+
+static const struct dialect {
+    const char *name;
+    bool closes, base64, words;
+} dialects[] = {{.name = "v5.channel.k8s.io", .closes = true},
+                {.name = "v4.channel.k8s.io"},
+                {.name = "v4.base64.channel.k8s.io", .base64 = true},
+                {.name = "channel.k8s.io", .words = true},
+                {.name = "base64.channel.k8s.io", .base64 = true, .words = true},
+                {.words = true}};
 
 struct remote {
     struct websocket *socket; /* one of the two */
@@ -21,7 +33,8 @@ struct remote {
     struct remote_options options;
     struct remote_callbacks callbacks;
     void *userdata;
-    bool is_v5, ready;
+    const struct dialect *dialect; /* of the WebSocket */
+    bool ready;
     uint32_t streams[REMOTE_CHANNELS]; /* 0: not there yet, or gone */
     struct buffer resize;
     struct loop_timer timer;
@@ -52,30 +65,44 @@ static void on_socket_close(void *userdata, __attribute__((unused)) int code) {
 
 static void on_message(void *userdata, __attribute__((unused)) bool binary, struct slice message) {
     struct remote *remote = userdata;
+    CLEANUP(buffer_deinit) struct buffer decoded = BUFFER_INIT(MESSAGE_BYTES_MAX);
     unsigned char channel = message.len ? (unsigned char)message.data[0] : 99;
     struct slice data = slice_from(message, 1);
+    if (remote->dialect->base64) {
+        channel = (unsigned char)(channel - '0');
+        if (base64_decode(&decoded, data) < 0)
+            return websocket_close(remote->socket, 1007, "this is not base64");
+        data = buffer_slice(&decoded);
+    }
     if (channel == REMOTE_STDIN || channel == REMOTE_RESIZE)
         remote->callbacks.on_data(remote->userdata, channel, data, false);
-    else if (channel == 255 && remote->is_v5 && data.len && data.data[0] == REMOTE_STDIN)
+    else if (channel == 255 && remote->dialect->closes && data.len && data.data[0] == REMOTE_STDIN)
         remote->callbacks.on_data(remote->userdata, REMOTE_STDIN, (struct slice){0}, true);
 }
 
 static void send_message(struct remote *remote, enum remote_channel channel, struct slice data) {
-    CLEANUP(buffer_deinit) struct buffer message = BUFFER_INIT(MESSAGE_BYTES_MAX + 1);
-    buffer_append_byte(&message, (char)channel);
-    buffer_append_slice(&message, data);
+    bool base64 = remote->dialect->base64;
+    CLEANUP(buffer_deinit) struct buffer message = BUFFER_INIT(2 * MESSAGE_BYTES_MAX);
+    buffer_append_byte(&message, (char)(base64 ? '0' + channel : channel));
+    if (base64)
+        base64_encode(&message, data);
+    else
+        buffer_append_slice(&message, data);
     if (remote->socket && buffer_error(&message) == 0)
-        websocket_send(remote->socket, true, buffer_slice(&message));
+        websocket_send(remote->socket, !base64, buffer_slice(&message));
 }
 
 static int accept_websocket(struct remote *remote, struct http_exchange *exchange) {
-    static const char *const protocols[] = {"v5.channel.k8s.io", "v4.channel.k8s.io", NULL};
     static const struct websocket_callbacks callbacks = {.on_message = on_message, .on_drained = on_drained, .on_close = on_socket_close};
-    const char *protocol = NULL;
+    const char *protocols[ARRAY_LEN(dialects)] = {NULL}, *protocol = NULL; /* the last one has no name: the end */
+    for (size_t i = 0; dialects[i].name; i++)
+        protocols[i] = dialects[i].name;
     int r = websocket_accept(exchange, protocols, MESSAGE_BYTES_MAX, &callbacks, remote, &protocol, &remote->socket);
     if (r < 0)
         return r;
-    remote->is_v5 = protocol && strcmp(protocol, protocols[0]) == 0;
+    remote->dialect = dialects;
+    while (remote->dialect->name && (!protocol || strcmp(remote->dialect->name, protocol) != 0))
+        remote->dialect++;
     const bool *wants = remote->options.wants;
     send_message(remote, wants[REMOTE_STDOUT] ? REMOTE_STDOUT : wants[REMOTE_STDERR] ? REMOTE_STDERR : REMOTE_RESULT, (struct slice){0});
     return 0;
@@ -195,9 +222,11 @@ void remote_resume(struct remote *remote) {
         spdylink_resume(remote->link);
 }
 
-void remote_finish(struct remote *remote, struct slice status) {
+void remote_finish(struct remote *remote, struct slice status, struct slice words) {
     static const enum remote_channel outputs[] = {REMOTE_STDOUT, REMOTE_STDERR, REMOTE_STDIN, REMOTE_RESIZE};
-    remote_send(remote, REMOTE_RESULT, status);
+    bool only_words = remote->socket && remote->dialect->words;
+    if (!only_words || words.len)
+        remote_send(remote, REMOTE_RESULT, only_words ? words : status);
     if (remote->socket)
         return websocket_close(remote->socket, 1000, "");
     for (size_t i = 0; i < ARRAY_LEN(outputs); i++)

@@ -34,8 +34,8 @@ void remote_send(struct remote *remote, enum remote_channel channel, struct slic
 size_t remote_pending(const struct remote *remote);
 void remote_pause(struct remote *remote);
 void remote_resume(struct remote *remote);
-/* The result, then the end of all streams. on_close follows. */
-void remote_finish(struct remote *remote, struct slice status);
+/* The result, in JSON and (of a failure) in words, then the end of all streams. on_close follows. */
+void remote_finish(struct remote *remote, struct slice status, struct slice words);
 /* At once; no callback. NULL is fine. */
 void remote_free(struct remote *remote);
 

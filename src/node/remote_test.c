@@ -1,4 +1,4 @@
-/* The streams of a command over SPDY/3.1, with a client made of the same state machine: a server and a client in one loop. */
+/* The streams of a command over SPDY/3.1 and WebSockets, with clients made of the same state machines: a server and a client in one loop. */
 #include "node/remote_priv.h"
 
 #include <stdio.h>
@@ -21,7 +21,9 @@ struct fixture {
     struct remote_options options;
     struct buffer heard; /* what the server's side heard */
     bool closed;
-    struct spdy *spdy;  /* the client's side */
+    struct spdy *spdy; /* the client's side, or: */
+    struct websocket_decoder decoder;
+    bool is_websocket;
     struct buffer seen; /* what it saw */
     int status;
     bool ended;
@@ -61,8 +63,21 @@ static void on_head(void *userdata, const struct http_answer *head) {
     ((struct fixture *)userdata)->status = head->status;
 }
 
+static void on_frames(struct fixture *fixture, struct slice data) {
+    struct websocket_event event;
+    do {
+        size_t used;
+        websocket_decoder_step(&fixture->decoder, data, &used, &event);
+        data = slice_from(data, used);
+        if (event.type == WEBSOCKET_EVENT_MESSAGE)
+            buffer_printf(&fixture->seen, "%s%.*s ", event.binary ? "b" : "t", SLICE_ARG(event.payload));
+    } while (event.type != WEBSOCKET_EVENT_NONE);
+}
+
 static void on_data(void *userdata, struct slice data) {
     struct fixture *fixture = userdata;
+    if (fixture->is_websocket)
+        return on_frames(fixture, data);
     struct spdy_event event = {.type = SPDY_EVENT_GOAWAY};
     while (event.type != SPDY_EVENT_NONE) {
         size_t used;
@@ -121,6 +136,23 @@ static void connect_client(struct fixture *fixture, const char *protocol) {
         assert_int_equal(loop_turn(fixture->loop, 1000), 0);
 }
 
+static void connect_websocket(struct fixture *fixture, const char *protocol) {
+    static const struct http_stream_handlers handlers = {.on_head = on_head, .on_data = on_data, .on_end = on_end};
+    const struct http_field fields[] = {{"Upgrade", "websocket"},
+                                        {"Connection", "Upgrade"},
+                                        {"Sec-WebSocket-Version", "13"},
+                                        {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="},
+                                        {protocol ? "Sec-WebSocket-Protocol" : NULL, protocol},
+                                        {NULL, NULL}};
+    const struct http_request_options options = {.method = "GET", .target = "/exec", .fields = fields};
+    fixture->is_websocket = true;
+    websocket_decoder_init(&fixture->decoder, false, 1000);
+    assert_int_equal(http_client_upgrade(fixture->client, &options, &handlers, fixture, &fixture->request), 0);
+    for (int i = 0; i < TURNS_MAX && !fixture->status; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_int_equal(fixture->status, 101);
+}
+
 /* --- set-up --- */
 
 static int setup(void **state) {
@@ -153,6 +185,8 @@ static int teardown(void **state) {
     unlink(fixture->path);
     loop_free(fixture->loop);
     spdy_free(fixture->spdy);
+    if (fixture->is_websocket)
+        websocket_decoder_deinit(&fixture->decoder);
     buffer_deinit(&fixture->heard);
     buffer_deinit(&fixture->seen);
     free(fixture);
@@ -182,7 +216,7 @@ UNIT_TEST(a_command_has_its_streams) {
     buffer_reset(&fixture->seen);
     remote_send(fixture->remote, REMOTE_STDOUT, SLICE("output"));
     remote_send(fixture->remote, REMOTE_STDERR, SLICE("nobody asked"));
-    remote_finish(fixture->remote, SLICE("{}"));
+    remote_finish(fixture->remote, SLICE("{}"), SLICE(""));
     char wanted[100];
     snprintf(wanted, sizeof wanted, "r%u d%uoutput d%u{} d%u. d%u. d%u. d%u. g0 ", out, out, error, out, in, size, error);
     wait_true(fixture, &fixture->ended);
@@ -215,7 +249,40 @@ UNIT_TEST(unknown_versions_of_the_streams_are_refused) {
     wait_true(fixture, &fixture->ended);
 }
 
+static void speak(struct fixture *fixture, const char *protocol, struct slice input, const char *words, const char *wanted) {
+    static const uint8_t mask[4] = {1, 2, 3, 4};
+    CLEANUP(buffer_deinit) struct buffer frame = BUFFER_INIT(1000);
+    fixture->options = (struct remote_options){.wants = {[REMOTE_STDIN] = true, [REMOTE_STDOUT] = true}};
+    connect_websocket(fixture, protocol);
+    assert_int_equal(websocket_encode(&frame, WEBSOCKET_BINARY, true, mask, input), 0);
+    assert_int_equal(http_request_write(fixture->request, buffer_slice(&frame)), 0);
+    wait_text(fixture, &fixture->heard, "ready 0:in ");
+    remote_send(fixture->remote, REMOTE_STDOUT, SLICE("out"));
+    remote_finish(fixture->remote, SLICE("{}"), slice_of(words));
+    wait_text(fixture, &fixture->seen, wanted);
+    http_request_cancel(TAKE(fixture->request));
+    wait_true(fixture, &fixture->closed);
+}
+
+UNIT_TEST(the_result_is_a_document_since_v4) {
+    speak(*state, "v4.channel.k8s.io", SLICE("\0in"), "it failed", "b\1 b\1out b\3{} ");
+}
+
+UNIT_TEST(before_v4_only_failures_have_a_result_and_it_is_words) {
+    speak(*state, "channel.k8s.io", SLICE("\0in"), "it failed", "b\1 b\1out b\3it failed ");
+}
+
+UNIT_TEST(who_names_no_dialect_speaks_the_oldest) {
+    speak(*state, NULL, SLICE("\0in"), "", "b\1 b\1out ");
+}
+
+UNIT_TEST(consoles_in_browsers_speak_base64) {
+    speak(*state, "base64.channel.k8s.io", SLICE("0aW4="), "it failed", "t1 t1b3V0 t3aXQgZmFpbGVk ");
+}
+
 #define IN_LOOP(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 UNIT_MAIN(IN_LOOP(a_command_has_its_streams), IN_LOOP(a_client_that_leaves_is_noticed), IN_LOOP(a_client_that_breaks_the_protocol_is_dropped),
-          IN_LOOP(unknown_versions_of_the_streams_are_refused))
+          IN_LOOP(unknown_versions_of_the_streams_are_refused), IN_LOOP(the_result_is_a_document_since_v4),
+          IN_LOOP(before_v4_only_failures_have_a_result_and_it_is_words), IN_LOOP(who_names_no_dialect_speaks_the_oldest),
+          IN_LOOP(consoles_in_browsers_speak_base64))

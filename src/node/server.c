@@ -1,10 +1,11 @@
-/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /metrics and /healthz for who measures. Only core and
- * root can open the socket; who may see which log was decided there. */
+/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /pods, /metrics and /healthz for who looks. Only core
+ * and root can open the socket; who may see which log was decided there. */
 #include "http/http.h"
 #include "node/measure_priv.h"
 #include "sys/sys.h"
 
 #define METRICS_BYTES_MAX (16 * MIB)
+#define PODS_BYTES_MAX (32 * MIB)
 #define STATS_FILES_AGE_MS 10000
 #define BEAT_MS 15000 /* core gives up on a silent node after more than two of them */
 
@@ -97,6 +98,25 @@ static void serve_stats(struct node *node, struct http_exchange *exchange) {
         respond_stats(node, exchange, false);
 }
 
+/* The pods that the node has, as it knows them. */
+static void serve_pods(struct node *node, struct http_exchange *exchange) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(PODS_BYTES_MAX);
+    struct slice key;
+    void *value;
+    const char *lead = "";
+    buffer_append_text(&out, "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[");
+    for (size_t at = 0; map_next(node->pods, &at, &key, &value); lead = ",") {
+        const struct pod *pod = value;
+        buffer_append_text(&out, lead);
+        kube_encode_json(pod->object ? pod->object : pod->spec_object, &out);
+    }
+    buffer_append_text(&out, "]}\n");
+    if (buffer_error(&out) < 0)
+        respond_status(exchange, 500, "InternalError", "the pods take more than %zu bytes", (size_t)PODS_BYTES_MAX);
+    else
+        http_respond(exchange, 200, "application/json", buffer_slice(&out), NULL);
+}
+
 static void serve_container(struct node *node, struct http_exchange *exchange, struct slice verb, struct slice rest) {
     const char *namespace = segment(exchange, &rest), *name = segment(exchange, &rest), *container = segment(exchange, &rest);
     struct query query;
@@ -186,6 +206,8 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
         serve_container(userdata, exchange, verb, rest);
     else if (slice_is(verb, "portforward"))
         serve_forward(userdata, exchange, rest);
+    else if (slice_is(http_path(exchange), "/pods") || slice_is(http_path(exchange), "/pods/"))
+        serve_pods(userdata, exchange);
     else if (slice_is(http_path(exchange), "/stats/summary"))
         serve_stats(userdata, exchange);
     else if (slice_is(http_path(exchange), "/alive"))

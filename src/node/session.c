@@ -1,8 +1,9 @@
-/* Running answers of the node's socket: a log that is read or followed, a command, an attachment (remote.c carries their
- * streams), forwarded ports (forward.c).
+/* Running answers of the node's socket: a log that is read or followed (also as the messages of a WebSocket), a command, an attachment (remote.c
+ * carries their streams), forwarded ports (forward.c).
  *
  * Back-pressure both ways: output pauses while the peer's queue is over WAITING_BYTES_MAX, input pauses the connection while the command does not
  * read. */
+#include "codec/codec.h"
 #include "http/http.h"
 #include "node/forward_priv.h"
 #include "node/node_priv.h"
@@ -11,12 +12,15 @@
 #define WAITING_BYTES_MAX (256 * KIB)
 #define ARGUMENTS_MAX 1024
 #define ARGUMENTS_BYTES_MAX (1 * MIB)
+#define HEARD_BYTES_MAX (4 * KIB) /* of who reads a log and has nothing to say */
 
 struct session {
     struct list node;
     struct node *owner;
     char pod_uid[64], unit_name[256];
-    struct http_exchange *exchange; /* a log */
+    struct http_exchange *exchange; /* a log, or: */
+    struct websocket *socket;
+    bool is_base64;
     struct logread *log;
     struct forward *forward; /* ports */
     struct remote *remote;   /* exec and attach */
@@ -24,7 +28,8 @@ struct session {
     struct arena *arena; /* of args */
     const char **args;
     bool is_attach, input, terminal;
-    bool finished; /* the result was sent */
+    bool detaching; /* its input has ended, the container's goes on */
+    bool finished;  /* the result was sent */
     struct loop_defer end;
 };
 
@@ -32,6 +37,7 @@ static void session_free(struct session *session) {
     list_remove(&session->node);
     loop_defer_cancel(&session->end);
     logread_free(session->log);
+    websocket_free(session->socket);
     exec_free(session->exec);
     remote_free(session->remote);
     forward_free(session->forward);
@@ -93,8 +99,19 @@ static void on_log_drained(void *userdata, __attribute__((unused)) struct http_e
         logread_pause(session->log, false);
 }
 
+static void send_log(struct session *session, struct slice data) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(MIB);
+    if (session->is_base64)
+        base64_encode(&text, data);
+    websocket_send(session->socket, !session->is_base64, session->is_base64 ? buffer_slice(&text) : data);
+    if (websocket_pending(session->socket) > WAITING_BYTES_MAX)
+        logread_pause(session->log, true);
+}
+
 static void on_log_data(void *userdata, struct slice data) {
     struct session *session = userdata;
+    if (session->socket)
+        return send_log(session, data);
     if (!session->exchange || http_write(session->exchange, data) < 0)
         return;
     if (http_write_pending(session->exchange) > WAITING_BYTES_MAX)
@@ -103,12 +120,36 @@ static void on_log_data(void *userdata, struct slice data) {
 
 static void on_log_end(void *userdata, int error) {
     struct session *session = userdata;
+    if (session->socket)
+        return websocket_close(session->socket, error ? 1011 : 1000, "");
     if (!session->exchange)
         return;
     if (error)
         http_abort(session->exchange);
     else
         http_respond_end(session->exchange);
+}
+
+static void on_socket_message(__attribute__((unused)) void *userdata, __attribute__((unused)) bool binary,
+                              __attribute__((unused)) struct slice message) {
+}
+
+static void on_socket_drained(void *userdata) {
+    on_log_drained(userdata, NULL);
+}
+
+static void on_socket_closed(void *userdata, __attribute__((unused)) int code) {
+    on_log_closed(userdata, NULL, true);
+}
+
+static void answer_log_socket(struct session *session, struct http_exchange *exchange) {
+    static const char *const protocols[] = {"binary.k8s.io", "base64.binary.k8s.io", NULL};
+    static const struct websocket_callbacks callbacks = {
+        .on_message = on_socket_message, .on_drained = on_socket_drained, .on_close = on_socket_closed};
+    const char *protocol = NULL;
+    if (websocket_accept(exchange, protocols, HEARD_BYTES_MAX, &callbacks, session, &protocol, &session->socket) < 0)
+        return session_free(session);
+    session->is_base64 = protocol && strcmp(protocol, protocols[1]) == 0;
 }
 
 /* A number of the query: -1 when absent; -EINVAL. */
@@ -166,6 +207,8 @@ void session_serve_log(struct node *node, struct http_exchange *exchange, struct
         return respond_error(exchange, r == -ENOENT ? 400 : 500, r == -ENOENT ? "BadRequest" : "InternalError",
                              r == -ENOENT ? message : strerror(-r));
     }
+    if (websocket_is_upgrade(exchange))
+        return answer_log_socket(session, exchange);
     session->exchange = exchange;
     http_on_close(exchange, on_log_closed, session);
     http_respond_begin(exchange, 200, "text/plain", -1, NULL);
@@ -176,21 +219,24 @@ void session_serve_log(struct node *node, struct http_exchange *exchange, struct
 
 static void send_result(struct session *session, int code, int error, const char *text) {
     CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(16 * KIB);
+    char exited[80] = "";
+    if (session->finished) /* it had left before */
+        return;
     if (!error && code == 0) {
         buffer_append_text(&out, "{\"metadata\":{},\"status\":\"Success\"}");
     } else if (!error) {
+        snprintf(exited, sizeof exited, "command terminated with non-zero exit code: exit status %d", code);
         buffer_printf(&out,
-                      "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"command terminated with non-zero exit code: exit status "
-                      "%d\",\"reason\":\"NonZeroExitCode\","
+                      "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"%s\",\"reason\":\"NonZeroExitCode\","
                       "\"details\":{\"causes\":[{\"reason\":\"ExitCode\",\"message\":\"%d\"}]}}",
-                      code, code);
+                      exited, code);
     } else {
         buffer_append_text(&out, "{\"metadata\":{},\"status\":\"Failure\",\"message\":");
         json_format_string(&out, slice_of(text));
         buffer_append_text(&out, ",\"reason\":\"InternalError\",\"code\":500}");
     }
     session->finished = true;
-    remote_finish(session->remote, buffer_slice(&out));
+    remote_finish(session->remote, buffer_slice(&out), slice_of(error ? text : exited));
 }
 
 static void on_output(void *userdata, int stream, struct slice data) {
@@ -209,9 +255,15 @@ static void on_exec_exit(void *userdata, int code, int error, const char *messag
     send_result(session, code, 0, "");
 }
 
+static void detach(struct session *session) {
+    if (session->detaching && !session->finished && exec_input_pending(session->exec) == 0)
+        send_result(session, 0, 0, "");
+}
+
 static void on_input_drained(void *userdata) {
     struct session *session = userdata;
     remote_resume(session->remote);
+    detach(session);
 }
 
 static struct unit *session_unit(const struct session *session) {
@@ -234,6 +286,17 @@ static void resize(struct session *session, struct slice json) {
         container_resize(unit->container, (unsigned)columns, (unsigned)rows);
 }
 
+/* Whose input ends leaves, unless the container's ends with it (stdinOnce) and its last words are still to come; a terminal stays for the next one.
+ */
+static void end_input(struct session *session) {
+    const struct unit *unit = session_unit(session);
+    session->detaching = session->is_attach && unit && (!unit->spec->stdin_once || unit->spec->tty);
+    if (session->detaching)
+        detach(session);
+    else
+        exec_close_input(session->exec);
+}
+
 static void on_remote_data(void *userdata, enum remote_channel channel, struct slice data, bool is_last) {
     struct session *session = userdata;
     if (session->finished || !session->exec)
@@ -246,7 +309,7 @@ static void on_remote_data(void *userdata, enum remote_channel channel, struct s
             remote_pause(session->remote);
     }
     if (is_last)
-        exec_close_input(session->exec);
+        end_input(session);
 }
 
 static void on_remote_drained(void *userdata) {

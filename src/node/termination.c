@@ -52,8 +52,10 @@ void termination_read_message(const struct unit *unit, const char *path, char *r
     if (unit->current.code == 0 || !policy || strcmp(policy, "FallbackToLogsOnError") != 0)
         return;
     unit_log_path(unit, unit->restart_count, log);
-    if (read_end(log, LOG_READ_BYTES, &bytes) == 0)
-        snprintf(ret, size, "%.*s", SLICE_ARG(text_of_log(buffer_slice(&bytes), &text)));
+    if (read_end(log, LOG_READ_BYTES, &bytes) < 0)
+        return;
+    struct slice words = text_of_log(buffer_slice(&bytes), &text);
+    snprintf(ret, size, "%.*s", SLICE_ARG(words));
 }
 
 /* crun's words become runc's where it is the command that is wrong. */

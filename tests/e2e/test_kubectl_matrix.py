@@ -322,6 +322,7 @@ def test_exec_in_a_terminal(kubectl, shell):
 def test_attach(kubectl):
     kubectl("apply", "-f", "-", input=pod("listener", ECHO, stdin=True, stdinOnce=False))
     kubectl("wait", "--for=condition=Ready", "pod/listener", "--timeout=60s")
+    assert kubectl("attach", "-i", "listener", input="zero\n").returncode == 0  # who has nothing more to say leaves, the container stays
     attached = subprocess.Popen(kubectl.command("attach", "-i", "listener"), env=kubectl.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
     attached.stdin.write("one\n")

@@ -1,5 +1,6 @@
 """The life of a container as kubelet's: commands inside, probes, hooks, restarts, status and logs, with kubelet's words."""
 
+import base64
 import json
 import re
 import socket
@@ -486,7 +487,8 @@ def test_ends_and_last_words(kubectl):
         pod("ruled", {"command": ["sh", "-c", "test -e /v/ran && exit 0; touch /v/ran; exit 42"], "volumeMounts": [{"name": "v", "mountPath": "/v"}],
                       "restartPolicy": "Never", "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]},
             restartPolicy="Never", volumes=[{"name": "v", "emptyDir": {}}]),
-        pod("mixed", {"name": "main"}, {"name": "once", "command": ["false"], "restartPolicy": "Never"}),
+        pod("mixed", {"name": "main"}, {"name": "once", "command": ["sh", "-c", "printf gone; exit 1"], "restartPolicy": "Never",
+                                        "terminationMessagePolicy": "FallbackToLogsOnError"}),
         pod("looping", {"command": ["sh", "-c", "exit 5"]}))
     for name, code, reason, message in [("done", 0, "Completed", None), ("failed", 3, "Error", "last words")]:
         end = ended(kubectl, name)
@@ -506,7 +508,8 @@ def test_ends_and_last_words(kubectl):
     assert conditions("failed")["Ready"]["reason"] == "PodFailed"
     assert conditions("uninitialized")["Initialized"]["message"] == "containers with incomplete status: [init]"
     assert status(kubectl, "ruled")["restartCount"] == 1 and status(kubectl, "ruled")["lastState"]["terminated"]["exitCode"] == 42
-    assert status(kubectl, "mixed", "once")["restartCount"] == 0 and ended(kubectl, "mixed", "once")["exitCode"] == 1
+    once_ended = ended(kubectl, "mixed", "once")
+    assert status(kubectl, "mixed", "once")["restartCount"] == 0 and (once_ended["exitCode"], once_ended["message"]) == (1, "gone")
     assert status(kubectl, "mixed")["state"].get("running") and phase("mixed") == "Running"
     looping = wait_for(lambda: status(kubectl, "looping")["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff" and kubectl.get("pod", "looping"),
                        "the back-off")
@@ -514,6 +517,24 @@ def test_ends_and_last_words(kubectl):
     assert re.sub("back-off [0-9ms]+ ", "", waiting) == f"restarting failed container=main pod=looping_life({looping['metadata']['uid']})"
     assert looping["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 5
     kubectl("delete", "pod", "--all", "--wait=false", "--grace-period=1")
+
+
+def messages(platform, target, protocol):
+    """What comes through a WebSocket until the platform closes it."""
+    received = b""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(30)
+        link.connect(str(platform.run_dir / "api.sock"))
+        link.sendall((f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                      f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n").encode())
+        while not received.endswith(b"\x88\x02\x03\xe8"):  # closed: 1000
+            received += link.recv(4096) or pytest.fail(f"cut off after {received}")
+    head, _, frames = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ") and f"Sec-WebSocket-Protocol: {protocol}".encode() in head, head
+    found = []
+    while frames[0] != 0x88:
+        found, frames = [*found, (frames[0] & 15, frames[2:2 + frames[1]].decode())], frames[2 + frames[1]:]
+    return found
 
 
 def test_logs(kubectl):
@@ -527,6 +548,11 @@ def test_logs(kubectl):
     stamped = logs("-c", "main", "--timestamps").splitlines()
     assert [line.split(" ", 1)[1] for line in stamped] == ["first", "second", "partial line"]
     assert logs("-c", "main", f"--since-time={stamped[0].split()[0]}") == "first\nsecond\npartial line\n"
+    target = f"/api/v1/namespaces/life/pods/told/log?container=main"
+    assert "".join(text for _, text in messages(kubectl.platform, target, "binary.k8s.io")) == "first\nsecond\npartial line\n"
+    assert "".join(base64.b64decode(text).decode() for kind, text in messages(kubectl.platform, target, "base64.binary.k8s.io") if kind == 1).endswith("line\n")
+    executed = f"/api/v1/namespaces/life/pods/told/exec?container=main&stdout=1&command=echo&command=hello"
+    assert messages(kubectl.platform, executed, "channel.k8s.io") == [(2, "\x01"), (2, "\x01hello\n")]
     assert logs("-c", "main", "--since=1h").startswith("first") and logs("-c", "main", "--since-time=2100-01-01T00:00:00Z") == ""
     together = logs("--all-containers", "--prefix").splitlines()
     assert "[pod/told/main] first" in together and "[pod/told/other] beside" in together

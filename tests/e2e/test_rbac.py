@@ -180,7 +180,13 @@ def test_a_signing_request_becomes_a_client(space, tmp_path):
     space.kubectl("create", "-f", "-", input=signing_request("ann", request, expirationSeconds=3600))
     spec = space.get("csr", "ann")["spec"]
     assert spec["username"] == "admin" and "system:masters" in spec["groups"]
+    # Conditions of other types may be written with a decision, decisions by nobody else.
+    condition = lambda kind: json.dumps({"status": {"conditions": [{"type": kind, "status": "True", "reason": "r"}]}})
+    refused = space.kubectl("patch", "csr", "ann", "--subresource=status", "--type=merge", "-p", condition("Approved"), check=False)
+    assert 'status.conditions: Forbidden: updates may not add a condition of type "Approved"' in refused.stderr
+    space.kubectl("patch", "csr", "ann", "--subresource=approval", "--type=merge", "-p", condition("Seen"))
     space.kubectl("certificate", "approve", "ann")
+    assert [each["type"] for each in space.get("csr", "ann")["status"]["conditions"]] == ["Seen", "Approved"]
     encoded = wait_for(lambda: space.kubectl("get", "csr", "ann", "-o", "jsonpath={.status.certificate}").stdout, "the certificate")
     certificate = tmp_path / "ann.crt"
     certificate.write_bytes(base64.b64decode(encoded))
