@@ -7,11 +7,11 @@
 #define GIB (1024 * MIB)
 
 /* HTTP */
-#define HTTP_HEAD_BYTES_MAX (64 * KIB)   /* request line and headers together */
-#define HTTP_HEADERS_MAX 100             /* header fields of one message */
-#define HTTP_TARGET_BYTES_MAX (16 * KIB) /* the request target */
+#define HTTP_HEAD_BYTES_MAX (64 * KIB)    /* request line and headers together */
+#define HTTP_HEADERS_MAX 100              /* header fields of one message */
+#define HTTP_TARGET_BYTES_MAX (48 * KIB)  /* the request target: long commands of kubectl exec are in it */
 #define HTTP_ANSWER_BYTES_MAX (257 * MIB) /* one answer given as a whole, with its head and what was queued before */
-#define HTTP_OUTPUT_BYTES_MAX (4 * MIB)  /* bytes queued for one connection before it counts as too slow */
+#define HTTP_OUTPUT_BYTES_MAX (4 * MIB)   /* bytes queued for one connection before it counts as too slow */
 
 /* Disk: what the platform keeps is bounded, see core/retention.c */
 #define BUILD_CACHE_BYTES_MAX (5 * GIB) /* buildah's layers; beyond it, or beyond the next, it begins anew */

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #define SECOND_NS INT64_C(1000000000)
+#define SECOND_US INT64_C(1000000)
 
 static int64_t days_from_civil(int64_t year, unsigned month, unsigned day) {
     year -= month <= 2;
@@ -55,7 +56,7 @@ static int month_days(int year, int month) {
     return days[month - 1] + (month == 2 && leap);
 }
 
-int timestamp_parse(struct slice text, int64_t *ret_ns) {
+static int parse(struct slice text, int64_t *ret_seconds, int64_t *ret_fraction) {
     struct slice rest = text;
     int part[6];
     static const char separators[6][3] = {"-", "-", "Tt", ":", ":", ""};
@@ -77,40 +78,65 @@ int timestamp_parse(struct slice text, int64_t *ret_ns) {
     int offset;
     if (take_offset(&rest, &offset) < 0)
         return -EINVAL;
-    int64_t seconds = days_from_civil(part[0], (unsigned)part[1], (unsigned)part[2]) * 86400 + part[3] * 3600 + part[4] * 60 + part[5] - offset;
-    if (__builtin_mul_overflow(seconds, SECOND_NS, ret_ns) || __builtin_add_overflow(*ret_ns, fraction, ret_ns))
+    *ret_seconds = days_from_civil(part[0], (unsigned)part[1], (unsigned)part[2]) * 86400 + part[3] * 3600 + part[4] * 60 + part[5] - offset;
+    *ret_fraction = fraction;
+    return 0;
+}
+
+int timestamp_parse(struct slice text, int64_t *ret_ns) {
+    int64_t seconds, fraction;
+    if (parse(text, &seconds, &fraction) < 0 || __builtin_mul_overflow(seconds, SECOND_NS, ret_ns) ||
+        __builtin_add_overflow(*ret_ns, fraction, ret_ns))
         return -EINVAL;
     return 0;
 }
 
-static size_t format_seconds(int64_t ns, char *text, int64_t *ret_fraction) {
-    int64_t seconds = ns / SECOND_NS, fraction = ns % SECOND_NS;
+int timestamp_parse_far(struct slice text, int64_t *ret_us) {
+    int64_t seconds, fraction;
+    if (parse(text, &seconds, &fraction) < 0 || seconds < days_from_civil(0, 1, 1) * 86400 || seconds >= days_from_civil(10000, 1, 1) * 86400)
+        return -EINVAL;
+    *ret_us = seconds * SECOND_US + fraction / 1000;
+    return 0;
+}
+
+/* As far as the seconds, and what is left of `count` units, of which a second has so many. */
+static size_t format_seconds(int64_t count, int64_t units, char *text, int64_t *ret_fraction) {
+    int64_t seconds = count / units, fraction = count % units;
     if (fraction < 0) {
-        fraction += SECOND_NS;
+        fraction += units;
         seconds--;
     }
     time_t time = (time_t)seconds;
     struct tm utc;
     gmtime_r(&time, &utc);
     *ret_fraction = fraction;
-    return strftime(text, TIMESTAMP_BYTES, "%Y-%m-%dT%H:%M:%S", &utc);
+    size_t len = (size_t)snprintf(text, TIMESTAMP_BYTES, "%04d", (utc.tm_year + 1900) % 10000); /* strftime's %Y has no leading zeros */
+    return len + strftime(text + len, TIMESTAMP_BYTES - len, "-%m-%dT%H:%M:%S", &utc);
+}
+
+void timestamp_format_far(int64_t us, bool micro, char ret[TIMESTAMP_BYTES]) {
+    int64_t fraction;
+    size_t len = format_seconds(us, SECOND_US, ret, &fraction);
+    if (micro)
+        len += (size_t)snprintf(ret + len, TIMESTAMP_BYTES - len, ".%06d", (int)fraction);
+    snprintf(ret + len, TIMESTAMP_BYTES - len, "Z");
 }
 
 void timestamp_format(int64_t ns, char ret[TIMESTAMP_BYTES]) {
     int64_t fraction;
-    size_t len = format_seconds(ns, ret, &fraction);
+    size_t len = format_seconds(ns, SECOND_NS, ret, &fraction);
     snprintf(ret + len, TIMESTAMP_BYTES - len, "Z");
 }
 
 void timestamp_format_micro(int64_t ns, char ret[TIMESTAMP_BYTES]) {
     int64_t fraction;
-    size_t len = format_seconds(ns, ret, &fraction);
+    size_t len = format_seconds(ns, SECOND_NS, ret, &fraction);
     snprintf(ret + len, TIMESTAMP_BYTES - len, ".%06dZ", (int)(fraction / 1000));
 }
 
 void timestamp_format_nano(int64_t ns, char ret[TIMESTAMP_BYTES]) {
     int64_t fraction;
-    size_t len = format_seconds(ns, ret, &fraction);
+    size_t len = format_seconds(ns, SECOND_NS, ret, &fraction);
     snprintf(ret + len, TIMESTAMP_BYTES - len, ".%09dZ", (int)fraction);
 }
 

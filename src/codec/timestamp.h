@@ -8,6 +8,9 @@
 
 /* Nanoseconds since 1970 (UTC) from "2026-11-23T10:00:00Z", any fraction, any offset. -EINVAL otherwise. */
 int timestamp_parse(struct slice text, int64_t *ret_ns);
+/* The same in microseconds: all years that can be written, of which nanoseconds reach 1678 to 2262. */
+int timestamp_parse_far(struct slice text, int64_t *ret_us);
+void timestamp_format_far(int64_t us, bool micro, char ret[TIMESTAMP_BYTES]);
 /* "2026-11-23T10:00:00Z" */
 void timestamp_format(int64_t ns, char ret[TIMESTAMP_BYTES]);
 /* "2026-11-23T10:00:00.123456Z" (metav1.MicroTime) */

@@ -22,7 +22,7 @@ static bool equal_value(const struct kube_field *field, const void *a, const voi
     case KUBE_FORM_TIME:
     case KUBE_FORM_MICROTIME: {
         const struct kube_time *x = a, *y = b;
-        return x->set == y->set && (!x->set || x->ns == y->ns);
+        return x->set == y->set && (!x->set || (x->ns == y->ns && x->far_us == y->far_us));
     }
     case KUBE_FORM_DURATION: return *(const int64_t *)a == *(const int64_t *)b;
     case KUBE_FORM_QUANTITY: return same_text(((const struct kube_quantity *)a)->text, ((const struct kube_quantity *)b)->text);

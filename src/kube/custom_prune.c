@@ -2,7 +2,8 @@
  *
  * Pruning copies what the schema specifies: named properties, all keys where additionalProperties is given, everything beneath
  * x-kubernetes-preserve-unknown-fields, though even there what is specified further down is pruned by its own schema. A place without a schema keeps
- * its value but no keys of objects in it. apiVersion, kind and metadata of the root and of embedded resources always stay.
+ * its value but no keys of objects in it. apiVersion, kind and metadata of the root and of embedded resources always stay, of the latter's metadata
+ * what metadata can be.
  *
  * Defaults fill absent properties, and null where null is no value; a null without a default then goes. Both are pre-order, so a default may itself
  * have defaults below, and applying them twice changes nothing. */
@@ -40,13 +41,50 @@ static int prune_key(struct custom_pruner *pruner, const struct custom_schema *s
     return tree_set(pruner->arena, out, entry->key, value);
 }
 
+/* By a type of ours instead of a schema. */
+static struct tree *prune_typed(struct custom_pruner *pruner, const struct kube_type *type, const struct tree *value) {
+    struct tree *out = value->type == TREE_LIST ? tree_list(pruner->arena) : tree_map(pruner->arena);
+    for (size_t i = 0; value->type == TREE_LIST && i < tree_count(value) && out; i++) {
+        size_t before = kube_path_push_index(pruner->path, i);
+        int error = tree_push(pruner->arena, out, prune_typed(pruner, type, tree_at(value, i)));
+        kube_path_pop(pruner->path, before);
+        out = error ? NULL : out;
+    }
+    if (value->type != TREE_MAP)
+        return value->type == TREE_LIST ? out : tree_copy(pruner->arena, value);
+    for (size_t i = 0; i < tree_count(value) && out; i++) {
+        const struct tree_entry *entry = &value->children->items[i];
+        const struct kube_field *field = kube_field_find(type, entry->key);
+        if (!field) {
+            report(pruner, entry->key);
+            continue;
+        }
+        size_t before = kube_path_push(pruner->path, entry->key.data, entry->key.len);
+        bool is_struct = field->form == KUBE_FORM_STRUCT;
+        struct tree *kept = is_struct ? prune_typed(pruner, field->type, entry->value) : tree_copy(pruner->arena, entry->value);
+        kube_path_pop(pruner->path, before);
+        if (tree_set(pruner->arena, out, entry->key, kept) != 0)
+            return NULL;
+    }
+    return out;
+}
+
+static struct tree *prune_embedded(struct custom_pruner *pruner, const struct tree_entry *entry) {
+    if (!slice_is(entry->key, "metadata"))
+        return tree_copy(pruner->arena, entry->value);
+    size_t before = kube_path_push(pruner->path, entry->key.data, entry->key.len);
+    struct tree *out = prune_typed(pruner, &kube_object_meta_type, entry->value);
+    kube_path_pop(pruner->path, before);
+    return out;
+}
+
 /* keep: the value stands beneath preserve-unknown-fields. */
 static struct tree *prune_map(struct custom_pruner *pruner, const struct custom_schema *schema, const struct tree *value, bool keep) {
     struct tree *out = tree_map(pruner->arena);
     bool embedded = schema && schema->flags & CUSTOM_EMBEDDED;
     for (size_t i = 0; i < tree_count(value) && out; i++) {
         const struct tree_entry *entry = &value->children->items[i];
-        int error = embedded && custom_is_meta(entry->key) ? tree_set(pruner->arena, out, entry->key, tree_copy(pruner->arena, entry->value))
+        int error = embedded && custom_is_meta(entry->key) ? tree_set(pruner->arena, out, entry->key, prune_embedded(pruner, entry))
                                                            : prune_key(pruner, schema, entry, keep, out);
         if (error)
             return NULL;

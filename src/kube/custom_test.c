@@ -20,8 +20,9 @@ static const struct {
     {"{'type':'object','properties':{'l':{'type':'array','items':{'type':'object','properties':{'a':{'type':'integer'}}}}}}", "'l':[{'a':1},{'b':2}]",
      "'l':[{'a':1},{}]", "unknown field \"l[1].b\""},
     {"{'type':'object','properties':{'t':{'type':'object','x-kubernetes-embedded-resource':true,'properties':{'spec':{'type':'object'}}}}}",
-     "'t':{'apiVersion':'v1','kind':'Pod','metadata':{'name':'x'},'more':1}", "'t':{'apiVersion':'v1','kind':'Pod','metadata':{'name':'x'}}",
-     "unknown field \"t.more\""},
+     "'t':{'apiVersion':'v1','kind':'Pod','metadata':{'name':'x','nom':'y','ownerReferences':[{'uid':'u','uuid':'v'}]},'more':1}",
+     "'t':{'apiVersion':'v1','kind':'Pod','metadata':{'name':'x','ownerReferences':[{'uid':'u'}]}}",
+     "unknown field \"t.metadata.nom\", unknown field \"t.metadata.ownerReferences[0].uuid\", unknown field \"t.more\""},
     /* defaults: for what is absent, and for null where null is no value; below defaults too */
     {"{'type':'object','properties':{'spec':{'type':'object','default':{},'properties':{'n':{'type':'integer','default':3},'s':{'type':'string'}}}}}",
      "", "'spec':{'n':3}", ""},

@@ -6,6 +6,7 @@
  * strings with a NUL byte are refused, since C strings cannot hold them. */
 #include "kube/custom_priv.h"
 #include "kube/decode_priv.h"
+#include "kube/helpers_priv.h"
 
 #include <stdio.h>
 
@@ -95,14 +96,18 @@ static int64_t round_down(int64_t ns, int64_t unit) {
 static int decode_time(struct decoder *decoder, const struct tree *tree, int64_t unit_ns, struct kube_time *ret) {
     if (tree->type != TREE_STRING)
         return type_error(decoder, tree, "string");
-    if (timestamp_parse(tree->string, &ret->ns) != 0) {
+    int64_t us;
+    if (timestamp_parse(tree->string, &ret->ns) == 0) {
+        ret->ns = round_down(ret->ns, unit_ns);
+        ret->set = true;
+    } else if (timestamp_parse_far(tree->string, &us) == 0) {
+        *ret = kube_time_far(round_down(us, unit_ns / 1000));
+    } else {
         char message[DIAG_TEXT_MAX];
         snprintf(message, sizeof message, "parsing time \"%.*s\" as \"2006-01-02T15:04:05Z07:00\": cannot parse it", (int)MIN(tree->string.len, 100),
                  tree->string.data);
         return value_error(decoder, tree, message);
     }
-    ret->ns = round_down(ret->ns, unit_ns);
-    ret->set = true;
     return 0;
 }
 

@@ -88,5 +88,26 @@ UNIT_TEST(protobuf_refuses_garbage) {
     assert_int_equal(kube_decode_protobuf(&kube_kind_node, slice_make(name, sizeof name - 1), &object, &diag), -EINVAL);
 }
 
-UNIT_MAIN(UNIT(strict_names_unknown_fields), UNIT(warn_reports_and_succeeds), UNIT(type_errors_are_upstreams), UNIT(special_values),
-          UNIT(kinds_are_found), UNIT(protobuf_refuses_garbage))
+UNIT_TEST(times_are_kept_however_far_away) {
+    static const char json[] = "{\"kind\":\"Lease\",\"apiVersion\":\"coordination.k8s.io/v1\",\"metadata\":{\"name\":\"l\",\"creationTimestamp\":"
+                               "\"9999-12-31T23:59:59Z\"},\"spec\":{\"acquireTime\":\"0001-01-01T00:00:02.000005Z\",\"renewTime\":"
+                               "\"2026-11-28T10:00:00.000000Z\"}}";
+    CLEANUP(buffer_deinit) struct buffer wire = BUFFER_INIT(MIB), again = BUFFER_INIT(MIB);
+    struct kube_object *lease = NULL, *back = NULL;
+    struct diag diag = DIAG_INIT;
+    assert_int_equal(kube_decode_json(&kube_kind_lease, slice_of(json), KUBE_STRICT, &lease, &diag), 0);
+    assert_true(lease->lease->spec.acquire_time.ns < lease->lease->spec.renew_time.ns);
+    assert_true(lease->lease->spec.renew_time.ns < lease->metadata->creation_timestamp.ns);
+    assert_int_equal(kube_encode_protobuf(lease, &wire), 0);
+    assert_int_equal(kube_decode_protobuf(&kube_kind_lease, buffer_slice(&wire), &back, &diag), 0);
+    assert_true(kube_equal(&kube_lease_type, lease->data, back->data));
+    assert_int_equal(kube_encode_json(back, &again), 0);
+    assert_string_equal(again.data, json);
+    refused(&kube_kind_lease, KUBE_LENIENT, "{'spec':{'renewTime':'9999-12-31T23:59:59-01:00'}}",
+            "parsing time \"9999-12-31T23:59:59-01:00\" as \"2006-01-02T15:04:05Z07:00\": cannot parse it");
+    kube_object_unref(lease);
+    kube_object_unref(back);
+}
+
+UNIT_MAIN(UNIT(times_are_kept_however_far_away), UNIT(strict_names_unknown_fields), UNIT(warn_reports_and_succeeds), UNIT(type_errors_are_upstreams),
+          UNIT(special_values), UNIT(kinds_are_found), UNIT(protobuf_refuses_garbage))

@@ -1,6 +1,7 @@
 /* Struct → JSON, in the order of upstream's fields, kind and apiVersion first. What Go's omitempty leaves out is left out: absent pointers, "" 0
  * false, empty lists and maps; structs held by value stay even when empty ("status": {}), except times, which newer upstream omits too. */
 #include "kube/custom_priv.h"
+#include "kube/helpers_priv.h"
 
 static void encode_struct(const struct kube_type *type, const void *data, bool comma, struct buffer *out);
 
@@ -16,10 +17,7 @@ static void encode_time(const struct kube_time *time, bool micro, struct buffer 
         buffer_append_text(out, "null");
         return;
     }
-    if (micro)
-        timestamp_format_micro(time->ns, text);
-    else
-        timestamp_format(time->ns, text);
+    kube_time_format(time, micro, text);
     buffer_printf(out, "\"%s\"", text);
 }
 

@@ -1,5 +1,6 @@
 /* Struct → tree, by the same rules as encode.c. */
 #include "kube/custom_priv.h"
+#include "kube/helpers_priv.h"
 
 static struct tree *tree_of_struct(const struct kube_type *type, const void *data, struct arena *arena, struct tree *map);
 
@@ -12,10 +13,7 @@ static struct tree *tree_of_time(const struct kube_time *time, bool micro, struc
     char text[TIMESTAMP_BYTES];
     if (!time->set)
         return tree_null(arena);
-    if (micro)
-        timestamp_format_micro(time->ns, text);
-    else
-        timestamp_format(time->ns, text);
+    kube_time_format(time, micro, text);
     return tree_text(arena, text);
 }
 

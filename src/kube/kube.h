@@ -21,7 +21,7 @@
  *   Quantity, *Quantity                  struct kube_quantity {const char *text; int64_t milli;}, pointer to it
  *   map[string][]byte                    struct kube_bytes_map (decoded from base64);  []byte: struct slice
  *   IntOrString                          struct kube_int_or_string {bool is_string; int32_t number; const char *text;}; pointer when optional
- *   Time, MicroTime                      struct kube_time {int64_t ns; bool set;} (UTC); *Time: the same, set tells
+ *   Time, MicroTime                      struct kube_time {int64_t ns, far_us; bool set;} (UTC); *Time: the same, set tells
  *   RawExtension, JSON                   struct tree * (generic), NULL when absent
  *   FieldsV1                             const char * (compact JSON: a tree would cost ten times as much in every object), NULL when absent
  *   named twice in upstream's groups     discovery's EndpointPort is kube_discovery_endpoint_port, core's Preconditions kube_core_preconditions
@@ -92,7 +92,8 @@ struct kube_int_or_string {
     const char *text;
 };
 struct kube_time {
-    int64_t ns; /* since 1970, UTC */
+    int64_t ns;     /* since 1970, UTC */
+    int64_t far_us; /* of a time that ns does not reach: since 1970 in microseconds, and ns is the farthest that can be reckoned with; else 0 */
     bool set;
 };
 struct kube_time_map {

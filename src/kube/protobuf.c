@@ -9,10 +9,13 @@
  * Invariants: unknown fields are skipped (protobuf has no strict mode); nesting is bounded; a value of another wire type than the field's is an
  * error; strings are UTF-8 without NUL; every byte comes through the cursor, which checks bounds. */
 #include "kube/decode_priv.h"
+#include "kube/helpers_priv.h"
 
 #include <math.h>
 
 #define DEPTH_MAX 100
+#define YEAR_0_S INT64_C(-62167219200)
+#define YEAR_9999_END_S INT64_C(253402300799)
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
@@ -118,9 +121,12 @@ static int read_time(struct reader *reader, struct slice message, bool micro, st
     if (error)
         return error;
     int64_t whole = (int64_t)seconds.varint, part = micro ? (int64_t)nanos.varint / 1000 * 1000 : 0;
-    if (whole > 9000000000 || whole < -9000000000 || part < 0 || part >= 1000000000)
+    if (whole > YEAR_9999_END_S || whole < YEAR_0_S || part < 0 || part >= 1000000000)
         return malformed(reader, "a time is out of range");
-    ret->ns = whole * 1000000000 + part;
+    if (whole > 9000000000 || whole < -9000000000)
+        *ret = kube_time_far(whole * 1000000 + part / 1000);
+    else
+        ret->ns = whole * 1000000000 + part;
     return 0;
 }
 

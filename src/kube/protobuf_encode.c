@@ -91,6 +91,10 @@ static void put_time(struct writer *writer, const struct kube_time *time, bool m
     if (!time->set)
         return;
     int64_t nanos = time->ns % 1000000000, seconds = time->ns / 1000000000;
+    if (time->far_us) {
+        nanos = time->far_us % 1000000 * 1000;
+        seconds = time->far_us / 1000000;
+    }
     if (nanos < 0) {
         nanos += 1000000000;
         seconds--;

@@ -194,13 +194,6 @@ static int value_from(struct builder *b, const struct kube_env_var_source *sourc
 
 /* --- the parts --- */
 
-static bool is_variable_name(const char *name) {
-    for (const char *at = name; *at; at++)
-        if (!isalnum((unsigned char)*at) && *at != '_' && *at != '-' && *at != '.')
-            return false;
-    return *name && !isdigit((unsigned char)*name);
-}
-
 static int add_image(struct builder *b) {
     int r = set(b, "PATH", SLICE("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
     const char *hostname = b->unit->pod->spec_object->pod->spec.hostname;
@@ -280,9 +273,7 @@ static int add_services(struct builder *b) {
 
 static int add_pair(struct builder *b, const char *prefix, const char *key, struct slice value) {
     const char *name = arena_printf(b->arena, "%s%s", prefix ? prefix : "", key);
-    if (!name)
-        return -ENOMEM;
-    return is_variable_name(name) ? set(b, name, value) : 0;
+    return name ? set(b, name, value) : -ENOMEM; /* all that may be a key may be a variable's name */
 }
 
 static int add_from(struct builder *b, const struct kube_env_from_source *source) {

@@ -26,6 +26,7 @@ struct events {
     struct node *node;
     struct correlator *correlator;
     VECTOR(struct recent *) recent; /* the oldest first */
+    uint64_t made;
 };
 
 int events_new(struct node *node, struct events **ret) {
@@ -121,7 +122,7 @@ static struct recent *add_recent(struct node *node, const struct subject *subjec
     if (!recent)
         return NULL;
     int64_t now_ns = loop_wall_ns(node->loop);
-    snprintf(name, sizeof name, "%.230s.%016" PRIx64, subject->name, (uint64_t)now_ns + events->recent.count);
+    snprintf(name, sizeof name, "%.230s.%016" PRIx64, subject->name, (uint64_t)now_ns + events->made++); /* time stands still within a turn */
     *recent = (struct recent){.node = node,
                               .key = strdup(key),
                               .name = strdup(name),

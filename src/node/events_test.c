@@ -7,15 +7,14 @@
 #include "unit.h"
 
 static struct told {
-    char what[64][1600]; /* "POST …", "PATCH …" */
+    char what[64][1600]; /* "POST …", "PATCH …"; the last ones */
     size_t count;
     int status; /* of the next answers; 0: as it should be */
 } told;
 
 static void on_body(__attribute__((unused)) void *userdata, struct http_exchange *exchange, struct slice body) {
     struct slice method = http_method(exchange);
-    assert_true(told.count < ARRAY_LEN(told.what));
-    snprintf(told.what[told.count++], sizeof told.what[0], "%.*s %.*s", SLICE_ARG(method), SLICE_ARG(body));
+    snprintf(told.what[told.count++ % ARRAY_LEN(told.what)], sizeof told.what[0], "%.*s %.*s", SLICE_ARG(method), SLICE_ARG(body));
     http_respond(exchange, told.status ? told.status : slice_is(method, "POST") ? 201 : 200, "application/json", SLICE("{}"), NULL);
 }
 
@@ -103,8 +102,35 @@ UNIT_TEST(what_is_similar_is_combined_and_too_much_is_left_out) {
     assert_told(24, "PATCH {\"count\":16,", "\"message\":\"(combined from similar events): number 24\"");
 }
 
+static void tell_twice(void *userdata) {
+    event_pod(userdata, NULL, "Normal", "First", "one");
+    event_pod(userdata, NULL, "Normal", "Second", "two");
+}
+
+UNIT_TEST(each_has_a_name_of_its_own_however_many_came_before) {
+    struct fixture *fixture = *state;
+    struct kube_object_meta meta = {.name = NULL};
+    struct kube_object object = {.metadata = &meta};
+    char uid[16], first[80], second[80];
+    struct pod pod = {.node = &fixture->node, .spec_object = &object, .uid = uid, .namespace = "n", .name = "p"};
+    struct loop_defer defer;
+    for (size_t i = 1; i <= 600; i++) { /* more than are remembered */
+        snprintf(uid, sizeof uid, "u%zu", i);
+        event_pod(&pod, NULL, "Normal", "Before", "it was");
+        if (i % 50 == 0)
+            wait_told(fixture, i);
+    }
+    loop_defer_init(&defer, fixture->node.loop, tell_twice, &pod); /* time stands still within a turn */
+    loop_defer_schedule(&defer);
+    wait_told(fixture, 602);
+    sscanf(strstr(told.what[600 % ARRAY_LEN(told.what)], "\"name\":"), "\"name\":\"%79[^\"]", first);
+    sscanf(strstr(told.what[601 % ARRAY_LEN(told.what)], "\"name\":"), "\"name\":\"%79[^\"]", second);
+    assert_string_not_equal(first, second);
+}
+
 #define WITH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
-    const struct CMUnitTest tests[] = {WITH(what_repeats_is_counted), WITH(what_is_similar_is_combined_and_too_much_is_left_out)};
+    const struct CMUnitTest tests[] = {WITH(what_repeats_is_counted), WITH(what_is_similar_is_combined_and_too_much_is_left_out),
+                                       WITH(each_has_a_name_of_its_own_however_many_came_before)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

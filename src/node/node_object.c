@@ -201,7 +201,7 @@ int register_format(struct node *node, struct buffer *out) {
     if (node->host_address6[0])
         add_text(out, "},{\"type\":\"InternalIP\",\"address\":", node->host_address6);
     add_text(out, "},{\"type\":\"Hostname\",\"address\":", host);
-    buffer_append_text(out, "}],\"daemonEndpoints\":{\"kubeletEndpoint\":{\"Port\":0}},");
+    buffer_append_text(out, "}],\"daemonEndpoints\":{\"kubeletEndpoint\":{\"Port\":10250}},");
     add_info(out);
     if (node->images_json.len) {
         buffer_append_text(out, ",\"images\":");

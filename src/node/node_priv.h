@@ -711,6 +711,9 @@ void eviction_free(struct eviction *eviction); /* NULL is fine */
 /* False: the pod has failed, and says why. */
 bool eviction_admits(struct pod *pod);
 bool admitting_admits(struct pod *pod); /* admitting.c */
+/* --- runtime_class.c --- */
+/* The runtime that the pod asks for is there. */
+bool runtime_class_ready(struct pod *pod);
 /* Its space may be free now. */
 void eviction_pod_ended(struct node *node);
 void eviction_evict(struct pod *pod, int64_t grace_s, bool disruption, const char *message);

@@ -223,7 +223,7 @@ static void prepare(struct pod *pod) {
         loop_timer_set(&pod->retry, references_pause_ms(pod));                            /* a change of theirs is not waited for */
     if (!has_references || !has_tokens || !informer_synced(pod->node->services_informer)) /* services are part of every environment */
         return;
-    if (!has_images)
+    if (!has_images || !runtime_class_ready(pod))
         return;
     if (!prepare_volumes(pod))
         return pod_retry(pod);

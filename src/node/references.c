@@ -1,5 +1,6 @@
-/* Configuration maps, secrets and claims (with their volumes) that a pod names. Each is watched (watched.c) as long as the pod lives. A pod waits for
- * what its volumes need; what only a container's environment needs keeps that container alone from starting. */
+/* Configuration maps, secrets, claims (with their volumes) and the runtime class that a pod names. Each is watched (watched.c) as long as the pod
+ * lives. A pod waits for its class and for what its volumes need; what only a container's environment needs keeps that container alone from starting.
+ */
 #include "node/node_priv.h"
 
 #define REFERENCES_MAX 256
@@ -74,7 +75,7 @@ int references_collect(struct pod *pod) {
         if (r == 0)
             r = add(pod, &kube_kind_persistent_volume_claim, persistent_claim_name(pod, volume), NULL, true);
     }
-    return r;
+    return r == 0 ? add(pod, &kube_kind_runtime_class, spec->runtime_class_name, NULL, true) : r;
 }
 
 static bool is_named(const char *a, const char *b) {
@@ -96,7 +97,7 @@ static bool names(const struct pod *pod, const struct kube_volume *volume, const
     return false;
 }
 
-/* What keeps a volume from being set up, told again and again as long as it is so: events live for an hour. */
+/* What keeps the pod or a volume from being set up, told again and again as long as it is so: events live for an hour. */
 static bool missing(struct pod *pod, struct reference *reference) {
     const struct kube_volume_array *volumes = &pod->spec_object->pod->spec.volumes;
     bool is_unbound = reference->kind == &kube_kind_persistent_volume_claim && watched_object(reference->watched);
@@ -106,6 +107,9 @@ static bool missing(struct pod *pod, struct reference *reference) {
         reference->pause_ms = reference->pause_ms ? MIN(2 * reference->pause_ms, PAUSE_MAX_MS) : PAUSE_FIRST_MS;
         reference->tell_ms = now_ms + reference->pause_ms;
     }
+    if (is_due && reference->kind == &kube_kind_runtime_class)
+        event_pod(pod, NULL, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: runtimeclass.node.k8s.io \"%s\" not found",
+                  reference->name);
     for (size_t i = 0; is_due && i < volumes->count; i++)
         if (names(pod, &volumes->items[i], reference))
             event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed for volume \"%s\" : %s \"%s\" %s", volumes->items[i].name,

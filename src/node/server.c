@@ -1,5 +1,5 @@
-/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /pods, /metrics and /healthz for who looks. Only core
- * and root can open the socket; who may see which log was decided there. */
+/* The node's socket, as kubelet's: /containerLogs, /exec, /attach and /portforward for core, /pods, /runningpods, /metrics and /healthz for who
+ * looks. Only core and root can open the socket; who may see which log was decided there. */
 #include "http/http.h"
 #include "node/measure_priv.h"
 #include "sys/sys.h"
@@ -98,17 +98,45 @@ static void serve_stats(struct node *node, struct http_exchange *exchange) {
         respond_stats(node, exchange, false);
 }
 
-/* The pods that the node has, as it knows them. */
-static void serve_pods(struct node *node, struct http_exchange *exchange) {
-    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(PODS_BYTES_MAX);
-    struct slice key;
-    void *value;
+/* In kubelet's form: who it is, and which of its containers run. */
+static void put_running_pod(const struct pod *pod, struct buffer *out) {
     const char *lead = "";
+    buffer_printf(out, "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"%s\",\"uid\":\"%s\"},\"spec\":{\"containers\":[", pod->name, pod->namespace,
+                  pod->uid);
+    for (size_t i = 0; i < pod->units_count; i++) {
+        if (pod->units[i]->stage != UNIT_RUNNING)
+            continue;
+        buffer_printf(out, "%s{\"name\":\"%s\",\"image\":", lead, pod->units[i]->spec->name);
+        json_format_string(out, slice_of(pod->units[i]->spec->image));
+        buffer_append_text(out, ",\"resources\":{}}");
+        lead = ",";
+    }
+    buffer_append_text(out, "]},\"status\":{}}");
+}
+
+static bool is_running(const struct pod *pod) {
+    for (size_t i = 0; i < pod->units_count; i++)
+        if (pod->units[i]->stage == UNIT_RUNNING)
+            return true;
+    return false;
+}
+
+/* The pods that the node has, as it knows them; or what runs of them. */
+static void serve_pods(struct node *node, struct http_exchange *exchange, bool running) {
+    CLEANUP(buffer_deinit) struct buffer out = BUFFER_INIT(PODS_BYTES_MAX);
+    const char *lead = "";
+    void *value;
     buffer_append_text(&out, "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[");
-    for (size_t at = 0; map_next(node->pods, &at, &key, &value); lead = ",") {
+    for (size_t at = 0; map_next(node->pods, &at, NULL, &value);) {
         const struct pod *pod = value;
+        if (running && !is_running(pod))
+            continue;
         buffer_append_text(&out, lead);
-        kube_encode_json(pod->object ? pod->object : pod->spec_object, &out);
+        lead = ",";
+        if (running)
+            put_running_pod(pod, &out);
+        else
+            kube_encode_json(pod->object ? pod->object : pod->spec_object, &out);
     }
     buffer_append_text(&out, "]}\n");
     if (buffer_error(&out) < 0)
@@ -206,8 +234,8 @@ static void on_request(void *userdata, struct http_exchange *exchange) {
         serve_container(userdata, exchange, verb, rest);
     else if (slice_is(verb, "portforward"))
         serve_forward(userdata, exchange, rest);
-    else if (slice_is(http_path(exchange), "/pods") || slice_is(http_path(exchange), "/pods/"))
-        serve_pods(userdata, exchange);
+    else if (slice_is(verb, "pods") || slice_is(verb, "runningpods"))
+        serve_pods(userdata, exchange, slice_is(verb, "runningpods"));
     else if (slice_is(http_path(exchange), "/stats/summary"))
         serve_stats(userdata, exchange);
     else if (slice_is(http_path(exchange), "/alive"))

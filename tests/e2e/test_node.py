@@ -38,6 +38,33 @@ def test_its_heartbeat_is_told_and_not_written(platform):
         assert age(condition["lastHeartbeatTime"]) < 40
 
 
+def test_what_it_cannot_run_is_refused(platform, tiny_image):
+    def pod(name, container={}, **spec):
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "nodeName": "node1", "terminationGracePeriodSeconds": 0, "restartPolicy": "Never", **spec, "containers": [
+                {"name": "c", "image": "busybox:latest", "command": ["env"], "envFrom": [{"prefix": "1-", "configMapRef": {"name": "any"}}], **container}]}}
+
+    def runtime_class(name):
+        return {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name}
+
+    platform.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "any"}, "data": {"2.3": "x"}},
+        runtime_class("runc"), runtime_class("kata"), pod("foreign", os={"name": "windows"}), pod("huge", {"resources": {"requests": {"cpu": "1M"}}}),
+        pod("plain", runtimeClassName="runc"), pod("sandboxed", runtimeClassName="kata")]}))
+    status = lambda name: platform.get("pod", name)["status"]
+    for name, reason in [("foreign", "PodOSNotSupported"), ("huge", "OutOfcpu")]:
+        refused = wait_for(lambda: (found := status(name))["phase"] == "Failed" and found, f"{name} to be refused")
+        assert refused["reason"] == reason and "containerStatuses" not in refused, refused
+    assert "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000000, used: " in refused["message"]
+    wait_for(lambda: status("plain")["phase"] == "Succeeded", "the pod of the runtime that is here")
+    assert "\n1-2.3=x\n" in platform.kubectl("logs", "plain").stdout  # any key may be a variable's name
+    wait_for(lambda: 'Failed to create pod sandbox: no runtime for "kata" is configured' in platform.kubectl("describe", "pod", "sandboxed").stdout, "the event")
+    assert status("sandboxed")["phase"] == "Pending"
+    listed = lambda path: [each["metadata"]["name"] for each in json.loads(platform.kubectl("get", "--raw", f"/api/v1/nodes/node1:10250/proxy/{path}/").stdout)["items"]]
+    assert {"foreign", "huge", "sandboxed"} <= set(listed("pods")) and not {"plain", "sandboxed"} & set(listed("runningpods"))
+    platform.kubectl("delete", "pod/foreign", "pod/huge", "pod/plain", "pod/sandboxed", "runtimeclass/runc", "runtimeclass/kata", "configmap/any")
+
+
 def test_its_images_are_listed(platform, tiny_image):
     os.kill(platform.pids()["node"], 15)  # they are read when the node registers
     images = lambda: {name: image["sizeBytes"] for image in platform.get("node", "node1")["status"].get("images", []) for name in image["names"]}
