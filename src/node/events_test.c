@@ -112,12 +112,13 @@ UNIT_TEST(each_has_a_name_of_its_own_however_many_came_before) {
     struct kube_object_meta meta = {.name = NULL};
     struct kube_object object = {.metadata = &meta};
     char uid[16], first[80], second[80];
-    struct pod pod = {.node = &fixture->node, .spec_object = &object, .uid = uid, .namespace = "n", .name = "p"};
+    struct pod pod = {
+        .node = &fixture->node, .spec_object = &object, .uid = uid, .namespace = "n", .name = uid}; /* so many of one pod would be left out */
     struct loop_defer defer;
     for (size_t i = 1; i <= 600; i++) { /* more than are remembered */
         snprintf(uid, sizeof uid, "u%zu", i);
         event_pod(&pod, NULL, "Normal", "Before", "it was");
-        if (i % 50 == 0)
+        if (i % 8 == 0)
             wait_told(fixture, i);
     }
     loop_defer_init(&defer, fixture->node.loop, tell_twice, &pod); /* time stands still within a turn */
