@@ -332,7 +332,8 @@ static int prepare_volume(struct pod *pod, const struct kube_volume *volume, str
         volumes_memory_path(pod, volume->name, path);
     else
         disk_path(pod, volume->name, path);
-    int r = make_folder(pod, volume, path, volume->empty_dir ? 0777 : 0755, diag);
+    mode_t shared = in_memory(volume) ? 01777 : 0777; /* a tmpfs is sticky, as upstream */
+    int r = make_folder(pod, volume, path, volume->empty_dir ? shared : 0755, diag);
     return r < 0 || volume->empty_dir ? r : fill_volume(pod, volume, path, diag);
 }
 

@@ -34,6 +34,10 @@ TOOLBOX = "busybox,bash,curl,netcat-openbsd,iproute2,iperf,bind9-dnsutils,ca-cer
 SERVERS = "nginx-light,apache2,busybox,bash,perl,redis-server"
 # Debian's busybox shell drops variables whose names no shell can have, such as data-1; upstream's image passes them on, and so does bash.
 SHELL = "bash-static"
+# Where upstream's server has its page: tests move it away, so that probes fail.
+PAGES = [("etc/apache2/conf-enabled/suite.conf", "file", (b"ServerName localhost\n<Directory /usr/local/apache2/htdocs>\nRequire all granted\n</Directory>\n", 0o644)),
+         ("etc/apache2/sites-enabled/000-default.conf", "file", (b"<VirtualHost *:80>\nDocumentRoot /usr/local/apache2/htdocs\n</VirtualHost>\n", 0o644)),
+         ("usr/local/apache2/htdocs/index.html", "file", (b"<html><body><h1>It works!</h1></body></html>\n", 0o644))]
 APACHE = b"#!/bin/sh\n. /etc/apache2/envvars\nmkdir -p $APACHE_RUN_DIR\nexec apache2 -DFOREGROUND\n"
 USERS = b"user-defined-in-image:x:1000:1000::/:/bin/sh\n", b"user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
 
@@ -112,7 +116,7 @@ def push_images(platform):
     for tag in ("1.14-4", "1.15-4"):
         push(f"nginx:{tag}", servers, Cmd=["nginx", "-g", "daemon off;"])
     for tag in ("2.4.38-4", "2.4.39-4"):
-        push(f"httpd:{tag}", servers, images.layer(("usr/local/bin/httpd-foreground", "file", (APACHE, 0o755))), Cmd=["httpd-foreground"])
+        push(f"httpd:{tag}", servers, images.layer(("usr/local/bin/httpd-foreground", "file", (APACHE, 0o755)), *PAGES), Cmd=["httpd-foreground"])
     push("perl:5.26", servers, Cmd=["perl"])
     push("redis:5.0.5-3", servers, Cmd=["redis-server"])
 

@@ -63,8 +63,8 @@ def test_root_inside_is_nobody_outside(cluster):
     assert base != other
     uid = platform.get("-n", "users", "pod", "one")["metadata"]["uid"]
     said = cluster.read("one", "id -u; for each in /bin /etc/passwd /empty /memory /map/ca.crt /host/there /image/data /proc/self /etc/hosts; do stat -Lc %u $each; done; "
-                               "stat -c %g /empty /memory; touch /empty/f /memory/f /host/f /root/f; stat -c %u /empty/f /memory/f /host/f /root/f; cat /image/data").split()
-    assert said == ["0", *["0"] * 9, "4321", "4321", *["0"] * 4, "shown"], said
+                               "stat -c %g:%a /empty /memory; touch /empty/f /memory/f /host/f /root/f; stat -c %u /empty/f /memory/f /host/f /root/f; cat /image/data").split()
+    assert said == ["0", *["0"] * 9, "4321:2777", "4321:3777", *["0"] * 4, "shown"], said
     folder = platform.state / "node/pods" / uid
     assert (folder / "volumes/empty/f").stat().st_uid == base and (folder / "volumes/empty").stat().st_gid == base + 4321
     assert (folder / "containers/c/0/upper/root/f").stat().st_uid == base
