@@ -111,6 +111,12 @@ static int list_silent(const struct kube_container_array *containers, const char
     return 0;
 }
 
+static bool says_as_a_whole(const struct kube_pod_spec *spec, const char *resource, struct arena *arena) {
+    const struct kube_resource_requirements *level = kube_pod_level(spec);
+    struct kube_quantity_map said;
+    return level && kube_quota_container_usage(level, arena, &said) == 0 && kube_quantity_milli(&said, resource, -1) >= 0;
+}
+
 static int check_demands(struct admission *admission, struct arena *arena, const struct kube_object *quota) {
     const struct kube_quantity_map *hard = &quota->resource_quota->status.hard;
     const struct kube_pod_spec *spec = &admission->object->pod->spec;
@@ -118,7 +124,7 @@ static int check_demands(struct admission *admission, struct arena *arena, const
     for (size_t i = 0; i < hard->count; i++) {
         CLEANUP(buffer_deinit) struct buffer names = BUFFER_INIT(TEXT_BYTES_MAX);
         size_t count = 0;
-        if (!is_demanded(hard->items[i].key))
+        if (!is_demanded(hard->items[i].key) || says_as_a_whole(spec, hard->items[i].key, arena))
             continue;
         if (list_silent(&spec->containers, hard->items[i].key, arena, &names, &count) ||
             list_silent(&spec->init_containers, hard->items[i].key, arena, &names, &count))

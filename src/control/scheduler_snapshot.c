@@ -30,6 +30,16 @@ static void add(struct snapshot *snapshot, const struct kube_quantity_map *from,
     }
 }
 
+/* What the pod says as a whole (NULL: nothing) counts instead of what its containers say. */
+static void replace(struct snapshot *snapshot, const struct kube_resource_requirements *level, int64_t *to) {
+    for (size_t i = 0; level && i < level->requests.count; i++) {
+        const struct kube_quantity_pair *request = &level->requests.items[i];
+        size_t number = kube_pod_level_supports(request->key) ? resource_number(snapshot, request->key) : SIZE_MAX;
+        if (number != SIZE_MAX)
+            to[number] = request->value.milli;
+    }
+}
+
 /* What a container asks for; of a running one what it holds, when that is more. */
 static void add_container(struct snapshot *snapshot, const struct kube_pod_status *status, const struct kube_container *container, int64_t *to) {
     const struct kube_quantity_map *requests = &container->resources.requests;
@@ -55,6 +65,7 @@ static void count_requests(struct snapshot *snapshot, const struct kube_pod *pod
         add_container(snapshot, &pod->status, &spec->containers.items[i], ret);
     for (size_t k = 0; k < snapshot->resources_count; k++)
         ret[k] = MAX(ret[k] + sidecars[k], most[k]);
+    replace(snapshot, kube_pod_level(spec), ret);
     add(snapshot, &spec->overhead, ret);
 }
 

@@ -47,6 +47,22 @@ static int default_requests(struct arena *arena, struct kube_resource_requiremen
     return 0;
 }
 
+/* A pod's own requests where it has limits: what its containers request together, or else the limits. */
+static int default_pod_level(struct arena *arena, struct kube_pod_spec *spec) {
+    struct kube_resource_requirements *level = spec->resources;
+    struct kube_quantity_map together;
+    if (!level || !level->limits.count)
+        return 0;
+    int error = kube_pod_container_requests(spec, arena, &together);
+    for (size_t i = 0; i < together.count && !error; i++) {
+        const struct kube_quantity_pair *pair = &together.items[i];
+        bool counts = !strcmp(pair->key, "cpu") || !strcmp(pair->key, "memory");
+        if (counts && !kube_pair_find(&level->requests, sizeof *pair, pair->key))
+            error = kube_quantities_set(&level->requests, arena, pair->key, pair->value);
+    }
+    return error ? error : default_requests(arena, level);
+}
+
 static void host_ports(struct kube_container_array *containers) {
     for (size_t i = 0; i < containers->count; i++)
         for (size_t j = 0; j < containers->items[i].ports.count; j++) {
@@ -65,6 +81,7 @@ static int default_pod(struct arena *arena, void *data) {
         error = default_requests(arena, &pod->spec.containers.items[i].resources);
     for (size_t i = 0; i < pod->spec.init_containers.count && error == 0; i++)
         error = default_requests(arena, &pod->spec.init_containers.items[i].resources);
+    error = error ? error : default_pod_level(arena, &pod->spec);
     if (pod->spec.host_network) {
         host_ports(&pod->spec.containers);
         host_ports(&pod->spec.init_containers);

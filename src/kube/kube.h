@@ -424,6 +424,11 @@ struct kube_quantity kube_quantity_of(struct arena *arena, int64_t value);
 /* What a pod asks for: its containers together, or an init container that asks for more; with its overhead. -ENOMEM. */
 int kube_pod_resources(const struct kube_pod_spec *spec, struct arena *arena, struct kube_quantity_map *ret_requests,
                        struct kube_quantity_map *ret_limits);
+/* What the pod as a whole says (spec.resources); NULL: nothing, its containers do. */
+const struct kube_resource_requirements *kube_pod_level(const struct kube_pod_spec *spec);
+bool kube_pod_level_supports(const char *resource);
+/* The containers' requests together, whatever the pod says as a whole. */
+int kube_pod_container_requests(const struct kube_pod_spec *spec, struct arena *arena, struct kube_quantity_map *ret);
 /* As long as the pod runs: a resize that is under way counts with the larger of both, see pod_resources.c. */
 int kube_pod_resources_held(const struct kube_pod *pod, struct arena *arena, struct kube_quantity_map *ret_requests,
                             struct kube_quantity_map *ret_limits);

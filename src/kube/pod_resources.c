@@ -64,6 +64,32 @@ static int add_container(struct kube_quantity_map *to, struct arena *arena, cons
     return limits ? add_all(to, arena, &container->resources.limits) : add_held(to, arena, container, status);
 }
 
+/* --- the pod as a whole (KEP-2837): where it says something, that counts instead of what its containers say --- */
+
+bool kube_pod_level_supports(const char *resource) {
+    return !strcmp(resource, "cpu") || !strcmp(resource, "memory") || !strncmp(resource, "hugepages-", 10);
+}
+
+static bool has_supported(const struct kube_quantity_map *map) {
+    for (size_t i = 0; i < map->count; i++)
+        if (kube_pod_level_supports(map->items[i].key))
+            return true;
+    return false;
+}
+
+const struct kube_resource_requirements *kube_pod_level(const struct kube_pod_spec *spec) {
+    const struct kube_resource_requirements *level = spec->resources;
+    return level && (has_supported(&level->requests) || has_supported(&level->limits)) ? level : NULL;
+}
+
+static int replace_with(struct kube_quantity_map *to, struct arena *arena, const struct kube_quantity_map *level) {
+    int error = 0;
+    for (size_t i = 0; i < level->count && !error; i++)
+        if (kube_pod_level_supports(level->items[i].key))
+            error = kube_quantities_set(to, arena, level->items[i].key, level->items[i].value);
+    return error;
+}
+
 /* --- the pod --- */
 
 /* A sidecar: an init container that runs on. */
@@ -71,9 +97,10 @@ static bool is_sidecar(const struct kube_container *container) {
     return kube_text_is(container->restart_policy, "Always");
 }
 
-/* Requests or limits of the pod: the larger of all containers with the sidecars, and of each init container with the sidecars started before it. */
-static int sum_pod(const struct kube_pod_spec *spec, const struct kube_pod_status *status, struct arena *arena, bool limits,
-                   struct kube_quantity_map *ret) {
+/* Requests or limits of its containers together: the larger of all containers with the sidecars, and of each init container with the sidecars started
+ * before it. */
+static int sum_containers(const struct kube_pod_spec *spec, const struct kube_pod_status *status, struct arena *arena, bool limits,
+                          struct kube_quantity_map *ret) {
     struct kube_quantity_map total = {.count = 0}, sidecars = {.count = 0}, starting = {.count = 0};
     int error = 0;
     for (size_t i = 0; i < spec->containers.count && !error; i++)
@@ -91,6 +118,21 @@ static int sum_pod(const struct kube_pod_spec *spec, const struct kube_pod_statu
         error = error ? error : raise_to(&starting, arena, &now);
     }
     error = error ? error : raise_to(&total, arena, &starting);
+    *ret = total;
+    return error;
+}
+
+int kube_pod_container_requests(const struct kube_pod_spec *spec, struct arena *arena, struct kube_quantity_map *ret) {
+    return sum_containers(spec, NULL, arena, false, ret);
+}
+
+static int sum_pod(const struct kube_pod_spec *spec, const struct kube_pod_status *status, struct arena *arena, bool limits,
+                   struct kube_quantity_map *ret) {
+    const struct kube_resource_requirements *level = kube_pod_level(spec);
+    struct kube_quantity_map total;
+    int error = sum_containers(spec, status, arena, limits, &total);
+    if (!error && level)
+        error = replace_with(&total, arena, limits ? &level->limits : &level->requests);
     for (size_t i = 0; i < spec->overhead.count && !error; i++)
         if (!limits || kube_pair_find(&total, sizeof *total.items, spec->overhead.items[i].key))
             error = kube_quantities_add(&total, arena, spec->overhead.items[i].key, spec->overhead.items[i].value, 1);
@@ -164,10 +206,11 @@ static bool is_guaranteed(const struct kube_resource_requirements *resources, bo
 }
 
 const char *kube_pod_qos_class(const struct kube_pod_spec *spec) {
-    bool any = false, guaranteed = true;
-    for (size_t i = 0; i < spec->containers.count; i++)
+    const struct kube_resource_requirements *level = kube_pod_level(spec);
+    bool any = false, guaranteed = !level || is_guaranteed(level, &any);
+    for (size_t i = 0; !level && i < spec->containers.count; i++)
         guaranteed = is_guaranteed(&spec->containers.items[i].resources, &any) && guaranteed;
-    for (size_t i = 0; i < spec->init_containers.count; i++)
+    for (size_t i = 0; !level && i < spec->init_containers.count; i++)
         guaranteed = is_guaranteed(&spec->init_containers.items[i].resources, &any) && guaranteed;
     if (!any)
         return "BestEffort";

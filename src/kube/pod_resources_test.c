@@ -32,6 +32,29 @@ UNIT_TEST(classes_follow_requests_and_limits) {
     check_class(POD("\"initContainers\":[" CONTAINER("i", "", "") "],", CONTAINER("c", "", "\"cpu\":\"1\",\"memory\":\"1Mi\""), ""), "Burstable");
 }
 
+#define WHOLE(requests, limits) "\"resources\":{\"requests\":{" requests "},\"limits\":{" limits "}},"
+
+static void check_sum(const char *json, int64_t cpu_milli, int64_t memory, int64_t disk) {
+    struct kube_object *pod = pod_of(json);
+    struct arena *arena = arena_new(MIB);
+    struct kube_quantity_map requests, limits;
+    assert_int_equal(kube_pod_resources(&pod->pod->spec, arena, &requests, &limits), 0);
+    assert_int_equal(kube_quantity_milli(&requests, "cpu", 0), cpu_milli);
+    assert_int_equal(kube_quantity_milli(&requests, "memory", 0), memory * 1000);
+    assert_int_equal(kube_quantity_milli(&requests, "ephemeral-storage", 0), disk * 1000);
+    arena_free(arena);
+    kube_object_unref(pod);
+}
+
+UNIT_TEST(what_a_pod_says_as_a_whole_counts) {
+    check_class(POD(WHOLE("", "\"cpu\":\"1\",\"memory\":\"1Mi\""), CONTAINER("c", "", ""), ""), "Guaranteed");
+    check_class(POD(WHOLE("\"cpu\":\"1\"", ""), CONTAINER("c", "", "\"cpu\":\"1\",\"memory\":\"1Mi\""), ""), "Burstable");
+    check_class(POD(WHOLE("\"ephemeral-storage\":\"1\"", ""), CONTAINER("c", "", ""), ""), "BestEffort");
+    /* Requests that it does not say are its containers', or else its limits. */
+    check_sum(POD(WHOLE("\"cpu\":\"3\"", ""), CONTAINER("c", "\"cpu\":\"1\",\"memory\":\"5\",\"ephemeral-storage\":\"7\"", ""), ""), 3000, 5, 7);
+    check_sum(POD(WHOLE("", "\"cpu\":\"2\",\"memory\":\"9\""), CONTAINER("c", "\"cpu\":\"1\"", ""), ""), 1000, 9, 0);
+}
+
 #define STATUS(condition, allocated)                                                                                                                 \
     ",\"status\":{\"conditions\":[{\"type\":\"PodResizePending\",\"status\":\"True\",\"reason\":\"" condition                                        \
     "\"}],\"containerStatuses\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"" allocated                                                  \
@@ -88,4 +111,5 @@ UNIT_TEST(what_a_running_pod_may_change) {
                  "spec: Invalid value: \"BestEffort\": Pod QOS Class may not change as a result of resizing");
 }
 
-UNIT_MAIN(UNIT(classes_follow_requests_and_limits), UNIT(a_resize_counts_with_the_larger_of_both), UNIT(what_a_running_pod_may_change))
+UNIT_MAIN(UNIT(classes_follow_requests_and_limits), UNIT(what_a_pod_says_as_a_whole_counts), UNIT(a_resize_counts_with_the_larger_of_both),
+          UNIT(what_a_running_pod_may_change))

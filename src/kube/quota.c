@@ -173,6 +173,8 @@ bool kube_quota_concerns(const struct kube_kind *kind, const char *resource) {
 /* --- scopes --- */
 
 static bool is_best_effort(const struct kube_pod_spec *spec) {
+    if (kube_pod_level(spec))
+        return strcmp(kube_pod_qos_class(spec), "BestEffort") == 0;
     const struct kube_container_array *const lists[] = {&spec->containers, &spec->init_containers};
     for (size_t l = 0; l < ARRAY_LEN(lists); l++)
         for (size_t i = 0; i < lists[l]->count; i++) {

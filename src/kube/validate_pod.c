@@ -291,6 +291,7 @@ void validate_pod_spec(struct validator *validator, const void *data, const void
     check_dns(validator, spec);
     check_host_users(validator, spec);
     check_sysctls(validator, spec);
+    validate_pod_level(validator, spec);
 }
 
 /* Whoever wrote a shorter life before this was checked may still change everything else. */

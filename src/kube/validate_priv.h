@@ -48,6 +48,7 @@ bool cidr_contains(const struct cidr *outer, const struct cidr *inner);
 bool text_is_ip(const char *text);
 bool text_is_ip6(const char *text);
 /* Checks a port number or name. */
+void validate_pod_level(struct validator *validator, const struct kube_pod_spec *spec);
 void validate_port(struct validator *validator, const char *name, const struct kube_int_or_string *port);
 
 validate_function validate_metadata, validate_label_requirement;

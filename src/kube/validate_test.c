@@ -87,6 +87,22 @@ UNIT_TEST(pods) {
           "than 2^32 seconds");
 }
 
+UNIT_TEST(resources_of_a_pod_as_a_whole) {
+    check(&kube_kind_pod,
+          POD_HEAD "{'name':'c','image':'i','resources':{'requests':{'cpu':'2'},'limits':{'memory':'3Mi','cpu':'9'}}},{'name':'d','image':'i',"
+                   "'resources':{'requests':{'cpu':'1500m'}}}],'resources':{'requests':{'cpu':'3','ephemeral-storage':'1'},'limits':{'memory':"
+                   "'2Mi'}}}}",
+          NULL,
+          "spec.resources.requests: Invalid value: \"3Mi\": must be less than or equal to memory limit of 2Mi\n"
+          "spec.resources.requests[ephemeral-storage]: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"hugepages-\", "
+          "\"memory\"\n"
+          "spec.resources.requests[cpu]: Invalid value: \"3\": must be greater than or equal to aggregate container requests of 3500m\n"
+          "spec.resources.containers[0][memory]: Invalid value: \"3Mi\": must be less than or equal to pod limits of 2Mi");
+    check(&kube_kind_pod,
+          POD_HEAD "{'name':'c','image':'i','resources':{'requests':{'cpu':'1'}}}],'resources':{'requests':{'cpu':'3'},'limits':{'cpu':'4'}}}}", NULL,
+          "");
+}
+
 #define CONTEXT(context) POD_HEAD "{'name':'c','image':'i','securityContext':{" context "}}]"
 
 UNIT_TEST(what_a_container_asks_to_be_allowed) {
@@ -212,6 +228,6 @@ UNIT_TEST(data) {
           "type: Invalid value: \"x\": field is immutable");
 }
 
-UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(keys_of_data), UNIT(pods), UNIT(what_a_container_asks_to_be_allowed),
-          UNIT(what_a_pod_asks_of_the_kernel), UNIT(how_a_container_mounts), UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks),
-          UNIT(data))
+UNIT_MAIN(UNIT(the_message_is_upstreams), UNIT(metadata), UNIT(keys_of_data), UNIT(pods), UNIT(resources_of_a_pod_as_a_whole),
+          UNIT(what_a_container_asks_to_be_allowed), UNIT(what_a_pod_asks_of_the_kernel), UNIT(how_a_container_mounts),
+          UNIT(what_may_change_of_a_pod), UNIT(workloads), UNIT(networks), UNIT(data))

@@ -134,7 +134,7 @@ static void fill_unit(struct row *row, const struct statvfs *disk, int64_t now_n
     const struct node *node = unit->pod->node;
     struct cgroup_limits limits;
     char path[QOS_PATH_BYTES];
-    qos_container_limits(node, resize_actuated(unit), &limits);
+    qos_container_limits(unit, resize_actuated(unit), &limits);
     row->limits = (struct limits){.shares = limits.cpu_shares, .period_us = CGROUP_PERIOD_US};
     row->limits.quota_us = limits.cpu_quota_us > 0 ? (uint64_t)limits.cpu_quota_us : 0;
     row->limits.memory_bytes = row->limits.swap_bytes = limits.memory_bytes > 0 ? (uint64_t)limits.memory_bytes : 0;

@@ -133,6 +133,9 @@ int environment_resource(const struct unit *unit, struct arena *arena, const str
         return -EINVAL;
     int64_t milli = kube_quantity_milli(map, rest.data, -1),
             divisor = selector->divisor.text && selector->divisor.milli > 0 ? selector->divisor.milli : 1000;
+    const struct kube_resource_requirements *level = kube_pod_level(&unit->pod->spec_object->pod->spec);
+    if (milli < 0 && slice_is(kind, "limits") && level) /* its pod's */
+        milli = kube_quantity_milli(&level->limits, rest.data, -1);
     if (milli < 0 && slice_is(kind, "limits")) /* none: the whole machine, as far as it is for pods */
         milli = slice_is(rest, "cpu")                 ? allocatable_cpu_milli()
                 : slice_is(rest, "memory")            ? allocatable_memory(unit->pod->node) * 1000

@@ -471,7 +471,7 @@ void qos_each_group(struct node *node, void (*fn)(struct node *node, const char 
 void qos_container_path(const struct unit *unit, char ret[QOS_PATH_BYTES]);
 /* The group of the process that keeps the pod's shared PID namespace. */
 void qos_pause_path(const struct pod *pod, char ret[QOS_PATH_BYTES]);
-void qos_container_limits(const struct node *node, const struct kube_resource_requirements *resources, struct cgroup_limits *ret);
+void qos_container_limits(const struct unit *unit, const struct kube_resource_requirements *resources, struct cgroup_limits *ret);
 void qos_pod_limits(const struct pod *pod, struct cgroup_limits *ret);
 int qos_oom_score(const struct unit *unit);
 

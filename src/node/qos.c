@@ -62,12 +62,22 @@ void qos_pause_path(const struct pod *pod, char ret[QOS_PATH_BYTES]) {
 
 /* --- what is asked for --- */
 
-/* Upstream's resource helper: kube_pod_resources. A limit holds for the pod only when every container has one. */
+/* Upstream's resource helper: kube_pod_resources. A limit holds for the pod when it says so itself, or every container has one. */
 static bool has_limit(const struct kube_container_array *list, const char *resource) {
     for (size_t i = 0; i < list->count; i++)
         if (kube_quantity_milli(&list->items[i].resources.limits, resource, 0) <= 0)
             return false;
     return true;
+}
+
+/* Of the pod as a whole; 0: it says nothing. */
+static int64_t level_milli(const struct kube_pod_spec *spec, bool limits, const char *resource) {
+    const struct kube_resource_requirements *level = kube_pod_level(spec);
+    return level ? kube_quantity_milli(limits ? &level->limits : &level->requests, resource, 0) : 0;
+}
+
+static bool has_whole_limit(const struct kube_pod_spec *spec, const char *resource) {
+    return level_milli(spec, true, resource) > 0 || (has_limit(&spec->containers, resource) && has_limit(&spec->init_containers, resource));
 }
 
 int qos_pod_resources(const struct kube_pod_spec *spec, struct pod_resources *ret) {
@@ -80,9 +90,9 @@ int qos_pod_resources(const struct kube_pod_spec *spec, struct pod_resources *re
         .cpu_request_milli = kube_quantity_milli(&requests, "cpu", 0),
         .memory_request = kube_quantity_milli(&requests, "memory", 0) / 1000,
     };
-    if (has_limit(&spec->containers, "cpu") && has_limit(&spec->init_containers, "cpu"))
+    if (has_whole_limit(spec, "cpu"))
         ret->cpu_limit_milli = kube_quantity_milli(&limits, "cpu", 0);
-    if (has_limit(&spec->containers, "memory") && has_limit(&spec->init_containers, "memory"))
+    if (has_whole_limit(spec, "memory"))
         ret->memory_limit = kube_quantity_milli(&limits, "memory", 0) / 1000;
     return 0;
 }
@@ -105,14 +115,18 @@ static void add_hugepages(const struct kube_quantity_map *map, struct cgroup_lim
     }
 }
 
-void qos_container_limits(const struct node *node, const struct kube_resource_requirements *resources, struct cgroup_limits *ret) {
-    int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", 0), cpu_request = kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
+/* Where a container has no limit of its own, its pod's is shown to it: programs size their heaps and threads by what they find. */
+void qos_container_limits(const struct unit *unit, const struct kube_resource_requirements *resources, struct cgroup_limits *ret) {
+    const struct node *node = unit->pod->node;
+    const struct kube_pod_spec *spec = &unit->pod->spec_object->pod->spec;
+    int64_t cpu_limit = kube_quantity_milli(&resources->limits, "cpu", level_milli(spec, true, "cpu")),
+            cpu_request = kube_quantity_milli(&resources->requests, "cpu", cpu_limit);
     *ret = (struct cgroup_limits){.kill_all = node->cgroups.version == CGROUP_V2 && cgroups_has(&node->cgroups, "memory")};
     if (cgroups_has(&node->cgroups, "cpu")) /* crun fails on a weight that cannot be; a limit is to fail */
         ret->cpu_shares = cgroup_shares_of_milli(cpu_request);
     ret->pids = cgroups_has(&node->cgroups, "pids") ? POD_PIDS_MAX : 0;
     ret->cpu_quota_us = cpu_limit > 0 ? cgroup_quota_of_milli(cpu_limit) : CGROUP_UNLIMITED;
-    int64_t memory = kube_quantity_milli(&resources->limits, "memory", 0) / 1000;
+    int64_t memory = kube_quantity_milli(&resources->limits, "memory", level_milli(spec, true, "memory")) / 1000;
     ret->memory_bytes = memory > 0 ? memory : CGROUP_UNLIMITED;
     add_hugepages(&resources->limits, ret);
 }
@@ -136,6 +150,16 @@ static int64_t memory_request(const struct kube_container *container) {
     return kube_quantity_milli(&container->resources.requests, "memory", 0) / 1000;
 }
 
+/* What the pod requests as a whole and none of its containers, for each of them. */
+static int64_t share_of_rest(const struct kube_pod_spec *spec) {
+    int64_t rest = level_milli(spec, false, "memory") / 1000;
+    for (size_t i = 0; i < spec->containers.count; i++)
+        rest -= memory_request(&spec->containers.items[i]);
+    for (size_t i = 0; i < spec->init_containers.count; i++)
+        rest -= memory_request(&spec->init_containers.items[i]);
+    return rest > 0 ? rest / (int64_t)MAX(spec->containers.count + spec->init_containers.count, 1) : 0;
+}
+
 /* The lowest score that we may give: without CAP_SYS_RESOURCE (in a container, on some rented machines) our own. */
 static int lowest_score(void) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(32);
@@ -157,7 +181,7 @@ static int score_of(const struct unit *unit) {
         return OOM_GUARANTEED;
     if (!is_class(unit->pod, "Burstable"))
         return OOM_BESTEFFORT;
-    int64_t request = memory_request(unit->spec), least = INT64_MAX;
+    int64_t request = memory_request(unit->spec) + share_of_rest(spec), least = INT64_MAX;
     for (size_t i = 0; i < spec->containers.count; i++)
         least = MIN(least, memory_request(&spec->containers.items[i]));
     if (unit->is_sidecar && spec->containers.count) /* it serves the others, and goes after them */

@@ -145,9 +145,11 @@ UNIT_TEST(limits_follow_the_container) {
         {"cpu", {"500m", 500}}, {"hugepages-2Mi", {"4Mi", 4 * INT64_C(1048576) * 1000}}, {"memory", {"64Mi", 64 * INT64_C(1048576) * 1000}}};
     struct kube_quantity_pair requests[] = {{"cpu", {"250m", 250}}};
     struct kube_resource_requirements resources = {.limits = {limits, 3}, .requests = {requests, 1}};
-    const struct node node = {.cgroups = {.version = CGROUP_V2, .controllers = {"cpu", "memory", "pids"}, .controllers_count = 3}};
+    struct node node = {.cgroups = {.version = CGROUP_V2, .controllers = {"cpu", "memory", "pids"}, .controllers_count = 3}, .pods = map_new()};
+    struct pod *pod = pod_of(&node, POD("u", "Burstable", "", CONTAINER("", "")));
+    const struct unit unit = {.pod = pod};
     struct cgroup_limits ret;
-    qos_container_limits(&node, &resources, &ret);
+    qos_container_limits(&unit, &resources, &ret);
     assert_int_equal(ret.cpu_shares, 256);
     assert_int_equal(ret.cpu_quota_us, 50000);
     assert_int_equal(ret.memory_bytes, 64 * 1048576);
@@ -155,15 +157,33 @@ UNIT_TEST(limits_follow_the_container) {
     assert_string_equal(ret.hugepages[0].size, "2MB");
     assert_true(ret.kill_all && ret.pids > 0);
     resources.requests.count = 0;
-    qos_container_limits(&node, &resources, &ret);
+    qos_container_limits(&unit, &resources, &ret);
     assert_int_equal(ret.cpu_shares, 512); /* a limit alone is the request as well */
     resources.limits.count = 0;
-    const struct node old = {.cgroups = {.version = CGROUP_V1}};
-    qos_container_limits(&old, &resources, &ret);
+    node.cgroups = (struct cgroups){.version = CGROUP_V1};
+    qos_container_limits(&unit, &resources, &ret);
     assert_int_equal(ret.cpu_shares, 0);
     assert_int_equal(ret.cpu_quota_us, CGROUP_UNLIMITED);
     assert_int_equal(ret.memory_bytes, CGROUP_UNLIMITED);
     assert_true(!ret.kill_all && !ret.pids); /* nobody who could count them */
+    free_pod(pod);
+    map_free(node.pods);
+}
+
+/* KEP-2837: what the pod says counts for its group, and is seen by containers that say nothing. */
+UNIT_TEST(a_pod_as_a_whole_has_limits) {
+    struct node node = {.cgroups = {.version = CGROUP_V2, .controllers = {"cpu", "memory", "pids"}, .controllers_count = 3}, .pods = map_new()};
+    struct pod *pod =
+        pod_of(&node, POD("u", "Burstable", "\"resources\":{\"requests\":{\"cpu\":\"1\"},\"limits\":{\"cpu\":\"2\",\"memory\":\"64Mi\"}},",
+                          CONTAINER("\"cpu\":\"100m\"", "\"memory\":\"16Mi\"")));
+    const struct unit unit = {.pod = pod, .spec = &pod->spec_object->pod->spec.containers.items[0]};
+    struct cgroup_limits ret;
+    qos_pod_limits(pod, &ret);
+    assert_true(ret.cpu_shares == 1024 && ret.cpu_quota_us == 200000 && ret.memory_bytes == 64 * 1048576);
+    qos_container_limits(&unit, &unit.spec->resources, &ret);
+    assert_true(ret.cpu_shares == 102 && ret.cpu_quota_us == 200000 && ret.memory_bytes == 16 * 1048576);
+    free_pod(pod);
+    map_free(node.pods);
 }
 
 UNIT_TEST(a_limit_of_the_pod_needs_one_of_each) {
@@ -185,5 +205,5 @@ UNIT_TEST(the_reserve_grows_slower_than_the_machine) {
     assert_int_equal(allocatable_reserve(INT64_C(54) << 30), (96 << 20) + (INT64_C(4) << 30) / 20 + (INT64_C(1) << 30));
 }
 
-UNIT_MAIN(UNIT(a_class_has_its_place), UNIT(groups_follow_their_pods), UNIT(limits_follow_the_container), UNIT(a_limit_of_the_pod_needs_one_of_each),
-          UNIT(the_reserve_grows_slower_than_the_machine))
+UNIT_MAIN(UNIT(a_class_has_its_place), UNIT(groups_follow_their_pods), UNIT(limits_follow_the_container), UNIT(a_pod_as_a_whole_has_limits),
+          UNIT(a_limit_of_the_pod_needs_one_of_each), UNIT(the_reserve_grows_slower_than_the_machine))

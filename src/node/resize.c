@@ -277,7 +277,7 @@ static bool apply_unit(struct unit *unit) {
     }
     if (unit->stage != UNIT_RUNNING || unit->stopping)
         return true; /* looked at again when it runs, or made anew with what is allocated */
-    qos_container_limits(unit->pod->node, resize_allocated(unit), &limits);
+    qos_container_limits(unit, resize_allocated(unit), &limits);
     limits = (struct cgroup_limits){.cpu_shares = limits.cpu_shares, .cpu_quota_us = limits.cpu_quota_us, .memory_bytes = limits.memory_bytes};
     if (!may_shrink(unit, limits.memory_bytes))
         return false;

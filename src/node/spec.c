@@ -291,7 +291,7 @@ static int build(struct unit *unit, struct arena *arena, struct bundle *bundle, 
     if (r < 0)
         return r;
     bundle->cgroup_path = arena_printf(arena, "%s/%s", pod->group, unit->id);
-    qos_container_limits(pod->node, resize_allocated(unit), &bundle->limits);
+    qos_container_limits(unit, resize_allocated(unit), &bundle->limits);
     resize_begin(unit);
     bundle->unmasked = security_is_unmasked(unit);
     r = enter_user_namespace(pod, arena, bundle);

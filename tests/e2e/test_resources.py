@@ -120,7 +120,12 @@ def test_requests_and_limits_are_kept_by_the_kernel(platform, kubectl):
     one, whole = group_of(platform, pod)
     assert (one.memory(), whole.memory(), whole.quota()) == (64 << 20, None, "-1")
     assert tier(platform, "/burstable").shares() >= shares(450)
-    kubectl("delete", "pod", "burstable", "half")
+    # Unless the pod says it as a whole; then that counts, and a container without a limit sees it.
+    pod = run(kubectl, "whole", container(), container("second", **resources({"cpu": "100m"}, {"memory": "16Mi"})), **resources({"cpu": "300m"}, {"cpu": "400m", "memory": "48Mi"}))
+    (one, whole), second = group_of(platform, pod), group_of(platform, pod, "second")[0]
+    assert (whole.shares(), whole.quota(), whole.memory()) == (shares(300), "40000", 48 << 20) and (one.memory(), second.memory()) == (48 << 20, 16 << 20)
+    assert pod["spec"]["resources"]["requests"] == {"cpu": "300m", "memory": "16Mi"}
+    kubectl("delete", "pod", "burstable", "half", "whole")
     wait_for(lambda: not whole.exists(), "the groups to go")
 
 
