@@ -257,6 +257,8 @@ def test_what_cannot_be_granted_says_why(platform, kubectl):
     resize(kubectl, "wish", requests={"cpu": str(cpus + 1)})
     wait_for(lambda: conditions(kubectl, "wish"), "the refusal")
     assert conditions(kubectl, "wish")["PodResizePending"] == ("Infeasible", f"Node didn't have enough capacity: cpu, requested: {cpus + 1}000, capacity: {cpus}000")
+    pod = get(kubectl, "wish")
+    assert {c["observedGeneration"] for c in pod["status"]["conditions"]} == {pod["metadata"]["generation"], pod["status"]["observedGeneration"]} == {2}
     run(kubectl, "room", container(**resources({"cpu": f"{cpus * 1000 - 600}m"})))  # an infeasible wish takes no room
     resize(kubectl, "wish", requests={"cpu": "1"})
     wait_for(lambda: conditions(kubectl, "wish").get("PodResizePending", [""])[0] == "Deferred", "the delay")
