@@ -180,7 +180,7 @@ def test_empty_folders_and_groups(cluster):
                        {"disk": {"emptyDir": {}}, "memory": {"emptyDir": {"medium": "Memory", "sizeLimit": "2Mi"}}, "map": {"configMap": {"name": "kube-root-ca.crt", "optional": True}}},
                        spec={"securityContext": {"runAsUser": 1234, "runAsGroup": 1234, "fsGroup": 4321, "supplementalGroups": [77]}})
     assert set(said[:3]) == {"1234", "77", "4321"}
-    assert said[3:6:2] == ["2777:4321", said[5]] and said[4] == "4321" and said[6:9] == ["2777:4321", "4321", "tmpfs"] and said[9] == "2048", said
+    assert said[3:6:2] == ["2777:4321", said[5]] and said[4] == "4321" and said[6:9] == ["3777:4321", "4321", "tmpfs"] and said[9] == "2048", said
 
 
 def test_a_claim_of_the_pods_own(cluster):
