@@ -80,7 +80,11 @@ int run_reload(const struct invocation *invocation) {
     struct diag diag = DIAG_INIT;
     if (settings_read_running(invocation, &settings, &diag) < 0)
         return terminal_error(&diag);
-    int r = reload(&settings, &diag) < 0 ? terminal_error(&diag) : wait_until_ready(&settings, 0);
+    int r = reload(&settings, &diag);
+    settings_deinit(&settings);
+    if (r < 0 || settings_read_running(invocation, &settings, &diag) < 0) /* they may be others now */
+        return terminal_error(&diag);
+    r = wait_until_ready(&settings, 0);
     settings_deinit(&settings);
     return r;
 }

@@ -38,6 +38,7 @@ struct plan {
     struct account core, gateway;
     const char *executable;
     const char *const *argv, *const *check_argv, *folder; /* to become again */
+    int lock; /* on the state folder: the supervisor's, and nobody else's when it becomes another program */
     struct supervisor_socket sockets[SUPERVISOR_SOCKETS_MAX];
     size_t sockets_count;
     struct supervisor_role roles[SUPERVISOR_ROLES_MAX];
@@ -319,6 +320,7 @@ static int detach(struct plan *plan) {
         dup2(log_fd, STDERR_FILENO);
         return supervise(plan);
     }
+    close(TAKE_FD(plan->lock));
     int r = wait_until_ready(plan->settings, pid);
     if (r) {
         print_log_from(log_path, log_start);
@@ -337,9 +339,38 @@ static int stay(struct plan *plan) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (getppid() != supervisor)
             _exit(0);
+        close(TAKE_FD(plan->lock));
         _exit(wait_until_ready(plan->settings, 0));
     }
     return supervise(plan);
+}
+
+static bool has_port(const struct settings *settings, const char *address) {
+    const char *const ours[] = {settings->api_listen, settings->http_listen, settings->registry_listen, settings->git_listen,
+                                settings->monitor_listen};
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        if (strcmp(settings_port(ours[i]), settings_port(address)) == 0)
+            return true;
+    return false;
+}
+
+/* Ports that what runs now has are ours to have next as well. */
+static int check_ports(const struct invocation *invocation, const struct plan *plan, struct diag *diag) {
+    struct settings running;
+    int r = settings_read_running(invocation, &running, diag);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; r == 0 && i < plan->sockets_count; i++) {
+        const struct supervisor_socket *socket = &plan->sockets[i];
+        struct sys_address address;
+        if (strncmp(socket->address, "unix:", 5) == 0 || sys_address_parse(socket->address, &address) < 0)
+            continue;
+        CLEANUP(fd_closep) int fd = sys_listen(&address, 1, 0);
+        if (fd < 0 && !(fd == -EADDRINUSE && has_port(&running, socket->address)))
+            r = diag_set(diag, fd, "cannot listen on %s for %s: %s", socket->address, socket->name, strerror(-fd));
+    }
+    settings_deinit(&running);
+    return r;
 }
 
 int run_up(const struct invocation *invocation) {
@@ -347,20 +378,19 @@ int run_up(const struct invocation *invocation) {
     struct diag diag = DIAG_INIT;
     if (settings_read(invocation, &settings, &diag) < 0)
         return terminal_error(&diag);
-    struct plan plan = {.settings = &settings};
-    CLEANUP(fd_closep) int lock = make_plan(&plan, &diag);
-    if (lock == 0 && invocation_bool(invocation, "check")) {
+    struct plan plan = {.settings = &settings, .lock = -1};
+    int r = make_plan(&plan, &diag);
+    if (invocation_bool(invocation, "check")) {
+        r = r == 0 ? check_ports(invocation, &plan, &diag) : r;
         settings_deinit(&settings);
-        return 0;
+        return r < 0 ? terminal_error(&diag) : 0;
     }
-    if (lock == 0) /* taken before the fork: so a running instance is told on the terminal, and not taken for ours */
-        lock = supervisor_lock(settings_path(&settings, settings.state, "lock"), &diag);
-    int written = lock < 0 ? 0 : settings_write_running(&settings, &diag);
-    if (written < 0) {
-        close(lock);
-        lock = written;
-    }
-    int r = lock < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") && !supervisor_is_reloaded() ? detach(&plan) : stay(&plan);
+    if (r == 0) /* taken before the fork: so a running instance is told on the terminal, and not taken for ours */
+        r = plan.lock = supervisor_lock(settings_path(&settings, settings.state, "lock"), &diag);
+    if (r >= 0)
+        r = settings_write_running(&settings, &diag);
+    r = r < 0 ? terminal_error(&diag) : invocation_bool(invocation, "detach") && !supervisor_is_reloaded() ? detach(&plan) : stay(&plan);
+    fd_closep(&plan.lock);
     settings_deinit(&settings);
     return r;
 }

@@ -113,7 +113,7 @@ void loop_command_cancel(struct loop_command *command);
 enum loop_lane {
     LOOP_QUICK,   /* milliseconds, whatever comes: a commit, a control group, a look whether an image is here */
     LOOP_NAMES,   /* waits for a network that may be gone: looking up a host */
-    LOOP_BULK,    /* seconds to minutes, and somebody waits for it: pulling, unpacking, giving a volume to a group */
+    LOOP_BULK,    /* seconds to minutes, and somebody waits for it: pulling, unpacking, giving a volume to a group, giving memory back */
     LOOP_MEASURE, /* walks that only read: what pods take of the disk, what could be removed */
     LOOP_SWEEP,   /* as long as it takes, and nothing waits: removing trees, collecting garbage */
     LOOP_LANES,

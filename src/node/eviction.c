@@ -262,9 +262,11 @@ static void choose(struct eviction *eviction, const struct measured *measured) {
     free(candidates);
 }
 
-static bool waits_for_victim(struct eviction *eviction) {
+/* Of a large tree the disk space comes back later. */
+static bool waits_for_victim(struct eviction *eviction, bool is_disk) {
     const struct pod *pod = eviction->victim[0] ? map_find(eviction->node->pods, slice_of(eviction->victim)) : NULL;
-    if (pod && pod->stage != POD_ENDED && pod->stage != POD_CLEANING && now_ms(eviction) - eviction->victim_ms < VICTIM_MS)
+    bool ends = (pod && pod->stage != POD_ENDED && pod->stage != POD_CLEANING) || (is_disk && eviction->victim[0] && trash_is_busy(eviction->node));
+    if (ends && now_ms(eviction) - eviction->victim_ms < VICTIM_MS)
         return true;
     eviction->victim[0] = 0;
     return false;
@@ -286,7 +288,7 @@ static void on_measured(void *userdata, const struct storage_item *items, size_t
     struct eviction *eviction = userdata;
     eviction->storage = NULL;
     eviction->measured_ms = now_ms(eviction);
-    if (!waits_for_victim(eviction))
+    if (!waits_for_victim(eviction, true))
         choose(eviction, &(struct measured){items, count});
 }
 
@@ -321,7 +323,7 @@ static void reclaim_disk(struct eviction *eviction) {
 static void relieve(struct eviction *eviction) {
     const struct pressure_threshold *threshold = &eviction->config.thresholds[eviction->verdict.reclaim];
     bool is_disk = pressure_condition_of(threshold->signal) == PRESSURE_DISK;
-    if (waits_for_victim(eviction))
+    if (waits_for_victim(eviction, is_disk))
         return hurry_victim(eviction);
     if (is_disk && (eviction->request || eviction->storage))
         return; /* memory does not wait until the disk is cleaned up */

@@ -694,7 +694,8 @@ bool storage_is_empty_dir_on_disk(const struct kube_volume *volume);
 int trash_put(struct node *node, const char *path);
 /* The pod has ended for good: what it wrote goes, but for logs. */
 void trash_pod_files(struct pod *pod);
-int trash_start(struct node *node); /* removes what an earlier node left */
+bool trash_is_busy(const struct node *node); /* something is still being removed */
+int trash_start(struct node *node);          /* removes what an earlier node left */
 void trash_stop(struct node *node);
 
 /* storage_limits.c */

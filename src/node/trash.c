@@ -110,6 +110,10 @@ int trash_put(struct node *node, const char *path) {
     return put(node, path) == 0 ? 0 : sys_remove_tree(AT_FDCWD, path);
 }
 
+bool trash_is_busy(const struct node *node) {
+    return node->trash && node->trash->is_working;
+}
+
 void trash_pod_files(struct pod *pod) {
     static const char *const folders[] = {"volumes", "containers"};
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {

@@ -70,8 +70,11 @@ UNIT_TEST(what_is_put_is_gone_and_removed_later) {
     make_tree("two", 1);
     assert_int_equal(trash_put(node, beneath("one")), 0);
     assert_int_equal(access(beneath("one"), F_OK), -1);
+    assert_true(trash_is_busy(node));
     assert_int_equal(trash_put(node, beneath("two")), 0); /* while the first is under way */
     wait_until_empty(node, 0);
+    while (trash_is_busy(node))
+        assert_int_equal(loop_turn(node->loop, 10), 0);
     make_tree("three", 3);
     assert_int_equal(trash_put(node, beneath("three")), 0);
     wait_until_empty(node, 0);

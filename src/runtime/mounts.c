@@ -157,7 +157,7 @@ int mounts_remove_later(struct loop *loop, const char *target) {
     int r = mounts_remove(target);
     if (closing)
         closing->fd = fd;
-    if (r == 0 && closing && fd >= 0 && loop_work(loop, LOOP_SWEEP, close_work, close_done, closing) == 0)
+    if (r == 0 && closing && fd >= 0 && loop_work(loop, LOOP_BULK, close_work, close_done, closing) == 0)
         fd = -1;
     else
         free(closing);

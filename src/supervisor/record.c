@@ -59,7 +59,7 @@ int record_write(const struct supervisor *supervisor) {
             continue;
         buffer_printf(&out, "role %s %d %" PRIu64 "\n", running->role->name, (int)running->pid, running->start_ticks);
         for (size_t s = 0; s < supervisor->options->sockets_count; s++)
-            if (has_socket(running->role, supervisor->options->sockets[s].name))
+            if (running->numbers[s] >= 0 && has_socket(running->role, supervisor->options->sockets[s].name))
                 buffer_printf(&out, "socket %s %d %d\n", supervisor->options->sockets[s].name, (int)running->pid, running->numbers[s]);
     }
     if (buffer_error(&out))
@@ -110,6 +110,16 @@ void record_adopt_socket(struct supervisor *supervisor, struct slice name, pid_t
     }
 }
 
+void record_leave_socket(struct supervisor *supervisor, int fd) {
+    struct sys_address bound = {.len = sizeof bound.storage};
+    char text[200];
+    int r = getsockname(fd, (struct sockaddr *)(void *)&bound.storage, &bound.len);
+    close(fd);
+    const char *port = r < 0 || bound.storage.ss_family == AF_UNIX ? NULL : strrchr(sys_address_format(&bound, text, sizeof text), ':');
+    if (port && supervisor->left_ports_count < ARRAY_LEN(supervisor->left_ports))
+        snprintf(supervisor->left_ports[supervisor->left_ports_count++], sizeof supervisor->left_ports[0], "%.6s", port);
+}
+
 void record_drop_moved_sockets(struct supervisor *supervisor) {
     for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
         struct sys_address bound = {.len = sizeof bound.storage}, wanted;
@@ -121,7 +131,7 @@ void record_drop_moved_sockets(struct supervisor *supervisor) {
         if (strcmp(bound_text, sys_address_format(&wanted, wanted_text, sizeof wanted_text)) == 0)
             continue;
         log_info("%s moves from %s to %s", supervisor->options->sockets[s].name, bound_text, wanted_text);
-        close(TAKE_FD(supervisor->fds[s]));
+        record_leave_socket(supervisor, TAKE_FD(supervisor->fds[s]));
     }
 }
 

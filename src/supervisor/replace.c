@@ -6,7 +6,8 @@
  *   2. An outdated role is told to end (SIGTERM), killed after STOP_MS, and its successor starts when it is gone: two would want the same locks.
  *   3. One that `overlaps` (the gateway) has its successor beside it at once. Both take connections for OVERLAP_MS, in which the new one learns what
  * it has to know; then the old one is told, takes no more, and ends when what it has is finished.
- *   4. The next role's turn comes when the successor has started. A successor that dies is started again as any role. */
+ *   4. The next role's turn comes when the successor has started. A successor that dies is started again as any role.
+ *   5. Out of turn are all when a port of the new settings is free only without them. */
 #include "supervisor/supervisor_priv.h"
 
 #include <fcntl.h>
@@ -51,7 +52,10 @@ static void finish(struct supervisor *supervisor) {
     if (supervisor->replacing)
         log_info("every role is the new one");
     supervisor->replacing = false;
-    reload_tell(supervisor, "ok");
+    if (supervisor->reload_again)
+        reload_begin(supervisor);
+    else
+        reload_tell(supervisor, "ok");
 }
 
 /* First a request, then no more patience. */
@@ -86,11 +90,11 @@ static void overlap(struct running *running) {
     running->retiring = running->pid;
     running->retiring_ticks = running->start_ticks;
     running->pid = 0;
-    running->outdated = running->told = false;
+    running->outdated = false;
     if (loop_child_new(running->supervisor->loop, running->retiring, on_retired, running, &running->retiring_child) < 0)
         running->retiring = 0; /* gone by itself */
     else
-        loop_timer_set(&running->patience, OVERLAP_MS);
+        loop_timer_set(&running->patience, running->told ? STOP_MS : OVERLAP_MS);
     role_start(running);
 }
 
@@ -101,13 +105,27 @@ void replace_next(struct supervisor *supervisor) {
             continue;
         log_info("replacing %s (pid %d)", running->role->name, (int)running->pid);
         if (!running->role->overlaps) {
-            running->told = false;
-            replace_on_patience(running);
+            if (running->told)
+                loop_timer_set(&running->patience, STOP_MS);
+            else
+                replace_on_patience(running);
             return;
         }
         overlap(running);
     }
     finish(supervisor);
+}
+
+bool replace_all_at_once(struct supervisor *supervisor) {
+    bool found = false;
+    for (size_t i = 0; i < supervisor->options->roles_count; i++) {
+        struct running *running = &supervisor->running[i];
+        if (running->outdated && !running->told)
+            kill(running->pid, SIGTERM);
+        running->told = running->outdated;
+        found = found || running->outdated;
+    }
+    return found;
 }
 
 void replace_ended(struct running *running) {

@@ -109,7 +109,11 @@ static void on_exit_of_role(void *userdata, pid_t pid, int status) {
 
 static void watch(struct running *running) {
     int r = loop_child_new(running->supervisor->loop, running->pid, on_exit_of_role, running, &running->child);
-    if (r < 0)
+    if (r == -ESRCH) { /* adopted, and gone since */
+        running->pid = 0;
+        running->outdated = false;
+        loop_timer_set(&running->restart, 0);
+    } else if (r < 0)
         log_error("cannot watch %s (pid %d): %s", running->role->name, (int)running->pid, strerror(-r));
 }
 
@@ -205,7 +209,7 @@ static void on_signal(void *userdata, int signal) {
         struct running *running = &supervisor->running[i - 1];
         loop_timer_cancel(&running->restart);
         loop_timer_cancel(&running->patience);
-        if (running->pid)
+        if (running->pid && !(running->outdated && running->told)) /* twice would mean at once */
             kill(running->pid, SIGTERM);
         if (running->retiring && !running->told)
             kill(running->retiring, SIGTERM);
@@ -226,6 +230,26 @@ static int listen_or_adopt(struct supervisor *supervisor, size_t s, const struct
     return r;
 }
 
+static bool is_left_port(const struct supervisor *supervisor, const char *address) {
+    const char *port = strrchr(address, ':');
+    for (size_t i = 0; port && i < supervisor->left_ports_count; i++)
+        if (strcmp(port, supervisor->left_ports[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Another address of the same port, or a port that changes hands, is free when those roles let go that have the old ones: it cannot wait for their
+ * turn. For what another program has, nobody is ended. */
+static int listen_instead(struct supervisor *supervisor, const struct supervisor_socket *wanted, const struct sys_address *address) {
+    int r = -EADDRINUSE;
+    bool waits = is_left_port(supervisor, wanted->address) && replace_all_at_once(supervisor);
+    for (int64_t end_ns = sys_monotonic_ns() + STOP_MS * INT64_C(1000000); waits && r == -EADDRINUSE && sys_monotonic_ns() < end_ns;) {
+        nanosleep(&(struct timespec){.tv_nsec = DYING_LOOK_NS}, NULL);
+        r = sys_listen(address, LISTEN_BACKLOG, wanted->mode);
+    }
+    return r;
+}
+
 static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
     for (size_t s = 0; s < supervisor->options->sockets_count; s++) {
         const struct supervisor_socket *wanted = &supervisor->options->sockets[s];
@@ -236,6 +260,8 @@ static int open_sockets(struct supervisor *supervisor, struct diag *diag) {
         if (r < 0)
             return diag_set(diag, r, "the address \"%s\" of %s cannot be read: expected HOST:PORT or unix:PATH", wanted->address, wanted->name);
         r = listen_or_adopt(supervisor, s, &address, wanted->mode);
+        if (r == -EADDRINUSE)
+            r = listen_instead(supervisor, wanted, &address);
         if (r < 0) {
             diag_set(diag, r, "cannot listen on %s for %s: %s", wanted->address, wanted->name, strerror(-r));
             return r == -EADDRINUSE ? diag_hint(diag, r, "another program uses that port: stop it, or choose another with --%s-listen", wanted->name)
@@ -303,6 +329,13 @@ static void protect(void) {
     (void)sys_write_existing(AT_FDCWD, "/proc/self/oom_score_adj", SLICE(SUPERVISOR_OOM_SCORE));
 }
 
+static void prepare_role(struct supervisor *supervisor, size_t i) {
+    struct running *running = &supervisor->running[i];
+    *running = (struct running){.supervisor = supervisor, .role = &supervisor->options->roles[i]};
+    for (size_t s = 0; s < SUPERVISOR_SOCKETS_MAX; s++)
+        running->numbers[s] = -1;
+}
+
 int supervisor_run(const struct supervisor_options *options, struct diag *diag) {
     ASSERT(options->roles_count <= SUPERVISOR_ROLES_MAX && options->sockets_count <= SUPERVISOR_SOCKETS_MAX);
     struct supervisor supervisor = {.options = options};
@@ -310,7 +343,7 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
         supervisor.fds[s] = -1;
     reload_inherit(&supervisor);
     for (size_t i = 0; i < options->roles_count; i++)
-        supervisor.running[i] = (struct running){.supervisor = &supervisor, .role = &options->roles[i]};
+        prepare_role(&supervisor, i);
     protect();
     int r = record_adopt(&supervisor);
     if (r < 0)
@@ -329,6 +362,7 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
         loop_timer_init(&supervisor.running[i].patience, supervisor.loop, replace_on_patience, &supervisor.running[i]);
     }
     loop_timer_init(&supervisor.kill_timer, supervisor.loop, on_kill, &supervisor);
+    loop_timer_init(&supervisor.check_timer, supervisor.loop, reload_on_check_timeout, &supervisor);
     struct loop_signal *signals = NULL;
     r = loop_signal_new(supervisor.loop, (const int[]){SIGTERM, SIGINT, SIGUSR2, 0}, on_signal, &supervisor, &signals);
     if (r == 0)
@@ -339,6 +373,7 @@ int supervisor_run(const struct supervisor_options *options, struct diag *diag) 
         forget(&supervisor);
     }
     loop_timer_cancel(&supervisor.kill_timer);
+    loop_timer_cancel(&supervisor.check_timer);
     loop_child_free(supervisor.check);
     loop_signal_free(signals);
     loop_free(supervisor.loop);

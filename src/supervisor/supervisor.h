@@ -38,6 +38,7 @@ struct supervisor_options {
      * the folder for both. NULL: no reload. */
     const char *const *reload_argv, *const *check_argv;
     const char *reload_dir;
+    int64_t check_timeout_ms; /* 0: a usual one */
     /* Called once, when every role has been started or adopted. May be NULL. */
     void (*on_started)(void *userdata);
     void *userdata;

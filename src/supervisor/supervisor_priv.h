@@ -19,7 +19,7 @@ struct running {
     int64_t started_ns;
     int64_t backoff_ms;
     unsigned quick_deaths;               /* in a row */
-    int numbers[SUPERVISOR_SOCKETS_MAX]; /* of its sockets' descriptors, in that process; parallel to supervisor's fds */
+    int numbers[SUPERVISOR_SOCKETS_MAX]; /* of its sockets' descriptors, in that process; parallel to supervisor's fds; -1: it has not got it */
     bool outdated;                       /* adopted, and not what we would start: to be replaced */
     pid_t retiring;                      /* the one before, which finishes what it has; 0: none */
     uint64_t retiring_ticks;
@@ -35,7 +35,12 @@ struct supervisor {
     struct running running[SUPERVISOR_ROLES_MAX];
     struct loop_timer kill_timer;
     struct loop_child *check; /* of the program that is to take our place */
-    bool replacing;           /* some role is outdated or retiring */
+    pid_t check_pid;
+    struct loop_timer check_timer;
+    bool reload_again;                              /* asked for while roles were being replaced: when they are */
+    bool replacing;                                 /* some role is outdated or retiring */
+    char left_ports[2 * SUPERVISOR_SOCKETS_MAX][8]; /* ":80", of sockets that are closed because the settings have changed */
+    size_t left_ports_count;
     bool stopping;
     bool killed;
 };
@@ -50,12 +55,15 @@ enum same { SAME_ROLE, OTHER_ROLE, UNKNOWN_ROLE };
 enum same replace_compare(pid_t pid, const struct supervisor_role *role);
 void replace_find(struct supervisor *supervisor);
 void replace_next(struct supervisor *supervisor);
+/* Tells all that are outdated to end, now rather than in turn. False: nobody is. */
+bool replace_all_at_once(struct supervisor *supervisor);
 /* A role ended that had been told to, for a successor. */
 void replace_ended(struct running *running);
 void replace_on_patience(void *userdata);
 
 /* reload.c: the supervisor becomes the program that now has its name. */
 void reload_begin(struct supervisor *supervisor);
+void reload_on_check_timeout(void *userdata);
 /* Descriptors that the program before left to this one. */
 void reload_inherit(struct supervisor *supervisor);
 /* Into SUPERVISOR_RELOADED. */
@@ -72,6 +80,9 @@ int record_adopt(struct supervisor *supervisor);
 void record_adopt_socket(struct supervisor *supervisor, struct slice name, pid_t pid, int fd);
 /* Sockets that we have and that are not where the settings want them are closed: the settings have changed. */
 void record_drop_moved_sockets(struct supervisor *supervisor);
+
+/* Closes it; its port may still be held by a role. */
+void record_leave_socket(struct supervisor *supervisor, int fd);
 
 /* stray.c: adopts roles that run and that no record names. */
 void stray_find(struct supervisor *supervisor);

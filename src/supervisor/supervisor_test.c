@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -97,8 +98,10 @@ static void wait_until_gone(pid_t pid) {
 static bool door_is_open(const struct fixture *fixture) {
     struct sys_address address;
     assert_int_equal(sys_address_parse(fixture->address, &address), 0);
-    CLEANUP(fd_closep) int fd = sys_connect(&address);
-    return fd >= 0;
+    CLEANUP(fd_closep) int fd = sys_connect(&address); /* which does not wait */
+    int error = -1;
+    return fd >= 0 && poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, WAIT_MS) == 1 &&
+           getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error}) == 0 && error == 0;
 }
 
 static void stop(const struct fixture *fixture, pid_t supervisor) {
@@ -210,15 +213,18 @@ UNIT_TEST(the_next_supervisor_replaces_what_is_of_another_version) {
 
     kill_supervisor(&fixture, supervisor);
     fixture.roles[0].argv = longer;
+    fixture.options.reload_argv = fixture.options.check_argv = (const char *const[]){"/bin/false", NULL};
+    fixture.options.reload_dir = "/";
     copy_program("/bin/sleep", program);
     supervisor = run_supervisor(&fixture);
     pid_t new_two = wait_for_role(&fixture, "two", two);
     assert_true(is_alive(two)); /* beside it for a while */
+    kill(supervisor, SIGUSR2);  /* it waits until this is over, and nobody is told anything before */
     assert_true(door_is_open(&fixture));
     pid_t new_one = role_pid(&fixture, "one");
     assert_int_not_equal(new_one, one);
     assert_false(is_alive(one)); /* before the next one's turn came */
-    wait_for_pid_file(&fixture, supervisor);
+    wait_for_text(&fixture, SUPERVISOR_RELOADED, "the new program would not start");
     assert_false(is_alive(two));
     stop(&fixture, supervisor);
     assert_false(is_alive(new_one));
@@ -252,6 +258,7 @@ UNIT_TEST(it_becomes_another_program_only_when_that_would_start) {
     char script[PATH_MAX];
     snprintf(script, sizeof script, "echo $$ $TIDEMILL_SOCKETS > %s/became; exec sleep 1000", fixture.dir);
     const char *const shell[] = {"/bin/sh", "-c", script, NULL}, *const no[] = {"/bin/false", NULL}, *const yes[] = {"/bin/true", NULL};
+    const char *const never[] = {"/bin/sleep", "1000", NULL};
     fixture.options.reload_argv = shell;
     fixture.options.reload_dir = "/";
     fixture.options.check_argv = no;
@@ -263,6 +270,15 @@ UNIT_TEST(it_becomes_another_program_only_when_that_would_start) {
     assert_int_equal(role_pid(&fixture, "one"), one);
 
     kill_supervisor(&fixture, supervisor);
+    fixture.options.check_argv = never;
+    fixture.options.check_timeout_ms = 50;
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    kill(supervisor, SIGUSR2);
+    wait_for_text(&fixture, SUPERVISOR_RELOADED, "the new program would not start");
+
+    kill_supervisor(&fixture, supervisor);
+    fixture.options.check_timeout_ms = 0;
     fixture.options.check_argv = yes;
     supervisor = run_supervisor(&fixture);
     wait_for_pid_file(&fixture, supervisor);
@@ -310,6 +326,66 @@ UNIT_TEST(a_socket_moves_with_its_address) {
     wait_for_pid_file(&fixture, supervisor);
     assert_true(door_is_open(&fixture));
     stop(&fixture, supervisor);
+}
+
+/* Whoever listens at one address keeps all others of the port from us. */
+UNIT_TEST(a_socket_moves_to_where_its_role_is_in_the_way) {
+    struct fixture fixture;
+    make_fixture(&fixture);
+    const char *const longer[] = {"sleep", "1001", NULL};
+    struct sys_address address = {.len = sizeof address.storage};
+    char free_one[100];
+    int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(probe, (const struct sockaddr *)&(struct sockaddr_in){.sin_family = AF_INET}, sizeof(struct sockaddr_in)), 0);
+    assert_int_equal(getsockname(probe, (struct sockaddr *)(void *)&address.storage, &address.len), 0);
+    close(probe);
+    const char *port = strrchr(sys_address_format(&address, free_one, sizeof free_one), ':');
+    snprintf(fixture.address, sizeof fixture.address, "127.0.0.1%s", port);
+    pid_t supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    pid_t one = role_pid(&fixture, "one");
+    kill_supervisor(&fixture, supervisor);
+    snprintf(fixture.address, sizeof fixture.address, "0.0.0.0%s", port);
+    fixture.roles[0].argv = longer;
+    supervisor = run_supervisor(&fixture);
+    wait_for_pid_file(&fixture, supervisor);
+    assert_int_not_equal(role_pid(&fixture, "one"), one);
+    assert_false(is_alive(one));
+    assert_true(door_is_open(&fixture));
+    stop(&fixture, supervisor);
+}
+
+UNIT_TEST(an_inherited_socket_that_nobody_wants_is_closed) {
+    struct fixture fixture;
+    make_fixture(&fixture);
+    struct supervisor supervisor = {.options = &fixture.options};
+    char text[64];
+    int wanted = open("/dev/null", O_RDONLY), other = open("/dev/null", O_RDONLY);
+    snprintf(text, sizeof text, "gone=%d,door=%d", other, wanted);
+    setenv(SUPERVISOR_SOCKETS, text, 1);
+    reload_inherit(&supervisor);
+    assert_int_equal(supervisor.fds[0], wanted);
+    assert_int_equal(fcntl(wanted, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(fcntl(other, F_GETFD), -1);
+    assert_null(getenv(SUPERVISOR_SOCKETS));
+    close(wanted);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, fixture.dir), 0);
+}
+
+/* Else the next supervisor would take over whatever has that number there. */
+UNIT_TEST(a_socket_that_a_role_has_not_got_is_not_recorded) {
+    struct fixture fixture;
+    char path[PATH_MAX];
+    make_fixture(&fixture);
+    struct supervisor supervisor = {.options = &fixture.options, .fds = {-1}};
+    supervisor.running[0] = (struct running){.supervisor = &supervisor, .role = &fixture.roles[0], .pid = getpid(), .numbers = {-1}};
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(4096);
+    snprintf(path, sizeof path, "%s/supervisor.state", fixture.dir);
+    assert_int_equal(record_write(&supervisor), 0);
+    assert_int_equal(sys_read_file(AT_FDCWD, path, 4096, &text), 0);
+    assert_true(slice_starts(buffer_slice(&text), SLICE("role one ")));
+    assert_true(slice_find(buffer_slice(&text), SLICE("socket")) < 0);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, fixture.dir), 0);
 }
 
 UNIT_TEST(a_state_file_of_strangers_adopts_nobody) {
@@ -375,4 +451,6 @@ UNIT_TEST(sockets_are_found_by_name) {
 UNIT_MAIN(UNIT(a_role_that_dies_is_started_again), UNIT(the_next_supervisor_adopts_what_lives),
           UNIT(the_next_supervisor_replaces_what_is_of_another_version), UNIT(a_successor_is_not_left_with_the_one_before),
           UNIT(it_becomes_another_program_only_when_that_would_start), UNIT(a_role_without_a_record_is_found), UNIT(a_socket_moves_with_its_address),
-          UNIT(a_state_file_of_strangers_adopts_nobody), UNIT(one_lock_holder), UNIT(a_port_in_use_is_told), UNIT(sockets_are_found_by_name))
+          UNIT(a_socket_moves_to_where_its_role_is_in_the_way), UNIT(an_inherited_socket_that_nobody_wants_is_closed),
+          UNIT(a_socket_that_a_role_has_not_got_is_not_recorded), UNIT(a_state_file_of_strangers_adopts_nobody), UNIT(one_lock_holder),
+          UNIT(a_port_in_use_is_told), UNIT(sockets_are_found_by_name))

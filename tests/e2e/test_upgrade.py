@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
@@ -149,3 +151,18 @@ def test_a_program_that_does_not_start_changes_nothing(instance):
     os.rename(instance.versions.folder / "kept", instance.program)
     assert result.returncode != 0 and "would not start" in result.stderr, result.stderr
     assert instance.pids() == pids and instance.http("web.localhost")[0] == 200
+
+
+def test_a_reload_that_comes_before_all_is_up(instance):
+    """Whoever waits for the start to end holds nothing that the next program wants."""
+    assert instance.down().returncode == 0
+    told = instance.run_dir / "supervisor.reloaded"
+    with open(instance.dir / "up.log", "w", encoding="utf-8") as log, subprocess.Popen([instance.program, "up", *instance.flags], stdout=log, stderr=log) as up:
+        wait_for(lambda: told.exists() and told.read_text() == "ok\n", "the supervisor", interval=0.001)
+        waiter = int(pathlib.Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()[0])
+        os.kill(waiter, signal.SIGSTOP)  # it goes on waiting
+        assert waiter not in instance.pids().values()
+        instance.tidemill("reload")
+        os.kill(waiter, signal.SIGCONT)
+        assert instance.pids()["supervisor"] == up.pid and up.poll() is None
+        assert instance.down().returncode == 0
