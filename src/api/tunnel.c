@@ -308,7 +308,8 @@ static void begin_upgrade(struct tunnel *tunnel, const struct http_answer *head)
         if (text)
             fields[count++] = (struct http_field){names[i], text};
     }
-    request->on_gone = NULL; /* the exchange ends here, the tunnel does not */
+    api_audit(request, 101, NULL, NULL); /* but for what was written down before */
+    request->on_gone = NULL;             /* the exchange ends here, the tunnel does not */
     if (http_upgrade(request->exchange, fields, &callbacks, tunnel, &tunnel->stream))
         http_abort(request->exchange);
 }

@@ -141,7 +141,7 @@ static int setup(void **state) {
     const struct store_options options = {.path = path};
     assert_int_equal(store_open(fixture->loop, &options, &fixture->store, &diag), 0);
     const struct api_unix_user users[] = {{geteuid(), "admin", "system:masters"}, {0, NULL, NULL}};
-    const struct api_options api = {.store = fixture->store, .unix_users = users, .node_socket = node_path};
+    const struct api_options api = {.store = fixture->store, .unix_users = users, .node_socket = node_path, .audit_folder = fixture->folder};
     assert_int_equal(api_new(fixture->loop, &api, &fixture->api, &diag), 0);
     fixture->listen_fd = listen_at(fixture, "api.sock", endpoint);
     fixture->node_fd = listen_at(fixture, "node.sock", node_endpoint);
@@ -351,6 +351,19 @@ UNIT_TEST(asks_for_an_upgrade) {
     buffer_deinit(&seen.data);
 }
 
+/* The log is written by a thread. */
+static void wait_audited(struct fixture *fixture, const char *text) {
+    CLEANUP(buffer_deinit) struct buffer log = BUFFER_INIT(MIB);
+    char path[128];
+    snprintf(path, sizeof path, "%s/audit.log", fixture->folder);
+    for (int i = 0; i < TURNS_MAX && slice_find(buffer_slice(&log), slice_of(text)) < 0; i++) {
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+        buffer_reset(&log);
+        (void)sys_read_file(AT_FDCWD, path, MIB - 1, &log);
+    }
+    assert_true(slice_find(buffer_slice(&log), slice_of(text)) >= 0);
+}
+
 UNIT_TEST(passes_requests_to_servers_in_the_cluster) {
     static const char *const cases[][2] = {
         {"/api/v1/namespaces/default/pods/p/proxy/x", "address not allowed"},
@@ -391,6 +404,7 @@ UNIT_TEST(passes_requests_to_servers_in_the_cluster) {
     assert_string_equal(seen.location, "/api/v1/nodes/n1/proxy/?a=b");
     buffer_deinit(&seen.data);
     tunnel_spdy(fixture, "/api/v1/nodes/n1/proxy/up?x=y", "/up?x=y");
+    wait_audited(fixture, "\"requestURI\":\"/api/v1/nodes/n1/proxy/up\"");
 }
 
 #define WITH_NODE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

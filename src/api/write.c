@@ -451,7 +451,7 @@ static int check_update(struct kube_object *object, const struct kube_object *ol
         object->metadata->generation++;
     bool extended = options->subresource && !strcmp(options->subresource, "ephemeralcontainers"); /* checked already */
     bool resized = options->subresource && !strcmp(options->subresource, "resize");
-    int error = resized ? kube_validate_resize(object, old, &diag) : kube_validate(object, options->bind || extended ? NULL : old, &diag);
+    int error = resized ? kube_validate_resize(object, old, &diag) : kube_validate(object, options->bind || extended ? object : old, &diag);
     if (error == -ENOMEM)
         return api_fail_no_memory(failure);
     return error ? api_fail_invalid(failure, object->kind, object->metadata->name, &diag) : 0;

@@ -93,6 +93,43 @@ UNIT_TEST(generations_count_as_upstream) {
     assert_null(tree_path(reply.tree, "metadata.generation"));
 }
 
+static void on_stored(void *userdata, int error, struct store_object *object) {
+    (void)object;
+    assert_int_equal(error, 0);
+    *(bool *)userdata = true;
+}
+
+/* Rules that a release brings along hold up nothing of what is there already, whichever door it changes by. */
+UNIT_TEST(a_pod_from_before_a_rule_goes_on) {
+    struct fixture *fixture = *state;
+    static const char pod[] = "/api/v1/namespaces/default/pods/p";
+    static const char *const steps[][3] = {
+        {"POST", "/binding", "{\"target\":{\"name\":\"node1\"}}"},
+        {"PATCH", "/resize", "{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":{\"requests\":{\"cpu\":\"2m\"}}}]}}"},
+        {"PATCH", "/ephemeralcontainers", "{\"spec\":{\"ephemeralContainers\":[{\"name\":\"e\",\"image\":\"i\"}]}}"},
+    };
+    bool done = false;
+    const struct store_write write = {
+        .verb = STORE_CREATE,
+        .kind = SLICE("pods"),
+        .namespace = SLICE("default"),
+        .name = SLICE("p"),
+        .value = SLICE(
+            "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"p\",\"namespace\":\"default\",\"uid\":\"u\",\"creationTimestamp\":"
+            "\"2020-01-01T00:00:00Z\"},\"spec\":{\"hostNetwork\":true,\"securityContext\":{\"sysctls\":[{\"name\":\"net.ipv4.tcp_rmem\","
+            "\"value\":\"1\"}]},\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":{\"requests\":{\"cpu\":\"1m\"}}}]}}")};
+    assert_int_equal(store_write(fixture->store, &write, on_stored, &done, NULL), 0);
+    for (int i = 0; i < TURNS_MAX && !done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(done);
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        char path[200];
+        snprintf(path, sizeof path, "%s%s", pod, steps[i][1]);
+        struct reply reply = ask_as(fixture, steps[i][0], path, strcmp(steps[i][0], "PATCH") == 0 ? MERGE : NULL, steps[i][2], NULL);
+        assert_in_range(reply.status, 200, 202);
+    }
+}
+
 /* A pod's too, whichever door its specification changes by: but not by its binding, whose version is the first that runs. */
 UNIT_TEST(a_pods_generation_counts_what_may_change) {
     struct fixture *fixture = *state;
@@ -133,6 +170,7 @@ int main(void) {
         WITH_API(a_collection_is_answered_with_what_it_was),
         WITH_API(generations_count_as_upstream),
         WITH_API(a_pods_generation_counts_what_may_change),
+        WITH_API(a_pod_from_before_a_rule_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

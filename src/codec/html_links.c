@@ -158,7 +158,7 @@ static int read_tag(struct html_links *links, char c, struct buffer *out) {
     if (slice_is(tag, opening)) {
         int error = give_up_tag(links, out);
         links->place = HTML_COMMENT;
-        links->matched = 0;
+        links->matched = 2; /* "<!-->" is a whole one */
         return error;
     }
     if (links->quote) {

@@ -45,6 +45,7 @@ UNIT_TEST(others_stay) {
 UNIT_TEST(raw_text_ends) {
     check("<script>a<</SCRIPT><a href='/x'>", "<script>a<</SCRIPT><a href='" PROXY "/x'>");
     check("<!----><a href='/x'>", "<!----><a href='" PROXY "/x'>");
+    check("<!--><a href='/x'>", "<!--><a href='" PROXY "/x'>");
 }
 
 UNIT_TEST(a_tag_without_end_is_not_kept) {

@@ -326,7 +326,7 @@ int kube_encode_differences(const struct kube_object *old, const struct kube_obj
 /* Fills upstream's defaults in place. -ENOMEM. */
 int kube_default(struct kube_object *object);
 /* Upstream's validation: 0, or -EINVAL with one diag cause per field and diag->message = `Deployment.apps "web" is invalid: spec.x: Required value,
- * …`. `old` is NULL on create (then immutability is not checked). -ENOMEM: it could not be checked. */
+ * …`. `old` is NULL on create, the object itself when what may change was checked already. -ENOMEM: it could not be checked. */
 int kube_validate(const struct kube_object *object, const struct kube_object *old, struct diag *diag);
 /* Of a pod whose resources are changed while it runs (pods/resize). */
 int kube_validate_resize(const struct kube_object *object, const struct kube_object *old, struct diag *diag);

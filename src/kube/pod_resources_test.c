@@ -109,6 +109,9 @@ UNIT_TEST(what_a_running_pod_may_change) {
                  "spec: Forbidden: only cpu and memory resources are mutable");
     check_resize(POD("", CONTAINER("c", "\"cpu\":\"1\"", ""), ""), POD("", CONTAINER("c", "", ""), ""),
                  "spec: Invalid value: \"BestEffort\": Pod QOS Class may not change as a result of resizing");
+#define LEVEL WHOLE("\"cpu\":\"2\"", "")
+    check_resize(POD(LEVEL, CONTAINER("c", "\"cpu\":\"3\"", ""), ""), POD(LEVEL, CONTAINER("c", "\"cpu\":\"1\"", ""), ""),
+                 "spec: Forbidden: pods with pod-level resources cannot be resized");
 }
 
 UNIT_MAIN(UNIT(classes_follow_requests_and_limits), UNIT(what_a_pod_says_as_a_whole_counts), UNIT(a_resize_counts_with_the_larger_of_both),

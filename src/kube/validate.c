@@ -348,5 +348,5 @@ int kube_validate(const struct kube_object *object, const struct kube_object *ol
 }
 
 int kube_validate_resize(const struct kube_object *object, const struct kube_object *old, struct diag *diag) {
-    return validate(object, NULL, validate_pod_resize, old->data, diag);
+    return validate(object, object, validate_pod_resize, old->data, diag);
 }

@@ -93,6 +93,8 @@ void validate_pod_resize(struct validator *validator, const void *data, const vo
     const char *class = kube_text_or(before->status.qos_class, kube_pod_qos_class(&before->spec));
     if (strcmp(class, kube_pod_qos_class(&pod->spec)) != 0)
         fail_text(validator, "spec", class, "Pod QOS Class may not change as a result of resizing");
+    if (kube_pod_level(&before->spec))
+        fail_forbidden(validator, "spec", "pods with pod-level resources cannot be resized");
     bool same = check_names(validator, "containers", &pod->spec.containers, &before->spec.containers);
     same = check_names(validator, "initContainers", &pod->spec.init_containers, &before->spec.init_containers) && same;
     if (!same)

@@ -156,7 +156,7 @@ static void on_answer(void *userdata, const struct http_answer *answer) {
     int r = client_check(answer, NULL);
     bool was_there = recent->is_there;
     recent->in_flight = false;
-    recent->is_there = was_there ? r != -ENOENT : r == 0;
+    recent->is_there = was_there ? r != -ENOENT : r == 0 || r == -EEXIST; /* made by a request whose answer was lost */
     if (recent->is_dirty || (was_there && !recent->is_there))
         send_recent(recent);
 }

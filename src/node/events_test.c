@@ -15,7 +15,11 @@ static struct told {
 static void on_body(__attribute__((unused)) void *userdata, struct http_exchange *exchange, struct slice body) {
     struct slice method = http_method(exchange);
     snprintf(told.what[told.count++ % ARRAY_LEN(told.what)], sizeof told.what[0], "%.*s %.*s", SLICE_ARG(method), SLICE_ARG(body));
-    http_respond(exchange, told.status ? told.status : slice_is(method, "POST") ? 201 : 200, "application/json", SLICE("{}"), NULL);
+    http_respond(exchange,
+                 told.status                ? told.status
+                 : slice_is(method, "POST") ? 201
+                                            : 200,
+                 "application/json", SLICE("{\"reason\":\"AlreadyExists\"}"), NULL);
 }
 
 static void on_request(void *userdata, struct http_exchange *exchange) {
@@ -85,10 +89,14 @@ UNIT_TEST(what_repeats_is_counted) {
     wait_told(fixture, 4);
     assert_told(2, "PATCH", "\"count\":4,");
     assert_told(3, "POST", "\"count\":4,");
-    told.status = 0;
+    told.status = 409; /* it was made all the same */
     event_node(&fixture->node, "Warning", "Odd", "it is odd");
     wait_told(fixture, 5);
     assert_told(4, "POST", "\"count\":5,");
+    told.status = 0;
+    event_node(&fixture->node, "Warning", "Odd", "it is odd");
+    wait_told(fixture, 6);
+    assert_told(5, "PATCH", "\"count\":6,");
 }
 
 UNIT_TEST(what_is_similar_is_combined_and_too_much_is_left_out) {

@@ -82,5 +82,6 @@ void hooks_unit_ended(struct unit *unit) {
 
 bool hooks_hold_others(const struct unit *unit) {
     bool is_under_way = unit->stage == UNIT_PULLING || unit->stage == UNIT_CREATING || unit->stage == UNIT_STARTING;
-    return unit->post_starting || (is_under_way && unit->spec->lifecycle && unit->spec->lifecycle->post_start);
+    bool is_running = unit->stage == UNIT_RUNNING; /* nobody waits for the hook of one that has ended */
+    return (is_running && unit->post_starting) || (is_under_way && unit->spec->lifecycle && unit->spec->lifecycle->post_start);
 }

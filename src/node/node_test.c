@@ -178,6 +178,14 @@ UNIT_TEST(storage_limits_are_upstreams) {
     check_storage(1, 299, 0, 501, "Pod ephemeral local storage usage exceeds the total limit of containers 800. ");
 }
 
-UNIT_MAIN(UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image), UNIT(a_link_in_the_image_does_not_read_the_hosts_users),
-          UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too), UNIT(services_of_others_are_left_alone),
-          UNIT(who_was_unhealthy_runs_again_however_politely_it_ended), UNIT(storage_limits_are_upstreams))
+UNIT_TEST(a_hook_of_what_has_ended_holds_up_nobody) {
+    const struct kube_container container = {.name = "c"};
+    struct unit unit = {.spec = &container, .stage = UNIT_RUNNING, .post_starting = true};
+    assert_true(hooks_hold_others(&unit));
+    unit.stage = UNIT_EXITED; /* as its record said when the machine went down */
+    assert_false(hooks_hold_others(&unit));
+}
+
+UNIT_MAIN(UNIT(a_hook_of_what_has_ended_holds_up_nobody), UNIT(expands_variables_as_kubernetes_does), UNIT(finds_users_in_the_image),
+          UNIT(a_link_in_the_image_does_not_read_the_hosts_users), UNIT(tokens_are_renewed_in_time), UNIT(labels_are_files_too),
+          UNIT(services_of_others_are_left_alone), UNIT(who_was_unhealthy_runs_again_however_politely_it_ended), UNIT(storage_limits_are_upstreams))

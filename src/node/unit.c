@@ -515,7 +515,7 @@ void unit_adopt(struct unit *unit) {
         unit->current = (struct termination){
             .set = true, .code = 255, .reason = "Unknown", .started_ns = unit->started_ns, .finished_ns = loop_wall_ns(unit->pod->node->loop)};
         snprintf(unit->current.id, sizeof unit->current.id, "%s", unit->id);
-        unit->ready = unit->started = false;
+        unit->ready = unit->started = unit->post_starting = false;
         unit->stage = UNIT_EXITED;
         backoff_reset(&unit->backoff); /* not its fault */
         return;
