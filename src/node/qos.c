@@ -133,6 +133,7 @@ void qos_container_limits(const struct unit *unit, const struct kube_resource_re
 
 void qos_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
     const struct pod_resources *resources = &pod->resources;
+    const struct kube_resource_requirements *level = kube_pod_level(&pod->spec_object->pod->spec);
     bool equal = is_class(pod, "BestEffort") && !is_batch(pod);
     *ret = (struct cgroup_limits){.cpu_shares = equal ? BESTEFFORT_SHARES : cgroup_shares_of_milli(resources->cpu_request_milli),
                                   .cpu_quota_us = CGROUP_UNLIMITED,
@@ -142,6 +143,8 @@ void qos_pod_limits(const struct pod *pod, struct cgroup_limits *ret) {
         ret->cpu_quota_us = cgroup_quota_of_milli(resources->cpu_limit_milli);
     if (resources->memory_limit > 0)
         ret->memory_bytes = resources->memory_limit;
+    if (level) /* its containers have groups of their own for theirs */
+        add_hugepages(&level->limits, ret);
 }
 
 /* --- who goes first: kubelet's qos/policy.go --- */

@@ -174,12 +174,14 @@ UNIT_TEST(limits_follow_the_container) {
 UNIT_TEST(a_pod_as_a_whole_has_limits) {
     struct node node = {.cgroups = {.version = CGROUP_V2, .controllers = {"cpu", "memory", "pids"}, .controllers_count = 3}, .pods = map_new()};
     struct pod *pod =
-        pod_of(&node, POD("u", "Burstable", "\"resources\":{\"requests\":{\"cpu\":\"1\"},\"limits\":{\"cpu\":\"2\",\"memory\":\"64Mi\"}},",
+        pod_of(&node, POD("u", "Burstable",
+                          "\"resources\":{\"requests\":{\"cpu\":\"1\"},\"limits\":{\"cpu\":\"2\",\"memory\":\"64Mi\",\"hugepages-2Mi\":\"4Mi\"}},",
                           CONTAINER("\"cpu\":\"100m\"", "\"memory\":\"16Mi\"")));
     const struct unit unit = {.pod = pod, .spec = &pod->spec_object->pod->spec.containers.items[0]};
     struct cgroup_limits ret;
     qos_pod_limits(pod, &ret);
     assert_true(ret.cpu_shares == 1024 && ret.cpu_quota_us == 200000 && ret.memory_bytes == 64 * 1048576);
+    assert_true(ret.hugepages_count == 1 && ret.hugepages[0].bytes == 4 * 1048576);
     qos_container_limits(&unit, &unit.spec->resources, &ret);
     assert_true(ret.cpu_shares == 102 && ret.cpu_quota_us == 200000 && ret.memory_bytes == 16 * 1048576);
     free_pod(pod);
