@@ -317,9 +317,18 @@ static void on_body(void *userdata, struct http_exchange *exchange, struct slice
         api_respond_json(request, 201, buffer_slice(&out));
 }
 
+/* Nothing else that the client would take. */
+static bool wants_only_tables(const struct request *request) {
+    struct slice accept = http_header(request->exchange, "Accept");
+    while (accept.len)
+        if (slice_find(slice_cut(&accept, ','), SLICE("as=")) < 0)
+            return false;
+    return api_is_table(request);
+}
+
 void api_serve_review(struct request *request) {
     struct api_failure failure;
-    if (!strcmp(request->verb, "create") && !api_is_table(request)) {
+    if (!strcmp(request->verb, "create") && !wants_only_tables(request)) {
         api_read_body(request, on_body);
         return;
     }

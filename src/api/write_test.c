@@ -93,6 +93,16 @@ UNIT_TEST(generations_count_as_upstream) {
     assert_null(tree_path(reply.tree, "metadata.generation"));
 }
 
+/* A review's answer is no object that a table could show; who takes a document as well gets that. */
+UNIT_TEST(reviews_are_no_tables) {
+    struct fixture *fixture = *state;
+    static const char path[] = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", json[] = "application/json",
+                      table[] = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    static const char body[] = "{\"spec\":{\"resourceAttributes\":{\"verb\":\"get\",\"resource\":\"pods\"}}}";
+    assert_int_equal(ask_as(fixture, "POST", path, json, body, table).status, 406);
+    assert_int_equal(ask_as(fixture, "POST", path, json, body, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json").status, 201);
+}
+
 static void on_stored(void *userdata, int error, struct store_object *object) {
     (void)object;
     assert_int_equal(error, 0);
@@ -170,6 +180,7 @@ int main(void) {
         WITH_API(a_collection_is_answered_with_what_it_was),
         WITH_API(generations_count_as_upstream),
         WITH_API(a_pods_generation_counts_what_may_change),
+        WITH_API(reviews_are_no_tables),
         WITH_API(a_pod_from_before_a_rule_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
