@@ -3,7 +3,9 @@
  * The owner of a namespace is the user namespace that its maker was in, and whoever goes into one does not come back. So somebody else goes: a child
  * that shares memory and descriptors with us, which waits until it is gone (vfork). It makes the namespaces and opens them, which leaves the
  * descriptors here; it makes system calls only, and keeps its user, so that nobody in there could reach it, nor this process become undumpable by
- * it. Some settings count who writes them, and in whose numbers: for those a child with a memory of its own becomes the root of the namespace.
+ * it for good. Meanwhile it is: the owner of a user namespace may trace who is in there, and every root of the machine's own users counts as that
+ * one, also a container's that sees the machine's processes. Some settings count who writes them, and in whose numbers: for those a child with a
+ * memory of its own becomes the root of the namespace.
  *
  * Rejected: members of the pool with a user namespace each. It would be the pool that chooses the pods' users, and what is saved is 2 ms. */
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -68,10 +71,13 @@ int owned_make(const char *user_namespace, bool host_network, struct owned *ret)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before); /* a handler of ours must not run there */
+    int dumpable = prctl(PR_GET_DUMPABLE);
+    prctl(PR_SET_DUMPABLE, 0);
     pid_t pid = clone(make_inside, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &making);
     r = pid < 0 ? -errno : making.error;
     if (pid > 0)
         waitpid(pid, NULL, 0);
+    prctl(PR_SET_DUMPABLE, dumpable);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     munmap(stack, STACK_BYTES);
     if (r < 0)
@@ -90,6 +96,8 @@ int owned_by(int namespace_fd) {
 }
 
 static int run(int user_fd, int namespace_fd, int (*fn)(const void *argument), const void *argument) {
+    if (prctl(PR_SET_DUMPABLE, 0) < 0)
+        return -errno;
     if (setns(user_fd, CLONE_NEWUSER) < 0 || setns(namespace_fd, 0) < 0)
         return -errno;
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0) /* not the library's: it would tell threads that are not here */

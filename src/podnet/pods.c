@@ -86,7 +86,7 @@ static int enter_new(const struct podnet_sandbox *sandbox) {
         return unshare(CLONE_NEWUTS | CLONE_NEWIPC | (sandbox->host_network ? 0 : CLONE_NEWNET)) < 0 ? -errno : 0;
     int r = owned_make(sandbox->user_namespace, sandbox->host_network, &owned);
     if (r == 0 &&
-        (setns(owned.uts, CLONE_NEWUTS) < 0 || setns(owned.ipc, CLONE_NEWIPC) < 0 || (owned.net >= 0 && setns(owned.net, CLONE_NEWNET) < 0)))
+        (setns(owned.uts, CLONE_NEWUTS) < 0 || setns(owned.ipc, CLONE_NEWIPC) < 0 || (!sandbox->host_network && setns(owned.net, CLONE_NEWNET) < 0)))
         r = -errno;
     owned_deinit(&owned);
     return r;

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -196,6 +197,7 @@ UNIT_TEST(it_belongs_to_a_user_namespace) {
     assert_int_equal(cgroups_detect("/sys/fs/cgroup", &cgroups, &diag), 0);
     int user_fd = userns_new(700000);
     assert_true(user_fd >= 0);
+    assert_int_equal(prctl(PR_GET_DUMPABLE), 1); /* again */
     pid_t other = fork();
     if (other == 0) {
         if (unshare(CLONE_NEWNET) < 0)

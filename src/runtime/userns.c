@@ -1,5 +1,6 @@
 /* A namespace needs a process to be born in: a child that does nothing but wait until its maps are written and its namespace is held. Our memory is
- * shared with it, not copied, which takes longer than all the rest; it touches nothing of it but a stack of its own. */
+ * shared with it, not copied, which takes longer than all the rest; it touches nothing of it but a stack of its own. Nobody may trace it meanwhile:
+ * every root of the machine's own users counts as the owner of the namespace, also a container's that sees the machine's processes. */
 #include "runtime/userns.h"
 
 #include <fcntl.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,6 +49,8 @@ int userns_new(uid_t base) {
         return -errno;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before); /* no handler of ours runs there */
+    int dumpable = prctl(PR_GET_DUMPABLE);
+    prctl(PR_SET_DUMPABLE, 0);
     pid_t pid = clone(wait_for_ever, stack + STACK_BYTES, CLONE_VM | CLONE_NEWUSER | SIGCHLD, NULL);
     int r = pid < 0 ? -errno : 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -55,6 +59,7 @@ int userns_new(uid_t base) {
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
     }
+    prctl(PR_SET_DUMPABLE, dumpable);
     munmap(stack, STACK_BYTES);
     return r;
 }
