@@ -271,6 +271,8 @@ int64_t content_writer_size(const struct content_writer *writer) {
 
 int content_writer_append(struct content_writer *writer, struct slice bytes) {
     ASSERT(writer->fd >= 0);
+    if (writer->is_wrong)
+        return -EIO;
     if (bytes.len > CONTENT_BLOB_BYTES_MAX - (size_t)writer->size_bytes)
         return -EFBIG;
     bool flush = writer->size_bytes - writer->flushed_bytes >= (int64_t)WRITEBACK_BYTES;
@@ -284,9 +286,8 @@ int content_writer_append(struct content_writer *writer, struct slice bytes) {
     r = sys_write_all(writer->fd, bytes);
     if (r < 0) {
         /* The file is cut back to what was hashed; the caller may try the piece again. */
-        if (ftruncate(writer->fd, writer->size_bytes) < 0 || lseek(writer->fd, writer->size_bytes, SEEK_SET) < 0)
-            return -EIO;
-        return r;
+        writer->is_wrong = ftruncate(writer->fd, writer->size_bytes) < 0 || lseek(writer->fd, writer->size_bytes, SEEK_SET) < 0;
+        return writer->is_wrong ? -EIO : r;
     }
     digest_update(writer->digest, bytes);
     writer->size_bytes += (int64_t)bytes.len;
@@ -305,6 +306,8 @@ static int place_blob(struct content_writer *writer, const struct oci_digest *di
 
 int content_writer_commit(struct content_writer *writer, const struct oci_digest *expected, struct oci_digest *ret) {
     struct oci_digest digest;
+    if (writer->is_wrong) /* tried before, or its file is not what was hashed */
+        return -EIO;
     digest_finish_hex(writer->digest, digest.hex);
     writer->is_wrong = true; /* it takes no more bytes, whatever comes of it */
     if (expected && !oci_digest_equal(expected, &digest))

@@ -68,7 +68,8 @@ void content_writer_reject(struct content_writer *writer);
 /* 0; -EFBIG beyond CONTENT_BLOB_BYTES_MAX; -ENOSPC when the disk is (nearly) full; others. Nothing of a failed piece is kept. */
 int content_writer_append(struct content_writer *writer, struct slice bytes);
 int64_t content_writer_size(const struct content_writer *writer);
-/* fsync, then rename. -EBADMSG when `expected` (may be NULL) is not what was written. The writer takes no more bytes afterwards; free it. */
+/* fsync, then rename. -EBADMSG when `expected` (may be NULL) is not what was written. The writer takes no more bytes afterwards, whatever comes of
+ * it; free it. */
 int content_writer_commit(struct content_writer *writer, const struct oci_digest *expected, struct oci_digest *ret);
 /* Both in one, for small blobs. */
 int content_write_blob(struct content *content, struct slice bytes, struct oci_digest *ret);

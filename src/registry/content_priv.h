@@ -30,7 +30,7 @@ struct content_writer {
     int64_t flushed_bytes;
     bool placed;     /* renamed away */
     bool is_partial; /* path is in partial/, and stays there when it is worth it */
-    bool is_wrong;   /* then it does not */
+    bool is_wrong;   /* then it does not, and becomes no blob */
     struct content_path path;
 };
 

@@ -202,6 +202,20 @@ UNIT_TEST(a_failing_disk_is_reported_and_leaves_nothing) {
     }
 }
 
+/* Whoever has several sources may come again with the writer of the one before. */
+UNIT_TEST(what_proved_wrong_becomes_no_blob) {
+    CLEANUP(content_writer_freep) struct content_writer *writer = NULL;
+    struct oci_digest other, digest;
+    digest_sha256_hex(SLICE("what was asked for"), other.hex);
+    assert_int_equal(content_writer_new(content, &writer), 0);
+    assert_int_equal(content_writer_append(writer, SLICE("what came")), 0);
+    assert_int_equal(content_writer_commit(writer, &other, &digest), -EBADMSG);
+    assert_int_equal(content_writer_append(writer, SLICE("more")), -EIO);
+    assert_int_equal(content_writer_commit(writer, NULL, &digest), -EIO);
+    digest_sha256_hex(SLICE("what came"), digest.hex);
+    assert_int_equal(content_touch_blob(content, &digest), -ENOENT);
+}
+
 UNIT_TEST(what_is_held_is_no_garbage) {
     struct oci_digest manifest = put_image("held", "", "held layer", NULL), loose = put_blob("held", "held loose");
     struct content_gc_options options = {.grace_s = -10};
@@ -360,6 +374,7 @@ int main(void) {
                                        UNIT(the_last_of_the_disk_is_left_to_others),
                                        UNIT(tags_repositories_and_referrers),
                                        UNIT(garbage_goes_and_nothing_else),
+                                       UNIT(what_proved_wrong_becomes_no_blob),
                                        UNIT(what_is_held_is_no_garbage),
                                        UNIT(what_arrives_between_marking_and_sweeping_stays),
                                        UNIT(an_image_keeps_the_index_it_came_by),

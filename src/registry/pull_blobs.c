@@ -34,15 +34,16 @@ struct fetcher {
 static int begin_arrival(struct registry_pull *pull, const struct oci_digest *digest) {
     struct registry *registry = pull->registry;
     struct slice key = slice_make(digest->hex, 64);
+    const struct hub *hub = atomic_load(&pull->hub); /* cancelled when another blob of ours has failed, too */
     int64_t end_ns = sys_monotonic_ns() + ARRIVAL_WAIT_NS;
     pthread_mutex_lock(&registry->arriving_lock);
-    while (map_find(registry->arriving, key) && !atomic_load(&pull->stopping) && sys_monotonic_ns() < end_ns) {
+    while (map_find(registry->arriving, key) && !hub_is_cancelled(hub) && sys_monotonic_ns() < end_ns) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++; /* to look at `stopping` */
+        until.tv_sec++; /* to look whether it is cancelled */
         pthread_cond_timedwait(&registry->arrived, &registry->arriving_lock, &until);
     }
-    int r = atomic_load(&pull->stopping) ? -ECANCELED : map_find(registry->arriving, key) ? 0 : map_put(registry->arriving, key, pull, NULL);
+    int r = hub_is_cancelled(hub) ? -ECANCELED : map_find(registry->arriving, key) ? 0 : map_put(registry->arriving, key, pull, NULL);
     pthread_mutex_unlock(&registry->arriving_lock);
     return r;
 }
@@ -147,6 +148,8 @@ static int fetch_from(struct registry_pull *pull, struct hub_connection *connect
                  descriptor->digest.hex);
     else if (r < 0)
         diag_set(diag, r, "cannot store a blob: %s", strerror(-r));
+    if (r < 0)
+        throw_away(writer); /* the next one writes anew */
     return r;
 }
 

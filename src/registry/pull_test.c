@@ -27,8 +27,9 @@ static struct {
     const char *redirects_blobs; /* to that name of this machine */
     int busy;                    /* so many requests are turned away first */
     size_t cuts_after;           /* so many bytes of a layer the connection breaks */
-    size_t drips;                /* so many layers never come to their end */
-    size_t token_uses;           /* a token is good for so many requests; 0: for all */
+    bool drips;                  /* layers never come to their end, but for that one */
+    char spared[65];
+    size_t token_uses; /* a token is good for so many requests; 0: for all */
     size_t tokens, uses, blobs, requests, leaked, heads;
     int64_t range_start; /* of the last request for a part; -1: there was none */
     /* the result */
@@ -111,8 +112,7 @@ static void give_blob(struct http_exchange *exchange) {
     fixture.blobs += !is_head;
     if (!is_head && is_layer(exchange)) {
         note_range(exchange);
-        bool drips = fixture.drips > 0;
-        fixture.drips -= drips;
+        bool drips = fixture.drips && !slice_ends(http_path(exchange), slice_of(fixture.spared));
         if (drips || fixture.cuts_after)
             return give_part(exchange, drips ? 0 : fixture.cuts_after);
     }
@@ -760,7 +760,8 @@ static void on_slow_done(void *userdata, const struct registry_pull_result *resu
 /* Seven that drip and one that does not: four go on aside and one has a place, so that two have to end. */
 UNIT_TEST(who_drips_holds_nobody_up) {
     size_t last = ARRAY_LEN(waiting) - 1;
-    fixture.drips = last;
+    fixture.drips = true;
+    digest_of_layer((char)('0' + last), fixture.spared);
     fixture.done = false;
     slow_ended = 0;
     for (size_t i = 0; i <= last; i++) {
@@ -779,6 +780,7 @@ UNIT_TEST(who_drips_holds_nobody_up) {
             registry_pull_cancel(pulls[i]);
     while (registry_pulls(fixture.local))
         assert_int_equal(loop_turn(fixture.loop, 10000), 0);
+    fixture.drips = false;
 }
 
 UNIT_TEST(a_private_layer_is_fetched_once_for_all_repositories_of_a_registry) {

@@ -6,7 +6,8 @@
  *
  * 1. Nothing counts before its digests were compared, though it is read before: a layer gets its name when both digests of its whole stream are
  * right. Until then it is a folder aside, which goes when it is wrong, or when the blob does not come to its end.
- * 2. A blob that was followed is whole when the registry has renamed that very file to its digest; one that was thrown away begins anew.
+ * 2. A blob that was followed is whole when the registry has renamed that very file to its digest; one that was thrown away, or that came by
+ * another way, begins anew.
  * 3. It has threads of its own: waiting for a slow network must not keep a thread of the loop from those who need it.
  * 4. It never fails anybody: who needs the image makes ready what is missing. */
 #include <fcntl.h>
@@ -80,7 +81,8 @@ int follow_more(void *userdata, int fd) {
         return -ECANCELED;
     if (fstat(fd, &status) < 0)
         return -errno;
-    if (!is_file(follow->partial, &status)) { /* looked for in this order: it goes from here to there */
+    bool grows = is_file(follow->partial, &status);  /* looked for in this order: it goes from here to there */
+    if (!grows || access(follow->blob, F_OK) == 0) { /* it may have come by another way, while nobody goes on with this */
         follow->is_whole = is_file(follow->blob, &status);
         return follow->is_whole ? 1 : -EAGAIN;
     }

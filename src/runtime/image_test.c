@@ -345,6 +345,36 @@ UNIT_TEST(an_image_is_unpacked_while_it_arrives) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
+/* What an earlier pull has begun nobody goes on with, when the blob comes by another. */
+UNIT_TEST(who_follows_what_ends_in_the_middle_is_told_of_the_whole) {
+    struct loop *loop = NULL;
+    struct list arrivals;
+    struct image_arrival *arrival = NULL;
+    struct image *image = NULL;
+    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256];
+    bool done = false;
+    make_store();
+    list_init(&arrivals);
+    assert_int_equal(loop_new(&loop), 0);
+    struct slice bytes = tar_of("first", 0644, tar);
+    announce(bytes, manifest, layer, config);
+    store_blob(slice_of(config), ignored);
+    partial_path(layer, partial);
+    append(partial, slice_head(bytes, 1024));
+    const struct image_arrival_options options = {
+        .store = store, .layers = layers, .manifest = manifest, .place = PLACE, .on_done = on_arrived, .userdata = &done};
+    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
+    while (!is_applied("first"))
+        assert_int_equal(loop_turn(loop, 10), 0);
+    store_blob(bytes, ignored);
+    wait_for(loop, &done);
+    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
+    assert_true(is_unpacked(image, layers));
+    image_unref(image);
+    loop_free(loop);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
 UNIT_TEST(what_does_not_arrive_whole_leaves_nothing) {
     struct loop *loop = NULL;
     struct list arrivals;
@@ -554,6 +584,7 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
           UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(an_image_is_unpacked_while_it_arrives),
-          UNIT(what_does_not_arrive_whole_leaves_nothing), UNIT(a_damaged_blob_is_not_used), UNIT(finds_layers_that_nobody_needs),
-          UNIT(a_layer_that_lost_something_is_unpacked_anew), UNIT(knows_where_an_image_came_from),
-          UNIT(an_index_of_ours_is_no_way_to_what_is_private), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(who_follows_what_ends_in_the_middle_is_told_of_the_whole), UNIT(what_does_not_arrive_whole_leaves_nothing),
+          UNIT(a_damaged_blob_is_not_used), UNIT(finds_layers_that_nobody_needs), UNIT(a_layer_that_lost_something_is_unpacked_anew),
+          UNIT(knows_where_an_image_came_from), UNIT(an_index_of_ours_is_no_way_to_what_is_private),
+          UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

@@ -153,7 +153,8 @@ static int unpack_layer(struct task *task) {
 
 static bool take(struct unpacking *unpacking, size_t *ret_index) {
     pthread_mutex_lock(&unpacking->lock);
-    bool more = !unpacking->error && unpacking->next < unpacking->image->layers_count;
+    bool is_stopping = unpacking->arriving && atomic_load(unpacking->arriving->stopping);
+    bool more = !unpacking->error && !is_stopping && unpacking->next < unpacking->image->layers_count;
     if (more)
         *ret_index = unpacking->next++;
     pthread_mutex_unlock(&unpacking->lock);
@@ -232,7 +233,9 @@ size_t image_check(const struct image *image, const char *layers) {
     for (size_t i = 0; i < image->layers_count; i++) {
         CLEANUP(freep) char *path = layer_path(layers, &image->layers[i]);
         CLEANUP(fd_closep) int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        if (fd >= 0 && layer_check(fd) < 0)
+        int r = fd < 0 ? 0 : layer_check(fd);
+        bool is_unknown = r == -ENOMEM || r == -EMFILE || r == -ENFILE; /* it is this process that lacks something */
+        if (r < 0 && !is_unknown)
             damaged += set_aside(layers, path, &image->layers[i]);
     }
     return damaged;
