@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <zstd.h>
 
 #include "http/http.h"
 #include "runtime/image.h"
@@ -480,6 +481,44 @@ UNIT_TEST(finds_layers_that_nobody_needs) {
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
+/* An image with that layer, which its configuration says to have that content. */
+static struct image *image_claiming(const char *layer, const char *diff_id) {
+    struct image *image = NULL;
+    char text[512], config[80], manifest[80];
+    snprintf(text, sizeof text, "{\"rootfs\":{\"diff_ids\":[\"%s\"]}}", diff_id);
+    store_blob(slice_of(text), config);
+    snprintf(text, sizeof text, "{\"schemaVersion\":2,\"config\":{\"digest\":\"%s\"},\"layers\":[{\"digest\":\"%s\",\"size\":1}]}", config, layer);
+    store_blob(slice_of(text), manifest);
+    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
+    return image;
+}
+
+/* A hash that was seen in a configuration is no claim to what it stands for. */
+UNIT_TEST(a_layer_is_of_those_who_have_a_blob_of_it) {
+    char tar[1536], other[1536], packed[4 * KIB], content[80], wrong[80], again[80];
+    struct diag diag = DIAG_INIT;
+    make_store();
+    struct slice bytes = tar_of("first", 0644, tar);
+    store_blob(bytes, content);
+    store_blob(tar_of("second", 0644, other), wrong);
+    store_blob(slice_make(packed, ZSTD_compress(packed, sizeof packed, bytes.data, bytes.len, 1)), again);
+    struct image *own_image = image_claiming(content, content), *guesser = image_claiming(wrong, content), *repacked = image_claiming(again, content);
+    assert_int_equal(image_unpack(own_image, store, layers, NULL), 0);
+    assert_true(image_is_unpacked(own_image, layers));
+    assert_false(image_is_unpacked(guesser, layers));
+    assert_int_equal(image_unpack(guesser, store, layers, &diag), -EBADMSG);
+    assert_non_null(strstr(diag.message, "uncompressed content"));
+    assert_false(image_is_unpacked(guesser, layers));
+    assert_false(image_is_unpacked(repacked, layers));
+    assert_int_equal(image_unpack(repacked, store, layers, NULL), 0);
+    assert_true(image_is_unpacked(repacked, layers));
+    assert_true(image_is_unpacked(own_image, layers));
+    image_unref(own_image);
+    image_unref(guesser);
+    image_unref(repacked);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+}
+
 UNIT_TEST(a_layer_that_lost_something_is_unpacked_anew) {
     struct image *image = NULL;
     char tar[1536], manifest[80], layer[80], config[200], ignored[80], path[256], first[128];
@@ -585,6 +624,6 @@ UNIT_TEST(sweeps_nothing_when_a_running_image_cannot_be_read) {
 UNIT_MAIN(UNIT(reads_references), UNIT(refuses_what_is_no_reference), UNIT(chooses_what_this_machine_runs), UNIT(refuses_bad_manifests),
           UNIT(resolves_and_unpacks), UNIT(layers_that_depend_on_each_other_find_each_other), UNIT(an_image_is_unpacked_while_it_arrives),
           UNIT(who_follows_what_ends_in_the_middle_is_told_of_the_whole), UNIT(what_does_not_arrive_whole_leaves_nothing),
-          UNIT(a_damaged_blob_is_not_used), UNIT(finds_layers_that_nobody_needs), UNIT(a_layer_that_lost_something_is_unpacked_anew),
-          UNIT(knows_where_an_image_came_from), UNIT(an_index_of_ours_is_no_way_to_what_is_private),
-          UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))
+          UNIT(a_damaged_blob_is_not_used), UNIT(finds_layers_that_nobody_needs), UNIT(a_layer_is_of_those_who_have_a_blob_of_it),
+          UNIT(a_layer_that_lost_something_is_unpacked_anew), UNIT(knows_where_an_image_came_from),
+          UNIT(an_index_of_ours_is_no_way_to_what_is_private), UNIT(sweeps_nothing_when_a_running_image_cannot_be_read))

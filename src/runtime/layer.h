@@ -27,5 +27,7 @@ typedef ssize_t layer_read_fn(void *userdata, const void **ret_bytes);
 int layer_apply(layer_read_fn *read, void *userdata, const struct layer_options *options, struct diag *diag);
 /* A blob: gzip, zstd or plain; its digest and that of the uncompressed stream are checked (either may be NULL). -EBADMSG when one does not fit. */
 int layer_apply_blob(int fd, const char *digest, const char *diff_id, const struct layer_options *options, struct diag *diag);
+/* The same without applying it anywhere; of the options only `more` counts. */
+int layer_check_blob(int fd, const char *digest, const char *diff_id, const struct layer_options *options, struct diag *diag);
 
 #endif

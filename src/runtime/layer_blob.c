@@ -22,13 +22,13 @@ static ssize_t on_tar_read(void *userdata, const void **ret_bytes) {
     return n;
 }
 
-static int drain(struct blob *blob, struct diag *diag) {
+static int drain(struct blob *blob, uint64_t bytes_max, struct diag *diag) {
     const void *bytes;
-    size_t total = 0;
+    uint64_t total = 0;
     ssize_t n;
     while ((n = on_tar_read(blob, &bytes)) > 0)
-        if ((total += (size_t)n) > TRAILER_BYTES_MAX)
-            return diag_set(diag, -EBADMSG, "the layer goes on for more than 16 MiB behind the end of its tar stream");
+        if ((total += (size_t)n) > bytes_max)
+            return diag_set(diag, -EBADMSG, "the layer goes on for more than %" PRIu64 " MiB behind the end of its tar stream", bytes_max / MIB);
     return (int)n;
 }
 
@@ -38,7 +38,7 @@ static int check(const char *hex, const char *expected, const char *what, struct
     return 0;
 }
 
-int layer_apply_blob(int fd, const char *digest, const char *diff_id, const struct layer_options *options, struct diag *diag) {
+static int read_all(int fd, const char *digest, const char *diff_id, const struct layer_options *options, bool applies, struct diag *diag) {
     CLEANUP(inflate_freep) struct inflate *inflate = NULL;
     CLEANUP(digest_freep) struct digest *uncompressed = digest_new();
     char hex[65];
@@ -46,8 +46,8 @@ int layer_apply_blob(int fd, const char *digest, const char *diff_id, const stru
     if (r < 0)
         return r;
     struct blob blob = {.inflate = inflate, .uncompressed = uncompressed};
-    r = layer_apply(on_tar_read, &blob, options, diag);
-    r = r ? r : drain(&blob, diag);
+    r = applies ? layer_apply(on_tar_read, &blob, options, diag) : 0;
+    r = r ? r : drain(&blob, applies ? TRAILER_BYTES_MAX : 2 * LAYER_BYTES_MAX, diag);
     if (blob.is_damaged)
         return diag_set(diag, r, "the layer is damaged: %s", inflate_error(inflate));
     if (r < 0)
@@ -56,4 +56,12 @@ int layer_apply_blob(int fd, const char *digest, const char *diff_id, const stru
     r = check(hex, digest, "content", diag);
     digest_finish_hex(uncompressed, hex);
     return r < 0 ? r : check(hex, diff_id, "uncompressed content", diag);
+}
+
+int layer_apply_blob(int fd, const char *digest, const char *diff_id, const struct layer_options *options, struct diag *diag) {
+    return read_all(fd, digest, diff_id, options, true, diag);
+}
+
+int layer_check_blob(int fd, const char *digest, const char *diff_id, const struct layer_options *options, struct diag *diag) {
+    return read_all(fd, digest, diff_id, options, false, diag);
 }

@@ -6,7 +6,8 @@
  *    from the lowest on, so what is waited for is always being worked on.
  * 3. One sync of the file system at the end of each layer, none for each file.
  * 4. A blob that is still on its way (arrival.c) is read as it grows. Its digests decide at the end, as always.
- * 5. The first failure ends what has not begun, and what waits. */
+ * 5. A layer that is there already counts for those images only whose own blob has that content (layer_proof.c).
+ * 6. The first failure ends what has not begun, and what waits. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 #include "runtime/image.h"
 #include "runtime/layer.h"
+#include "runtime/layer_proof.h"
 #include "runtime/layer_seal.h"
 #include "runtime/unpack_priv.h"
 #include "sys/sys.h"
@@ -55,6 +57,12 @@ static bool layer_exists(const char *layers, const struct image_layer *layer) {
     return path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* And may be used by who names it so. */
+static bool layer_is_ready(const char *layers, const struct image_layer *layer) {
+    CLEANUP(freep) char *path = layer_path(layers, layer);
+    return path && layer_exists(layers, layer) && layer_is_proven(path, layer->digest);
+}
+
 /* --- one layer --- */
 
 static int wait_for_lowers(struct unpacking *unpacking, size_t index) {
@@ -86,13 +94,11 @@ static int open_lowers(void *userdata, const int **ret_fds, size_t *ret_count) {
     return r;
 }
 
-static int fill(struct task *task, const char *folder) {
+/* Applies the blob to the folder, or finds out whether it is what the folder was made of. */
+static int take_blob(struct task *task, int root, bool applies) {
     const struct unpacking *unpacking = task->unpacking;
     const struct image_layer *layer = &unpacking->image->layers[task->index];
     struct follow follow;
-    CLEANUP(fd_closep) int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
-        return -errno;
     CLEANUP(fd_closep) int fd = follow_open(&follow, unpacking->store, layer->digest, unpacking->arriving);
     if (fd < 0)
         return diag_set(&task->diag, fd, "layer %s is not in the content store", layer->digest);
@@ -102,12 +108,28 @@ static int fill(struct task *task, const char *folder) {
                                           .more = follow.is_whole ? NULL : follow_more,
                                           .more_userdata = &follow,
                                           .keep_owner = geteuid() == 0};
-    int r = layer_apply_blob(fd, layer->digest, layer->diff_id, &options, &task->diag);
+    int r = (applies ? layer_apply_blob : layer_check_blob)(fd, layer->digest, layer->diff_id, &options, &task->diag);
+    if (r == 0 && (r = layer_prove(root, layer->digest)) < 0)
+        r = r == -ENOTSUP ? 0 : diag_set(&task->diag, r, "cannot note what %s is: %s", layer->chain_id, strerror(-r));
+    return r;
+}
+
+static int fill(struct task *task, const char *folder) {
+    const struct unpacking *unpacking = task->unpacking;
+    CLEANUP(fd_closep) int root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return -errno;
+    int r = take_blob(task, root, true);
     if (r == 0)
         (void)layer_seal(root); /* without one it is only not checked */
     if (r == 0 && syncfs(root) < 0)
         r = diag_set(&task->diag, -errno, "cannot sync %s: %s", unpacking->layers, strerror(errno));
     return r;
+}
+
+static int prove(struct task *task, const char *path) {
+    CLEANUP(fd_closep) int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return root < 0 ? -errno : take_blob(task, root, false);
 }
 
 /* Somebody else may have been as quick; what is no folder was damaged. */
@@ -124,10 +146,12 @@ static int unpack_once(struct task *task) {
     CLEANUP(freep) char *path = layer_path(unpacking->layers, &unpacking->image->layers[task->index]);
     CLEANUP(freep) char *folder = NULL;
     char name[17];
+    if (!path)
+        return -ENOMEM;
     if (layer_exists(unpacking->layers, &unpacking->image->layers[task->index]))
-        return 0;
+        return layer_is_ready(unpacking->layers, &unpacking->image->layers[task->index]) ? 0 : prove(task, path);
     sys_random_name(name, 16);
-    if (!path || asprintf(&folder, "%s/tmp-%s", unpacking->layers, name) < 0)
+    if (asprintf(&folder, "%s/tmp-%s", unpacking->layers, name) < 0)
         return -ENOMEM;
     if (mkdir(folder, 0755) < 0)
         return diag_set(&task->diag, -errno, "cannot create %s: %s", folder, strerror(errno));
@@ -187,7 +211,7 @@ static void *unpacker_main(void *userdata) {
 
 bool image_is_unpacked(const struct image *image, const char *layers) {
     for (size_t i = 0; i < image->layers_count; i++)
-        if (!layer_exists(layers, &image->layers[i]))
+        if (!layer_is_ready(layers, &image->layers[i]))
             return false;
     return true;
 }
@@ -201,7 +225,7 @@ int unpack_layers(const struct image *image, const char *store, const char *laye
     pthread_t threads[LAYERS_AT_ONCE - 1];
     size_t started = 0, missing = 0;
     for (size_t i = 0; i < image->layers_count; i++)
-        missing += !layer_exists(layers, &image->layers[i]);
+        missing += !layer_is_ready(layers, &image->layers[i]);
     int r = missing ? sys_mkdirs(layers, 0700) : 0;
     if (r < 0 || !missing)
         return r < 0 ? diag_set(diag, r, "cannot create %s: %s", layers, strerror(-r)) : 0;
