@@ -205,12 +205,19 @@ static bool is_needed_now(const struct prune *prune, const char *layer) {
 
 /* --- removing, one folder at a time --- */
 
+/* On a worker thread, which the node's end waits for. */
+static uint64_t bytes_of(const struct prune *prune, const char *path) {
+    struct sys_usage usage;
+    sys_tree_usage_until(path, prune->stop, &usage);
+    return usage.bytes;
+}
+
 static void remove_work(void *userdata) {
     struct prune *prune = userdata;
     const struct retired *retired = &prune->retired[prune->removed_count];
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%s", prune->layers_dir, retired->name);
-    uint64_t bytes = retired->is_cache ? retired->bytes : sys_tree_bytes(path);
+    uint64_t bytes = retired->is_cache ? retired->bytes : bytes_of(prune, path);
     int r = sys_remove_tree_until(AT_FDCWD, path, prune->stop);
     if (r < 0)
         prune->error = diag_set(&prune->diag, r, "cannot remove %s: %s", path, strerror(-r));
@@ -300,7 +307,7 @@ static void measure_caches(struct prune *prune) {
         if (!cache.name)
             continue;
         snprintf(path, sizeof path, "%s/%s", prune->cache_dir, cache.name);
-        cache.bytes = sys_tree_bytes(path);
+        cache.bytes = bytes_of(prune, path);
         if (VECTOR_PUSH(&prune->caches, cache) == 0)
             prune->cache_bytes += cache.bytes;
     }
