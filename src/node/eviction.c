@@ -288,7 +288,7 @@ static void on_measured(void *userdata, const struct storage_item *items, size_t
     struct eviction *eviction = userdata;
     eviction->storage = NULL;
     eviction->measured_ms = now_ms(eviction);
-    if (!waits_for_victim(eviction, true))
+    if (!waits_for_victim(eviction, true) && !atomic_load(&eviction->node->is_ending)) /* then it was not counted to the end */
         choose(eviction, &(struct measured){items, count});
 }
 

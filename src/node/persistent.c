@@ -145,7 +145,7 @@ static void give_done(void *userdata) {
     if (pod) {
         pod->giving = false;
         pod->given = giving->result == 0;
-        if (giving->result < 0) {
+        if (giving->result < 0 && giving->result != -ECANCELED) { /* the next node goes on with it */
             event_pod(pod, NULL, "Warning", "FailedMount", "MountVolume.SetUp failed: applying fsGroup %u: %s", (unsigned)giving->how.group,
                       strerror(-giving->result));
             pod_retry(pod);
