@@ -109,6 +109,16 @@ static void on_stored(void *userdata, int error, struct store_object *object) {
     *(bool *)userdata = true;
 }
 
+static void store_raw(struct fixture *fixture, const char *kind, const char *name, const char *value) {
+    const struct store_write write = {
+        .verb = STORE_CREATE, .kind = slice_of(kind), .namespace = SLICE("default"), .name = slice_of(name), .value = slice_of(value)};
+    bool done = false;
+    assert_int_equal(store_write(fixture->store, &write, on_stored, &done, NULL), 0);
+    for (int i = 0; i < TURNS_MAX && !done; i++)
+        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
+    assert_true(done);
+}
+
 /* Rules that a release brings along hold up nothing of what is there already, whichever door it changes by. */
 UNIT_TEST(a_pod_from_before_a_rule_goes_on) {
     struct fixture *fixture = *state;
@@ -118,20 +128,12 @@ UNIT_TEST(a_pod_from_before_a_rule_goes_on) {
         {"PATCH", "/resize", "{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":{\"requests\":{\"cpu\":\"2m\"}}}]}}"},
         {"PATCH", "/ephemeralcontainers", "{\"spec\":{\"ephemeralContainers\":[{\"name\":\"e\",\"image\":\"i\"}]}}"},
     };
-    bool done = false;
-    const struct store_write write = {
-        .verb = STORE_CREATE,
-        .kind = SLICE("pods"),
-        .namespace = SLICE("default"),
-        .name = SLICE("p"),
-        .value = SLICE(
-            "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"p\",\"namespace\":\"default\",\"uid\":\"u\",\"creationTimestamp\":"
-            "\"2020-01-01T00:00:00Z\"},\"spec\":{\"hostNetwork\":true,\"securityContext\":{\"sysctls\":[{\"name\":\"net.ipv4.tcp_rmem\","
-            "\"value\":\"1\"}]},\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":{\"requests\":{\"cpu\":\"1m\"}}}]}}")};
-    assert_int_equal(store_write(fixture->store, &write, on_stored, &done, NULL), 0);
-    for (int i = 0; i < TURNS_MAX && !done; i++)
-        assert_int_equal(loop_turn(fixture->loop, 1000), 0);
-    assert_true(done);
+    store_raw(fixture, "pods", "p",
+              "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"p\",\"namespace\":\"default\",\"uid\":\"u\"},\"spec\":{"
+              "\"hostNetwork\":true,"
+              "\"securityContext\":{\"sysctls\":[{\"name\":\"net.ipv4.tcp_rmem\",\"value\":\"1\"}]},\"containers\":[{\"name\":\"c\",\"image\":\"i\","
+              "\"resources\":{"
+              "\"requests\":{\"cpu\":\"1m\"}}}]}}");
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         char path[200];
         snprintf(path, sizeof path, "%s%s", pod, steps[i][1]);

@@ -130,6 +130,11 @@ UNIT_TEST(what_a_pod_asks_of_the_kernel) {
     check(&kube_kind_pod, SYSCTLS("{'name':'net.ipv4.tcp_rmem','value':'1'},{'name':'net/ipv4/a-b_c.d','value':'1'}") "}}", NULL, "");
     check(&kube_kind_pod, SYSCTLS("{'name':'kernel.sem','value':'1'},{'name':'kernel.sem','value':'2'},{'value':'1'}") "}}", NULL,
           "spec.securityContext.sysctls[1].name: Duplicate value: \"kernel.sem\"\nspec.securityContext.sysctls[2].name: Required value");
+    /* Of what was there before, only what changes is looked at. */
+    check(&kube_kind_pod, SYSCTLS("{'name':'a','value':'1'},{'name':'a','value':'1'}") "}}",
+          SYSCTLS("{'name':'a','value':'1'},{'name':'a','value':'1'}") "}}", "");
+    check(&kube_kind_pod, SYSCTLS("{'name':'a','value':'1'},{'name':'a','value':'1'}") ",'activeDeadlineSeconds':5}}",
+          SYSCTLS("{'name':'a','value':'1'},{'name':'a','value':'1'}") "}}", "spec.securityContext.sysctls[1].name: Duplicate value: \"a\"");
     static const char *const bad[] = {"net..a", ".a", "a.", "a-.b", "a._b", "A", "../a", "a b", "a/"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         char json[512], expected[512];
