@@ -124,7 +124,7 @@ def push_images(platform):
 def known_failures():
     """(pattern, why) of known.txt."""
     lines = (ROOT / "tests/conformance/known.txt").read_text().splitlines()
-    return [tuple(part.strip() for part in line.split("|", 1)) for line in lines if line.strip() and not line.startswith("#")]
+    return [tuple(line.rsplit(" | ", 1)) for line in lines if line.strip() and not line.startswith("#")]
 
 
 def suite(arguments, platform=None):
@@ -158,7 +158,7 @@ def results(process, log):
 
 def run(arguments, platform):
     known, wrong, counts = known_failures(), [], {}
-    path = TOOLS / "log.txt"
+    path = TOOLS / f"log{os.environ.get('TIDEMILL_TEST_SUFFIX', '')}.txt"
     with path.open("w") as log:
         process = suite(arguments, platform)
         for name, verdict, seconds in results(process, log):
@@ -183,7 +183,7 @@ def main():
     if not (TOOLS / "version").exists():
         sys.exit("conformance: the suite is missing: run scripts/fetch-conformance")
     if arguments.list:
-        with (TOOLS / "log.txt").open("w") as log:
+        with (TOOLS / f"log{os.environ.get('TIDEMILL_TEST_SUFFIX', '')}.txt").open("w") as log:
             for name, verdict, _ in results(suite(arguments), log):
                 if verdict == "PASSED":
                     print(name)
