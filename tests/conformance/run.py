@@ -42,6 +42,10 @@ int main(int argc, char **argv, char **environment) {
     return execve("/bin/busybox", argv, environment);
 }
 """
+# Where upstream's server has its page: tests move it away, so that probes fail.
+PAGES = [("etc/apache2/conf-enabled/suite.conf", "file", (b"ServerName localhost\n<Directory /usr/local/apache2/htdocs>\nRequire all granted\n</Directory>\n", 0o644)),
+         ("etc/apache2/sites-enabled/000-default.conf", "file", (b"<VirtualHost *:80>\nDocumentRoot /usr/local/apache2/htdocs\n</VirtualHost>\n", 0o644)),
+         ("usr/local/apache2/htdocs/index.html", "file", (b"<html><body><h1>It works!</h1></body></html>\n", 0o644))]
 APACHE = b"#!/bin/sh\n. /etc/apache2/envvars\nmkdir -p $APACHE_RUN_DIR\nexec apache2 -DFOREGROUND\n"
 USERS = b"user-defined-in-image:x:1000:1000::/:/bin/sh\n", b"user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
 
