@@ -11,6 +11,7 @@
 #include "http/websocket.h"
 
 #define CLOSE_WAIT_MS 5000
+#define STALLED_WAITS_MAX 12 /* a minute in which a peer that has not got all of it takes nothing */
 #define PENDING_BYTES_MAX (1 * MIB)
 
 struct websocket {
@@ -22,6 +23,8 @@ struct websocket {
     struct loop_defer defer; /* goes on with pending after a resume */
     struct buffer pending;
     bool paused, closing, ended;
+    size_t unsent;   /* when the timer last ran out */
+    unsigned stalls; /* waits in which that did not become less */
     int code;
     bool *gone;
 };
@@ -87,8 +90,16 @@ static void report_close(struct websocket *socket) {
     socket->callbacks.on_close(socket->userdata, socket->closing ? socket->code : 1006);
 }
 
+/* A slow peer still gets what was said before the end, as long as it takes some of it. */
 static void on_timer(void *userdata) {
-    report_close(userdata);
+    struct websocket *socket = userdata;
+    size_t unsent = http_stream_pending(socket->stream);
+    socket->stalls = unsent < socket->unsent ? 0 : socket->stalls + 1;
+    socket->unsent = unsent;
+    if (unsent > 0 && socket->stalls < STALLED_WAITS_MAX)
+        loop_timer_set(&socket->timer, CLOSE_WAIT_MS);
+    else
+        report_close(socket);
 }
 
 /* --- receiving --- */

@@ -147,6 +147,26 @@ UNIT_TEST(the_server_closes_too) {
     assert_int_equal(peer.room.code, 1000);
 }
 
+UNIT_TEST(a_slow_reader_gets_what_was_said_before_the_close) {
+    struct peer peer;
+    start(&peer, HANDSHAKE(""));
+    static char big[64 * KIB];
+    memset(big, 'x', sizeof big);
+    size_t said = 0;
+    while (websocket_pending(peer.room.socket) < 256 * KIB) { /* more than the kernel takes */
+        assert_int_equal(websocket_send(peer.room.socket, true, (struct slice){big, sizeof big}), 0);
+        said++;
+        assert_int_equal(loop_turn(peer.fixture.loop, 0), 0);
+    }
+    websocket_close(peer.room.socket, 1000, "the end");
+    for (int64_t until = sys_monotonic_ns() + INT64_C(6000000000); sys_monotonic_ns() < until;) /* longer than a peer is given that lacks nothing */
+        assert_int_equal(loop_turn(peer.fixture.loop, 100), 0);
+    for (; said > 0; said--)
+        expect(&peer.fixture, peer.fd, &peer.decoder, &peer.input, WEBSOCKET_EVENT_MESSAGE, NULL, 0);
+    expect(&peer.fixture, peer.fd, &peer.decoder, &peer.input, WEBSOCKET_EVENT_CLOSE, "the end", 1000);
+    end(&peer);
+}
+
 UNIT_TEST(a_broken_connection_is_1006_and_a_bad_frame_1002) {
     struct peer peer;
     start(&peer, HANDSHAKE(""));
@@ -204,5 +224,6 @@ UNIT_TEST(what_is_no_upgrade_is_refused) {
     }
 }
 
-UNIT_MAIN(UNIT(messages_go_both_ways_and_the_close_is_orderly), UNIT(the_server_closes_too), UNIT(a_broken_connection_is_1006_and_a_bad_frame_1002),
-          UNIT(a_paused_socket_delivers_nothing_until_resumed), UNIT(what_is_no_upgrade_is_refused))
+UNIT_MAIN(UNIT(messages_go_both_ways_and_the_close_is_orderly), UNIT(the_server_closes_too), UNIT(a_slow_reader_gets_what_was_said_before_the_close),
+          UNIT(a_broken_connection_is_1006_and_a_bad_frame_1002), UNIT(a_paused_socket_delivers_nothing_until_resumed),
+          UNIT(what_is_no_upgrade_is_refused))
