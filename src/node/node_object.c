@@ -17,10 +17,6 @@ static void read_line(const char *path, char *ret, size_t size) {
         snprintf(ret, size, "%.*s", SLICE_ARG(slice_trim(buffer_slice(&text))));
 }
 
-void register_boot_id(char *ret, size_t size) {
-    read_line("/proc/sys/kernel/random/boot_id", ret, size);
-}
-
 static void read_os_name(char *ret, size_t size) {
     CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(16 * KIB);
     snprintf(ret, size, "Linux");
@@ -105,7 +101,7 @@ static void add_info(struct buffer *out) {
     add_text(out, "\"nodeInfo\":{\"machineID\":", machine);
     read_line("/sys/class/dmi/id/product_uuid", text, sizeof text);
     add_text(out, ",\"systemUUID\":", *text ? text : machine);
-    register_boot_id(text, sizeof text);
+    sys_boot_id(text);
     add_text(out, ",\"bootID\":", text);
     add_text(out, ",\"kernelVersion\":", names.release);
     read_os_name(text, sizeof text);

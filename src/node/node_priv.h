@@ -736,7 +736,6 @@ void register_node(struct node *node);
 int register_format(struct node *node, struct buffer *out);
 void register_take_conditions(struct node *node, const struct kube_object *object);
 const char *register_architecture(void); /* "amd64" */
-void register_boot_id(char *ret, size_t size);
 /* node_images.c: reads what the Node lists on a worker thread, then register_images_read. */
 int images_read(struct node *node);
 void images_stop(struct node *node);

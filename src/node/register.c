@@ -113,8 +113,8 @@ static void tell_start(struct node *node) {
 /* The object is as an earlier process left it. */
 static void look_for_reboot(struct node *node, const struct kube_object *object) {
     const char *before = object->node->status.node_info.boot_id;
-    char now[64];
-    register_boot_id(now, sizeof now);
+    char now[37];
+    sys_boot_id(now);
     if (!node->is_registered && before && *before && strcmp(before, now) != 0)
         event_node(node, "Warning", "Rebooted", "Node %s has been rebooted, boot id: %s", node->options->node_name, now);
 }

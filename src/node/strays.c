@@ -102,7 +102,7 @@ static void on_uid_folder(struct node *node, const char *folder, const struct di
 
 /* An unpacking that was cut short, layers that were about to go. */
 static void on_layer(struct node *node, const char *folder, const struct dirent *entry) {
-    if (image_is_left_over(folder, entry->d_name))
+    if (image_is_left_over(entry->d_name))
         remove_entry(node, folder, entry->d_name);
 }
 

@@ -74,7 +74,7 @@ int image_unpack(const struct image *image, const char *store, const char *layer
 size_t image_check(const struct image *image, const char *layers);
 /* Is that name in <layers> what an interrupted unpack left, or was set aside before the machine started? Asked at the node's start, before the first
  * unpack. */
-bool image_is_left_over(const char *layers, const char *name);
+bool image_is_left_over(const char *name);
 
 /* Resolve and unpack without blocking the loop; what is here already waits for nobody's unpacking. */
 typedef bool image_wanted_fn(const struct image *image);

@@ -547,12 +547,16 @@ UNIT_TEST(a_layer_that_lost_something_is_unpacked_anew) {
     assert_int_equal(count_unused(&(struct sweep_needs){0}, first), 3);
     assert_string_equal(sweep_chain(first), layer + 7);
     assert_null(sweep_chain("damaged-"));
+    char boot[37];
+    sys_boot_id(boot);
     snprintf(first, sizeof first, "damaged-0123456789abcdef-%s", layer + 7);
+    assert_true(image_is_left_over(first)); /* of another boot */
+    snprintf(first, sizeof first, "damaged-%.8s89abcdef-%s", boot, layer + 7);
     assert_string_equal(sweep_chain(first), layer + 7);
     make_stray(first);
-    assert_false(image_is_left_over(layers, first));
-    assert_true(image_is_left_over(layers, "tmp-half"));
-    assert_false(image_is_left_over(layers, layer + 7));
+    assert_false(image_is_left_over(first));
+    assert_true(image_is_left_over("tmp-half"));
+    assert_false(image_is_left_over(layer + 7));
     assert_null(sweep_chain("tmp-0123456789abcdef"));
     image_unref(image);
     assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);

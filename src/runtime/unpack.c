@@ -244,11 +244,14 @@ int unpack_layers(const struct image *image, const char *store, const char *laye
 
 /* --- what is not as it was unpacked --- */
 
-/* Out of the way by a new name: containers that run from it keep what there is of it. */
+#define BOOT_LEN 8 /* characters of the boot's id in such a name */
+
+/* Out of the way by a new name: containers that run from it keep what there is of it, as long as the machine runs. */
 static bool set_aside(const char *layers, const char *path, const struct image_layer *layer) {
-    char random[17], to[PATH_MAX];
-    sys_random_name(random, 16);
-    snprintf(to, sizeof to, "%s/" IMAGE_DAMAGED_LEAD "%s-%s", layers, random, layer->chain_id + 7);
+    char boot[37], random[9], to[PATH_MAX];
+    sys_boot_id(boot);
+    sys_random_name(random, 8);
+    snprintf(to, sizeof to, "%s/" IMAGE_DAMAGED_LEAD "%-*.*s%s-%s", layers, BOOT_LEN, BOOT_LEN, boot, random, layer->chain_id + 7);
     return rename(path, to) == 0;
 }
 
@@ -265,15 +268,12 @@ size_t image_check(const struct image *image, const char *layers) {
     return damaged;
 }
 
-bool image_is_left_over(const char *layers, const char *name) {
-    CLEANUP(freep) char *path = NULL;
-    struct timespec now, up;
-    struct stat status;
+bool image_is_left_over(const char *name) {
+    char boot[37];
+    size_t lead = strlen(IMAGE_DAMAGED_LEAD);
     if (strncmp(name, "tmp-", 4) == 0)
         return true;
-    if (strncmp(name, IMAGE_DAMAGED_LEAD, strlen(IMAGE_DAMAGED_LEAD)) != 0 || asprintf(&path, "%s/%s", layers, name) < 0)
-        return false;
-    /* No container that ran from it has survived that. */
-    return clock_gettime(CLOCK_REALTIME, &now) == 0 && clock_gettime(CLOCK_BOOTTIME, &up) == 0 && lstat(path, &status) == 0 &&
-           status.st_ctim.tv_sec < now.tv_sec - up.tv_sec;
+    sys_boot_id(boot);
+    /* No container that ran from it has survived another boot. */
+    return strncmp(name, IMAGE_DAMAGED_LEAD, lead) == 0 && *boot && strncmp(name + lead, boot, BOOT_LEN) != 0;
 }

@@ -1,5 +1,6 @@
-/* Clock and random bytes. Logic never calls these: it is given `now`. getrandom cannot fail once the kernel's pool is filled, which blocks at boot
- * only. */
+/* Clock, boot and random bytes. Logic never calls these: it is given `now`. getrandom cannot fail once the kernel's pool is filled, which blocks at
+ * boot only. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
@@ -19,6 +20,13 @@ int64_t sys_monotonic_ns(void) {
 
 int64_t sys_wall_ns(void) {
     return read_clock(CLOCK_REALTIME);
+}
+
+void sys_boot_id(char ret[37]) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(64);
+    *ret = '\0';
+    if (sys_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 63, &text) == 0)
+        snprintf(ret, 37, "%.*s", SLICE_ARG(slice_trim(buffer_slice(&text))));
 }
 
 void sys_random(void *bytes, size_t len) {

@@ -12,6 +12,8 @@ int64_t sys_monotonic_ns(void);
 int64_t sys_wall_ns(void);
 /* GOARCH of this machine ("amd64", "arm64", …) and its variant ("", "v8"); ret_variant may be NULL. */
 const char *sys_architecture(const char **ret_variant);
+/* The id of this boot, 36 characters and NUL; "" when the kernel does not tell. */
+void sys_boot_id(char ret[37]);
 /* Cryptographic; never fails (getrandom). */
 void sys_random(void *bytes, size_t len);
 /* A random version 4 UUID, 36 characters and NUL. */
