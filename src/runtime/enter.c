@@ -31,6 +31,7 @@
 #include "sys/sys.h"
 
 #define PROC_BYTES_MAX (16 * KIB)
+#define CHILDREN_BYTES_MAX (64 * KIB)
 #define REAP_TRIES 100
 #define REAP_LOOK_NS 5000000
 #define PTMX_DEVICE makedev(5, 2)
@@ -109,6 +110,18 @@ static void on_candidate(void *userdata, pid_t pid) {
         enter->command_pid = pid;
 }
 
+/* What was killed with all of its pod is in no control group any more, and stays a zombie for ever unless it is recognized. */
+static void look_among_children(struct enter *enter) {
+    CLEANUP(buffer_deinit) struct buffer text = BUFFER_INIT(CHILDREN_BYTES_MAX + 1);
+    if (sys_read_file(AT_FDCWD, "/proc/thread-self/children", CHILDREN_BYTES_MAX, &text) < 0)
+        return;
+    for (struct slice rest = buffer_slice(&text); rest.data && !enter->command_pid;) {
+        uint64_t pid;
+        if (slice_parse_u64(slice_cut(&rest, ' '), INT_MAX, &pid) == 0 && is_of_container(enter, (pid_t)pid))
+            on_candidate(enter, (pid_t)pid);
+    }
+}
+
 /* is_last: the program has ended, what it has not said it never will. */
 static void read_result(struct enter *enter, bool is_last) {
     if (pread(enter->request_fd, &enter->result, sizeof enter->result, offsetof(struct enter_request, result)) != sizeof enter->result)
@@ -116,8 +129,10 @@ static void read_result(struct enter *enter, bool is_last) {
     pid_t pid = enter->result.pid;
     if (!enter->command_pid && is_our_child(pid) && !is_known(enter, pid) && is_of_container(enter, pid))
         enter->command_pid = pid;
-    if (is_last && !enter->command_pid && !(enter->result.step && !enter->result.pid))
-        cgroup_processes(enter->containers->cgroups, enter->cgroup_path, on_candidate, enter);
+    if (!is_last || enter->command_pid || (enter->result.step && !enter->result.pid))
+        return;
+    cgroup_processes(enter->containers->cgroups, enter->cgroup_path, on_candidate, enter);
+    look_among_children(enter);
 }
 
 /* --- killing --- */
