@@ -8,11 +8,11 @@
  * condition variable). All signals are blocked in them. The queues, `finished`, `queued`, `idle` and `stopping` are shared, all under the mutex; an
  * item belongs to the thread that runs it, and to the loop before and after. */
 #include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "loop/loop_priv.h"
+#include "sys/sys.h"
 
 /* Few, since two of them fill a small machine: names wait rather than work, bulk waits for the disk by turns, sweeping must not crowd it. */
 static const unsigned threads_max[LOOP_LANES] = {[LOOP_QUICK] = 4, [LOOP_NAMES] = 2, [LOOP_BULK] = 4, [LOOP_MEASURE] = 2, [LOOP_SWEEP] = 2};
@@ -124,14 +124,9 @@ static int pool_new(struct loop *loop, struct work_pool **ret) {
 }
 
 static int lane_add_thread(struct work_lane *lane) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    int r = pthread_create(&lane->threads[lane->threads_count], NULL, worker_main, lane);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (r == 0)
-        lane->threads_count++;
-    return -r;
+    int r = sys_thread_start(&lane->threads[lane->threads_count], worker_main, lane);
+    lane->threads_count += r == 0;
+    return r;
 }
 
 void work_pool_free(struct work_pool *pool) {

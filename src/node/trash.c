@@ -7,8 +7,7 @@
  *  1. After trash_put nothing is at the path, whatever becomes of this process: the folder survives, and the next node goes on with it.
  *  2. At most one thread is busy with it, and nothing is kept in memory about what waits: the folder itself is the queue.
  *  3. What cannot be removed (something is mounted in it) gets a dot before its name and is left until the next start, so that it holds up nobody.
- *  4. What is on another file system, or cannot be renamed for another reason, is removed at once.
- * The layers' own folder was used for this before; pods whose layers are on a disk of their own had their files removed by the loop then. */
+ *  4. What is on another file system, or cannot be renamed for another reason, is removed at once. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>

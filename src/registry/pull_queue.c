@@ -9,7 +9,6 @@
  *    little. Pushes give their place, and never fail for it.
  * 3. The thread tells the loop by an eventfd; the loop alone starts, joins and frees. */
 #include <curl/curl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -167,16 +166,6 @@ static void finish(struct registry_pull *pull) {
     start_next(registry);
 }
 
-/* Signals are the loop's. */
-static int start_thread(struct registry_pull *pull) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int r = -pthread_create(&pull->thread, NULL, thread_main, pull);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return r;
-}
-
 static void start_next(struct registry *registry) {
     while (registry->pulls_count < REGISTRY_PULLS_MAX && !list_empty(&registry->pulls_queued)) {
         struct registry_pull *pull = CONTAINER_OF(list_pop(&registry->pulls_queued), struct registry_pull, node);
@@ -187,7 +176,7 @@ static void start_next(struct registry *registry) {
         pull->looked_ms = now_ms();
         if (pull->options.on_begin)
             pull->options.on_begin(pull->options.userdata);
-        int r = pull->cancelled ? -ECANCELED : start_thread(pull);
+        int r = pull->cancelled ? -ECANCELED : sys_thread_start(&pull->thread, thread_main, pull);
         if (r < 0) {
             pull->error = diag_set(&pull->diag, r, "cannot start the pull: %s", strerror(-r));
             finish(pull);

@@ -12,7 +12,6 @@
  * 4. It never fails anybody: who needs the image makes ready what is missing. */
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -131,15 +130,6 @@ static void on_wake(void *userdata, __attribute__((unused)) uint32_t events) {
         on_done(receiver);
 }
 
-static int start_thread(struct image_arrival *arrival) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int r = -pthread_create(&arrival->thread, NULL, thread_main, arrival);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return r;
-}
-
 static bool is_place(const char *text) {
     size_t len = strlen(text);
     return len > 0 && len < sizeof((struct image_arrival *)NULL)->place && strspn(text, "0123456789abcdef") == len;
@@ -165,7 +155,7 @@ int image_arrival_start(struct loop *loop, struct list *arrivals, const struct i
     snprintf(arrival->layers, sizeof arrival->layers, "%s", options->layers);
     arrival->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int r = arrival->wake_fd < 0 ? -errno : loop_io_new(loop, arrival->wake_fd, EPOLLIN, on_wake, arrival, &arrival->io);
-    r = r ? r : start_thread(arrival);
+    r = r ? r : sys_thread_start(&arrival->thread, thread_main, arrival);
     if (r < 0) {
         arrival_free(arrival);
         return r;

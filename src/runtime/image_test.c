@@ -303,117 +303,112 @@ static void announce(struct slice layer, char ret_manifest[80], char ret_layer[8
     store_blob(slice_of(text), ret_manifest);
 }
 
-static void wait_for(struct loop *loop, const bool *done) {
-    while (!*done)
-        assert_int_equal(loop_turn(loop, 10000), 0);
+/* An image of one layer, "first", that a node follows as it comes. */
+struct coming {
+    struct loop *loop;
+    struct list arrivals;
+    struct image_arrival *arrival;
+    struct image_arrival_options options;
+    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256], blob[256];
+    struct slice bytes;
+    bool done;
+};
+
+static void start_coming(struct coming *coming) {
+    *coming = (struct coming){0};
+    make_store();
+    list_init(&coming->arrivals);
+    assert_int_equal(loop_new(&coming->loop), 0);
+    coming->bytes = tar_of("first", 0644, coming->tar);
+    announce(coming->bytes, coming->manifest, coming->layer, coming->config);
+    partial_path(coming->layer, coming->partial);
+    snprintf(coming->blob, sizeof coming->blob, "%s/blobs/sha256/%s", store, coming->layer + 7);
+    coming->options = (struct image_arrival_options){
+        .store = store, .layers = layers, .manifest = coming->manifest, .place = PLACE, .on_done = on_arrived, .userdata = &coming->done};
+}
+
+static void follow(struct coming *coming) {
+    assert_int_equal(image_arrival_start(coming->loop, &coming->arrivals, &coming->options, &coming->arrival), 0);
+}
+
+static void until_applied(struct coming *coming) {
+    while (!is_applied("first"))
+        assert_int_equal(loop_turn(coming->loop, 10), 0);
+}
+
+static void until_done(struct coming *coming) {
+    while (!coming->done)
+        assert_int_equal(loop_turn(coming->loop, 10000), 0);
+}
+
+static bool has_come(struct coming *coming) {
+    struct image *image = NULL;
+    assert_int_equal(image_read(store, coming->manifest, &image, NULL), 0);
+    bool all = is_unpacked(image, layers);
+    image_unref(image);
+    return all;
+}
+
+static void end_coming(struct coming *coming) {
+    loop_free(coming->loop);
+    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
 }
 
 UNIT_TEST(an_image_is_unpacked_while_it_arrives) {
-    struct loop *loop = NULL;
-    struct list arrivals;
-    struct image_arrival *arrival = NULL;
-    struct image *image = NULL;
-    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256], blob[256];
-    bool done = false;
-    make_store();
-    list_init(&arrivals);
-    assert_int_equal(loop_new(&loop), 0);
-    struct slice bytes = tar_of("first", 0644, tar);
-    announce(bytes, manifest, layer, config);
-    partial_path(layer, partial);
-    snprintf(blob, sizeof blob, "%s/blobs/sha256/%s", store, layer + 7);
-    const struct image_arrival_options options = {
-        .store = store, .layers = layers, .manifest = manifest, .place = PLACE, .on_done = on_arrived, .userdata = &done};
-    struct image_arrival_options wrong = options;
+    struct coming coming;
+    start_coming(&coming);
+    struct image_arrival_options wrong = coming.options;
     wrong.place = "../x";
-    assert_int_equal(image_arrival_start(loop, &arrivals, &wrong, &arrival), -EINVAL);
-    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
-    append(partial, SLICE("what proves wrong is thrown away, and comes anew"));
-    store_blob(slice_of(config), ignored);
-    assert_int_equal(unlink(partial), 0);
-    append(partial, slice_head(bytes, 1024));
-    while (!is_applied("first"))
-        assert_int_equal(loop_turn(loop, 10), 0);
-    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
-    assert_false(is_unpacked(image, layers)); /* its end may be wrong */
-    append(partial, slice_from(bytes, 1024));
-    assert_int_equal(rename(partial, blob), 0);
-    wait_for(loop, &done);
-    assert_true(is_unpacked(image, layers));
-    assert_true(list_empty(&arrivals));
-    image_unref(image);
-    loop_free(loop);
-    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+    assert_int_equal(image_arrival_start(coming.loop, &coming.arrivals, &wrong, &coming.arrival), -EINVAL);
+    follow(&coming);
+    append(coming.partial, SLICE("what proves wrong is thrown away, and comes anew"));
+    store_blob(slice_of(coming.config), coming.ignored);
+    assert_int_equal(unlink(coming.partial), 0);
+    append(coming.partial, slice_head(coming.bytes, 1024));
+    until_applied(&coming);
+    assert_false(has_come(&coming)); /* its end may be wrong */
+    append(coming.partial, slice_from(coming.bytes, 1024));
+    assert_int_equal(rename(coming.partial, coming.blob), 0);
+    until_done(&coming);
+    assert_true(has_come(&coming));
+    assert_true(list_empty(&coming.arrivals));
+    end_coming(&coming);
 }
 
 /* What an earlier pull has begun nobody goes on with, when the blob comes by another. */
 UNIT_TEST(who_follows_what_ends_in_the_middle_is_told_of_the_whole) {
-    struct loop *loop = NULL;
-    struct list arrivals;
-    struct image_arrival *arrival = NULL;
-    struct image *image = NULL;
-    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256];
-    bool done = false;
-    make_store();
-    list_init(&arrivals);
-    assert_int_equal(loop_new(&loop), 0);
-    struct slice bytes = tar_of("first", 0644, tar);
-    announce(bytes, manifest, layer, config);
-    store_blob(slice_of(config), ignored);
-    partial_path(layer, partial);
-    append(partial, slice_head(bytes, 1024));
-    const struct image_arrival_options options = {
-        .store = store, .layers = layers, .manifest = manifest, .place = PLACE, .on_done = on_arrived, .userdata = &done};
-    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
-    while (!is_applied("first"))
-        assert_int_equal(loop_turn(loop, 10), 0);
-    store_blob(bytes, ignored);
-    wait_for(loop, &done);
-    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
-    assert_true(is_unpacked(image, layers));
-    image_unref(image);
-    loop_free(loop);
-    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+    struct coming coming;
+    start_coming(&coming);
+    store_blob(slice_of(coming.config), coming.ignored);
+    append(coming.partial, slice_head(coming.bytes, 1024));
+    follow(&coming);
+    until_applied(&coming);
+    store_blob(coming.bytes, coming.ignored);
+    until_done(&coming);
+    assert_true(has_come(&coming));
+    end_coming(&coming);
 }
 
 UNIT_TEST(what_does_not_arrive_whole_leaves_nothing) {
-    struct loop *loop = NULL;
-    struct list arrivals;
-    struct image_arrival *arrival = NULL;
-    struct image *image = NULL;
-    char tar[1536], manifest[80], layer[80], config[200], ignored[80], partial[256], blob[256];
-    bool done = false;
-    make_store();
-    list_init(&arrivals);
-    assert_int_equal(loop_new(&loop), 0);
-    struct slice bytes = tar_of("first", 0644, tar);
-    announce(bytes, manifest, layer, config);
-    store_blob(slice_of(config), ignored);
-    partial_path(layer, partial);
-    snprintf(blob, sizeof blob, "%s/blobs/sha256/%s", store, layer + 7);
-    const struct image_arrival_options options = {
-        .store = store, .layers = layers, .manifest = manifest, .place = PLACE, .on_done = on_arrived, .userdata = &done};
-    append(partial, slice_head(bytes, 1024));
-    append(partial, SLICE("other bytes than those of the digest"));
-    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
-    while (!is_applied("first"))
-        assert_int_equal(loop_turn(loop, 10), 0);
-    assert_int_equal(rename(partial, blob), 0);
-    wait_for(loop, &done);
+    struct coming coming;
+    start_coming(&coming);
+    store_blob(slice_of(coming.config), coming.ignored);
+    append(coming.partial, slice_head(coming.bytes, 1024));
+    append(coming.partial, SLICE("other bytes than those of the digest"));
+    follow(&coming);
+    until_applied(&coming);
+    assert_int_equal(rename(coming.partial, coming.blob), 0);
+    until_done(&coming);
     assert_false(is_applied("first"));
-    assert_int_equal(image_read(store, manifest, &image, NULL), 0);
-    assert_false(is_unpacked(image, layers));
-    image_unref(image);
+    assert_false(has_come(&coming));
 
     /* The pull is given up, in the middle. */
-    assert_int_equal(rename(blob, partial), 0);
-    assert_int_equal(image_arrival_start(loop, &arrivals, &options, &arrival), 0);
-    while (!is_applied("first"))
-        assert_int_equal(loop_turn(loop, 10), 0);
-    image_arrivals_end(&arrivals);
+    assert_int_equal(rename(coming.blob, coming.partial), 0);
+    follow(&coming);
+    until_applied(&coming);
+    image_arrivals_end(&coming.arrivals);
     assert_false(is_applied("first"));
-    loop_free(loop);
-    assert_int_equal(sys_remove_tree(AT_FDCWD, dir), 0);
+    end_coming(&coming);
 }
 
 UNIT_TEST(a_damaged_blob_is_not_used) {

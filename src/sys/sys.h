@@ -2,6 +2,7 @@
 #ifndef TIDEMILL_SYS_H
 #define TIDEMILL_SYS_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -72,6 +73,9 @@ int sys_connect(const struct sys_address *address);
 int sys_peer_credentials(int fd, uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
 /* TCP_NODELAY and keep-alive; ignored for unix sockets. */
 void sys_tune_tcp(int fd);
+
+/* A thread to be joined that no signal reaches: those are the loop's. Its own threads inherit that. */
+int sys_thread_start(pthread_t *ret, void *(*main)(void *), void *argument);
 
 /* Fault injection for tests: the `after`-th next system call that can fail, within this folder and this thread, fails with -error; 0 switches it
  * off. */
